@@ -1,0 +1,1 @@
+"""How a recurrence is computed: forms, tile programs, derivatives, numerics, schedules, printing."""

@@ -1,0 +1,1 @@
+"""What a recurrence means: grammar, checker, ranges, algebra, exact reference."""

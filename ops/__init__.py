@@ -1,0 +1,1 @@
+"""What a user calls: operators, layers, the built-in models."""

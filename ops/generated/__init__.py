@@ -1,0 +1,1 @@
+"""The modules generated from the built-in specs; see `rnnc regenerate`."""
