@@ -1,1 +1,1 @@
-"""What a recurrence means: grammar, checker, ranges, algebra, exact reference."""
+"""What a recurrence means: its language, its checker, its algebra. Imports neither torch, triton nor jinja2."""
