@@ -1,0 +1,50 @@
+# Everything runs in .venv with the versions of constraints.txt.
+# A smaller torch: make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+
+.PHONY: demo test smoke lint format regenerate goldens clean
+
+demo: $(VENV)/installed
+	$(BIN)/rnnc demo
+
+test: smoke
+	$(PYTEST) -m "not smoke and not gpu"
+
+smoke: $(VENV)/installed-test
+	$(PYTEST) -m "smoke and not gpu"
+
+lint: $(VENV)/installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+regenerate: $(VENV)/installed
+	$(BIN)/rnnc regenerate
+
+goldens: $(VENV)/installed-test
+	$(PYTEST) --update-golden
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output
+
+# torch comes first, alone: its version decides which build everything else is resolved against.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rnnc needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(PIP) --editable ".[test]"
+	touch $@

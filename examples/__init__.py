@@ -1,0 +1,1 @@
+"""Runnable examples, each short and on real input."""
