@@ -214,7 +214,7 @@ def times(left: Monomial, right: Monomial) -> Monomial:
 
 
 def single(atom: Atom) -> Polynomial:
-    return Polynomial((((((atom, ONE)),), ONE),))
+    return Polynomial(((((atom, ONE),), ONE),))
 
 
 def constant(value: Fraction) -> Polynomial:
@@ -340,31 +340,24 @@ def _contract_term(monomial: Monomial, labels: Axes) -> Polynomial:
 
 
 def _close(factors: list[tuple[Atom, Fraction]], bound: list[str]) -> Polynomial:
-    result = UNIT
-    left = dict.fromkeys(bound)
-    outside = [f for f in factors if not f[0].labels & set(bound)]
-    inside = [f for f in factors if f[0].labels & set(bound)]
+    """Split the factors into parts connected by bound labels; each part is a contraction of its own."""
+    names = set(bound)
+    inside = [factor for factor in factors if factor[0].labels & names]
+    result = Polynomial(((product(factor for factor in factors if not factor[0].labels & names), ONE),))
+    unused = dict.fromkeys(bound)
     while inside:
-        part, shared = [inside.pop(0)], set(bound) & inside_labels(inside, 0)
-        part_labels = part[0][0].labels & set(bound)
-        grown = True
-        while grown:
-            joined = [f for f in inside if f[0].labels & part_labels]
-            inside = [f for f in inside if not f[0].labels & part_labels]
-            grown = bool(joined)
+        part = [inside.pop(0)]
+        labels = part[0][0].labels & names
+        while joined := [factor for factor in inside if factor[0].labels & labels]:
+            inside = [factor for factor in inside if not factor[0].labels & labels]
             part += joined
-            part_labels = part_labels.union(*(f[0].labels & set(bound) for f in joined)) if joined else part_labels
-        del shared
-        for label in part_labels:
-            left.pop(label, None)
-        result = result * single(_named(part, sorted(part_labels)))
-    for label in left:  # summed over, yet nothing depends on it
+            labels = labels.union(*(factor[0].labels & names for factor in joined))
+        for label in labels:
+            unused.pop(label, None)
+        result = result * single(_named(part, sorted(labels)))
+    for label in unused:  # summed over, yet nothing depends on it
         result = result * single(Atom(SizeOf(base(label))))
-    return result * Polynomial(((product(outside), ONE),))
-
-
-def inside_labels(factors: list[tuple[Atom, Fraction]], start: int) -> set[str]:
-    return set().union(*(f[0].labels for f in factors[start:])) if factors else set()
+    return result
 
 
 def _named(factors: list[tuple[Atom, Fraction]], bound: list[str]) -> Atom:
@@ -450,7 +443,7 @@ def split_common(polynomial: Polynomial) -> tuple[tuple[Monomial, Fraction], Pol
     first = dict(polynomial.terms[0][0])
     for monomial, _ in polynomial.terms[1:]:
         other = dict(monomial)
-        first = {a: min(e, other[a]) for a, e in first.items() if a in other and e * other[a] > 0}
+        first = {a: min(e, other[a], key=abs) for a, e in first.items() if a in other and e * other[a] > 0}
     common = product(first.items())
     coefficient = polynomial.terms[0][1] if len({abs(c) for _, c in polynomial.terms}) == 1 else ONE
     inverse = tuple((a, -e) for a, e in common)

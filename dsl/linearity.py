@@ -1,0 +1,88 @@
+"""Is every update linear in the state? Answered on the statements, where the spans are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rnnc.dsl.algebra import unsupported
+from rnnc.dsl.diagnostics import Diagnostic, Span, SpecError
+from rnnc.dsl.expression import Call, Delay, Expression, Final, Multiply, Name, Power, Select, children, walk
+from rnnc.dsl.recurrence import Assign, Let, Loop, Recurrence
+
+
+@dataclass(frozen=True)
+class _Nonlinear:
+    """Where linearity is lost, and how."""
+
+    span: Span
+    label: str
+
+
+def refuse_unsupported(recurrence: Recurrence) -> None:
+    """Raises SpecError for what the language can say and the compiler cannot do yet."""
+    found = [
+        Diagnostic("unsupported", "micro-steps ('for') cannot be compiled yet", statement.span)
+        for statement in recurrence.statements
+        if isinstance(statement, Loop)
+    ]
+    for statement in recurrence.statements:
+        if isinstance(statement, Let | Assign):
+            found += [unsupported(n) for n in walk(statement.value) if isinstance(n, Select | Delay | Final)]
+    for state in recurrence.states:
+        if state.complex:
+            found.append(Diagnostic("unsupported", f"the complex state '{state.name}' cannot be compiled yet", state.span))
+        if len(state.axes) != 2:
+            shape = f"[{', '.join(state.axes)}]" if state.axes else "a scalar"
+            message = f"the state '{state.name}' cannot be compiled yet: expected two axes, a key and a value axis, found {shape}"
+            found.append(Diagnostic("unsupported", message, state.span))
+    if len(recurrence.states) > 1:
+        names = ", ".join(f"'{state.name}'" for state in recurrence.states)
+        found.append(
+            Diagnostic("unsupported", f"several states ({names}) cannot be compiled yet", recurrence.states[1].span)
+        )
+    if found:
+        raise SpecError(found, recurrence.source, recurrence.path)
+
+
+def check_linear(recurrence: Recurrence) -> None:
+    """Raises SpecError for updates that multiply the state by itself or put it inside a function."""
+    states = {state.name for state in recurrence.states}
+    degrees: dict[str, int | _Nonlinear] = dict.fromkeys(states, 1)
+    found = []
+    for statement in recurrence.statements:
+        if isinstance(statement, Loop):
+            continue
+        degree = _degree(statement.value, degrees)
+        if isinstance(statement, Let):
+            degrees[statement.name] = degree
+        elif statement.target in states and isinstance(degree, _Nonlinear):
+            found.append(
+                Diagnostic(
+                    "not-linear",
+                    f"the update of '{statement.target}' is not linear in the state",
+                    degree.span,
+                    degree.label,
+                    hints=("a linear recurrence reads each state once in every product, and never inside a function",),
+                )
+            )
+    if found:
+        raise SpecError(found, recurrence.source, recurrence.path)
+
+
+def _degree(expression: Expression, degrees: dict[str, int | _Nonlinear]) -> int | _Nonlinear:
+    parts = [(part, _degree(part, degrees)) for part in children(expression)]
+    for _, degree in parts:
+        if isinstance(degree, _Nonlinear):
+            return degree
+    reading = [part for part, degree in parts if degree]
+    match expression:
+        case Name(name):
+            return degrees.get(name, 0)
+        case Multiply() if len(reading) > 1:
+            return _Nonlinear(reading[1].span, "a second factor that depends on the state")
+        case Call(function) if reading:
+            return _Nonlinear(expression.span, f"the state inside '{function}'")
+        case Power() if reading:
+            return _Nonlinear(expression.span, "a power of the state")
+        case _:
+            return 1 if reading else 0

@@ -1,0 +1,63 @@
+"""The normal form: decay plus low-rank writes, and what is read out (data only; see `normaliser`).
+
+Within one token and head, for a state `S[K, V]`,
+
+    S[t] = D[t] * S[t-1] + sum_r w[t,r] (v[t,r] + f[t,r]^T S[t-1])^T
+    r[t] = q[t]^T S[t]   or   q[t]^T S[t-1]
+    o[t] = expression of the readouts r[t] and of values free of the state
+
+All expressions are in canonical order and free of the state and of lets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rnnc.dsl.expression import Axes, Expression
+from rnnc.dsl.recurrence import Recurrence
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """`w (v + f^T S)^T`: `w[K]`; `value[V]` or None; `read[K]` (of the old state) or None.
+
+    Where the read is of the decayed state, f = D f', `read_of_decayed` is f': the decay then cancels against
+    the running product of the chunked form.
+    """
+
+    key: Expression
+    value: Expression | None
+    read: Expression | None
+    read_of_decayed: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """`name[V] = query^T S`, of the state after the update, or before it if `old`."""
+
+    name: str
+    query: Expression
+    old: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """A recurrence in normal form. `decay` is None for D = 1, else over () or (key_axis,)."""
+
+    recurrence: Recurrence
+    state: str
+    key_axis: str
+    value_axis: str
+    decay: Expression | None
+    writes: tuple[Write, ...]
+    readouts: tuple[Readout, ...]
+    outputs: tuple[tuple[str, Expression], ...]
+
+    @property
+    def axes(self) -> Axes:
+        return (self.key_axis, self.value_axis)
+
+    @property
+    def reads(self) -> tuple[Write, ...]:
+        """The writes that read the old state."""
+        return tuple(write for write in self.writes if write.read is not None)

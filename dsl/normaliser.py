@@ -1,0 +1,274 @@
+"""Declared statements -> normal form: substitute, expand, collect.
+
+The statements are substituted into each other until the new state is a sum of products in the old one.
+Every term is then a decay (the state itself, scaled), a read (`w (f^T S)`), or free of the state; terms are
+grouped into as few writes as the smaller side allows. What does not fit is refused with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from rnnc.dsl.algebra import (
+    ONE,
+    UNIT,
+    ZERO,
+    Atom,
+    Contraction,
+    Leaf,
+    Monomial,
+    Polynomial,
+    contract,
+    expand,
+    monomial_labels,
+    product,
+    relabel,
+    split_common,
+    substitute,
+    times,
+    to_expression,
+)
+from rnnc.dsl.diagnostics import Diagnostic, Span, SpecError
+from rnnc.dsl.expression import Expression, Name
+from rnnc.dsl.linearity import check_linear, refuse_unsupported
+from rnnc.dsl.normal import Normal, Readout, Write
+from rnnc.dsl.readouts import split_readouts
+from rnnc.dsl.recurrence import Assign, Let, Recurrence, State
+
+
+def normalise(recurrence: Recurrence) -> Normal:
+    """The normal form of a recurrence with one matrix state; raises SpecError for what does not have one."""
+    refuse_unsupported(recurrence)
+    check_linear(recurrence)
+    (state,) = recurrence.states
+    try:
+        return _Substitution(recurrence, state).normal()
+    except SpecError as error:
+        if error.source:
+            raise
+        raise SpecError(error.diagnostics, recurrence.source, recurrence.path) from None
+
+
+@dataclass
+class _Substitution:
+    """Runs the statements symbolically; `versions[n]` is the state after n updates, in terms of the old one."""
+
+    recurrence: Recurrence
+    state: State
+    lets: dict[str, Polynomial] = field(default_factory=dict)
+    versions: list[Polynomial] = field(default_factory=list)
+    outputs: list[tuple[str, Polynomial, Span]] = field(default_factory=list)
+
+    def lookup(self, name: Name) -> Polynomial:
+        if name.name in self.lets:
+            return self.lets[name.name]
+        version = len(self.versions) - 1 if name.name == self.state.name else None
+        return _leaf(name.name, name.axes, version)
+
+    def old_only(self, polynomial: Polynomial, keep: int = 0) -> Polynomial:
+        """The polynomial with every version of the state but the old one (and `keep`) written out."""
+
+        def change(leaf: Leaf) -> Polynomial | None:
+            if leaf.version in (None, 0, keep):
+                return None
+            assert leaf.version is not None
+            return relabel(self.versions[leaf.version], dict(zip(self.state.axes, leaf.labels, strict=True)))
+
+        return substitute(polynomial, change)
+
+    def normal(self) -> Normal:
+        self.versions.append(_leaf(self.state.name, self.state.axes, 0))
+        span = self.state.span
+        for statement in self.recurrence.statements:
+            match statement:
+                case Let(name, value):
+                    self.lets[name] = expand(value, self.lookup)
+                case Assign(self.state.name, value):
+                    self.versions.append(self.old_only(expand(value, self.lookup)))
+                    span = statement.span
+                case Assign(output, value):
+                    self.outputs.append((output, expand(value, self.lookup), statement.span))
+                case _:
+                    raise AssertionError(statement)
+        last = len(self.versions) - 1
+        key, value_axis = self.state.axes
+        decay, writes = Collector(self.state, span).collect(self.versions[last])
+        readouts: list[Readout] = []
+        outputs = []
+        for name, polynomial, where in self.outputs:
+            found, rest = split_readouts(self.old_only(polynomial, last), name, self.state, last, where)
+            readouts += found
+            outputs.append((name, to_expression(rest)))
+        return Normal(
+            recurrence=self.recurrence,
+            state=self.state.name,
+            key_axis=key,
+            value_axis=value_axis,
+            decay=None if decay == UNIT else to_expression(decay),
+            writes=writes,
+            readouts=tuple(readouts),
+            outputs=tuple(outputs),
+        )
+
+
+def _leaf(name: str, axes: tuple[str, ...], version: int | None) -> Polynomial:
+    return Polynomial(((((Atom(Leaf(name, axes, version)), ONE),), ONE),))
+
+
+Table = dict[Monomial, dict[Monomial, Polynomial]]
+
+
+@dataclass
+class Collector:
+    """Sorts the terms of an update into decay, reads and values, and groups them into writes."""
+
+    state: State
+    span: Span
+    decay: Polynomial = ZERO
+    reads: Table = field(default_factory=dict)  # key part -> read part -> scalar
+    values: Table = field(default_factory=dict)  # key part -> value part -> scalar
+
+    def collect(self, update: Polynomial) -> tuple[Polynomial, tuple[Write, ...]]:
+        for monomial, coefficient in update.terms:
+            self._sort(monomial, coefficient)
+        groups: dict[Polynomial, list[Polynomial]] = {}
+        for side, table in enumerate((self.reads, self.values)):
+            for key, other in _grouped(table):
+                pair = groups.setdefault(key, [ZERO, ZERO])
+                pair[side] = pair[side] + other
+        return self.decay, tuple(self._write(key, read, value) for key, (read, value) in groups.items())
+
+    def _sort(self, monomial: Monomial, coefficient: Fraction) -> None:
+        key_axis, value_axis = self.state.axes
+        scalar: list[tuple[Atom, Fraction]] = []
+        key: list[tuple[Atom, Fraction]] = []
+        value: list[tuple[Atom, Fraction]] = []
+        read: Monomial | None = None
+        decays = False
+        for atom, exponent in monomial:
+            if any(name == self.state.name for name, _ in atom.leaves):
+                if isinstance(atom.node, Leaf):
+                    decays = True
+                else:
+                    read = self._read(atom)
+            elif not atom.labels:
+                scalar.append((atom, exponent))
+            elif atom.labels == {key_axis}:
+                key.append((atom, exponent))
+            elif atom.labels == {value_axis}:
+                value.append((atom, exponent))
+            else:
+                raise self._refused(f"a factor over both '{key_axis}' and '{value_axis}' is not an outer product")
+        weight = Polynomial(((product(scalar), coefficient),))
+        if (decays or read is not None) and value:
+            raise self._refused(f"the state is scaled or read along its value axis '{value_axis}'")
+        if decays:
+            self.decay = self.decay + weight * Polynomial(((product(key), ONE),))
+            return
+        if not key:
+            raise self._refused(f"a term without a factor over '{key_axis}' is added to every row of the state")
+        if read is None and not value:
+            raise self._refused(f"a term without a factor over '{value_axis}' is added to every column of the state")
+        table, other = (self.values, product(value)) if read is None else (self.reads, read)
+        row = table.setdefault(product(key), {})
+        row[other] = row.get(other, ZERO) + weight
+
+    def _read(self, atom: Atom) -> Monomial:
+        """The read vector of `sum_x f[x] S[x, V]`, over the key axis."""
+        key_axis, value_axis = self.state.axes
+        if not isinstance(atom.node, Contraction):
+            raise self._refused("the state stands inside a function")
+        factors, bound = atom.node.monomial, atom.node.bound
+        (state,) = [a.node for a, _ in factors if isinstance(a.node, Leaf) and a.node.version is not None]
+        rest = [(a, e) for a, e in factors if a.node is not state]
+        if state.labels[0] == key_axis and state.labels[1] in bound:
+            raise self._refused(f"the state is read along its value axis '{value_axis}' (from the right)")
+        if len(bound) != 1 or state.labels[1] != value_axis:
+            raise self._refused("the state is read along both of its axes at once")
+        if not rest:
+            raise self._refused(f"the state is summed over '{key_axis}' without a read vector")
+        if monomial_labels(product(rest)) != {bound[0]}:
+            raise self._refused("the state is multiplied by a full matrix")
+        moved = relabel(Polynomial(((product(rest), ONE),)), {bound[0]: key_axis})
+        return moved.terms[0][0]
+
+    def _write(self, key: Polynomial, read: Polynomial, value: Polynomial) -> Write:
+        key_axis, value_axis = self.state.axes
+        shared = _common_scalar(read, value)
+        inverse = Polynomial(((tuple((a, -e) for a, e in shared.terms[0][0]), 1 / shared.terms[0][1]),))
+        key, read, value = key * shared, read * inverse, value * inverse
+        if not read.terms:
+            key, value = _scalar_into_key(key, value, value_axis)
+        elif not value.terms:
+            key, read = _scalar_into_key(key, read, key_axis)
+        return Write(
+            key=to_expression(key),
+            value=to_expression(value) if value.terms else None,
+            read=to_expression(read) if read.terms else None,
+            read_of_decayed=self._undecayed(read),
+        )
+
+    def _undecayed(self, read: Polynomial) -> Expression | None:
+        if not read.terms or len(self.decay.terms) != 1:
+            return None
+        (decay, factor), *_ = self.decay.terms
+        if not decay:
+            return None
+        for monomial, _ in read.terms:
+            own = dict(monomial)
+            if any(own.get(a, Fraction(0)) * e <= 0 or abs(own[a]) < abs(e) for a, e in decay):
+                return None
+        inverse = tuple((a, -e) for a, e in decay)
+        return to_expression(Polynomial.of((times(m, inverse), c / factor) for m, c in read.terms))
+
+    def _refused(self, why: str) -> SpecError:
+        note = "handled are a decay (constant, scalar, or over the key axis), reads from the left, and outer products"
+        return SpecError([Diagnostic("unsupported", f"the transition of '{self.state.name}' is not handled: {why}",
+                                     self.span, notes=(note,))])
+
+
+def _grouped(table: Table) -> list[tuple[Polynomial, Polynomial]]:
+    """Pairs (key, other) whose outer products sum to the table; as many as its smaller side has entries."""
+    others = {other for row in table.values() for other in row}
+    if len(table) <= len(others):
+        pairs = [
+            (Polynomial(((key, ONE),)), _combine(row.items())) for key, row in table.items()
+        ]
+    else:
+        pairs = [
+            (_combine((key, row[other]) for key, row in table.items() if other in row), Polynomial(((other, ONE),)))
+            for other in others
+        ]
+    return sorted(pairs, key=lambda pair: (pair[0].key, pair[1].key))
+
+
+def _combine(parts: Iterable[tuple[Monomial, Polynomial]]) -> Polynomial:
+    result = ZERO
+    for monomial, scalar in parts:
+        result = result + scalar * Polynomial(((monomial, ONE),))
+    return result
+
+
+def _common_scalar(read: Polynomial, value: Polynomial) -> Polynomial:
+    """The scalar factor that every term of both has; its sign makes the first value term positive."""
+    terms = (*value.terms, *read.terms)
+    (common, _), _ = split_common(Polynomial(terms))
+    scalars = tuple((a, e) for a, e in common if not a.labels)
+    sizes = {abs(c) for _, c in terms}
+    coefficient = terms[0][1] if len(sizes) == 1 else ONE
+    return Polynomial(((scalars, coefficient),))
+
+
+def _scalar_into_key(key: Polynomial, other: Polynomial, axis: str) -> tuple[Polynomial, Polynomial]:
+    """Where `other` is one vector times a sum of scalars, the sum goes to the key."""
+    parts: dict[Monomial, Polynomial] = {}
+    for monomial, coefficient in other.terms:
+        vector = tuple((a, e) for a, e in monomial if axis in a.labels)
+        scalar = tuple((a, e) for a, e in monomial if axis not in a.labels)
+        parts[vector] = parts.get(vector, ZERO) + Polynomial(((scalar, coefficient),))
+    if len(parts) != 1:
+        return key, other
+    ((vector, weight),) = parts.items()
+    return key * weight, Polynomial(((vector, ONE),))
