@@ -1,0 +1,179 @@
+"""Copies what a standalone file needs out of the project's own modules, definition by definition.
+
+From a few wanted names it follows every name they use, through `from rnnc... import`, and returns the
+definitions in an order in which they can stand in one file, and the imports of other packages, merged.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """A top-level statement: its names, the names it uses, its text with decorators and comment lines above."""
+
+    names: tuple[str, ...]
+    uses: frozenset[str]
+    attributes: frozenset[tuple[str, str]]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """`import module`, `from module import name`, each possibly `as alias`."""
+
+    module: str
+    name: str | None
+    alias: str
+
+    def __str__(self) -> str:
+        origin = self.name or self.module
+        renamed = "" if self.alias == origin else f" as {self.alias}"
+        return f"from {self.module} import {origin}{renamed}" if self.name else f"import {origin}{renamed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A module taken apart."""
+
+    definitions: tuple[Definition, ...]
+    imports: dict[str, Import]
+
+
+@dataclass
+class Inlined:
+    """The texts of the definitions, in order, the outside imports they need, and all names they define.
+
+    `namespaces` are the project's modules that are used as modules (`tiles.rows`), with the names used.
+    """
+
+    imports: set[Import] = field(default_factory=set)
+    parts: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    namespaces: dict[str, set[str]] = field(default_factory=dict)
+
+
+def take_apart(text: str) -> Source:
+    """The imports and definitions of a module's text; its docstring is left out."""
+    lines = text.splitlines()
+    definitions: list[Definition] = []
+    imports: dict[str, Import] = {}
+    for node in ast.parse(text).body:
+        match node:
+            case ast.Import(names=aliases):
+                imports.update({a.asname or a.name: Import(a.name, None, a.asname or a.name) for a in aliases})
+            case ast.ImportFrom(module=str(module), names=aliases):
+                imports.update({a.asname or a.name: Import(module, a.name, a.asname or a.name) for a in aliases})
+            case ast.Expr(value=ast.Constant()):
+                pass
+            case _:
+                definitions.append(_definition(node, lines))
+    return Source(tuple(definitions), imports)
+
+
+def _definition(node: ast.stmt, lines: list[str]) -> Definition:
+    start = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))]) - 1
+    while start and lines[start - 1].startswith("#"):
+        start -= 1
+    if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        defined = [node.name]
+    else:
+        defined = [n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+    return Definition(
+        tuple(defined),
+        frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name)),
+        frozenset(
+            (n.value.id, n.attr)
+            for n in ast.walk(node)
+            if isinstance(n, ast.Attribute) and isinstance(n.value, ast.Name)
+        ),
+        "\n".join(lines[start : node.end_lineno]),
+    )
+
+
+@lru_cache(maxsize=64)
+def source(module: str) -> Source:
+    """One of the project's modules, taken apart."""
+    package, _, name = module.rpartition(".")
+    return take_apart(files(package).joinpath(f"{name}.py").read_text("utf-8"))
+
+
+def inline(wanted: Iterable[tuple[str, str]], texts: Iterable[str] = ()) -> Inlined:
+    """The definitions of all `wanted` (module, name), and of all that the module `texts` use, themselves not
+    included. Raises ValueError where two modules define the same name."""
+    marked: dict[str, set[str]] = {}
+    result = Inlined()
+    for module, name in wanted:
+        _mark(module, name, marked, result)
+    for text in texts:
+        module = take_apart(text)
+        for definition in module.definitions:
+            _follow(definition, module, marked, result)
+    for name in _ordered(marked):
+        for definition in source(name).definitions:
+            if marked[name].isdisjoint(definition.names):
+                continue
+            twice = result.names.intersection(definition.names)
+            if twice:
+                raise ValueError(f"'{sorted(twice)[0]}' of {name} is defined by another module too")
+            result.names.update(definition.names)
+            result.parts.append(definition.text)
+    return result
+
+
+def _mark(module: str, name: str, marked: dict[str, set[str]], result: Inlined) -> None:
+    if name in marked.setdefault(module, set()):
+        return
+    for definition in source(module).definitions:
+        if name in definition.names:
+            marked[module].update(definition.names)
+            _follow(definition, source(module), marked, result, module)
+            return
+    raise ValueError(f"{module} does not define '{name}'")
+
+
+def _follow(
+    definition: Definition, where: Source, marked: dict[str, set[str]], result: Inlined, module: str = ""
+) -> None:
+    """Marks everything that a definition uses."""
+    for name in sorted(definition.uses):
+        found = where.imports.get(name)
+        if found is None:
+            if any(name in other.names for other in where.definitions) and module:
+                _mark(module, name, marked, result)
+        elif not found.module.startswith("rnnc"):
+            result.imports.add(found)
+        elif found.name and _is_module(found):
+            for owner, attribute in sorted(definition.attributes):
+                if owner == name:
+                    result.namespaces.setdefault(name, set()).add(attribute)
+                    _mark(f"{found.module}.{found.name}", attribute, marked, result)
+        elif found.name:
+            _mark(found.module, found.name, marked, result)
+
+
+def _is_module(found: Import) -> bool:
+    return files(found.module).joinpath(f"{found.name}.py").is_file() if found.module.count(".") == 1 else False
+
+
+def _ordered(marked: dict[str, set[str]]) -> Iterator[str]:
+    """The marked modules, those first that others import."""
+    done: set[str] = set()
+
+    def visit(module: str) -> Iterator[str]:
+        if module in done:
+            return
+        done.add(module)
+        for found in source(module).imports.values():
+            for name in (found.module, f"{found.module}.{found.name}"):
+                if name in marked:
+                    yield from visit(name)
+        yield module
+
+    for module in sorted(marked):
+        yield from visit(module)

@@ -1,0 +1,205 @@
+"""Prints the `layer:` block of a spec as an `nn.Module` that a reader can follow."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from itertools import accumulate
+
+from rnnc.codegen.layer_lowering import Lowering, Value
+from rnnc.codegen.layer_shapes import MODEL, Shape, mismatch
+from rnnc.codegen.names import MODULE_ATTRIBUTES, Names
+from rnnc.codegen.templating import comment, template
+from rnnc.dsl.diagnostics import Diagnostic, SpecError
+from rnnc.dsl.recurrence import Initialiser, Input, Output, Param, Recurrence
+from rnnc.dsl.syntax import LayerBinary, LayerBinding, LayerBlock, LayerCall, LayerExpression, LayerName, LayerNegate
+
+LOCALS = """Any CausalConv F LayerState RMSNorm Tensor TokenShift Windows backend chunk_size cu_seqlens form h0 ht nn
+    inputs outputs params return_state save self state torch unit windows x""".split()
+ARGUMENTS = "Any CausalConv F RMSNorm Tensor TokenShift d_model nn self super torch".split()
+LAYER_MODULES = ("CausalConv", "LayerState", "RMSNorm", "TokenShift", "Windows", "unit")
+
+
+@dataclass(frozen=True, slots=True)
+class LayerText:
+    """The holes of `layer.py.jinja`."""
+
+    name: str
+    title: str
+    equations: tuple[str, ...]
+    attribute: str
+    signature: str
+    constructor: tuple[str, ...]
+    before: tuple[str, ...]
+    inputs: str
+    params: str
+    call: str
+    step: str
+    outputs: str
+    unsqueezed: str
+    after: tuple[str, ...]
+    y: str
+
+
+def class_name(recurrence: Recurrence) -> str:
+    """`gated_delta_net` -> `GatedDeltaNetLayer`."""
+    return "".join(word[:1].upper() + word[1:] for word in recurrence.name.split("_")) + "Layer"
+
+
+def print_layer(recurrence: Recurrence, operator: str | None = None) -> str:
+    """The class as text. It needs `torch`, `nn`, `F`, `Tensor`, `Any`, and of `rnnc.ops.layers` and
+    `rnnc.ops.initialisers` what it names.
+
+    It calls the functions `operator` and `operator`_step, or by default its class attribute `operator`.
+    Raises SpecError if the spec has no layer block, or if shapes in it do not fit.
+    """
+    block = recurrence.layer
+    if block is None:
+        message = f"'{recurrence.name}' has no layer block"
+        raise SpecError([Diagnostic("no-layer", message)], recurrence.source, recurrence.path)
+    try:
+        text = _Printer(recurrence, block, operator).text()
+    except SpecError as error:
+        raise SpecError(error.diagnostics, recurrence.source, recurrence.path) from None
+    return template("layer.py.jinja").render(asdict(text))
+
+
+class _Printer:
+    """One print: the modules and lines come from `Lowering`, the frame from the template."""
+
+    def __init__(self, recurrence: Recurrence, block: LayerBlock, operator: str | None) -> None:
+        self.recurrence = recurrence
+        self.block = block
+        self.operator = operator
+        self.locals = Names([*LOCALS, *([operator, f"{operator}_step"] if operator else [])])
+        self.attributes = Names([*MODULE_ATTRIBUTES, *ARGUMENTS])
+        self.axes = {axis: self.attributes.fresh(axis) for axis in recurrence.axes}
+        self.params = {param.name: self.attributes.fresh(param.name) for param in started(recurrence)}
+        self.lowering = Lowering(self.attributes, {"x": Value("x", MODEL)})
+
+    def text(self) -> LayerText:
+        recurrence = self.recurrence
+        first = self._first_after()
+        before = self._bind(self.block.bindings[:first], {i.name: self._shape(i) for i in recurrence.inputs})
+        missing = [i for i in recurrence.inputs if i.name not in before]
+        if missing:
+            span = self.block.bindings[first].span if first < len(self.block.bindings) else self.block.span
+            raise mismatch(f"'{missing[0].name}' is not bound before an output is used", span)
+        inputs = [before[i.name][0] for i in recurrence.inputs]
+        outputs = []
+        for output in recurrence.outputs:
+            name = self.locals.fresh(output.name)
+            self.lowering.known[output.name] = Value(name, self._shape(output))
+            outputs.append(name)
+        after = self._bind(self.block.bindings[first:], {"y": MODEL})
+        params = [f'"{p.name}": self.{self.params[p.name]}' for p in started(recurrence)]
+        return LayerText(
+            name=class_name(recurrence),
+            title=comment(recurrence.doc.strip().splitlines()[0] if recurrence.doc.strip() else recurrence.name),
+            equations=tuple(comment(line) for line in self._equations()),
+            attribute="" if self.operator else "operator: Any = None  # the compiled recurrence",
+            signature=self._signature(),
+            constructor=tuple(self._constructor()),
+            before=tuple(assignment(name, code) for name, code in before.values()),
+            inputs=f"({', '.join(inputs)}{',' if len(inputs) == 1 else ''})",
+            params=f"{{{', '.join(params)}}}",
+            call=self.operator or "self.operator",
+            step=f"{self.operator}_step" if self.operator else "self.operator.step",
+            outputs=outputs[0] if len(outputs) == 1 else f"({', '.join(outputs)})",
+            unsqueezed="outputs[:, None]" if len(outputs) == 1 else "(value[:, None] for value in outputs)",
+            after=tuple(assignment(name, code) for name, code in after.values()),
+            y=after["y"][0],
+        )
+
+    def _first_after(self) -> int:
+        """The first binding that comes after the recurrence: it reads an output, or binds `y`."""
+        inputs = {i.name for i in self.recurrence.inputs}
+        outputs = {o.name for o in self.recurrence.outputs}
+        for number, binding in enumerate(self.block.bindings):
+            if names(binding.value) & outputs or ("y" in binding.targets and "y" not in inputs):
+                return number
+        return len(self.block.bindings)
+
+    def _bind(self, bindings: tuple[LayerBinding, ...], shapes: dict[str, Shape]) -> dict[str, tuple[str, str]]:
+        """For each target its Python name and its value. All targets of one line read the names before it."""
+        bound: dict[str, tuple[str, str]] = {}
+        for binding in bindings:
+            values = {}
+            for target in binding.targets:
+                shape = shapes.get(target) or self.lowering.shape(binding.value)
+                values[target] = self.lowering.value(target, binding.value, shape)
+            for target, value in values.items():
+                name = self.locals.fresh(target)
+                bound[target] = (name, value.code)
+                self.lowering.known[target] = Value(name, value.shape)
+        return bound
+
+    def _shape(self, value: Input | Output) -> Shape:
+        per_group = isinstance(value, Input) and value.per_group
+        return Shape("groups" if per_group else "heads", tuple(self.axes[axis] for axis in value.axes))
+
+    def _signature(self) -> str:
+        groups = ["num_groups: int | None = None"] if self._grouped() else []
+        sizes = [f"{axis}: int | None = None" for axis in self.axes.values()]
+        return ", ".join(["d_model: int", "num_heads: int", *sizes, *groups])
+
+    def _grouped(self) -> bool:
+        return any(i.per_group for i in self.recurrence.inputs)
+
+    def _constructor(self) -> list[str]:
+        lines = ["self.num_heads = num_heads"]
+        if self._grouped():
+            lines.append("self.num_groups = num_groups = num_groups or num_heads")
+        for axis in self.axes.values():
+            lines.append(f"self.{axis} = {axis} = {axis} or d_model // num_heads")
+        lines += [f"self.{name} = {code}" for name, code in self.lowering.modules]
+        return [*lines, *(self._start(param) for param in started(self.recurrence))]
+
+    def _start(self, param: Param) -> str:
+        """The line that makes a parameter, or a buffer where its initialiser is `fixed(...)`."""
+        sizes = [*([] if param.shared else ["num_heads"]), *(self.axes[axis] for axis in param.axes)]
+        shape = f"({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
+        start, name = param.initialiser or Initialiser("zeros", ()), self.params[param.name]
+        if start.name == "fixed" and isinstance(start.arguments[0], Initialiser):
+            return f'self.register_buffer("{name}", {initial(start.arguments[0], shape)})'
+        return f"self.{name} = nn.Parameter({initial(start, shape)})"
+
+    def _equations(self) -> list[str]:
+        lines = self.recurrence.source.splitlines()
+        spans = [binding.span for binding in self.block.bindings]
+        return [lines[span.line - 1].split("#")[0].strip() for span in spans if span.line <= len(lines)]
+
+
+def assignment(name: str, code: str) -> str:
+    """`name = code`, the argument of the outermost call on a line of its own where one line is too long."""
+    function, _, argument = code.partition("(")
+    depth = list(accumulate((c == "(") - (c == ")") for c in argument[:-1]))
+    if len(name) + len(code) < 98 or not function.replace(".", "").isidentifier() or not code.endswith(")") or min(depth) < 0:
+        return f"{name} = {code}"
+    return f"{name} = {function}(\n            {argument[:-1]}\n        )"
+
+
+def started(recurrence: Recurrence) -> list[Param]:
+    """The parameters that a layer has: all but those left at their default."""
+    return [p for p in recurrence.params if p.default is None or p.initialiser is not None]
+
+
+def initial(start: Initialiser, shape: str) -> str:
+    """The call that makes the values: sources take the shape, the others what another made."""
+    nested = any(isinstance(argument, Initialiser) for argument in start.arguments)
+    arguments = [initial(a, shape) if isinstance(a, Initialiser) else repr(a) for a in start.arguments]
+    return f"init_{start.name}({', '.join([*arguments, *([] if nested else [shape])])})"
+
+
+def names(value: LayerExpression) -> set[str]:
+    """The names that a value reads."""
+    match value:
+        case LayerName(name=name):
+            return {name}
+        case LayerBinary(left=left, right=right):
+            return names(left) | names(right)
+        case LayerNegate(operand=operand):
+            return names(operand)
+        case LayerCall(arguments=arguments):
+            return set().union(*map(names, arguments))
+        case _:
+            return set()

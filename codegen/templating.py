@@ -1,0 +1,36 @@
+"""The jinja environment of all templates, and how text of a user becomes harmless in emitted files."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.resources import files
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
+
+
+@lru_cache(maxsize=1)
+def environment() -> Environment:
+    """Strict: a hole nobody fills is an error, and lines of control leave no trace."""
+    return Environment(
+        loader=FunctionLoader(lambda name: files("rnnc.templates").joinpath(name).read_text("utf-8")),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # what is printed is Python
+    )
+
+
+def template(name: str) -> Template:
+    """The template of that file name."""
+    return environment().get_template(name)
+
+
+def comment(text: str) -> str:
+    """A line of a user's text, safe in a comment or a docstring of double quotes.
+
+    >>> comment('ends \"\"\" here')
+    "ends ''' here"
+    """
+    printable = "".join(c if c.isprintable() else " " for c in text)
+    return printable.replace("\\", "\\\\").replace('"""', "'''").rstrip('"')
