@@ -1,0 +1,353 @@
+"""Making nodes: hash-consing, and the simplifications that keep products canonical.
+
+In a contraction, a factor that lacks the contracted axis leaves it, and a factor on that axis alone moves to
+the smaller operand: the large operands reach the matrix product as they were loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from rnnc.codegen.program import (
+    COLUMN,
+    COLUMNS,
+    ROW,
+    ROWS,
+    TIME_AXES,
+    Add,
+    Apply,
+    Assemble,
+    AxisSize,
+    Block,
+    Broadcast,
+    Const,
+    DecayDot,
+    DecayDotColumns,
+    DecayDotDecay,
+    DecayDotRows,
+    Deinterleave,
+    Dot,
+    First,
+    Interleave,
+    Inverse,
+    Keep,
+    Load,
+    Mask,
+    Multiply,
+    NamedConst,
+    Node,
+    Number,
+    Op,
+    Path,
+    PathAdjoint,
+    Rename,
+    Running,
+    RunningProduct,
+    RunningProductAdjoint,
+    Segment,
+    SegmentAdjoint,
+    Softmax,
+    Solve,
+    Sum,
+)
+from rnnc.dsl.expression import Axes, union
+from rnnc.dsl.functions import LN2, LOG2E
+
+TYPICAL_SIZE = {axis: 64 for axis in TIME_AXES}
+TYPICAL_FEATURES = 128
+
+
+class Builder:
+    """Creates the nodes of one compilation; equal nodes are made once."""
+
+    def __init__(self) -> None:
+        self._nodes: dict[tuple[Op, tuple[int, ...], Axes], Node] = {}
+
+    def node(self, op: Op, args: Sequence[Node], axes: Axes) -> Node:
+        key = (op, tuple(argument.number for argument in args), axes)
+        if key not in self._nodes:
+            self._nodes[key] = Node(op, tuple(args), axes, len(self._nodes))
+        return self._nodes[key]
+
+    def load(self, load: Load, axes: Axes) -> Node:
+        return self.node(load, (), axes)
+
+    def constant(self, value: Number | int) -> Node:
+        if value in (LN2, LOG2E):
+            return self.node(NamedConst("ln2" if value == LN2 else "log2e"), (), ())
+        return self.node(Const(_exact(value)), (), ())
+
+    # Elementwise
+
+    def add(self, terms: Iterable[tuple[Number | int, Node]]) -> Node:
+        """The sum of coefficient * node, flattened, like terms collected."""
+        collected: dict[Node, Number] = {}
+        constant: Number = Fraction(0)
+        for coefficient, node in terms:
+            for inner, argument in self._terms(_exact(coefficient), node):
+                if isinstance(argument.op, Const):
+                    constant = constant + inner * argument.op.value
+                else:
+                    collected[argument] = collected.get(argument, Fraction(0)) + inner
+        collected = self._merge_interleaved(collected)
+        kept = sorted(((c, n) for n, c in collected.items() if c), key=lambda term: term[1].number)
+        if constant:
+            kept.append((Fraction(1), self.constant(constant)))
+        if not kept:
+            return self.constant(0)
+        if len(kept) == 1:
+            return self.multiply([kept[0][1]], kept[0][0])
+        nodes = [node for _, node in kept]
+        return self.node(Add(tuple(c for c, _ in kept)), nodes, _joined(nodes))
+
+    def _merge_interleaved(self, terms: dict[Node, Number]) -> dict[Node, Number]:
+        """Interleaved terms become one, part by part."""
+        stacked = [(c, n) for n, c in terms.items() if isinstance(n.op, Interleave) and c]
+        if len(stacked) < 2:
+            return terms
+        count = len(stacked[0][1].args)
+        parts = [self.add((c, n.args[index]) for c, n in stacked) for index in range(count)]
+        rest = {n: c for n, c in terms.items() if not isinstance(n.op, Interleave)}
+        merged = self.node(Interleave(), parts, stacked[0][1].axes)
+        return {**rest, merged: rest.get(merged, Fraction(0)) + 1}
+
+    def _terms(self, coefficient: Number, node: Node) -> list[tuple[Number, Node]]:
+        match node.op:
+            case Add(inner):
+                return [(coefficient * c, a) for c, a in zip(inner, node.args, strict=True)]
+            case Multiply(inner_coefficient) if inner_coefficient != 1:
+                return [(coefficient * inner_coefficient, self.multiply(node.args))]
+            case _:
+                return [(coefficient, node)]
+
+    def multiply(self, factors: Iterable[Node], coefficient: Number | int = 1) -> Node:
+        """coefficient * the product of the factors, flattened and sorted."""
+        number = _exact(coefficient)
+        flat: list[Node] = []
+        for factor in factors:
+            match factor.op:
+                case Const(value):
+                    number = number * value
+                case Multiply(inner):
+                    number = number * inner
+                    flat += factor.args
+                case _:
+                    flat.append(factor)
+        if number == 0:
+            return self.constant(0)
+        flat = _without_inverses(flat)
+        if not flat:
+            return self.constant(number)
+        flat.sort(key=lambda node: node.number)
+        if len(flat) == 1 and number == 1:
+            return flat[0]
+        if len(flat) == 1 and isinstance(flat[0].op, Add):
+            op = flat[0].op
+            return self.add(zip((number * c for c in op.coefficients), flat[0].args, strict=True))
+        return self.node(Multiply(number), flat, _joined(flat))
+
+    def apply(self, function: str, *args: Node | Number | int) -> Node:
+        nodes = [self.value(argument) for argument in args]
+        return self.node(Apply(function), nodes, union(node.axes for node in nodes))
+
+    def power(self, base: Node, exponent: Fraction) -> Node:
+        if exponent.denominator == 1 and 1 <= exponent <= 4:
+            return self.multiply([base] * int(exponent))
+        if exponent == -1:
+            return self.apply("reciprocal", base)
+        if exponent == Fraction(-1, 2):
+            return self.apply("rsqrt", base)
+        return self.node(Apply("power", exponent), [base], base.axes)
+
+    def keep(self, value: Node, valid: Node, fill: int = 0) -> Node:
+        return self.node(Keep(fill), [value, valid], union([value.axes, valid.axes]))
+
+    def value(self, value: Node | Number | int) -> Node:
+        return value if isinstance(value, Node) else self.constant(value)
+
+    # Axes
+
+    def rename(self, value: Node, old: str, new: str) -> Node:
+        """Relabel an axis: through elementwise operations to the values they combine."""
+        if old == new or old not in value.axes:
+            return value
+        match value.op:
+            case Add(coefficients):
+                parts = [self.rename(argument, old, new) for argument in value.args]
+                return self.add(zip(coefficients, parts, strict=True))
+            case Multiply(coefficient):
+                return self.multiply([self.rename(argument, old, new) for argument in value.args], coefficient)
+            case Apply() | Keep():
+                parts = [self.rename(argument, old, new) for argument in value.args]
+                return self.node(value.op, parts, union(part.axes for part in parts))
+            case Rename(first, middle) if middle == old:
+                return self.rename(value.args[0], first, new)
+            case _:
+                axes = tuple(new if axis == old else axis for axis in value.axes)
+                return self.node(Rename(old, new), [value], axes)
+
+    def broadcast(self, value: Node, axis: str) -> Node:
+        return value if axis in value.axes else self.node(Broadcast(axis), [value], (axis, *value.axes))
+
+    def sum(self, value: Node, axis: str) -> Node:
+        """The sum over an axis; a product of two values that share only that axis becomes a dot."""
+        if axis not in value.axes:
+            return self.multiply([value, self.node(AxisSize(axis), (), ())])
+        match value.op:
+            case Multiply(coefficient):
+                inside = [factor for factor in value.args if axis in factor.axes]
+                outside = [factor for factor in value.args if axis not in factor.axes]
+                parts = _components(inside, axis)
+                if len(parts) == 2:
+                    left, right = (self.multiply(part) for part in parts)
+                    return self.multiply([*outside, self.dot(left, right, axis)], coefficient)
+                if outside or coefficient != 1:
+                    return self.multiply([*outside, self.sum(self.multiply(inside), axis)], coefficient)
+            case Broadcast(own) if own == axis:
+                return self.sum(value.args[0], axis)
+            case _:
+                pass
+        return self.node(Sum(axis), [value], tuple(a for a in value.axes if a != axis))
+
+    def dot(self, left: Node, right: Node, axis: str) -> Node:
+        """sum over axis of left * right."""
+        if axis not in left.axes or axis not in right.axes or set(left.axes) & set(right.axes) != {axis}:
+            return self.sum(self.multiply([left, right]), axis)
+        outside: list[Node] = []
+        lone: list[Node] = []
+        sides: list[Node] = []
+        number: Number = Fraction(1)
+        for side in (left, right):
+            if isinstance(side.op, Multiply):
+                number = number * side.op.coefficient
+                outside += [f for f in side.args if axis not in f.axes]
+                lone += [f for f in side.args if f.axes == (axis,)]
+                kept = [f for f in side.args if axis in f.axes and f.axes != (axis,)]
+                sides.append(self.multiply(kept) if kept else self.constant(1))
+            else:
+                sides.append(side)
+        if any(axis not in side.axes for side in sides):  # a vector: its factors stay with it
+            sides, lone, outside, number = [left, right], [], [], Fraction(1)
+        if lone:
+            target = min((0, 1), key=lambda i: typical_size(sides[i].axes))
+            sides[target] = self.multiply([sides[target], *lone])
+        left, right = sides
+        axes = tuple(a for a in left.axes if a != axis) + tuple(a for a in right.axes if a != axis)
+        return self.multiply([*outside, self.node(Dot(axis), [left, right], axes)], number)
+
+    # Time
+
+    def running(self, value: Node, direction: str, exclusive: bool) -> Node:
+        return self.node(Running(direction, exclusive), [value], value.axes)  # type: ignore[arg-type]
+
+    def first(self, value: Node) -> Node:
+        """The first row; of running sums from the end, that is the sum."""
+        match value.op:
+            case Running("suffix", False):
+                return self.sum(value.args[0], ROW)
+            case Apply() if all(argument.axes[:1] in ((ROW,), ()) for argument in value.args):
+                return self.node(value.op, [self.first(a) if a.axes else a for a in value.args], value.axes[1:])
+            case _:
+                assert value.axes[0] == ROW, value.axes
+                return self.node(First(), [value], value.axes[1:])
+
+    def segment(self, value: Node, exclusive: bool, strict: bool) -> Node:
+        return self.node(Segment(exclusive, strict), [value], (ROW, COLUMN))
+
+    def mask(self, value: Node, strict: bool) -> Node:
+        if isinstance(value.op, Const) and value.op.value == 0:
+            return value
+        return self.node(Mask(strict), [value], value.axes)
+
+    def solve(self, matrix: Node, right: Node, transposed: bool = False) -> Node:
+        row, column = matrix.axes
+        old, new = (row, column) if transposed else (column, row)
+        axes = tuple(new if axis == old else axis for axis in right.axes)
+        return self.node(Solve(transposed), [matrix, right], axes)
+
+    def interleave(self, parts: Sequence[Node]) -> Node:
+        """Parts over (ROW, ...) stacked row by row; a part may be the constant 0."""
+        (axes,) = {part.axes[1:] for part in parts if part.axes}
+        return self.node(Interleave(), parts, (ROWS, *axes))
+
+    def deinterleave(self, value: Node, index: int, count: int) -> Node:
+        assert value.axes[0] == ROWS, value.axes
+        return self.node(Deinterleave(index, count), [value], (ROW, *value.axes[1:]))
+
+    def assemble(self, blocks: Sequence[Node]) -> Node:
+        return self.node(Assemble(), blocks, (ROWS, COLUMNS))
+
+    def block(self, value: Node, row: int, column: int, count: int) -> Node:
+        return self.node(Block(row, column, count), [value], (ROW, COLUMN))
+
+    # Rebuilding
+
+    def with_args(self, node: Node, args: Sequence[Node]) -> Node:
+        """The node with other arguments, simplified anew where the operation can be."""
+        match node.op:
+            case Add(coefficients):
+                return self.add(zip(coefficients, args, strict=True))
+            case Multiply(coefficient):
+                return self.multiply(args, coefficient)
+            case Sum(axis):
+                return self.sum(args[0], axis)
+            case Dot(axis):
+                return self.dot(args[0], args[1], axis)
+            case Rename(old, new):
+                return self.rename(args[0], old, new)
+            case _:
+                return self.node(node.op, args, node.axes)
+
+
+def typical_size(axes: Axes) -> int:
+    """How many entries a value has, at common sizes: what the placement of a factor is decided by."""
+    size = 1
+    for axis in axes:
+        size *= TYPICAL_SIZE.get(axis, TYPICAL_FEATURES)
+    return size
+
+
+def _without_inverses(factors: list[Node]) -> list[Node]:
+    """The factors without pairs of ln 2 and log2 e."""
+    named = [f for f in factors if isinstance(f.op, NamedConst)]
+    first = [f for f in named if f.op == NamedConst("ln2")]
+    second = [f for f in named if f.op == NamedConst("log2e")]
+    pairs = min(len(first), len(second))
+    if not pairs:
+        return factors
+    rest = [f for f in factors if not isinstance(f.op, NamedConst)]
+    return rest + first[pairs:] + second[pairs:]
+
+
+def _components(factors: Sequence[Node], axis: str) -> list[list[Node]]:
+    """The factors grouped so that different groups share no axis but the given one."""
+    groups: list[tuple[set[str], list[Node]]] = []
+    lone: list[Node] = []
+    for factor in factors:
+        own = set(factor.axes) - {axis}
+        if not own:
+            lone.append(factor)
+            continue
+        joined = [group for group in groups if group[0] & own]
+        rest = [group for group in groups if not group[0] & own]
+        axes = own.union(*(group[0] for group in joined))
+        groups = [*rest, (axes, [n for group in joined for n in group[1]] + [factor])]
+    if not groups:
+        return [lone]
+    groups.sort(key=lambda group: min(node.number for node in group[1]))
+    smallest = min(groups, key=lambda group: typical_size(tuple(group[0])))
+    smallest[1].extend(lone)
+    return [group[1] for group in groups]
+
+
+def _joined(nodes: Sequence[Node]) -> Axes:
+    """The axes of an elementwise result: those of the largest argument first, time before features."""
+    axes = union(node.axes for node in sorted(nodes, key=lambda node: -len(node.axes)))
+    return tuple(sorted(axes, key=lambda axis: axis not in TIME_AXES))
+
+
+def _exact(value: Number | int) -> Number:
+    return Fraction(value) if isinstance(value, int) else value

@@ -1,0 +1,314 @@
+"""Running a tile program on small numpy arrays, straight from the definitions of its operations.
+
+One evaluator serves float64 and exact numbers (object arrays of fractions, polynomials or duals, see
+`rnnc.codegen.exact`). It is what every printer is compared with, so it is written to be obviously right.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, assert_never
+
+import numpy as np
+
+from rnnc.codegen import program as ir
+from rnnc.codegen.program import COLUMN, ROW, Node, Program
+from rnnc.dsl.expression import Axes
+
+Array = Any
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What the evaluator needs of its numbers."""
+
+    number: Callable[[ir.Number], Any]
+    apply: Callable[..., Any]  # (function, *scalars) -> scalar; `power` gets (base, exponent)
+    named: Mapping[str, Any]
+    minus_infinity: Any
+    dtype: Any
+
+
+def evaluate(program: Program, loads: Mapping[str, Array], sizes: Mapping[str, int], using: Arithmetic) -> dict[str, Array]:
+    """All results and carried ends by name; `loads` by the names of the loads, `sizes` by axis (time: ROW)."""
+    run = _Evaluation(loads, {**_time(sizes), **sizes}, using)
+    for node in program.nodes():
+        run.values[node] = run.node(node)
+    found = {name: run.expanded(node) for name, node in program.results.items()}
+    return found | {carry.name: run.expanded(carry.end) for carry in program.carries}
+
+
+def _time(sizes: Mapping[str, int]) -> dict[str, int]:
+    return {ROW: sizes[ROW], COLUMN: sizes[ROW]} if ROW in sizes else {}
+
+
+class _Evaluation:
+    def __init__(self, loads: Mapping[str, Array], sizes: Mapping[str, int], using: Arithmetic) -> None:
+        self.loads, self.sizes, self.using = loads, sizes, using
+        self.values: dict[Node, Array] = {}
+
+    def expanded(self, node: Node) -> Array:
+        return np.asarray(self.values[node])
+
+    def aligned(self, node: Node, axes: Axes) -> Array:
+        """The node's value, transposed and with new axes of size 1, to broadcast over `axes`."""
+        value = np.asarray(self.values[node])
+        order = [node.axes.index(axis) for axis in axes if axis in node.axes]
+        value = value.transpose(order)
+        return value[tuple(slice(None) if axis in node.axes else None for axis in axes)]
+
+    def zeros(self, shape: Sequence[int]) -> Array:
+        return np.full(tuple(shape), self.using.number(Fraction(0)), dtype=self.using.dtype)
+
+    def ones(self, shape: Sequence[int]) -> Array:
+        return np.full(tuple(shape), self.using.number(Fraction(1)), dtype=self.using.dtype)
+
+    def node(self, node: Node) -> Array:
+        args = [np.asarray(self.values[argument]) for argument in node.args]
+        match node.op:
+            case ir.Load(name):
+                return np.asarray(self.loads[name])
+            case ir.Const(value):
+                return np.asarray(self.using.number(value), dtype=self.using.dtype)
+            case ir.NamedConst(name):
+                return np.asarray(self.using.named[name], dtype=self.using.dtype)
+            case ir.AxisSize(axis):
+                return np.asarray(self.using.number(Fraction(self.sizes[axis])), dtype=self.using.dtype)
+            case ir.Add(coefficients):
+                parts = (self.aligned(a, node.axes) for a in node.args)
+                return sum(p if c == 1 else self.using.number(c) * p for c, p in zip(coefficients, parts, strict=True))
+            case ir.Multiply(coefficient):
+                return math.prod((self.aligned(a, node.axes) for a in node.args), start=self.using.number(coefficient))
+            case ir.Apply("power", exponent):
+                return self.map(lambda x: self.using.apply("power", x, exponent), *args)
+            case ir.Apply(function):
+                parts = [self.aligned(a, node.axes) for a in node.args]
+                return self.map(lambda *xs: self.using.apply(function, *xs), *parts)
+            case ir.Keep(fill):
+                value, valid = (self.aligned(a, node.axes) for a in node.args)
+                return self.map(lambda x, m: x if m == 1 else self.using.number(Fraction(fill)), value, valid)
+            case ir.Softmax(axis):
+                index = node.axes.index(axis)
+                raised = self.map(lambda x: self.using.apply("exp", x), args[0])
+                total = self.map(lambda x: self.using.apply("reciprocal", x), raised.sum(index, keepdims=True))
+                return raised * total
+            case ir.Rename():
+                return args[0]
+            case ir.Sum(axis):
+                return args[0].sum(node.args[0].axes.index(axis))
+            case ir.Broadcast(axis):
+                return np.broadcast_to(args[0], (self.sizes[axis], *args[0].shape))
+            case ir.First():
+                return args[0][0]
+            case ir.AtFirst():
+                out = self.zeros((self.sizes[ROW], *args[0].shape))
+                out[0] = args[0]
+                return out
+            case ir.Dot(axis):
+                left, right = (a.axes.index(axis) for a in node.args)
+                return np.tensordot(args[0], args[1], (left, right))
+            case _:
+                return self.time(node, node.op, args)
+
+    def map(self, function: Callable[..., Any], *args: Array) -> Array:
+        return np.asarray(np.frompyfunc(function, len(args), 1)(*args), dtype=self.using.dtype)
+
+    def time(self, node: Node, op: Any, args: list[Array]) -> Array:
+        """Operations along time, each from its definition."""
+        match op:
+            case ir.Running(direction, exclusive):
+                return self.scan(args[0], direction, exclusive, lambda a, b: a + b, self.zeros)
+            case ir.RunningProduct(direction, exclusive):
+                return self.scan(args[0], direction, exclusive, lambda a, b: a * b, self.ones)
+            case ir.RunningProductAdjoint(direction, exclusive):
+                return self.running_product_adjoint(args[0], args[2], direction, exclusive)
+            case ir.Segment(exclusive, strict):
+                return self.pairs(exclusive, strict, lambda ts: sum((args[0][t] for t in ts), self.using.number(Fraction(0))),
+                                  self.using.minus_infinity)
+            case ir.Path(exclusive, strict):
+                return self.pairs(exclusive, strict, lambda ts: math.prod((args[0][t] for t in ts), start=self.using.number(Fraction(1))))
+            case ir.SegmentAdjoint(exclusive, strict):
+                out = self.zeros(args[0].shape[:1])
+                for i, j in self.allowed(exclusive, strict):
+                    for t in self.between(i, j, exclusive):
+                        out[t] = out[t] + args[0][i, j]
+                return out
+            case ir.PathAdjoint(exclusive, strict):
+                out = self.zeros(args[0].shape)
+                for i, j in self.allowed(exclusive, strict):
+                    ts = self.between(i, j, exclusive)
+                    for t in ts:
+                        rest = math.prod((args[0][s] for s in ts if s != t), start=self.using.number(Fraction(1)))
+                        out[t] = out[t] + rest * args[1][i, j]
+                return out
+            case ir.DecayDot() | ir.DecayDotRows() | ir.DecayDotColumns() | ir.DecayDotDecay():
+                return self.decay_dot(op, args)
+            case ir.Mask(strict):
+                keep = [(i, j) for i in range(args[0].shape[0]) for j in range(i if strict else i + 1)]
+                out = self.zeros(args[0].shape)
+                for i, j in keep:
+                    out[i, j] = args[0][i, j]
+                return out
+            case ir.Solve(transposed):
+                return self.solve(args[0].T if transposed else args[0], node.args[1], node.args[0], transposed)
+            case ir.Inverse():
+                return self.substitute(args[0], self.identity(args[0].shape[0]), False)
+            case ir.Interleave():
+                shape = next(a.shape for a in args if a.shape)
+                parts = [np.broadcast_to(a, shape) for a in args]
+                return np.stack(parts, 1).reshape(-1, *shape[1:])
+            case ir.Deinterleave(index, count):
+                return args[0][index::count]
+            case ir.Assemble():
+                return self.assemble(args)
+            case ir.Block(row, column, count):
+                return args[0][row::count, column::count]
+            case _:
+                raise AssertionError(op)
+
+    def scan(self, x: Array, direction: str, exclusive: bool, merge: Callable[[Any, Any], Any], start: Callable[[Any], Array]) -> Array:
+        x = x[::-1] if direction == "suffix" else x
+        out, running = [], start(x.shape[1:])
+        for row in x:
+            before, running = running, merge(running, row)
+            out.append(before if exclusive else running)
+        stacked = np.stack(out[::-1] if direction == "suffix" else out)
+        return stacked.astype(self.using.dtype)
+
+    def running_product_adjoint(self, d: Array, dout: Array, direction: str, exclusive: bool) -> Array:
+        size = d.shape[0]
+        out = self.zeros(d.shape)
+        for i in range(size):
+            if direction == "prefix":
+                used = range(i if exclusive else i + 1)
+            else:
+                used = range(i + 1 if exclusive else i, size)
+            for t in used:
+                rest = math.prod((d[s] for s in used if s != t), start=self.ones(d.shape[1:]))
+                out[t] = out[t] + rest * dout[i]
+        return out
+
+    def between(self, i: int, j: int, exclusive: bool) -> range:
+        return range(j + 1, i if exclusive else i + 1)
+
+    def allowed(self, exclusive: bool, strict: bool) -> list[tuple[int, int]]:
+        size = self.sizes[ROW]
+        return [(i, j) for i in range(size) for j in range(i if strict or exclusive else i + 1)]
+
+    def pairs(self, exclusive: bool, strict: bool, value: Callable[[range], Any], rest: Any = None) -> Array:
+        size = self.sizes[ROW]
+        out = self.zeros((size, size))
+        if rest is not None:
+            out[:] = rest
+        for i, j in self.allowed(exclusive, strict):
+            out[i, j] = value(self.between(i, j, exclusive))
+        return out
+
+    def decay_dot(self, op: Any, args: list[Array]) -> Array:
+        """All four contractions of sum M[i,j] x[i,k] y[j,k] E[i,j,k]."""
+        pairs = self.allowed(op.exclusive, op.strict)
+        decay = args[-1]
+        product = isinstance(op, ir.DecayDotDecay) or op.mode == "product"
+        factors = {(i, j): self.factor(decay, self.between(i, j, op.exclusive), product) for i, j in pairs}
+        out = self.zeros((self.sizes[ROW],) * 2) if isinstance(op, ir.DecayDot) else self.zeros(decay.shape)
+        for (i, j), factor in factors.items():
+            match op:
+                case ir.DecayDot():
+                    out[i, j] = (args[0][i] * args[1][j] * factor).sum()
+                case ir.DecayDotRows():
+                    out[i] = out[i] + args[0][i, j] * args[1][j] * factor
+                case ir.DecayDotColumns():
+                    out[j] = out[j] + args[0][i, j] * args[1][i] * factor
+                case ir.DecayDotDecay():
+                    weight = args[0][i, j] * args[1][i] * args[2][j]
+                    for t in (used := self.between(i, j, op.exclusive)):
+                        out[t] = out[t] + weight * self.factor(decay, [s for s in used if s != t], True)
+                case _:
+                    assert_never(op)
+        return out
+
+    def factor(self, decay: Array, tokens: Sequence[int], product: bool) -> Array:
+        if product:
+            return math.prod((decay[t] for t in tokens), start=self.ones(decay.shape[1:]))
+        total = sum((decay[t] for t in tokens), self.zeros(decay.shape[1:]))
+        return self.map(lambda x: self.using.apply("exp2", x), total)
+
+    def solve(self, matrix: Array, right: Node, left: Node, transposed: bool) -> Array:
+        axis = left.axes[0] if transposed else left.axes[1]
+        return self.substitute(matrix, np.moveaxis(np.asarray(self.values[right]), right.axes.index(axis), 0), transposed)
+
+    def substitute(self, matrix: Array, right: Array, upper: bool) -> Array:
+        """(I - P)^-1 R row by row; from the last row if P is upper triangular."""
+        size = matrix.shape[0]
+        out = self.zeros(right.shape)
+        for i in range(size - 1, -1, -1) if upper else range(size):
+            known = range(i + 1, size) if upper else range(i)
+            out[i] = sum((matrix[i, j] * out[j] for j in known), start=right[i])
+        return out
+
+    def identity(self, size: int) -> Array:
+        out = self.zeros((size, size))
+        for i in range(size):
+            out[i, i] = self.using.number(Fraction(1))
+        return out
+
+    def assemble(self, blocks: list[Array]) -> Array:
+        count = math.isqrt(len(blocks))
+        shape = next(b.shape for b in blocks if b.shape)
+        out = self.zeros((shape[0] * count, shape[1] * count))
+        for index, block in enumerate(blocks):
+            out[index // count :: count, index % count :: count] = block
+        return out
+
+
+def _float(function: str, *args: float) -> float:
+    x = args[0]
+    return FLOAT_FUNCTIONS[function](*args) if x == x else math.nan
+
+
+def _softplus(x: float) -> float:
+    return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
+
+
+def _sigmoid(x: float) -> float:
+    return math.exp(-_softplus(-x))
+
+
+FLOAT_FUNCTIONS: dict[str, Callable[..., float]] = {
+    "exp": math.exp,
+    "log": math.log,
+    "sqrt": math.sqrt,
+    "rsqrt": lambda x: x**-0.5,
+    "abs": abs,
+    "sign": lambda x: float((x > 0) - (x < 0)),
+    "max": max,
+    "min": min,
+    "sigmoid": _sigmoid,
+    "tanh": math.tanh,
+    "relu": lambda x: max(x, 0.0),
+    "silu": lambda x: x * _sigmoid(x),
+    "gelu": lambda x: 0.5 * x * (1 + math.erf(x / math.sqrt(2))),
+    "softplus": _softplus,
+    "logsigmoid": lambda x: -_softplus(-x),
+    "elu": lambda x: x if x > 0 else math.expm1(x),
+    "erf": math.erf,
+    "sin": math.sin,
+    "cos": math.cos,
+    "step": lambda x: float(x > 0),
+    "reciprocal": lambda x: 1 / x,
+    "exp2": lambda x: 2.0**x,
+    "log2": lambda x: math.log2(x) if x > 0 else -math.inf,
+    "log2_exp": lambda x: x / math.log(2),
+    "power": lambda x, e: float(x) ** float(e),
+}
+
+FLOAT64 = Arithmetic(
+    number=float,
+    apply=_float,
+    named={"ln2": math.log(2), "log2e": 1 / math.log(2)},
+    minus_infinity=-math.inf,
+    dtype=np.float64,
+)

@@ -1,0 +1,179 @@
+"""Normal form -> tile programs: the recurrent form (one token) and the chunked form (C tokens).
+
+With G[i] = D[1] ... D[i] inside a chunk that starts from S0,
+
+    P[r,s][i,j] = f_r[i]^T (G[i-1] / G[j]) w_s[j]          j < i, reads r and s
+    U_r         = (I - P)^-1 ( v_r + (f_r * G[i-1]) S0 + sum_p P[r,p] v_p )     p: the writes that do not read
+    A_w[i,j]    = q[i]^T (G[i] / G[j]) w[j]                j <= i  (a readout of the old state: G[i-1], j < i)
+    r           = sum_w A_w U_w + (q * G[i]) S0
+    S_out       = G[C] * S0 + sum_w (w * G[C] / G)^T U_w
+
+where f^T S[t-1] with f = D f' is f'^T (D S[t-1]): G[i-1] then becomes G[i] and f' takes the place of f.
+The parallel form is the chunked one with a single chunk. Rows beyond the sequence have D = 1 and w = 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rnnc.codegen.builder import Builder
+from rnnc.codegen.lowering import Lowering
+from rnnc.codegen.program import (
+    COLUMN,
+    ROW,
+    Carry,
+    DecayDot,
+    Load,
+    Node,
+    Path,
+    Program,
+    RunningProduct,
+)
+from rnnc.dsl.normal import Normal, Readout, Write
+
+
+def recurrent_form(normal: Normal, builder: Builder) -> Program:
+    """One token: S_out = D * S + sum_r w_r (v_r + f_r^T S)^T."""
+    build, key = builder, normal.key_axis
+    lowering = Lowering(builder, normal.recurrence, None)
+    old = build.load(Load(normal.state, "state"), normal.axes)
+    terms = [old if normal.decay is None else build.multiply([lowering.lower(normal.decay), old])]
+    for write in normal.writes:
+        parts = [] if write.value is None else [lowering.lower(write.value)]
+        if write.read is not None:
+            parts.append(build.dot(lowering.lower(write.read), old, key))
+        terms.append(build.multiply([lowering.lower(write.key), build.add((1, part) for part in parts)]))
+    new = build.add((1, term) for term in terms)
+    for readout in normal.readouts:
+        query = lowering.lower(readout.query)
+        lowering.names[readout.name] = build.dot(query, old if readout.old else new, key)
+    results = {name: lowering.lower(value) for name, value in normal.outputs}
+    return Program("recurrent", results, (Carry(normal.state, old, new),))
+
+
+def chunked_form(normal: Normal, builder: Builder) -> Program:
+    """C tokens at once, exact mathematics: decays stand as products (`Path`, `RunningProduct`, `DecayDot`)."""
+    return _Chunk(normal, builder).program()
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A write on the rows of the chunk: key w, value v (None where it only reads), read f and whether f is f'."""
+
+    key: Node
+    value: Node | None
+    read: Node | None
+    inclusive: bool
+
+
+class _Chunk:
+    def __init__(self, normal: Normal, builder: Builder) -> None:
+        self.normal, self.build = normal, builder
+        self.lowering = Lowering(builder, normal.recurrence, ROW)
+        self.valid = builder.load(Load("valid", "valid"), (ROW,))
+        self.start = builder.load(Load(normal.state, "state"), normal.axes)
+        self.decay: Node | None = None
+        if normal.decay is not None:
+            decay = self._timed(self.lowering.lower(normal.decay))
+            self.decay = builder.keep(decay, self.valid, fill=1)
+
+    def program(self) -> Program:
+        rows = [self._row(write) for write in self.normal.writes]
+        reading = [row for row in rows if row.read is not None]
+        plain = [(row.key, row.value) for row in rows if row.read is None]
+        written = [(row.key, update) for row, update in zip(reading, self._updates(reading, plain), strict=True)]
+        written += [(key, value) for key, value in plain if value is not None]
+        for readout in self.normal.readouts:
+            self.lowering.names[readout.name] = self._readout(readout, written)
+        results = {name: self.lowering.lower(value) for name, value in self.normal.outputs}
+        results = {name: self._timed(value) for name, value in results.items()}
+        carry = Carry(self.normal.state, self.start, self._end(written))
+        return Program("chunked", results, (carry,))
+
+    def _timed(self, value: Node) -> Node:
+        return self.build.broadcast(value, ROW)
+
+    def _row(self, write: Write) -> _Row:
+        lower = self.lowering.lower
+        read = write.read if write.read_of_decayed is None else write.read_of_decayed
+        return _Row(
+            key=self.build.multiply([self._timed(lower(write.key)), self.valid]),
+            value=None if write.value is None else self._timed(lower(write.value)),
+            read=None if read is None else self._timed(lower(read)),
+            inclusive=write.read_of_decayed is not None,
+        )
+
+    # U = (I - P)^-1 ( v + (f * G[i-1]) S0 + P_rp v_p )
+    def _updates(self, reading: list[_Row], plain: list[tuple[Node, Node | None]]) -> list[Node]:
+        if not reading:
+            return []
+        build, count = self.build, len(reading)
+        rights = []
+        for row in reading:
+            assert row.read is not None
+            exclusive = not row.inclusive
+            terms = [] if row.value is None else [row.value]
+            terms.append(build.dot(self._from_start(row.read, exclusive), self.start, self.normal.key_axis))
+            for key, value in plain:
+                if value is not None:
+                    scores = self._scores(row.read, key, exclusive, strict=True)
+                    terms.append(build.dot(scores, build.rename(value, ROW, COLUMN), COLUMN))
+            rights.append(build.add((1, term) for term in terms))
+        blocks = [
+            self._scores(row.read, other.key, not row.inclusive, strict=True)
+            for row in reading
+            if row.read is not None
+            for other in reading
+        ]
+        if count == 1:
+            return [build.solve(blocks[0], build.rename(rights[0], ROW, COLUMN))]
+        right = build.rename(build.interleave(rights), "@m", "@n")
+        stacked = build.solve(build.assemble(blocks), right)
+        return [build.deinterleave(stacked, index, count) for index in range(count)]
+
+    # r = sum_w A_w U_w + (q * G) S0
+    def _readout(self, readout: Readout, written: list[tuple[Node, Node]]) -> Node:
+        build = self.build
+        query = self._timed(self.lowering.lower(readout.query))
+        terms = [build.dot(self._from_start(query, readout.old), self.start, self.normal.key_axis)]
+        for key, update in written:
+            scores = self._scores(query, key, readout.old, strict=readout.old)
+            terms.append(build.dot(scores, build.rename(update, ROW, COLUMN), COLUMN))
+        return build.add((1, term) for term in terms)
+
+    # S_out = G[C] * S0 + sum_w (w * G[C] / G)^T U_w
+    def _end(self, written: list[tuple[Node, Node]]) -> Node:
+        build = self.build
+        total, to_end = self._totals()
+        terms = [self.start if total is None else build.multiply([total, self.start])]
+        for key, update in written:
+            scaled = key if to_end is None else build.multiply([key, to_end])
+            terms.append(build.dot(scaled, update, ROW))
+        return build.add((1, term) for term in terms)
+
+    def _totals(self) -> tuple[Node | None, Node | None]:
+        """G[C], and G[C] / G[i]."""
+        if self.decay is None:
+            return None, None
+        suffix = self.build.node(RunningProduct("suffix", True), [self.decay], self.decay.axes)
+        whole = self.build.node(RunningProduct("suffix", False), [self.decay], self.decay.axes)
+        return self.build.first(whole), suffix
+
+    def _from_start(self, value: Node, exclusive: bool) -> Node:
+        """value * G[i], or G[i-1]."""
+        if self.decay is None:
+            return value
+        running = self.build.node(RunningProduct("prefix", exclusive), [self.decay], self.decay.axes)
+        return self.build.multiply([value, running])
+
+    def _scores(self, left: Node, key: Node, exclusive: bool, strict: bool) -> Node:
+        """left[i]^T (G[i] / G[j]) key[j], masked; exclusive: G[i-1], which leaves j < i alone."""
+        build, axis = self.build, self.normal.key_axis
+        right = build.rename(key, ROW, COLUMN)
+        if self.decay is None:
+            return build.mask(build.dot(left, right, axis), strict)
+        if axis in self.decay.axes:
+            op = DecayDot(axis, "product", exclusive, strict)
+            return build.node(op, [left, right, self.decay], (ROW, COLUMN))
+        path = build.node(Path(exclusive, strict), [self.decay], (ROW, COLUMN))
+        return build.multiply([path, build.dot(left, right, axis)])

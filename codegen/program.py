@@ -1,0 +1,344 @@
+"""Tile programs: the computation of one chunk, or one token, as a graph over arrays with named axes.
+
+A node is an operation, its arguments and its axes; equal nodes are one node, so shared work is shared by
+construction. Time has the axes `ROW` and `COLUMN` (of size C), stacked rows of several reads `ROWS` and
+`COLUMNS` (of size R * C); the remaining axes are the spec's own. A program has loads, named results, and
+states carried from one chunk to the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Literal
+
+from rnnc.dsl.expression import Axes
+
+ROW, COLUMN = "@i", "@j"
+ROWS, COLUMNS = "@m", "@n"
+TIME_AXES = (ROW, COLUMN, ROWS, COLUMNS)
+Number = Fraction | float
+Direction = Literal["prefix", "suffix"]
+Mode = Literal["log", "product"]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A value given to the program; `kind` says where it comes from."""
+
+    name: str
+    kind: Literal["input", "param", "valid", "state", "cotangent"]
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    value: Number
+
+
+@dataclass(frozen=True, slots=True)
+class NamedConst:
+    """ln 2 or log2 e: kept by name, so that they cancel and exact arithmetic can take both as 1."""
+
+    name: Literal["ln2", "log2e"]
+
+
+@dataclass(frozen=True, slots=True)
+class AxisSize:
+    """The size of an axis, as a number."""
+
+    axis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Add:
+    """The sum of coefficient * argument, broadcast by axis name."""
+
+    coefficients: tuple[Number, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Multiply:
+    """coefficient * the product of the arguments, broadcast by axis name."""
+
+    coefficient: Number
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """An elementwise function of `rnnc.dsl.functions`; or `power`, with its exponent."""
+
+    function: str
+    exponent: Fraction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """The first argument where the second (the validity of a row) is 1, `fill` elsewhere."""
+
+    fill: int
+
+
+@dataclass(frozen=True, slots=True)
+class Softmax:
+    axis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rename:
+    """The argument with one axis relabelled."""
+
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    axis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """The argument repeated along an axis it lacks."""
+
+    axis: str
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The first row along ROW."""
+
+
+@dataclass(frozen=True, slots=True)
+class AtFirst:
+    """The argument in the first row, zero in the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    """sum over `axis` of left * right, whose other axes differ."""
+
+    axis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Running sums along ROW: of the tokens up to i (prefix) or from i (suffix), without i if exclusive."""
+
+    direction: Direction
+    exclusive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """L[i, j] = sum of x[t] over j < t <= i (exclusive: t < i); -inf above the diagonal (strict: and on it)."""
+
+    exclusive: bool
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentAdjoint:
+    """dx[t] = sum of dL[i, j] over i >= t > j (exclusive: i > t)."""
+
+    exclusive: bool
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """The lower triangle of [ROW, COLUMN], without the diagonal if strict."""
+
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """T[i, j] = product of d[t] over j < t <= i (exclusive: t < i); zero above the diagonal (strict: and on it)."""
+
+    exclusive: bool
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PathAdjoint:
+    """(d, dT) -> dd, without division."""
+
+    exclusive: bool
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunningProduct:
+    """Running products along ROW, as `Running` is for sums."""
+
+    direction: Direction
+    exclusive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunningProductAdjoint:
+    """(d, out, dout) -> dd, without division."""
+
+    direction: Direction
+    exclusive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DecayDot:
+    """(x[i,k], y[j,k], g[i,k]) -> A[i,j] = sum_k x[i,k] y[j,k] E[i,j,k], lower triangular (strict: below it).
+
+    E is 2^(sum of g over j < t <= i) in log mode, the product of g in product mode (exclusive: t < i).
+    """
+
+    axis: str
+    mode: Mode
+    exclusive: bool
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DecayDotRows:
+    """(M[i,j], y[j,k], g) -> sum_j M[i,j] y[j,k] E[i,j,k] over [i, k]."""
+
+    axis: str
+    mode: Mode
+    exclusive: bool
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DecayDotColumns:
+    """(M[i,j], x[i,k], g) -> sum_i M[i,j] x[i,k] E[i,j,k] over [j, k]."""
+
+    axis: str
+    mode: Mode
+    exclusive: bool
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DecayDotDecay:
+    """(M[i,j], x[i,k], y[j,k], d[t,k]) -> the gradient of sum(M * DecayDot) in d; product mode only."""
+
+    axis: str
+    exclusive: bool
+    strict: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Solve:
+    """(P, R) -> (I - P)^-1 R, P strictly lower triangular; transposed: (I - P)^-T R."""
+
+    transposed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Inverse:
+    """P -> (I - P)^-1: introduced by the schedule from Solve, never differentiated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interleave:
+    """n arguments over (ROW, ...) stacked row by row over (ROWS, ...)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deinterleave:
+    """Part `index` of `count` of an interleaved value."""
+
+    index: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Assemble:
+    """n * n blocks over (ROW, COLUMN), row-major, interleaved into one matrix over (ROWS, COLUMNS)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Block (row, column) of an assembled matrix."""
+
+    row: int
+    column: int
+    count: int
+
+
+Op = (
+    Load | Const | NamedConst | AxisSize | Add | Multiply | Apply | Keep | Softmax | Rename | Sum | Broadcast | First | AtFirst | Dot
+    | Running | Segment | SegmentAdjoint | Mask | Path | PathAdjoint | RunningProduct | RunningProductAdjoint
+    | DecayDot | DecayDotRows | DecayDotColumns | DecayDotDecay | Solve | Inverse
+    | Interleave | Deinterleave | Assemble | Block
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Node:
+    """One value. `number` is the order of creation: arguments come before what uses them."""
+
+    op: Op
+    args: tuple[Node, ...]
+    axes: Axes
+    number: int
+
+    def __repr__(self) -> str:
+        return f"%{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """A state: its value at the start of the chunk, and at the end (in a backward program: the reverse)."""
+
+    name: str
+    start: Node
+    end: Node
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The computation of one chunk (or token): named results and carried states."""
+
+    name: str
+    results: Mapping[str, Node]
+    carries: tuple[Carry, ...]
+    decisions: tuple[str, ...] = field(default=())
+
+    def nodes(self) -> tuple[Node, ...]:
+        """All nodes that a result or a carried state needs, arguments first."""
+        return reachable([*self.results.values(), *(carry.end for carry in self.carries)])
+
+    def __str__(self) -> str:
+        lines = [f"program {self.name}:"]
+        for node in self.nodes():
+            detail = ", ".join([*map(repr, node.args), *_attributes(node.op)])
+            lines.append(f"  {node!r}[{', '.join(node.axes)}] = {type(node.op).__name__}({detail})")
+        lines += [f"  carry {c.name}: {c.start!r} -> {c.end!r}" for c in self.carries]
+        lines += [f"  result {name} = {node!r}" for name, node in self.results.items()]
+        return "\n".join(lines)
+
+
+def _attributes(op: Op) -> Iterator[str]:
+    for name in op.__dataclass_fields__:
+        yield f"{name}={getattr(op, name)}"
+
+
+def reachable(roots: Iterable[Node]) -> tuple[Node, ...]:
+    """The roots and everything they are computed from, arguments first, each once."""
+    seen: dict[int, Node] = {}
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node.number not in seen:
+            seen[node.number] = node
+            stack.extend(node.args)
+    return tuple(seen[number] for number in sorted(seen))
+
+
+def dependents(nodes: Iterable[Node], sources: Iterable[Node]) -> frozenset[int]:
+    """The numbers of those nodes that are, or are computed from, one of the sources (nodes: arguments first)."""
+    found = {source.number for source in sources}
+    for node in nodes:
+        if any(argument.number in found for argument in node.args):
+            found.add(node.number)
+    return frozenset(found)
