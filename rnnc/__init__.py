@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rnnc.dsl.diagnostics import SpecError
-    from rnnc.ops.operator import Operator, compile
+    from rnnc.ops.operator import Operator, compile  # noqa: A004
 
 __version__ = "0.1.0"
 __all__ = ["Operator", "SpecError", "__version__", "compile"]
 
-_HOMES = {"compile": "rnnc.ops.operator", "Operator": "rnnc.ops.operator", "SpecError": "rnnc.dsl.diagnostics"}
+_HOMES = {
+    "compile": "rnnc.ops.operator",
+    "Operator": "rnnc.ops.operator",
+    "SpecError": "rnnc.dsl.diagnostics",
+}
 
 
 def __getattr__(name: str) -> Any:

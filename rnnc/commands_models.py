@@ -1,0 +1,112 @@
+"""`rnnc list`, `rnnc new`, `rnnc regenerate`, `rnnc demo`: the built-in models and the way to one's own."""
+
+from __future__ import annotations
+
+import keyword
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rnnc.analysis import Analysis, analyse
+from rnnc.commands_spec import Json
+from rnnc.console import err, out, say, say_json, table
+from rnnc.files import builtin_specs, write_text
+from rnnc.refusal import FAILED, Refusal
+
+SKELETON = '''\
+rnnc 1
+
+recurrence {name}[K, V]:
+    """A gated delta rule to start from: replaces what the state holds at key u by v, and forgets slowly."""
+
+    input q[K], k[K], v[V]
+    input a, b                                    # raw gates, one scalar per token and head
+    param A_log ~ log_uniform(1, 16)              # learned, one scalar per head
+
+    let alpha = exp(-exp(A_log) * softplus(a))    # decay, in (0, 1)
+    let beta  = sigmoid(b)                        # write strength, in (0, 1)
+    let u     = unit(k)                           # |u| <= 1
+
+    state S[K, V]
+    S <- alpha * (S - beta * u @ (u.T @ S)) + beta * u @ v.T
+
+    output o[V]
+    o <- S.T @ unit(q) * K**-0.5
+
+    eigenvalues in (0, 1)
+
+    layer:
+        q, k, v = silu(conv(linear(x), 4))
+        a, b    = linear(x)
+        y       = linear(rmsnorm(o) * silu(linear(x)))
+'''
+
+
+def list_models(as_json: Json = False) -> None:
+    """The built-in models."""
+    models = [
+        (analyse(path.read_text(encoding="utf-8"), path.name), path) for path in builtin_specs().values()
+    ]
+    if as_json:
+        say_json([{**analysis.record(), "path": str(path)} for analysis, path in models])
+        return
+    rows = table("name", "decay", "writes", "eigenvalues")
+    for analysis, path in models:
+        rows.add_row(
+            analysis.name or path.stem, *(_fact(analysis, key) for key in ("decay", "writes", "eigenvalues"))
+        )
+    out.print(rows)
+
+
+def _fact(analysis: Analysis, key: str) -> str:
+    return analysis.facts.get(key, "-")
+
+
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="NAME.rnn is written.")],
+) -> None:
+    """A spec to start from, in NAME.rnn."""
+    name = name.removesuffix(".rnn")
+    if not (name.isidentifier() and name.isascii()) or keyword.iskeyword(name):
+        raise Refusal(f"{name!r} cannot name a recurrence: use letters, digits and underscores, no keyword")
+    path = Path(f"{name}.rnn")
+    if path.exists():
+        raise Refusal(f"{path} is there already, nothing was written")
+    write_text(path, SKELETON.format(name=name))
+    say(f"wrote {path}; next: rnnc check {path}", console=err)
+
+
+def regenerate(
+    check: Annotated[bool, typer.Option("--check", help="Compare byte by byte instead of writing.")] = False,
+) -> None:
+    """The generated modules of the built-in models."""
+    from rnnc.codegen.compiler import compile_text
+
+    folder = Path(str(files("rnnc.ops.generated")))
+    stale = []
+    for name, spec in builtin_specs().items():
+        source = compile_text(spec.read_text(encoding="utf-8"), spec.name).source
+        target = folder / f"{name}.py"
+        if target.is_file() and target.read_bytes() == source.encode():
+            continue
+        stale.append(target.name)
+        if not check:
+            write_text(target, source)
+    verb = "differ from what their specs give" if check else "written"
+    say(f"{', '.join(stale)}: {verb}" if stale else "all generated modules are up to date", console=err)
+    if check and stale:
+        raise typer.Exit(FAILED)
+
+
+def demo(
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 320,
+    output: Annotated[Path, typer.Option("--output", "-o", help="A folder for the compiled module.")] = Path(
+        "demo-output"
+    ),
+) -> None:
+    """A new recurrence from spec to trained character model, in about two minutes on a CPU."""
+    from rnnc.examples.demo import run
+
+    run(steps, output)

@@ -1,0 +1,83 @@
+"""`rnnc check`, `rnnc explain`, `rnnc compile`: what a spec means and what becomes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rnnc.analysis import Analysis, analyse
+from rnnc.console import err, out, say, say_diagnostics, say_json, table
+from rnnc.files import read_spec, write_text
+from rnnc.refusal import FAILED
+
+SpecFile = Annotated[str, typer.Argument(metavar="FILE", help="A spec, - for standard input, or a built-in.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def check(file: SpecFile, as_json: Json = False) -> None:
+    """Errors and warnings; the class, ranges and eigenvalues of a spec."""
+    text, path = read_spec(file)
+    analysis = analyse(text, path)
+    if as_json:
+        say_json(analysis.record())
+    else:
+        say_diagnostics(analysis.diagnostics, text, path)
+        _print_facts(analysis)
+    if not analysis.ok:
+        raise typer.Exit(FAILED)
+
+
+def _print_facts(analysis: Analysis) -> None:
+    errors = sum(diagnostic.severity == "error" for diagnostic in analysis.diagnostics)
+    warnings = len(analysis.diagnostics) - errors
+    tally = ", ".join(
+        f"{count} {word}{'s' if count != 1 else ''}"
+        for count, word in ((errors, "error"), (warnings, "warning"))
+        if count
+    )
+    if errors:
+        say(tally, "bold red", console=err)
+        return
+    out.print(f"[bold green]ok[/] {analysis.name}{f' ({tally})' if tally else ''}")
+    for key, value in analysis.facts.items():
+        out.print(f"  [bold]{key:<12}[/] ", end="")
+        say(value)
+    rows = table("name", "range", "from")
+    for name, (interval, origin) in analysis.ranges.items():
+        rows.add_row(name, interval, origin)
+    if analysis.ranges:
+        out.print()
+        out.print(rows)
+
+
+def explain(file: SpecFile) -> None:
+    """The normal form and the derived forms as equations; the numerics chosen and why."""
+    from rnnc.codegen.compiler import compile_text
+
+    text, path = read_spec(file)
+    compiled = compile_text(text, path)
+    say_diagnostics(compiled.warnings, text, path)
+    say(compiled.explain())
+
+
+def compile_file(
+    file: SpecFile,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="OUT", help="The module to write, - for standard output.")
+    ],
+) -> None:
+    """One standalone module with the operator and the layer; it needs only torch."""
+    from rnnc.codegen.compiler import compile_text
+    from rnnc.codegen.standalone import standalone
+
+    text, path = read_spec(file)
+    compiled = compile_text(text, path)
+    say_diagnostics(compiled.warnings, text, path)
+    module = standalone(compiled)
+    if output == "-":
+        out.file.write(module)
+        return
+    write_text(Path(output), module)
+    say(f"wrote {output}: {module.count(chr(10))} lines, needs only torch", console=err)

@@ -1,0 +1,87 @@
+"""Reading specs and writing results: every way a path can be wrong ends in one sentence."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+from rnnc.dsl.diagnostics import Diagnostic, SpecError
+from rnnc.refusal import Refusal
+
+SPEC_BYTES = 1 << 20  # a spec is a page of text; what is longer is another file given by mistake
+
+
+def builtin_specs() -> dict[str, Path]:
+    """The specs of the built-in models by name, in alphabetical order."""
+    folder = Path(str(files("rnnc.ops")))
+    return {path.stem: path for path in sorted(folder.glob("*.rnn"))}
+
+
+def read_spec(name: str) -> tuple[str, str]:
+    """The text, and the path for messages, of a spec: a file, `-` (standard input) or a built-in name.
+
+    Raises Refusal where there is no such file, SpecError where it cannot be a spec.
+    """
+    if name == "-":
+        return _decode(sys.stdin.buffer.read(SPEC_BYTES + 1), "<stdin>"), "<stdin>"
+    path = Path(name)
+    try:
+        if not path.exists() and name in builtin_specs():
+            path = builtin_specs()[name]
+        if path.is_dir():
+            raise Refusal(f"{name}: is a directory, expected a spec file")
+        with path.open("rb") as file:
+            return _decode(file.read(SPEC_BYTES + 1), name), name
+    except FileNotFoundError:
+        raise Refusal(f"{name}: no such file, nor a built-in model (see `rnnc list`)") from None
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise Refusal(f"{name!r}: cannot be read: {_reason(error)}") from None
+
+
+def _decode(data: bytes, path: str) -> str:
+    if len(data) > SPEC_BYTES:
+        message = f"a spec has at most {SPEC_BYTES >> 20} MiB, this file has more"
+        raise SpecError([Diagnostic("too-large", message)], path=path)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = f"not a text file: byte {error.start} is not UTF-8"
+        raise SpecError([Diagnostic("not-text", message)], path=path) from None
+    if "\0" in text:
+        raise SpecError([Diagnostic("not-text", "not a text file: it holds a null character")], path=path)
+    return text
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes `text` beside `path` and renames it into place: the file is whole or untouched.
+
+    Raises Refusal where that is impossible.
+    """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        raise Refusal(f"{path}: is not a regular file, nothing was written")
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(path)
+    except OSError as error:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+        raise Refusal(f"{path}: cannot be written: {_reason(error)}") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _reason(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) else str(error)
+    return (text or type(error).__name__).lower()
