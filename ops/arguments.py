@@ -1,0 +1,235 @@
+"""From the arguments of a call to checked tensors and sizes; every refusal names the argument.
+
+Inputs are [B, T, H, axes] ([B, T, G, axes] `per group`), parameters [H, axes] ([axes] if `shared`). Vector
+inputs share one dtype, which is the outputs'; scalars, gates (what the decay is made of) and parameters may
+be float32 beside bfloat16 or float16 vectors.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnc.dsl.expression import Axes
+from rnnc.dsl.recurrence import Input, Param, Recurrence
+from rnnc.ops.errors import ArgumentError, ArgumentTypeError
+
+LOW = (torch.bfloat16, torch.float16)
+FLOATS = (torch.float32, torch.float64, *LOW)
+
+
+@dataclass(slots=True)
+class Sizes:
+    """B, T, H and the size of every axis of the spec (which may well be called B, T or H)."""
+
+    batch: int = -1
+    length: int = -1
+    heads: int = -1
+    axes: dict[str, int] = field(default_factory=dict)
+
+    def shape(self, axes: Axes) -> tuple[int, ...]:
+        """[H, axes]."""
+        return (self.heads, *(self.axes[axis] for axis in axes))
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The checked tensors of a call; a parameter is None where its default applies."""
+
+    inputs: tuple[Tensor, ...]
+    params: tuple[Tensor | None, ...]
+    sizes: Sizes
+    output_dtype: torch.dtype
+    dtype: torch.dtype
+    device: torch.device
+
+
+class Signature:
+    """The inputs and parameters of a recurrence, in the order of a call.
+
+    `gates` gives the names of the inputs that the decay is made of; it is asked only where dtypes differ.
+    """
+
+    def __init__(self, recurrence: Recurrence, gates: Callable[[], frozenset[str]]) -> None:
+        self.recurrence = recurrence
+        self.declared: tuple[Input | Param, ...] = (*recurrence.inputs, *recurrence.params)
+        self.names = tuple(item.name for item in self.declared)
+        self.gates = gates
+
+    def bind(self, args: Sequence[Any], named: Mapping[str, Any], options: Sequence[str], time: bool) -> Bound:
+        """The tensors of a call; without `time` the inputs are those of one token, [B, H, axes].
+
+        `options` are the other keywords of the call, for suggestions. Raises ArgumentTypeError for missing,
+        unknown and repeated arguments and for what is no tensor; ArgumentError for shapes, dtypes, devices.
+        """
+        values = self._match(args, named, options)
+        count = len(self.recurrence.inputs)
+        inputs = values[:count]
+        sizes = self._sizes(values, time)
+        inputs = [_autocast(x, item) for x, item in zip(inputs, self.recurrence.inputs, strict=True)]
+        output_dtype = self._dtype([*inputs, *values[count:]])
+        dtype = torch.float64 if output_dtype == torch.float64 else torch.float32
+        return Bound(tuple(inputs), tuple(values[count:]), sizes, output_dtype, dtype, inputs[0].device)
+
+    def _match(self, args: Sequence[Any], named: Mapping[str, Any], options: Sequence[str]) -> list[Any]:
+        if len(args) > len(self.names):
+            listed = ", ".join(self.names)
+            raise ArgumentTypeError(
+                f"expected at most {len(self.names)} positional arguments ({listed}), got {len(args)}"
+            )
+        values: dict[str, Any] = dict(zip(self.names, args, strict=False))
+        for name, value in named.items():
+            if name not in self.names:
+                raise ArgumentTypeError(_unknown(name, (*self.names, *options)))
+            if name in values:
+                raise ArgumentTypeError(f"{name}: given twice, by position and by name")
+            values[name] = value
+        optional = {param.name for param in self.recurrence.params if param.default is not None}
+        missing = [name for name in self.names if name not in values and name not in optional]
+        if missing:
+            raise ArgumentTypeError("missing: " + ", ".join(f"'{name}'" for name in missing))
+        for name, value in values.items():
+            if not isinstance(value, Tensor) and not (value is None and name in optional):
+                raise ArgumentTypeError(f"{name}: expected a tensor, got {type(value).__name__}")
+        return [values.get(name) for name in self.names]
+
+    def _sizes(self, values: Sequence[Any], time: bool) -> Sizes:
+        """The sizes that the tensors agree on; the first that shows a size decides it."""
+        known: dict[str, int] = {}
+        device = values[0].device
+        for item, value in zip(self.declared, values, strict=True):
+            if value is None:
+                continue
+            _fit(item, value, known, time)
+            if value.device != device:
+                first = self.names[0]
+                raise ArgumentError(f"{item.name}: expected on {device} (as '{first}'), got {value.device}")
+        groups = {x.name: v.shape[1 + time] for x, v in zip(self.declared, values, strict=True) if _grouped(x)}
+        heads = known.get("\0H", max(groups.values(), default=1))
+        for name, count in groups.items():
+            if count == 0 or heads % count:
+                raise ArgumentError(f"{name}: expected groups G that divide H = {heads}, got G = {count}")
+        axes = {axis: known[axis] for axis in known if not axis.startswith("\0")}
+        for axis, size in (("H", heads), *axes.items()):
+            if size == 0:
+                raise ArgumentError(f"{axis}: expected a size of at least 1, got 0")
+        return Sizes(known["\0B"], known.get("\0T", 1), heads, axes)
+
+    def _dtype(self, values: Sequence[Any]) -> torch.dtype:
+        """The dtype of the outputs."""
+        floats = "float32, float64, bfloat16 or float16"
+        vectors = []
+        for item, value in zip(self.declared, values, strict=True):
+            if value is not None and value.dtype not in FLOATS:
+                raise ArgumentError(f"{item.name}: expected {floats}, got {plain(value.dtype)}")
+            if isinstance(item, Input) and item.axes:
+                vectors.append((item.name, value.dtype))
+        vectors = vectors or [(self.names[0], values[0].dtype)]
+        gates = frozenset[str]() if len({dtype for _, dtype in vectors}) == 1 else self.gates()
+        first, dtype = next((entry for entry in vectors if entry[0] not in gates), vectors[0])
+        strict = {name for name, _ in vectors} - gates
+        for item, value in zip(self.declared, values, strict=True):
+            if value is None or value.dtype == dtype:
+                continue
+            if item.name not in strict and dtype in LOW and value.dtype == torch.float32:
+                continue
+            raise ArgumentError(f"{item.name}: expected {plain(dtype)} (as '{first}'), got {plain(value.dtype)}")
+        return dtype  # type: ignore[no-any-return]
+
+    def check_ranges(self, bound: Bound) -> None:
+        """Raises ArgumentError where a value leaves the range its declaration promises; NaN passes."""
+        for item, value in zip(self.declared, (*bound.inputs, *bound.params), strict=True):
+            if item.range is None or value is None or not value.numel():
+                continue
+            low, high = item.range.low, item.range.high
+            below = value <= low if item.range.low_open and low != -torch.inf else value < low
+            above = value >= high if item.range.high_open and high != torch.inf else value > high
+            outside = value[below | above]
+            if outside.numel():
+                opening, closing = "(" if item.range.low_open else "[", ")" if item.range.high_open else "]"
+                promised = f"{opening}{low:g}, {high:g}{closing}"
+                raise ArgumentError(f"{item.name}: promised to be in {promised}, found {outside[0].item():g}")
+
+
+def offsets_of(cu_seqlens: Any, batch: int, length: int, device: torch.device) -> tuple[int, ...]:
+    """The checked values of `cu_seqlens`. Raises ArgumentError."""
+    if not isinstance(cu_seqlens, Tensor):
+        raise ArgumentTypeError(f"cu_seqlens: expected a tensor, got {type(cu_seqlens).__name__}")
+    if cu_seqlens.dtype not in (torch.int32, torch.int64):
+        raise ArgumentError(f"cu_seqlens: expected int32 or int64, got {plain(cu_seqlens.dtype)}")
+    if cu_seqlens.dim() != 1 or len(cu_seqlens) < 2:
+        raise ArgumentError(f"cu_seqlens: expected [N + 1] with N >= 1, got {list(cu_seqlens.shape)}")
+    if cu_seqlens.device != device:
+        raise ArgumentError(f"cu_seqlens: expected on {device}, got {cu_seqlens.device}")
+    if batch != 1:
+        raise ArgumentError(f"cu_seqlens: packed sequences need B = 1, got B = {batch}")
+    offsets = tuple(cu_seqlens.tolist())
+    if offsets[0] != 0:
+        raise ArgumentError(f"cu_seqlens: expected to start at 0, got {offsets[0]}")
+    for i, (start, stop) in enumerate(zip(offsets, offsets[1:], strict=False)):
+        if stop < start:
+            raise ArgumentError(f"cu_seqlens: expected not to decrease, got {stop} after {start} at {i + 1}")
+    if offsets[-1] != length:
+        raise ArgumentError(f"cu_seqlens: expected to end at T = {length}, got {offsets[-1]}")
+    return offsets
+
+
+def choose(option: str, value: Any, choices: Sequence[str]) -> str:
+    """The value of an option with a fixed set of values. Raises ArgumentError."""
+    if value in choices:
+        return str(value)
+    listed = ", ".join(f"'{choice}'" for choice in choices)
+    raise ArgumentError(f"{option}: expected one of {listed}, got {value!r}")
+
+
+def check_chunk_size(chunk_size: Any) -> None:
+    """Raises ArgumentError unless it is None or a power of two from 16 to 256."""
+    if chunk_size is not None and chunk_size not in (16, 32, 64, 128, 256):
+        raise ArgumentError(f"chunk_size: expected a power of two from 16 to 256, got {chunk_size!r}")
+
+
+def plain(dtype: torch.dtype) -> str:
+    """`float32` for torch.float32."""
+    return str(dtype).removeprefix("torch.")
+
+
+def _grouped(item: Input | Param) -> bool:
+    return isinstance(item, Input) and item.per_group
+
+
+def _fit(item: Input | Param, value: Tensor, known: dict[str, int], time: bool) -> None:
+    """Compares a shape with the sizes known so far, and learns new ones. Keys of B, T, H begin with NUL."""
+    if isinstance(item, Input):
+        lead = ["\0B", "\0T", "\0G" if item.per_group else "\0H"]
+        if not time:
+            lead.remove("\0T")
+    else:
+        lead = [] if item.shared else ["\0H"]
+    symbols = [*lead, *item.axes]
+    learned = dict(zip(symbols, value.shape, strict=False))
+    fits = len(symbols) == value.dim()
+    if not fits or any(known.get(symbol, learned[symbol]) != learned[symbol] for symbol in symbols):
+        letters = ", ".join(symbol.removeprefix("\0") for symbol in symbols)
+        expected = ", ".join(str(known.get(symbol, symbol.removeprefix("\0"))) for symbol in symbols)
+        raise ArgumentError(f"{item.name}: expected [{letters}] = [{expected}], got {list(value.shape)}")
+    known.update(learned)
+    known.pop("\0G", None)
+
+
+def _unknown(name: str, names: Sequence[str]) -> str:
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean '{close[0]}'?" if close else f"the arguments are {', '.join(names)}"
+    return f"{name}: unknown argument; {hint}"
+
+
+def _autocast(value: Tensor, item: Input) -> Tensor:
+    """The value as autocast wants it: vectors in the low precision, float64 and scalars as they are."""
+    kind = value.device.type
+    if item.axes and torch.is_autocast_enabled(kind) and value.dtype in (torch.float32, *LOW):
+        return value.to(torch.get_autocast_dtype(kind))
+    return value

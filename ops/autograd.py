@@ -1,0 +1,239 @@
+"""One node of the autograd graph around the forward and backward pass of a generated module.
+
+The serial steps are processed in segments, so that a segment's tiles stay in the caches of a CPU and memory
+does not grow with the length; the state goes from one segment to the next and is kept at their borders.
+Only inputs, borders and what the module asks to keep are saved. The second derivative differentiates the
+backward pass itself, recomputed from the inputs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from rnnc.ops.layout import Layout, Steps, ungroup
+
+Tensors = tuple[Tensor, ...]
+Pass = Callable[..., Any]
+
+# What the inputs and outputs of one segment may take, in bytes: a few chunks of every head.
+SEGMENT_BYTES = 8 << 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One call of a generated module: which passes, on which layout.
+
+    `inputs` counts the leading tensors of a call, `shared` says for each parameter whether it lacks the
+    axis of heads, the rest are states. `outputs` are the shapes [B, T, H, axes], in `output_dtype`;
+    everything in between is in `dtype`.
+    """
+
+    forward: Pass
+    backward: Pass
+    layout: Layout
+    inputs: int
+    shared: tuple[bool, ...]
+    heads: int
+    outputs: tuple[tuple[int, ...], ...]
+    output_dtype: torch.dtype
+    dtype: torch.dtype
+    keep: bool
+    spans: Steps  # the segments, as ranges of serial steps
+
+    def split(self, tensors: Sequence[Tensor]) -> tuple[Tensors, Tensors, Tensors]:
+        """Inputs, parameters, states."""
+        first, second = self.inputs, self.inputs + len(self.shared)
+        return tuple(tensors[:first]), tuple(tensors[first:second]), tuple(tensors[second:])
+
+
+def spans(layout: Layout, row_bytes: int) -> Steps:
+    """Segments of about SEGMENT_BYTES each; `row_bytes` is what inputs and outputs take per row."""
+    steps = len(layout.steps)
+    if layout.device.type != "cpu" or not steps:
+        return ((0, steps),)
+    rows = max(1, SEGMENT_BYTES // max(1, row_bytes))
+    ranges, first = [], 0
+    for step in range(1, steps + 1):
+        if step == steps or layout.steps[step][1] - layout.steps[first][0] > rows:
+            ranges.append((first, step))
+            first = step
+    return tuple(ranges)
+
+
+def apply(plan: Plan, *tensors: Tensor) -> tuple[Tensors, Tensors]:
+    """The outputs [B, T, H, axes] and the final states [N, H, axes]."""
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+        results = cast(Tensors, _Recurrence.apply(plan, *tensors))  # type: ignore[no-untyped-call]
+    else:
+        results = _forward(plan, tensors, keep=False)[0]
+    count = len(plan.outputs)
+    return results[:count], results[count:]
+
+
+class _Recurrence(torch.autograd.Function):
+    """A plan as a differentiable function of its tensors."""
+
+    @staticmethod
+    def forward(ctx: Any, plan: Plan, *tensors: Tensor) -> Tensors:
+        results, borders, kept = _forward(plan, tensors, plan.keep)
+        ctx.plan = plan
+        ctx.set_materialize_grads(False)
+        ctx.lengths = (len(tensors), [len(part) for part in borders], [len(part) for part in kept])
+        ctx.save_for_backward(*tensors, *(x for part in (*borders, *kept) for x in part))
+        return results
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        count, border_lengths, kept_lengths = ctx.lengths
+        saved = list(ctx.saved_tensors)
+        tensors = tuple(saved[:count])
+        parts = []
+        for length in (*border_lengths, *kept_lengths):
+            parts.append(tuple(saved[count : count + length]))
+            count += length
+        borders, kept = parts[: len(border_lengths)], parts[len(border_lengths) :]
+        wanted = ctx.needs_input_grad[1:]
+        return None, *_backward(ctx.plan, tensors, borders, kept, gradients, wanted)
+
+
+def _forward(plan: Plan, tensors: Tensors, keep: bool) -> tuple[Tensors, list[Tensors], list[Tensors]]:
+    """Outputs and final states; the states at the start of every segment but the first; what is kept."""
+    inputs, params, states = plan.split(tensors)
+    layout = plan.layout
+    outputs = tuple(
+        torch.empty(shape, dtype=plan.output_dtype, device=layout.device) for shape in plan.outputs
+    )
+    borders: list[Tensors] = []
+    kept: list[Tensors] = []
+    with _exact(layout.device):
+        h = tuple(layout.sort(state) for state in states)
+        for first, last in plan.spans:
+            if first and keep:
+                borders.append(h)
+            args, valid, steps = _segment(plan, inputs, params, first, last)
+            rows, h, stored = plan.forward(args, valid, h, steps, keep)
+            for row, output in zip(rows, outputs, strict=True):
+                layout.scatter(row, output, first, last)
+            if keep:
+                kept.append(stored)
+        final = tuple(layout.unsort(state) for state in h)
+    return outputs + final, borders, kept
+
+
+def _backward(
+    plan: Plan,
+    tensors: Tensors,
+    borders: list[Tensors],
+    kept: list[Tensors],
+    gradients: Sequence[Tensor | None],
+    wanted: Sequence[bool],
+) -> list[Tensor | None]:
+    """The gradient of every wanted tensor, None for the others."""
+    inputs, params, states = plan.split(tensors)
+    layout, again = plan.layout, torch.is_grad_enabled()
+    with _exact(layout.device):
+        starts = [tuple(layout.sort(state) for state in states)]
+        ranges = ((0, len(layout.steps)),) if again else plan.spans
+        if len(ranges) > 1:
+            starts += borders if borders else _borders(plan, inputs, params, starts[0])
+        count = len(plan.outputs)
+        dh = tuple(
+            torch.zeros_like(state) if gradient is None else layout.sort(gradient)
+            for state, gradient in zip(states, gradients[count:], strict=True)
+        )
+        collected = _Gradients(plan, inputs, params, wanted)
+        for number in reversed(range(len(ranges))):
+            first, last = ranges[number]
+            args, valid, steps = _segment(plan, inputs, params, first, last)
+            stored = kept[number] if kept and not again else None
+            douts = _cotangents(plan, gradients[:count], first, last)
+            dargs, dh = plan.backward(args, valid, starts[number], steps, stored, douts, dh)
+            collected.add(dargs, first, last)
+        return [*collected.results(), *(layout.unsort(state) for state in dh)]
+
+
+class _Gradients:
+    """The gradients of inputs, written segment by segment, and of parameters, summed over the segments."""
+
+    def __init__(self, plan: Plan, inputs: Tensors, params: Tensors, wanted: Sequence[bool]) -> None:
+        self.plan, self.inputs, self.params, self.wanted = plan, inputs, params, wanted
+        self.written: list[Tensor | None] = [None] * len(inputs)
+        self.sums: list[Tensor | None] = [None] * len(params)
+
+    def add(self, dargs: Sequence[Tensor | None], first: int, last: int) -> None:
+        for i, gradient in enumerate(dargs):
+            if gradient is None or not self.wanted[i]:
+                continue
+            if i < self.plan.inputs:
+                out = self.written[i]
+                if out is None:
+                    out = torch.empty_like(self.inputs[i], memory_format=torch.contiguous_format)
+                    self.written[i] = out
+                self.plan.layout.scatter(ungroup(gradient, out.shape[2]), out, first, last)
+            else:
+                p = i - self.plan.inputs
+                part = _reduce(gradient, self.plan.shared[p])
+                total = self.sums[p]
+                self.sums[p] = part if total is None else total + part
+
+    def results(self) -> list[Tensor | None]:
+        params = [
+            None if total is None else total.to(param.dtype)
+            for total, param in zip(self.sums, self.params, strict=True)
+        ]
+        return [*self.written, *params]
+
+
+def _segment(
+    plan: Plan, inputs: Tensors, params: Tensors, first: int, last: int
+) -> tuple[Tensors, Tensor | None, list[tuple[int, int]]]:
+    """The module's `args`, `valid` and `steps` for the serial steps `first` to `last`."""
+    layout = plan.layout
+    gathered = tuple(layout.gather(x, plan.heads, plan.dtype, first, last) for x in inputs)
+    prepared = tuple(
+        p.to(plan.dtype)[None, None] if shared else p.to(plan.dtype)[None]
+        for p, shared in zip(params, plan.shared, strict=True)
+    )
+    base = layout.steps[first][0]
+    steps = [(a - base, b - base) for a, b in layout.steps[first:last]]
+    return gathered + prepared, layout.valid(plan.dtype, first, last), steps
+
+
+def _borders(plan: Plan, inputs: Tensors, params: Tensors, h: Tensors) -> list[Tensors]:
+    """The states at the start of every segment but the first, computed again."""
+    borders = []
+    for first, last in plan.spans[:-1]:
+        args, valid, steps = _segment(plan, inputs, params, first, last)
+        h = plan.forward(args, valid, h, steps, False)[1]
+        borders.append(h)
+    return borders
+
+
+def _cotangents(plan: Plan, gradients: Sequence[Tensor | None], first: int, last: int) -> Tensors:
+    layout, zero = plan.layout, torch.zeros((), dtype=plan.dtype, device=plan.layout.device)
+    rows = layout.steps[last - 1][1] - layout.steps[first][0]
+    tile = (rows, plan.heads) if layout.chunk is None else (rows, plan.heads, layout.chunk)
+    return tuple(
+        zero.expand(*tile, *shape[3:])
+        if gradient is None
+        else layout.gather(gradient, plan.heads, plan.dtype, first, last)
+        for gradient, shape in zip(gradients, plan.outputs, strict=True)
+    )
+
+
+def _reduce(gradient: Tensor, shared: bool) -> Tensor:
+    """The gradient [M or 1, H, axes] of a parameter as [H, axes] ([axes] if shared)."""
+    return gradient.sum((0, 1) if shared else 0)
+
+
+def _exact(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+    """Autocast switched off: the passes choose their own precision."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return contextlib.nullcontext()

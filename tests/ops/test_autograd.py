@@ -1,0 +1,166 @@
+"""Values and gradients through layout, segments and the autograd node, against the naive loop."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from rnnc.ops import autograd
+from torch import Tensor
+
+OFFSETS = {"whole": None, "packed": (0, 3, 3, 20, 21, 37), "even": (0, 12, 24, 36)}
+FORMS = [("recurrent", None), ("chunked", 16), ("parallel", None), ("auto", None)]
+
+
+def gradients(call, tensors, state, weights=None, **options):
+    """Outputs, final state and the gradients of everything."""
+    leaves = [x.clone().requires_grad_() for x in tensors]
+    state = state.clone().requires_grad_()
+    (o, norm), final = call(*leaves, initial_state=state, output_final_state=True, **options)
+    torch.manual_seed(1)
+    loss = sum((x * torch.randn_like(x)).sum() for x in (o, norm, final))
+    return [o, norm, final, *torch.autograd.grad(loss, [*leaves, state])]
+
+
+@pytest.mark.parametrize("segment", [1, 8 << 20])
+@pytest.mark.parametrize("save", ["auto", "inputs"])
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("packing", OFFSETS)
+@pytest.mark.parametrize(("form", "chunk_size"), FORMS)
+def test_agrees_with_the_naive_loop(stand_in, monkeypatch, form, chunk_size, packing, reverse, save, segment):
+    monkeypatch.setattr(autograd, "SEGMENT_BYTES", segment)
+    operator, offsets = stand_in.operator(), OFFSETS[packing]
+    B, T = (2, 37) if offsets is None else (1, offsets[-1])
+    tensors = stand_in.arguments(B, T)
+    state = torch.randn(B if offsets is None else len(offsets) - 1, 4, 3, 2, dtype=torch.float64)
+    options = {"cu_seqlens": None if offsets is None else torch.tensor(offsets), "reverse": reverse}
+    expected = gradients(operator.reference, tensors, state, **options)
+    found = gradients(operator, tensors, state, form=form, chunk_size=chunk_size, save=save, **options)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize(("form", "chunk_size"), FORMS[:2])
+def test_first_and_second_derivatives(stand_in, form, chunk_size):
+    operator = stand_in.operator()
+    tensors = [x.requires_grad_() for x in stand_in.arguments(1, 5, H=2, G=1, K=2, V=2)]
+    state = torch.randn(2, 2, 2, 2, dtype=torch.float64, requires_grad=True)
+    cu_seqlens = torch.tensor([0, 3, 5])
+
+    def call(*inputs: Tensor):
+        options = {"output_final_state": True, "cu_seqlens": cu_seqlens, "form": form, "chunk_size": chunk_size}
+        (o, norm), final = operator(*inputs[:-1], initial_state=inputs[-1], **options)
+        return o, norm, final
+
+    assert torch.autograd.gradcheck(call, (*tensors, state))
+    assert torch.autograd.gradgradcheck(call, (*tensors, state))
+
+
+def test_gradients_only_for_what_requires_them(stand_in):
+    operator = stand_in.operator()
+    q, k, v, g, w, z = stand_in.arguments(1, 20)
+    k.requires_grad_()
+    (o, _), _ = operator(q, k, v, g, w, z)
+    o.sum().backward()
+    assert k.grad is not None
+    assert all(x.grad is None for x in (q, v, g, w, z))
+    (o, _), _ = operator(q, k.detach(), v, g, w, z)
+    assert not o.requires_grad
+
+
+def test_no_tokens(stand_in):
+    operator = stand_in.operator()
+    tensors = [x.requires_grad_() for x in stand_in.arguments(2, 0)]
+    state = torch.randn(2, 4, 3, 2, dtype=torch.float64, requires_grad=True)
+    for call in (operator, operator.reference):
+        (o, norm), final = call(*tensors, initial_state=state, output_final_state=True)
+        assert o.shape == (2, 0, 4, 2)
+        assert norm.shape == (2, 0, 4)
+        assert torch.equal(final, state)
+        (gradient,) = torch.autograd.grad(final.sum() + o.sum(), state)
+        assert torch.equal(gradient, torch.ones_like(state))
+    cu_seqlens = torch.tensor([0, 0, 0])
+    packed = [x[:1] if x.dim() > 2 else x for x in tensors]
+    _, final = operator(*packed, initial_state=state, output_final_state=True, cu_seqlens=cu_seqlens)
+    assert torch.equal(final, state)
+
+
+def test_steps_continue_a_call_exactly(stand_in):
+    operator = stand_in.operator()
+    q, k, v, g, w, z = stand_in.arguments(2, 20)
+    (whole, _), last = operator(q, k, v, g, w, z, output_final_state=True)
+    _, state = operator(q[:, :17], k[:, :17], v[:, :17], g[:, :17], w, z, output_final_state=True)
+    kept = state.clone()
+    for t in range(17, 20):
+        (o, _), new = operator.step(q[:, t], k[:, t], v[:, t], g[:, t], w, z, state=state, out_state=kept)
+        assert new is kept
+        state = kept
+        torch.testing.assert_close(o, whole[:, t])
+    torch.testing.assert_close(state, last)
+
+
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
+def test_low_precision_inputs(stand_in, low):
+    operator = stand_in.operator()
+    q, k, v, g, w, z = (x.float() for x in stand_in.arguments(2, 40))
+    q, k, v = (x.to(low).requires_grad_() for x in (q, k, v))
+    (o, _), state = operator(q, k, v, g, w, z, output_final_state=True)
+    (expected, _), _ = operator.reference(q, k, v, g, w, z)
+    assert o.dtype == low
+    assert state.dtype == torch.float32
+    assert expected.dtype == torch.float32
+    assert torch.equal(o, expected.to(low)) or (o.float() - expected).abs().max() < 0.02 * expected.abs().max()
+    o.float().sum().backward()
+    assert q.grad is not None
+    assert q.grad.dtype == low
+
+
+def test_autocast_casts_vectors_only(stand_in):
+    operator = stand_in.operator()
+    tensors = [x.float().requires_grad_() for x in stand_in.arguments(1, 20)]
+    with torch.autocast("cpu", torch.bfloat16):
+        (o, _), state = operator(*tensors, output_final_state=True)
+        o.float().sum().backward()
+    assert o.dtype == torch.bfloat16
+    assert state.dtype == torch.float32
+    assert tensors[0].grad.dtype == torch.float32
+
+
+def test_layout_of_memory_does_not_matter(stand_in):
+    operator = stand_in.operator()
+    tensors = stand_in.arguments(2, 20)
+    strided = [torch.empty(*x.shape, 2, dtype=x.dtype)[..., 0].copy_(x) for x in tensors]
+    strided[0] = tensors[0].permute(3, 1, 0, 2).contiguous().permute(2, 1, 3, 0)
+    for a, b in zip(operator(*strided)[0], operator(*tensors)[0], strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("form", ["recurrent", "chunked"])
+def test_nan_stays_in_its_sequence(stand_in, form):
+    operator = stand_in.operator()
+    tensors = [x.requires_grad_() for x in stand_in.arguments(1, 40)]
+    cu_seqlens = torch.tensor([0, 18, 40])
+    (clean, _), _ = operator(*tensors, cu_seqlens=cu_seqlens, form=form)
+    clean_grads = torch.autograd.grad(clean.sum(), tensors[:4])
+    poisoned = [x.detach().clone() for x in tensors]
+    poisoned[2][:, 20] = torch.nan
+    poisoned = [x.requires_grad_() for x in poisoned]
+    (o, _), _ = operator(*poisoned, cu_seqlens=cu_seqlens, form=form)
+    assert torch.equal(o[:, :18], clean[:, :18])
+    assert o[:, 20:].isnan().all()
+    for a, b in zip(torch.autograd.grad(o.sum(), poisoned[:4]), clean_grads, strict=True):
+        assert torch.equal(a[:, :18], b[:, :18])
+
+
+def test_defaults_of_parameters(stand_in):
+    operator = stand_in.operator()
+    q, k, v, g, _, _ = stand_in.arguments(1, 20)
+    (left_out, _), _ = operator(q, k, v, g)
+    (given, _), _ = operator(q, k, v, g, z=torch.zeros(2).double(), w=torch.full((4,), 3**-0.5).double())
+    torch.testing.assert_close(left_out, given)
+
+
+def test_is_deterministic(stand_in):
+    operator = stand_in.operator()
+    state = torch.randn(2, 4, 3, 2)
+    runs = [gradients(operator, [x.float() for x in stand_in.arguments(2, 50)], state) for _ in range(2)]
+    assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
