@@ -8,6 +8,7 @@ import typer
 
 from rnnc.commands_spec import Json, SpecFile
 from rnnc.console import err, say, say_diagnostics, say_json
+from rnnc.dsl.diagnostics import SpecError
 from rnnc.files import read_spec
 from rnnc.refusal import FAILED, Refusal
 
@@ -42,7 +43,10 @@ def property_tests(
     from rnnc.progress import track
 
     text, path = read_spec(file)
-    operator = rnnc.compile(text)
+    try:
+        operator = rnnc.compile(text + "\n")
+    except SpecError as error:
+        raise SpecError(error.diagnostics, error.source, path) from None
     report = property_test(operator, examples, seed, progress=lambda cases: track(cases, "cases", examples))
     if as_json:
         say_json({"path": path, **report.as_dict()})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import keyword
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
@@ -23,7 +22,7 @@ recurrence {name}[K, V]:
 
     input q[K], k[K], v[V]
     input a, b                                    # raw gates, one scalar per token and head
-    param A_log ~ log_uniform(1, 16)              # learned, one scalar per head
+    param A_log ~ log(uniform(1, 16))             # learned, one scalar per head
 
     let alpha = exp(-exp(A_log) * softplus(a))    # decay, in (0, 1)
     let beta  = sigmoid(b)                        # write strength, in (0, 1)
@@ -82,18 +81,12 @@ def regenerate(
     check: Annotated[bool, typer.Option("--check", help="Compare byte by byte instead of writing.")] = False,
 ) -> None:
     """The generated modules of the built-in models."""
-    from rnnc.codegen.compiler import compile_text
+    from rnnc.codegen import regenerate as modules
 
-    folder = Path(str(files("rnnc.ops.generated")))
-    stale = []
-    for name, spec in builtin_specs().items():
-        source = compile_text(spec.read_text(encoding="utf-8"), spec.name).source
-        target = folder / f"{name}.py"
-        if target.is_file() and target.read_bytes() == source.encode():
-            continue
-        stale.append(target.name)
-        if not check:
-            write_text(target, source)
+    try:
+        stale = modules.regenerate(check)
+    except OSError as error:
+        raise Refusal(f"{error.filename}: cannot be written: {(error.strerror or '').lower()}") from None
     verb = "differ from what their specs give" if check else "written"
     say(f"{', '.join(stale)}: {verb}" if stale else "all generated modules are up to date", console=err)
     if check and stale:
