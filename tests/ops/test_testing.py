@@ -1,0 +1,66 @@
+"""Property tests find what is wrong, and say where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from rnnc.dsl.interval import Interval
+from rnnc.ops import gated_delta_net, mamba2
+from rnnc.ops.random_cases import draw_arguments, draw_case, within
+from rnnc.ops.testing import Report, distance, property_test
+
+
+@pytest.mark.smoke
+def test_ranges_are_kept() -> None:
+    fraction = torch.tensor([0.0, 0.5, 0.9999])
+    for interval in (Interval(0, 1, True, True), Interval(-3, 0), Interval(2), Interval(high=-1), Interval()):
+        drawn = within(interval, fraction)
+        assert bool(((interval.low < drawn) & (drawn < interval.high)).all())
+
+
+@pytest.mark.smoke
+def test_a_case_follows_from_its_seed() -> None:
+    recurrence = mamba2.recurrence
+    assert draw_case(recurrence, 3) == draw_case(recurrence, 3)
+    cases = [draw_case(recurrence, seed) for seed in range(80)]
+    assert {len(set(case.lengths)) > 1 for case in cases} == {True, False}
+    assert any(0 in case.lengths for case in cases)
+    assert {case.reverse for case in cases} == {case.initial for case in cases} == {True, False}
+    assert any(case.H % groups == 0 and groups < case.H for case in cases for groups in case.groups.values())
+    first, again = (draw_arguments(recurrence, cases[0]) for _ in range(2))
+    assert all(map(torch.equal, first, again))
+
+
+def test_a_correct_operator_passes() -> None:
+    report = property_test(gated_delta_net, cases=3)
+    assert report, str(report)
+    assert report.as_dict()["passed"] is True
+    assert {form for form, _ in report.worst} >= {"recurrent", "chunked", "parallel"}
+
+
+@pytest.mark.parametrize("wrong", ["chunked_forward", "chunked_backward"])
+def test_a_wrong_operator_fails(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = getattr(gated_delta_net.module, wrong)
+
+    def scaled(*arguments: Any) -> Any:
+        (first, *rest), *others = right(*arguments)
+        return ((first * 1.000001, *rest), *others)
+
+    monkeypatch.setattr(gated_delta_net.module, wrong, scaled)
+    report = property_test(gated_delta_net, cases=2)
+    assert not report
+    assert {failure.form for failure in report.failures} == {"chunked", "parallel"}
+    assert all("float64" in failure.what for failure in report.failures)
+
+
+@pytest.mark.smoke
+def test_distance() -> None:
+    ones = torch.ones(3)
+    assert distance(ones, ones) == 0
+    assert distance(ones[:2], ones) == float("inf")
+    assert distance(ones * 1.5, ones) == pytest.approx(0.5)
+    assert not distance(ones * float("nan"), ones) <= 1
+    assert not Report("nothing was tested")
