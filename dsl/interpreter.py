@@ -39,7 +39,7 @@ Value = Any
 
 
 class Arithmetic(Protocol):
-    """What the loop asks of numbers. `axes[i]` are the axes of `operands[i]`, `result` those of the answer."""
+    """What the loop asks of numbers; `axes[i]` are the axes of `operands[i]`, `result` those of the value."""
 
     @abstractmethod
     def extent(self, axis: str) -> int:
@@ -138,7 +138,9 @@ def run(
         if start[array.name] is None:
             start[array.name] = arithmetic.zeros(array.axes)
 
-    def loop(statements: Sequence[Statement], final: Mapping[str, Value]) -> tuple[_Outputs, dict[str, Value]]:
+    def loop(
+        statements: Sequence[Statement], final: Mapping[str, Value]
+    ) -> tuple[_Outputs, dict[str, Value]]:
         outputs: _Outputs = {output.name: [] for output in recurrence.outputs}
         now = dict(start)
         for t in range(steps):
@@ -188,7 +190,7 @@ class _Evaluator:
     final: Mapping[str, Value]
     indices: dict[str, int] = field(default_factory=dict)
 
-    def value(self, expression: Expression) -> Value:
+    def value(self, expression: Expression) -> Value:  # noqa: C901 (one case per kind of node)
         arithmetic = self.arithmetic
         match expression:
             case Constant(value=value):
@@ -232,10 +234,15 @@ class _Token(_Evaluator):
     __slots__ = ("targets",)
 
     def __init__(
-        self, recurrence: Recurrence, arithmetic: Arithmetic, scope: dict[str, Value], final: Mapping[str, Value]
+        self,
+        recurrence: Recurrence,
+        arithmetic: Arithmetic,
+        scope: dict[str, Value],
+        final: Mapping[str, Value],
     ) -> None:
         super().__init__(arithmetic, scope, final)
-        self.targets = {x.name: x.axes for x in (*recurrence.states, *recurrence.outputs)}
+        self.targets = {state.name: state.axes for state in recurrence.states}
+        self.targets |= {output.name: output.axes for output in recurrence.outputs}
 
     def execute(self, statements: Sequence[Statement]) -> None:
         for statement in statements:
@@ -246,7 +253,8 @@ class _Token(_Evaluator):
                     result = self.targets[target]
                     self.scope[target] = self.arithmetic.align(self.value(value), value.axes, result)
                 case Loop(index=index, axis=axis, body=body):
-                    for self.indices[index] in range(self.arithmetic.extent(axis)):
+                    for number in range(self.arithmetic.extent(axis)):
+                        self.indices[index] = number
                         self.execute(body)
                 case _:
                     assert_never(statement)

@@ -8,6 +8,7 @@ be float32 beside bfloat16 or float16 vectors.
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -61,7 +62,9 @@ class Signature:
         self.names = tuple(item.name for item in self.declared)
         self.gates = gates
 
-    def bind(self, args: Sequence[Any], named: Mapping[str, Any], options: Sequence[str], time: bool) -> Bound:
+    def bind(
+        self, args: Sequence[Any], named: Mapping[str, Any], options: Sequence[str], time: bool
+    ) -> Bound:
         """The tensors of a call; without `time` the inputs are those of one token, [B, H, axes].
 
         `options` are the other keywords of the call, for suggestions. Raises ArgumentTypeError for missing,
@@ -109,7 +112,9 @@ class Signature:
             if value.device != device:
                 first = self.names[0]
                 raise ArgumentError(f"{item.name}: expected on {device} (as '{first}'), got {value.device}")
-        groups = {x.name: v.shape[1 + time] for x, v in zip(self.declared, values, strict=True) if _grouped(x)}
+        groups = {
+            x.name: v.shape[1 + time] for x, v in zip(self.declared, values, strict=True) if _grouped(x)
+        }
         heads = known.get("\0H", max(groups.values(), default=1))
         for name, count in groups.items():
             if count == 0 or heads % count:
@@ -138,8 +143,10 @@ class Signature:
                 continue
             if item.name not in strict and dtype in LOW and value.dtype == torch.float32:
                 continue
-            raise ArgumentError(f"{item.name}: expected {plain(dtype)} (as '{first}'), got {plain(value.dtype)}")
-        return dtype  # type: ignore[no-any-return]
+            raise ArgumentError(
+                f"{item.name}: expected {plain(dtype)} (as '{first}'), got {plain(value.dtype)}"
+            )
+        return dtype
 
     def check_ranges(self, bound: Bound) -> None:
         """Raises ArgumentError where a value leaves the range its declaration promises; NaN passes."""
@@ -171,26 +178,12 @@ def offsets_of(cu_seqlens: Any, batch: int, length: int, device: torch.device) -
     offsets = tuple(cu_seqlens.tolist())
     if offsets[0] != 0:
         raise ArgumentError(f"cu_seqlens: expected to start at 0, got {offsets[0]}")
-    for i, (start, stop) in enumerate(zip(offsets, offsets[1:], strict=False)):
+    for i, (start, stop) in enumerate(itertools.pairwise(offsets)):
         if stop < start:
             raise ArgumentError(f"cu_seqlens: expected not to decrease, got {stop} after {start} at {i + 1}")
     if offsets[-1] != length:
         raise ArgumentError(f"cu_seqlens: expected to end at T = {length}, got {offsets[-1]}")
     return offsets
-
-
-def choose(option: str, value: Any, choices: Sequence[str]) -> str:
-    """The value of an option with a fixed set of values. Raises ArgumentError."""
-    if value in choices:
-        return str(value)
-    listed = ", ".join(f"'{choice}'" for choice in choices)
-    raise ArgumentError(f"{option}: expected one of {listed}, got {value!r}")
-
-
-def check_chunk_size(chunk_size: Any) -> None:
-    """Raises ArgumentError unless it is None or a power of two from 16 to 256."""
-    if chunk_size is not None and chunk_size not in (16, 32, 64, 128, 256):
-        raise ArgumentError(f"chunk_size: expected a power of two from 16 to 256, got {chunk_size!r}")
 
 
 def plain(dtype: torch.dtype) -> str:

@@ -31,5 +31,5 @@ def layer_class(operator: Operator) -> type[nn.Module]:
     text = HEADER + print_layer(operator.recurrence)
     module = cache.execute(f"rnnc_{operator.name}_layer", text, f"<layer of {operator.name} {id(operator)}>")
     made: type[nn.Module] = getattr(module, class_name(operator.recurrence))
-    made.operator = operator  # type: ignore[assignment]
+    made.operator = operator  # type: ignore[attr-defined]
     return made

@@ -15,6 +15,7 @@ The recurrent form is the case C = 1 with that dimension left out (`chunk=None`)
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -26,7 +27,7 @@ Steps = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Regular:
-    """`count` sequences of `length` tokens each; x is [count, length, heads, axes], or [1, count * length, ...]."""
+    """`count` sequences of `length` tokens each: x is [count, length, ...] or [1, count * length, ...]."""
 
     count: int
     length: int
@@ -63,14 +64,14 @@ class Regular:
         body = x[:, : full * self.size].unflatten(1, (full, self.size))
         out[:full].copy_(body.transpose(2, 3).transpose(0, 1).unsqueeze(3))
         if over:
-            out[full:, ..., over:, *[slice(None)] * len(axes)] = 0
+            out[full].narrow(3, over, self.size - over).zero_()
             tail = x[:, full * self.size :].transpose(1, 2).unsqueeze(2)
-            out[full, ..., :over, *[slice(None)] * len(axes)].copy_(tail)
+            out[full].narrow(3, 0, over).copy_(tail)
         out = out.view(-1, heads, self.size, *axes)
         return out if self.chunk else out.squeeze(2)
 
     def scatter(self, y: Tensor, out: Tensor, first: int, last: int) -> None:
-        """Writes the steps of y [M, H, C, axes] to their places in out [B, T, H, axes]; padding is dropped."""
+        """Writes the steps of y [M, H, C, axes] to their places in out [B, T, H, axes], without padding."""
         low, high, full, over = self._span(first, last)
         y = y if self.chunk else y.unsqueeze(2)
         y = y.unflatten(0, (last - first, self.count)).transpose(0, 1).transpose(2, 3)  # [B, n, C, H, axes]
@@ -104,7 +105,7 @@ class Regular:
 
 @dataclass(frozen=True)
 class Packed:
-    """Sequences of any lengths, end to end: sequence s is tokens offsets[s] to offsets[s + 1] of [1, T, ...]."""
+    """Sequences of any lengths, end to end: number s is tokens offsets[s] to offsets[s + 1] of [1, T]."""
 
     offsets: tuple[int, ...]
     chunk: int | None
@@ -137,7 +138,7 @@ class Packed:
 
     @cached_property
     def _tokens(self) -> Tensor:
-        """[M, C]: the token at each place, -1 for padding. Kept between calls, so never an inference tensor."""
+        """[M, C]: the token at each place, -1 for padding. It outlives the call: no inference tensor."""
         with torch.inference_mode(False):
             return self._place_tokens()
 
@@ -169,7 +170,7 @@ class Packed:
         return out if self.chunk else out.squeeze(2)
 
     def scatter(self, y: Tensor, out: Tensor, first: int, last: int) -> None:
-        """Writes the steps of y [M, H, C, axes] to their places in out [1, T, H, axes]; padding is dropped."""
+        """Writes the steps of y [M, H, C, axes] to their places in out [1, T, H, axes], without padding."""
         tokens = self._rows(first, last)
         y = y if self.chunk else y.unsqueeze(2)
         row, column = (tokens >= 0).nonzero(as_tuple=True)
@@ -203,7 +204,7 @@ def arrange(
     """The layout of `batch` sequences of `length` tokens, or of the packed sequences between `offsets`."""
     if offsets is None:
         return Regular(batch, length, chunk, reverse, device)
-    lengths = {stop - start for start, stop in zip(offsets, offsets[1:], strict=False)}
+    lengths = {stop - start for start, stop in itertools.pairwise(offsets)}
     if len(lengths) == 1:
         return Regular(len(offsets) - 1, lengths.pop(), chunk, reverse, device)
     return Packed(offsets, chunk, reverse, device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from functools import cached_property
@@ -12,27 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnc.dsl.diagnostics import Diagnostic, SpecError
 from rnnc.dsl.expression import names
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops import cache
-from rnnc.ops.arguments import Bound, Signature, check_chunk_size, choose, offsets_of
+from rnnc.ops.arguments import Bound, Signature, offsets_of
 from rnnc.ops.autograd import Plan, Tensors, apply, spans
-from rnnc.ops.errors import SpecFileError, UnavailableError
+from rnnc.ops.errors import UnavailableError
 from rnnc.ops.layout import arrange
+from rnnc.ops.options import NAMES, check_options, longest, passes
 from rnnc.ops.reference import default, token_loop
+from rnnc.ops.spec_file import read_spec
 from rnnc.ops.state import Carry, State
 
 Outputs = Tensor | tuple[Tensor, ...]
-
-BACKENDS = ("auto", "triton", "torch")
-FORMS = ("auto", "recurrent", "chunked", "parallel")
-SAVES = ("auto", "states", "inputs")
-OPTIONS = ("initial_state", "output_final_state", "cu_seqlens", "reverse")
-OPTIONS += ("backend", "form", "chunk_size", "save", "check", "state", "out_state")
-CHUNK = 64
-SHORT = 8  # sequences this short take the recurrent form
 
 
 class Operator:
@@ -74,7 +68,7 @@ class Operator:
         that inputs promise. Raises ArgumentError and ArgumentTypeError, which name the argument;
         UnavailableError for a back end this version does not have.
         """
-        _options(backend, form, chunk_size, save)
+        check_options(backend, form, chunk_size, save)
         bound, offsets = self._bind(args, named, cu_seqlens)
         params = self._params(bound)
         if check:
@@ -101,7 +95,7 @@ class Operator:
 
         Ranges are checked unless told otherwise; back end, form, chunk size and `save` change nothing.
         """
-        _options(backend, form, chunk_size, save)
+        check_options(backend, form, chunk_size, save)
         bound, offsets = self._bind(args, named, cu_seqlens)
         params = self._params(bound)
         if check:
@@ -127,7 +121,7 @@ class Operator:
 
         With `out_state` (which may be `state` itself) the new state is written there and returned.
         """
-        bound = self.signature.bind(args, named, OPTIONS, time=False)
+        bound = self.signature.bind(args, named, NAMES, time=False)
         params = self._params(bound)
         states = self._initial(bound, params, state, None, "state")
         heads, batch = bound.sizes.heads, bound.sizes.batch
@@ -165,7 +159,7 @@ class Operator:
 
         return prove(self._compiled)
 
-    def cost(self, **sizes: Any) -> Any:
+    def cost(self, **sizes: Any) -> Any:  # noqa: ARG002 (the arguments of the contract)
         """Not in this version: raises UnavailableError."""
         raise UnavailableError("cost is not in this version: it comes with the triton back end")
 
@@ -186,7 +180,7 @@ class Operator:
     def _bind(
         self, args: Sequence[Any], named: dict[str, Any], cu_seqlens: Tensor | None
     ) -> tuple[Bound, tuple[int, ...] | None]:
-        bound = self.signature.bind(args, named, OPTIONS, time=True)
+        bound = self.signature.bind(args, named, NAMES, time=True)
         if cu_seqlens is None:
             return bound, None
         return bound, offsets_of(cu_seqlens, bound.sizes.batch, bound.sizes.length, bound.device)
@@ -194,7 +188,9 @@ class Operator:
     def _params(self, bound: Bound) -> Tensors:
         """The parameters, those left out at their default."""
         return tuple(
-            default(self.recurrence, item.name, bound.sizes, bound.dtype, bound.device) if value is None else value
+            default(self.recurrence, item.name, bound.sizes, bound.dtype, bound.device)
+            if value is None
+            else value
             for item, value in zip(self.recurrence.params, bound.params, strict=True)
         )
 
@@ -230,10 +226,10 @@ class Operator:
         sizes = bound.sizes
         if sizes.length == 0:
             return self._empty(bound, params, states, bound.output_dtype)
-        name, chunk = _form(form, chunk_size, longest(sizes.length, offsets))
+        name, chunk = passes(form, chunk_size, longest(sizes.length, offsets))
         layout = arrange(sizes.batch, sizes.length, offsets, chunk, bool(reverse), bound.device)
         outputs = self._output_shapes(bound)
-        elements = sum(x.shape.numel() for x in bound.inputs) + sum(map(_product, outputs))
+        elements = sum(x.numel() for x in bound.inputs) + sum(map(math.prod, outputs))
         row_bytes = elements * bound.dtype.itemsize // max(1, layout.steps[-1][1])
         plan = Plan(
             forward=getattr(self.module, f"{name}_forward"),
@@ -261,7 +257,8 @@ class Operator:
         """No tokens: empty outputs, and the initial state, both in the graph of what requires a gradient."""
         nothing = torch.stack([x.reshape(-1)[:0].sum().to(dtype) for x in (*bound.inputs, *params)]).sum()
         outputs = tuple(
-            torch.zeros(shape, dtype=dtype, device=bound.device) + nothing for shape in self._output_shapes(bound)
+            torch.zeros(shape, dtype=dtype, device=bound.device) + nothing
+            for shape in self._output_shapes(bound)
         )
         return outputs, tuple(state + nothing.to(state.dtype) for state in states)
 
@@ -274,7 +271,9 @@ def compile(spec: str | os.PathLike[str]) -> Operator:  # noqa: A001
     from rnnc.dsl.checker import check
     from rnnc.dsl.parser import parse
 
-    text, path = (spec, "<spec>") if isinstance(spec, str) and "\n" in spec else (_read(Path(spec)), str(spec))
+    text, path = (
+        (spec, "<spec>") if isinstance(spec, str) and "\n" in spec else (read_spec(Path(spec)), str(spec))
+    )
     recurrence = check(parse(text, path))
 
     def produce() -> str:
@@ -286,47 +285,5 @@ def compile(spec: str | os.PathLike[str]) -> Operator:  # noqa: A001
     return Operator(text, recurrence, module, source)
 
 
-def longest(length: int, offsets: tuple[int, ...] | None) -> int:
-    """The length of the longest sequence."""
-    if offsets is None:
-        return length
-    return max(stop - start for start, stop in zip(offsets, offsets[1:], strict=False))
-
-
-def _form(form: str, chunk_size: int | None, length: int) -> tuple[str, int | None]:
-    """The passes of the module to take, and the chunk size."""
-    if form == "auto":
-        form = "recurrent" if length < SHORT and chunk_size is None else "chunked"
-    if form == "recurrent":
-        return form, None
-    whole = 1 << max(4, (length - 1).bit_length())
-    return "chunked", whole if form == "parallel" else chunk_size or min(CHUNK, whole)
-
-
-def _options(backend: str, form: str, chunk_size: int | None, save: str) -> None:
-    choose("form", form, FORMS)
-    choose("save", save, SAVES)
-    check_chunk_size(chunk_size)
-    if choose("backend", backend, BACKENDS) == "triton":
-        raise UnavailableError("the triton back end is not in this version: use backend='torch'")
-
-
 def _single(outputs: Tensors) -> Outputs:
     return outputs[0] if len(outputs) == 1 else outputs
-
-
-def _product(shape: tuple[int, ...]) -> int:
-    return torch.Size(shape).numel()
-
-
-def _read(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = (getattr(error, "strerror", None) or str(error)).lower()
-        raise SpecFileError(f"{path}: cannot be read: {reason}") from None
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        message = f"not a text file: byte {error.start} is not UTF-8"
-        raise SpecError([Diagnostic("not-text", message)], path=str(path)) from None

@@ -6,6 +6,7 @@ would be repeated.
 
 from __future__ import annotations
 
+import itertools
 import string
 from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
@@ -132,7 +133,9 @@ def _reorder(value: Tensor, axes: Axes, result: Axes) -> Tensor:
     return value[(slice(None), slice(None), *(slice(None) if axis in axes else None for axis in result))]
 
 
-def default(recurrence: Recurrence, name: str, sizes: Sizes, dtype: torch.dtype, device: torch.device) -> Tensor:
+def default(
+    recurrence: Recurrence, name: str, sizes: Sizes, dtype: torch.dtype, device: torch.device
+) -> Tensor:
     """The value of a parameter that is left to its default: [H, axes], or [axes] if shared."""
     arithmetic = TorchArithmetic(sizes.axes, dtype, device)
     param = next(param for param in recurrence.params if param.name == name)
@@ -154,7 +157,9 @@ def token_loop(
     """Outputs [B, T, H, axes] and what is carried [N, H, axes], in the dtype of `initial`."""
     dtype = initial[0].dtype
     inputs = tuple(
-        x.to(dtype).repeat_interleave(sizes.heads // x.shape[2], 2) if x.shape[2] != sizes.heads else x.to(dtype)
+        x.to(dtype).repeat_interleave(sizes.heads // x.shape[2], 2)
+        if x.shape[2] != sizes.heads
+        else x.to(dtype)
         for x in inputs
     )
     if offsets is None:
@@ -168,7 +173,7 @@ def token_loop(
             sizes,
             reverse,
         )
-        for n, (start, stop) in enumerate(zip(offsets, offsets[1:], strict=False))
+        for n, (start, stop) in enumerate(itertools.pairwise(offsets))
     ]
     outputs = tuple(torch.cat(parts, 1) for parts in zip(*(run[0] for run in runs), strict=True))
     return outputs, tuple(torch.cat(parts) for parts in zip(*(run[1] for run in runs), strict=True))

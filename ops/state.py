@@ -25,7 +25,8 @@ class Carry:
     def __init__(self, arrays: tuple[Carried, ...]) -> None:
         self.arrays = arrays
         # Names of a spec may be Python keywords or begin with an underscore, hence `rename`.
-        self.type: Any = namedtuple("State", [array.name for array in arrays], rename=True)  # noqa: PYI024
+        state = namedtuple("State", [array.name for array in arrays], rename=True)  # type: ignore[misc]
+        self.type: Any = state
 
     def pack(self, tensors: tuple[Tensor, ...]) -> State:
         """One tensor if there is exactly one array, else a `State`."""
@@ -45,7 +46,9 @@ class Carry:
         given = tuple(state) if many else (state,)
         if len(given) != len(self.arrays):
             listed = ", ".join(array.name for array in self.arrays)
-            raise ArgumentTypeError(f"{what}: expected {len(self.arrays)} arrays ({listed}), got {len(given)}")
+            raise ArgumentTypeError(
+                f"{what}: expected {len(self.arrays)} arrays ({listed}), got {len(given)}"
+            )
         for array, value in zip(self.arrays, given, strict=True):
             label = f"{what}.{array.name}" if many else what
             _validate(label, array, value, (count, *sizes.shape(array.axes)), dtype, device)

@@ -11,6 +11,7 @@ import types
 from fractions import Fraction
 
 import torch
+
 from rnnc.dsl.expression import Add, Call, Constant, Multiply, Name, Power, Size, Sum
 from rnnc.dsl.recurrence import Assign, Input, Let, Output, Param, Recurrence, State
 from rnnc.ops.operator import Operator
@@ -31,13 +32,15 @@ RECURRENCE = Recurrence(
     outputs=(Output("o", ("V",)), Output("norm", ())),
     statements=(
         Let("decay", Call("exp", (Name("g", ()),))),
-        Assign("S", Add((Multiply((Name("decay", ()), S)), Multiply((Name("k", ("K",)), Name("v", ("V",))))))),
+        Assign(
+            "S", Add((Multiply((Name("decay", ()), S)), Multiply((Name("k", ("K",)), Name("v", ("V",))))))
+        ),
         Assign("o", Add((Multiply((Name("w", ()), READ)), Name("z", ("V",))))),
         Assign("norm", Sum(READ, "V")),
     ),
 )
 
-SOURCE = '''
+SOURCE = """
 import torch
 
 
@@ -90,7 +93,7 @@ def chunked_backward(*arguments):
 
 def recurrent_backward(*arguments):
     return differentiate(recurrent_forward, *arguments)
-'''
+"""
 
 
 def operator() -> Operator:
@@ -100,7 +103,9 @@ def operator() -> Operator:
     return Operator("", RECURRENCE, module, SOURCE)
 
 
-def arguments(B: int, T: int, H: int = 4, G: int = 2, K: int = 3, V: int = 2, dtype: torch.dtype = torch.float64):
+def arguments(
+    B: int, T: int, H: int = 4, G: int = 2, K: int = 3, V: int = 2, dtype: torch.dtype = torch.float64
+):
     """q, k, v, g, w, z with random values."""
     torch.manual_seed(0)
     q = torch.randn(B, T, H, K, dtype=dtype)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from rnnc.ops import autograd
 from torch import Tensor
+
+from rnnc.ops import autograd
 
 OFFSETS = {"whole": None, "packed": (0, 3, 3, 20, 21, 37), "even": (0, 12, 24, 36)}
 FORMS = [("recurrent", None), ("chunked", 16), ("parallel", None), ("auto", None)]
@@ -47,7 +48,12 @@ def test_first_and_second_derivatives(stand_in, form, chunk_size):
     cu_seqlens = torch.tensor([0, 3, 5])
 
     def call(*inputs: Tensor):
-        options = {"output_final_state": True, "cu_seqlens": cu_seqlens, "form": form, "chunk_size": chunk_size}
+        options = {
+            "output_final_state": True,
+            "cu_seqlens": cu_seqlens,
+            "form": form,
+            "chunk_size": chunk_size,
+        }
         (o, norm), final = operator(*inputs[:-1], initial_state=inputs[-1], **options)
         return o, norm, final
 
@@ -108,7 +114,9 @@ def test_low_precision_inputs(stand_in, low):
     assert o.dtype == low
     assert state.dtype == torch.float32
     assert expected.dtype == torch.float32
-    assert torch.equal(o, expected.to(low)) or (o.float() - expected).abs().max() < 0.02 * expected.abs().max()
+    assert (
+        torch.equal(o, expected.to(low)) or (o.float() - expected).abs().max() < 0.02 * expected.abs().max()
+    )
     o.float().sum().backward()
     assert q.grad is not None
     assert q.grad.dtype == low

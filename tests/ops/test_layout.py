@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
+
 from rnnc.ops.layout import Packed, Regular, arrange, ungroup
 
 CPU = torch.device("cpu")
@@ -25,7 +28,7 @@ def expected_rows(batch, length, offsets, chunk, reverse):
     """(sequence, step) -> the tokens of that chunk, as (batch, token)."""
     sequences = [[(b, t) for t in range(length)] for b in range(batch)]
     if offsets is not None:
-        sequences = [[(0, t) for t in range(a, b)] for a, b in zip(offsets, offsets[1:], strict=False)]
+        sequences = [[(0, t) for t in range(a, b)] for a, b in itertools.pairwise(offsets)]
     if reverse:
         sequences = [tokens[::-1] for tokens in sequences]
     sequences.sort(key=len, reverse=True)

@@ -1,0 +1,52 @@
+"""The options of a call: their values, and what `auto` stands for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from rnnc.ops.errors import ArgumentError, UnavailableError
+
+BACKENDS = ("auto", "triton", "torch")
+FORMS = ("auto", "recurrent", "chunked", "parallel")
+SAVES = ("auto", "states", "inputs")
+CHUNK_SIZES = (16, 32, 64, 128, 256)
+NAMES = (
+    *("initial_state", "output_final_state", "cu_seqlens", "reverse", "backend", "form"),
+    *("chunk_size", "save", "check", "state", "out_state"),
+)
+CHUNK = 64
+SHORT = 8  # sequences shorter than this take the recurrent form
+
+
+def check_options(backend: Any, form: Any, chunk_size: Any, save: Any) -> None:
+    """Raises ArgumentError for a value that is not offered, UnavailableError for a missing back end."""
+    _choose("form", form, FORMS)
+    _choose("save", save, SAVES)
+    _choose("backend", backend, BACKENDS)
+    if chunk_size is not None and chunk_size not in CHUNK_SIZES:
+        raise ArgumentError(f"chunk_size: expected a power of two from 16 to 256, got {chunk_size!r}")
+    if backend == "triton":
+        raise UnavailableError("the triton back end is not in this version: use backend='torch'")
+
+
+def passes(form: str, chunk_size: int | None, longest: int) -> tuple[str, int | None]:
+    """The passes of the module to take, and the chunk size; the parallel form is one chunk."""
+    if form == "auto":
+        form = "recurrent" if longest < SHORT and chunk_size is None else "chunked"
+    if form == "recurrent":
+        return form, None
+    whole = 1 << max(4, (longest - 1).bit_length())
+    return "chunked", whole if form == "parallel" else chunk_size or min(CHUNK, whole)
+
+
+def longest(length: int, offsets: tuple[int, ...] | None) -> int:
+    """The length of the longest sequence."""
+    return length if offsets is None else max(stop - start for start, stop in pairwise(offsets))
+
+
+def _choose(option: str, value: Any, choices: Sequence[str]) -> None:
+    if value not in choices:
+        listed = ", ".join(f"'{choice}'" for choice in choices)
+        raise ArgumentError(f"{option}: expected one of {listed}, got {value!r}")
