@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 
@@ -17,6 +18,16 @@ LOCALS = """Any CausalConv F LayerState RMSNorm Tensor TokenShift Windows backen
     inputs outputs params return_state save self state torch unit windows x""".split()
 ARGUMENTS = "Any CausalConv F RMSNorm Tensor TokenShift d_model nn self super torch".split()
 LAYER_MODULES = ("CausalConv", "LayerState", "RMSNorm", "TokenShift", "Windows", "unit")
+
+
+HEADER = """from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,20 @@ def print_layer(recurrence: Recurrence, operator: str | None = None) -> str:
     except SpecError as error:
         raise SpecError(error.diagnostics, recurrence.source, recurrence.path) from None
     return template("layer.py.jinja").render(asdict(text))
+
+
+def layer_names(text: str) -> list[tuple[str, str]]:
+    """What a printed layer uses of `rnnc.ops`, as (module, name)."""
+    words = set(re.findall(r"\w+", text))
+    starts = sorted(word for word in words if word.startswith("init_"))
+    parts = [name for name in LAYER_MODULES if name in words]
+    return [("rnnc.ops.initialisers", name) for name in starts] + [("rnnc.ops.layers", name) for name in parts]
+
+
+def layer_module(text: str) -> str:
+    """A module around a printed layer, for use inside the package."""
+    imports = [f"from {module} import {name}" for module, name in layer_names(text)]
+    return "\n".join([HEADER, *imports, "", "", text])
 
 
 class _Printer:

@@ -51,6 +51,11 @@ def init_linspace(first: float, last: float, shape: Shape) -> Tensor:
     return ramp.reshape(shape[-1:]).expand(shape).clone()
 
 
+def init_log_linspace(first: float, last: float, shape: Shape) -> Tensor:
+    """x from first to last with log x evenly spaced, as `linspace`."""
+    return torch.exp(init_linspace(math.log(first), math.log(last), shape))
+
+
 def init_retention_decay(shape: Shape) -> Tensor:
     """1 - 2**(-5 - h) for head h, the first axis (RetNet, Sun et al. 2023, arXiv:2307.08621)."""
     h = torch.arange(math.prod(shape[:1])).reshape(shape[:1] + (1,) * len(shape[1:]))
@@ -90,6 +95,7 @@ INITIALISERS: dict[str, Callable[..., Tensor]] = {
     "log_uniform": init_log_uniform,
     "normal": init_normal,
     "linspace": init_linspace,
+    "log_linspace": init_log_linspace,
     "retention_decay": init_retention_decay,
     "log": init_log,
     "exp": init_exp,

@@ -1,0 +1,57 @@
+"""The built-in specs: they check without a warning, name their paper, and keep to their class."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+
+import rnnc.ops
+from rnnc.dsl.checker import check
+from rnnc.dsl.initialisers import INITIALISERS as KNOWN
+from rnnc.dsl.normaliser import normalise
+from rnnc.dsl.parser import parse
+from rnnc.dsl.recurrence import Recurrence
+from rnnc.ops.initialisers import INITIALISERS
+
+pytestmark = pytest.mark.smoke
+NAMES = ("delta_net", "gated_delta_net", "gla", "kda", "linear_attention", "mamba2", "retention", "rwkv7")
+READS = {"delta_net": 1, "gated_delta_net": 1, "kda": 1, "rwkv7": 1}
+DECAYS = {"delta_net": None, "linear_attention": None, "gla": ("K",), "kda": ("K",), "rwkv7": ("K",)}
+
+
+def checked(name: str) -> Recurrence:
+    text = files("rnnc.ops").joinpath(f"{name}.rnn").read_text("utf-8")
+    return check(parse(text, f"{name}.rnn"))
+
+
+def test_the_folder_decides_what_is_built_in() -> None:
+    assert rnnc.ops.builtin_names() == NAMES
+    assert set(NAMES) <= set(dir(rnnc.ops))
+    with pytest.raises(AttributeError, match="no attribute 'gated_delta'"):
+        _ = rnnc.ops.gated_delta
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_spec(name: str) -> None:
+    recurrence = checked(name)
+    assert recurrence.name == name
+    assert recurrence.warnings == ()
+    assert recurrence.layer is not None
+    assert re.search(r"\(.+ \d{4}, arXiv:\d{4}\.\d{5}", recurrence.doc)
+    body = recurrence.source.replace(recurrence.doc, "").partition("layer:")[0]
+    lines = [line for line in body.splitlines() if line.split("#")[0].strip(' "')]
+    assert len(lines) <= 18
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_class(name: str) -> None:
+    normal = normalise(checked(name))
+    assert len(normal.reads) == READS.get(name, 0)
+    found = None if normal.decay is None else normal.decay.axes
+    assert found == DECAYS.get(name, ())
+
+
+def test_initialisers_are_those_of_the_language() -> None:
+    assert set(INITIALISERS) | {"fixed"} == set(KNOWN)
