@@ -211,7 +211,7 @@ class _Evaluation:
         """All four contractions of sum M[i,j] x[i,k] y[j,k] E[i,j,k]."""
         pairs = self.allowed(op.exclusive, op.strict)
         decay = args[-1]
-        product = isinstance(op, ir.DecayDotDecay) or op.mode == "product"
+        product = op.mode == "product"
         factors = {(i, j): self.factor(decay, self.between(i, j, op.exclusive), product) for i, j in pairs}
         out = self.zeros((self.sizes[ROW],) * 2) if isinstance(op, ir.DecayDot) else self.zeros(decay.shape)
         for (i, j), factor in factors.items():
@@ -224,8 +224,10 @@ class _Evaluation:
                     out[j] = out[j] + args[0][i, j] * args[1][i] * factor
                 case ir.DecayDotDecay():
                     weight = args[0][i, j] * args[1][i] * args[2][j]
-                    for t in (used := self.between(i, j, op.exclusive)):
-                        out[t] = out[t] + weight * self.factor(decay, [s for s in used if s != t], True)
+                    used = self.between(i, j, op.exclusive)
+                    for t in used:
+                        rest = self.factor(decay, [s for s in used if s != t], True) if product else factor * self.using.named["ln2"]
+                        out[t] = out[t] + weight * rest
                 case _:
                     assert_never(op)
         return out

@@ -12,8 +12,8 @@ from typing import Any
 
 from rnnc.codegen import program as ir
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.program import COLUMN, COLUMNS, ROW, ROWS, Carry, Load, Node, Program
-from rnnc.dsl.functions import FUNCTIONS, LN2
+from rnnc.codegen.program import COLUMN, ROW, ROWS, Carry, Load, Node, Program
+from rnnc.dsl.functions import FUNCTIONS
 
 Gradients = Sequence[Node | None]
 Rule = Callable[[Builder, Node, Node], Gradients]
@@ -159,22 +159,14 @@ def _running_product(build: Builder, node: Node, out: Node) -> Gradients:
 
 
 def _decay_dot(build: Builder, node: Node, out: Node) -> Gradients:
-    """dx and dy are the other two contractions; dg = running sums of x dx - y dy, or the product form's own rule."""
+    """The derivatives of the trilinear form by x, y and the decay: the same pairs, contracted differently."""
     op = node.op
     assert isinstance(op, ir.DecayDot)
     x, y, g = node.args
     attributes = (op.axis, op.mode, op.exclusive, op.strict)
     dx = build.node(ir.DecayDotRows(*attributes), [out, y, g], (ROW, op.axis))
     dy = build.node(ir.DecayDotColumns(*attributes), [out, x, g], (COLUMN, op.axis))
-    if op.mode == "product":
-        decay = ir.DecayDotDecay(op.axis, op.exclusive, op.strict)
-        return [dx, dy, build.node(decay, [out, x, y, g], (ROW, op.axis))]
-    # A pair's exponent has g[t] for j < t <= i (exclusive: t < i), so dg[t] sums x dx over rows i >= t (i > t)
-    # and takes away y dy over columns j >= t.
-    ln2 = build.constant(LN2)
-    rows = build.running(build.multiply([x, dx]), "suffix", op.exclusive)
-    columns = build.running(build.rename(build.multiply([y, dy]), COLUMN, ROW), "suffix", False)
-    return [dx, dy, build.add([(1, build.multiply([ln2, rows])), (-1, build.multiply([ln2, columns]))])]
+    return [dx, dy, build.node(ir.DecayDotDecay(*attributes), [out, x, y, g], (ROW, op.axis))]
 
 
 def _solve(build: Builder, node: Node, out: Node) -> Gradients:

@@ -219,9 +219,10 @@ class DecayDotColumns:
 
 @dataclass(frozen=True, slots=True)
 class DecayDotDecay:
-    """(M[i,j], x[i,k], y[j,k], d[t,k]) -> the gradient of sum(M * DecayDot) in d; product mode only."""
+    """(M[i,j], x[i,k], y[j,k], g[t,k]) -> the gradient of sum(M * DecayDot) in g, without division."""
 
     axis: str
+    mode: Mode
     exclusive: bool
     strict: bool
 

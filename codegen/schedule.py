@@ -1,0 +1,110 @@
+"""Program -> Plan: what runs for all chunks at once, what runs chunk after chunk, and what is kept.
+
+A program is cut at its carried states: `pre` (nothing carried is needed; all chunks at once), `scan` (on the
+way from a state's start to its end; serial), `post` (needs the state, feeds nothing; all chunks at once).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from rnnc.codegen import program as ir
+from rnnc.codegen.builder import Builder
+from rnnc.codegen.program import Node, Program, dependents, reachable
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A program cut at its carried states. `given` are values it does not compute: kept by another program."""
+
+    program: Program
+    pre: tuple[Node, ...]
+    scan: tuple[Node, ...]
+    post: tuple[Node, ...]
+    given: tuple[Node, ...] = ()
+    keeps: tuple[Node, ...] = ()
+
+    def __str__(self) -> str:
+        stages = [("pre", self.pre), ("scan", self.scan), ("post", self.post), ("given", self.given), ("keeps", self.keeps)]
+        lines = [f"plan {self.program.name}:"]
+        for name, nodes in stages:
+            lines.append(f"  {name}: {' '.join(f'{type(n.op).__name__}{n!r}' for n in nodes)}")
+        return "\n".join(lines)
+
+
+def cut(program: Program, given: Iterable[Node] = (), keeps: Iterable[Node] = ()) -> Plan:
+    """The plan of a program that finds `given` computed and hands out `keeps` beside its results."""
+    known = tuple(given)
+    keeps = tuple(keeps)
+    nodes = _needed([*program.results.values(), *(c.end for c in program.carries), *keeps], known)
+    moving = dependents(nodes, [carry.start for carry in program.carries])
+    towards_end = {node.number for node in _needed([c.end for c in program.carries], known)}
+    scan = {number for number in moving if number in towards_end}
+    computed = [node for node in nodes if not isinstance(node.op, ir.Load)]
+    return Plan(
+        program,
+        pre=tuple(node for node in computed if node.number not in moving),
+        scan=tuple(node for node in computed if node.number in scan),
+        post=tuple(node for node in computed if node.number in moving and node.number not in scan),
+        given=known,
+        keeps=keeps,
+    )
+
+
+def _needed(roots: Iterable[Node], known: tuple[Node, ...]) -> tuple[Node, ...]:
+    """What has to be computed for the roots when `known` is there, arguments first."""
+    ready = {node.number for node in known}
+    seen: dict[int, Node] = {}
+    stack = [root for root in roots if root.number not in ready]
+    while stack:
+        node = stack.pop()
+        if node.number not in seen:
+            seen[node.number] = node
+            stack.extend(argument for argument in node.args if argument.number not in ready)
+    return tuple(seen[number] for number in sorted(seen))
+
+
+def with_inverses(program: Program, builder: Builder) -> Program:
+    """Every solve as a product with the inverse, which is shared and can be kept: (I - P)^-1 R."""
+    new: dict[Node, Node] = {}
+    for node in program.nodes():
+        args = [new[argument] for argument in node.args]
+        if isinstance(node.op, ir.Solve):
+            matrix, right = args
+            inverse = builder.node(ir.Inverse(), [matrix], matrix.axes)
+            new[node] = builder.dot(inverse, right, matrix.axes[0 if node.op.transposed else 1])
+        else:
+            new[node] = node if list(node.args) == args else builder.with_args(node, args)
+    return replace(
+        program,
+        results={name: new[node] for name, node in program.results.items()},
+        carries=tuple(replace(carry, end=new[carry.end]) for carry in program.carries),
+    )
+
+
+def on_rows(program: Program, builder: Builder) -> Program:
+    """Elementwise values over COLUMN alone computed once, over ROW, and relabelled."""
+    new: dict[Node, Node] = {}
+    for node in program.nodes():
+        args = [new[argument] for argument in node.args]
+        value = node if list(node.args) == args else builder.with_args(node, args)
+        elementwise = isinstance(value.op, ir.Add | ir.Multiply | ir.Apply | ir.Keep | ir.Sum)
+        if elementwise and ir.COLUMN in value.axes and ir.ROW not in value.axes:
+            axes = value.axes
+            value = builder.rename(value, ir.COLUMN, ir.ROW)
+            value = builder.node(ir.Rename(ir.ROW, ir.COLUMN), [value], axes)
+        new[node] = value
+    return replace(
+        program,
+        results={name: new[node] for name, node in program.results.items()},
+        carries=tuple(replace(carry, end=new[carry.end]) for carry in program.carries),
+    )
+
+
+def worth_keeping(forward: Program, backward: Program) -> tuple[Node, ...]:
+    """What the forward pass keeps for the backward pass: the states, and small matrices that cost much to form."""
+    states = tuple(carry.start for carry in forward.carries)
+    used = {node.number for node in backward.nodes()}
+    costly = (ir.Inverse, ir.DecayDot)
+    return states + tuple(n for n in reachable(forward.results.values()) if isinstance(n.op, costly) and n.number in used)

@@ -1,0 +1,102 @@
+"""All forms of a recurrence as one module of torch functions, through `templates/module.py.jinja`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from rnnc.codegen.builder import Builder
+from rnnc.codegen.forms import chunked_form, recurrent_form
+from rnnc.codegen.gradients import differentiate
+from rnnc.codegen.numerics import stabilise
+from rnnc.codegen.program import Program
+from rnnc.codegen.schedule import Plan, cut, on_rows, with_inverses, worth_keeping
+from rnnc.codegen.templating import comment, template
+from rnnc.codegen.torch_printer import Function
+from rnnc.dsl.interval import Interval
+from rnnc.dsl.normal import Normal
+from rnnc.dsl.recurrence import Recurrence
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One form, scheduled: the forward pass, the states alone (where nothing was kept), the backward pass."""
+
+    name: str
+    builder: Builder
+    forward: Plan
+    states: Plan
+    backward: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleContext:
+    """What the template fills its holes with."""
+
+    header: str
+    name: str
+    spec_hash: str
+    inputs: str
+    params: str
+    states: str
+    outputs: str
+    functions: Sequence[str]
+
+
+def schedule_forms(normal: Normal, decay_range: Interval | None) -> tuple[Form, ...]:
+    """Derive, stabilise, differentiate and cut both forms."""
+    forms = []
+    for derive in (chunked_form, recurrent_form):
+        builder = Builder()
+        program = stabilise(derive(normal, builder), builder, normal, decay_range)
+        backward = differentiate(program, builder)
+        forms.append(_schedule(program, backward, builder))
+    return tuple(forms)
+
+
+def _schedule(program: Program, backward: Program, builder: Builder) -> Form:
+    forward, backward = (on_rows(with_inverses(p, builder), builder) for p in (program, backward))
+    keeps = worth_keeping(forward, backward)
+    states = Program(f"{program.name}_states", {}, forward.carries)
+    return Form(
+        program.name,
+        builder,
+        forward=cut(forward, keeps=keeps),
+        states=cut(states, keeps=keeps),
+        backward=cut(backward, given=keeps),
+    )
+
+
+def spec_hash(recurrence: Recurrence) -> str:
+    """The hash of the spec's text."""
+    return hashlib.sha256(recurrence.source.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def print_module(normal: Normal, forms: Sequence[Form], equations: str) -> str:
+    """The text of the generated module: deterministic, and free of dates and paths."""
+    recurrence = normal.recurrence
+    functions = []
+    for form in forms:
+        functions += [
+            Function(f"{form.name}_forward", form.forward, recurrence, "forward").text(),
+            Function(f"{form.name}_states", form.states, recurrence, "forward").text(),
+            Function(f"{form.name}_backward", form.backward, recurrence, "backward").text(),
+        ]
+    context = ModuleContext(
+        header=_header(recurrence, equations),
+        name=repr(recurrence.name),
+        spec_hash=repr(spec_hash(recurrence)),
+        inputs=repr(tuple((d.name, d.axes) for d in recurrence.inputs)),
+        params=repr(tuple((d.name, d.axes) for d in recurrence.params)),
+        states=repr(tuple((d.name, d.axes) for d in recurrence.states)),
+        outputs=repr(tuple((d.name, d.axes) for d in recurrence.outputs)),
+        functions=[text.rstrip("\n") for text in functions],
+    )
+    holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
+    return template("module.py.jinja").render(holes)
+
+
+def _header(recurrence: Recurrence, equations: str) -> str:
+    lines = [f"{comment(recurrence.name)}: generated from its spec by rnnc; do not edit.", "", *map(comment, equations.splitlines())]
+    return '"""' + "\n".join(lines).rstrip() + '\n"""\n'
