@@ -128,7 +128,7 @@ def test_cu_seqlens(stand_in, values, dtype, batch, message, call):
 
 
 def test_cu_seqlens_is_a_tensor(stand_in):
-    with pytest.raises(ArgumentTypeError, match="^cu_seqlens: expected a tensor, got list$"):
+    with pytest.raises(ArgumentTypeError, match=r"^cu_seqlens: expected a tensor, got list$"):
         stand_in.operator()(**zeros(), cu_seqlens=[0, 8])
 
 
@@ -152,9 +152,9 @@ def test_options(stand_in, options, message):
 
 def test_what_this_version_lacks(stand_in):
     operator = stand_in.operator()
-    with pytest.raises(UnavailableError, match="^the triton back end is not in this version"):
+    with pytest.raises(UnavailableError, match=r"^the triton back end is not in this version"):
         operator(**zeros(), backend="triton")
-    with pytest.raises(NotImplementedError, match="^cost is not in this version"):
+    with pytest.raises(NotImplementedError, match=r"^cost is not in this version"):
         operator.cost(B=1)
     assert issubclass(UnavailableError, RnncError)
 
