@@ -63,7 +63,8 @@ TYPICAL_FEATURES = 128
 class Builder:
     """Creates the nodes of one compilation; equal nodes are made once."""
 
-    def __init__(self) -> None:
+    def __init__(self, features: Axes = ()) -> None:
+        self.order = {axis: number for number, axis in enumerate((*TIME_AXES, *features))}
         self._nodes: dict[tuple[Op, tuple[int, ...], Axes], Node] = {}
 
     def node(self, op: Op, args: Sequence[Node], axes: Axes) -> Node:
@@ -101,7 +102,7 @@ class Builder:
         if len(kept) == 1:
             return self.multiply([kept[0][1]], kept[0][0])
         nodes = [node for _, node in kept]
-        return self.node(Add(tuple(c for c, _ in kept)), nodes, _joined(nodes))
+        return self.node(Add(tuple(c for c, _ in kept)), nodes, self.joined(nodes))
 
     def _merge_interleaved(self, terms: dict[Node, Number]) -> dict[Node, Number]:
         """Interleaved terms become one, part by part."""
@@ -138,7 +139,7 @@ class Builder:
                     flat.append(factor)
         if number == 0:
             return self.constant(0)
-        flat = _without_inverses(flat)
+        flat = _without_broadcasts(_without_inverses(flat))
         if not flat:
             return self.constant(number)
         flat.sort(key=lambda node: node.number)
@@ -147,11 +148,11 @@ class Builder:
         if len(flat) == 1 and isinstance(flat[0].op, Add):
             op = flat[0].op
             return self.add(zip((number * c for c in op.coefficients), flat[0].args, strict=True))
-        return self.node(Multiply(number), flat, _joined(flat))
+        return self.node(Multiply(number), flat, self.joined(flat))
 
     def apply(self, function: str, *args: Node | Number | int) -> Node:
         nodes = [self.value(argument) for argument in args]
-        return self.node(Apply(function), nodes, union(node.axes for node in nodes))
+        return self.node(Apply(function), nodes, self.joined(nodes))
 
     def power(self, base: Node, exponent: Fraction) -> Node:
         if exponent.denominator == 1 and 1 <= exponent <= 4:
@@ -163,7 +164,14 @@ class Builder:
         return self.node(Apply("power", exponent), [base], base.axes)
 
     def keep(self, value: Node, valid: Node, fill: int = 0) -> Node:
-        return self.node(Keep(fill), [value, valid], union([value.axes, valid.axes]))
+        return self.node(Keep(fill), [value, valid], self.joined([value, valid]))
+
+    def sorted(self, axes: Axes) -> Axes:
+        """The axes in one order for the whole program: time, then features as declared."""
+        return tuple(sorted(axes, key=lambda axis: self.order.get(axis, len(self.order))))
+
+    def joined(self, nodes: Iterable[Node]) -> Axes:
+        return self.sorted(union(node.axes for node in nodes))
 
     def value(self, value: Node | Number | int) -> Node:
         return value if isinstance(value, Node) else self.constant(value)
@@ -182,7 +190,7 @@ class Builder:
                 return self.multiply([self.rename(argument, old, new) for argument in value.args], coefficient)
             case Apply() | Keep():
                 parts = [self.rename(argument, old, new) for argument in value.args]
-                return self.node(value.op, parts, union(part.axes for part in parts))
+                return self.node(value.op, parts, self.joined(parts))
             case Sum(axis) if axis not in TIME_AXES:
                 return self.sum(self.rename(value.args[0], old, new), axis)
             case Rename(first, middle) if middle == old:
@@ -192,7 +200,7 @@ class Builder:
                 return self.node(Rename(old, new), [value], axes)
 
     def broadcast(self, value: Node, axis: str) -> Node:
-        return value if axis in value.axes else self.node(Broadcast(axis), [value], (axis, *value.axes))
+        return value if axis in value.axes else self.node(Broadcast(axis), [value], self.sorted((axis, *value.axes)))
 
     def sum(self, value: Node, axis: str) -> Node:
         """The sum over an axis; a product of two values that share only that axis becomes a dot."""
@@ -237,8 +245,10 @@ class Builder:
             target = min((0, 1), key=lambda i: typical_size(sides[i].axes))
             sides[target] = self.multiply([sides[target], *lone])
         left, right = sides
-        axes = tuple(a for a in left.axes if a != axis) + tuple(a for a in right.axes if a != axis)
-        return self.multiply([*outside, self.node(Dot(axis), [left, right], axes)], number)
+        free = [tuple(a for a in side.axes if a != axis) for side in (left, right)]
+        if self.sorted((*free[0], *free[1])) != (*free[0], *free[1]):
+            left, right, free = right, left, free[::-1]
+        return self.multiply([*outside, self.node(Dot(axis), [left, right], (*free[0], *free[1]))], number)
 
     # Time
 
@@ -312,6 +322,19 @@ def typical_size(axes: Axes) -> int:
     return size
 
 
+def _without_broadcasts(factors: list[Node]) -> list[Node]:
+    """The factors with those repeated along an axis that another factor has anyway taken as they were."""
+    result = list(factors)
+    for index, factor in enumerate(factors):
+        while isinstance(factor.op, Broadcast):
+            others = (other for i, other in enumerate(result) if i != index)
+            if not any(factor.op.axis in other.axes for other in others):
+                break
+            factor = factor.args[0]
+            result[index] = factor
+    return result
+
+
 def _without_inverses(factors: list[Node]) -> list[Node]:
     """The factors without pairs of ln 2 and log2 e."""
     named = [f for f in factors if isinstance(f.op, NamedConst)]
@@ -343,12 +366,6 @@ def _components(factors: Sequence[Node], axis: str) -> list[list[Node]]:
     smallest = min(groups, key=lambda group: typical_size(tuple(group[0])))
     smallest[1].extend(lone)
     return [group[1] for group in groups]
-
-
-def _joined(nodes: Sequence[Node]) -> Axes:
-    """The axes of an elementwise result: those of the largest argument first, time before features."""
-    axes = union(node.axes for node in sorted(nodes, key=lambda node: -len(node.axes)))
-    return tuple(sorted(axes, key=lambda axis: axis not in TIME_AXES))
 
 
 def _exact(value: Number | int) -> Number:

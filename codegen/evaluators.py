@@ -100,7 +100,8 @@ class _Evaluation:
             case ir.Sum(axis):
                 return args[0].sum(node.args[0].axes.index(axis))
             case ir.Broadcast(axis):
-                return np.broadcast_to(args[0], (self.sizes[axis], *args[0].shape))
+                shape = [self.sizes[axis] if a == axis else args[0].shape[node.args[0].axes.index(a)] for a in node.axes]
+                return np.broadcast_to(self.aligned(node.args[0], node.axes), shape)
             case ir.First():
                 return args[0][0]
             case ir.AtFirst():

@@ -121,6 +121,8 @@ class _Chunk:
             rights.append(build.add((1, term) for term in terms))
         blocks = [
             self._scores(row.read, other.key, not row.inclusive, strict=True)
+            if count > 1
+            else self._pairs(row.read, other.key, not row.inclusive)
             for row in reading
             if row.read is not None
             for other in reading
@@ -165,6 +167,13 @@ class _Chunk:
             return value
         running = self.build.node(RunningProduct("prefix", exclusive), [self.decay], self.decay.axes)
         return self.build.multiply([value, running])
+
+    def _pairs(self, left: Node, key: Node, exclusive: bool) -> Node:
+        """What a solve reads: as `_scores`, with no care for the diagonal and above."""
+        build, axis = self.build, self.normal.key_axis
+        if self.decay is None:
+            return build.dot(left, build.rename(key, ROW, COLUMN), axis)
+        return self._scores(left, key, exclusive, strict=axis in self.decay.axes)
 
     def _scores(self, left: Node, key: Node, exclusive: bool, strict: bool) -> Node:
         """left[i]^T (G[i] / G[j]) key[j], masked; exclusive: G[i-1], which leaves j < i alone."""

@@ -48,7 +48,7 @@ def schedule_forms(normal: Normal, decay_range: Interval | None) -> tuple[Form, 
     """Derive, stabilise, differentiate and cut both forms."""
     forms = []
     for derive in (chunked_form, recurrent_form):
-        builder = Builder()
+        builder = Builder(normal.recurrence.axes)
         program = stabilise(derive(normal, builder), builder, normal, decay_range)
         backward = differentiate(program, builder)
         forms.append(_schedule(program, backward, builder))

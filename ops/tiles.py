@@ -36,16 +36,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 LOWER, UPPER = 0, 1  # the halves of a block: columns are in the lower, rows in the upper
-Merge = Callable[..., Tensor]  # torch.add for logarithms, torch.mul for the decays themselves
+Merge = Callable[..., Tensor]  # torch.add for logarithms, torch.mul for the decays themselves; addcmul in adjoints
 Direction = Literal["prefix", "suffix"]
 LN2 = math.log(2.0)
+LOG2E = 1.0 / LN2
 LEAF = 16  # the triangular inverse's blocks up to this size are merged as one product per level
 
 
-# Running sums, rows of micro-steps ------------------------------------------------------------------------------------
+# Running sums, rows of micro-steps --------------------------------------------------------------------------
 
 
 def prefix_sum(x: Tensor, dim: int, exclusive: bool = False) -> Tensor:
@@ -80,7 +82,7 @@ def deinterleave(x: Tensor, dim: int, n: int) -> tuple[Tensor, ...]:
     return x.unflatten(axis, (x.shape[axis] // n, n)).unbind(axis + 1)
 
 
-# Blocks, halves, totals -----------------------------------------------------------------------------------------------
+# Blocks, halves, totals -------------------------------------------------------------------------------------
 
 
 def _half(x: Tensor, h: int, side: int) -> Tensor:
@@ -95,14 +97,14 @@ def _cross(a: Tensor, h: int) -> Tensor:
     return upper.unflatten(-1, shape).select(-2, LOWER).diagonal(dim1=-4, dim2=-2).movedim(-1, -3)
 
 
-def _merge_half(x: Tensor, h: int, side: int, merge: Merge, value: Tensor) -> Tensor:
-    """x, a temporary of the caller, with `value` merged into one half of every block of 2h tokens."""
+def _merge_half(x: Tensor, h: int, side: int, merge: Merge, *values: Tensor) -> Tensor:
+    """x, a temporary of the caller, with values merged into one half of every block of 2h tokens."""
     if not torch.is_grad_enabled():  # in place 0.03, by copies 0.13: it happens at every level
         half = _half(x, h, side)
-        merge(half, value, out=half)
+        merge(half, *values, out=half)
         return x
     halves = [_half(x, h, LOWER), _half(x, h, UPPER)]
-    halves[side] = merge(halves[side], value)
+    halves[side] = merge(halves[side], *values)
     return torch.stack(halves, -3).flatten(-4, -2)
 
 
@@ -139,79 +141,43 @@ def _running(totals: Sequence[Tensor], merge: Merge, side: int, exclusive: bool)
         yield running
 
 
-def _running_grad(
-    grad: Tensor, side: int, halves: Sequence[Tensor], totals: Sequence[Tensor], dhalves: Sequence[Tensor]
-) -> tuple[Tensor, list[Tensor]]:
-    """The adjoint of `_running`: gradients of its first array, and per level of the totals it merged.
-
-    `grad`, a temporary of the caller, is the gradient of the last array; `halves` and `totals` are what was
-    multiplied at each level (empty for sums); `dhalves` are gradients of the halves from elsewhere (or empty).
-    """
-    dtotals: list[Tensor] = []
-    for level in reversed(range(_levels(grad.shape[-2]))):
-        h = 2**level
-        dhalf = _half(grad, h, side)
-        dtotals.insert(0, (dhalf * halves[level] if halves else dhalf).sum(-2))
-        if halves:
-            grad = _merge_half(grad, h, side, torch.mul, _beyond(totals[level], side))
-        if dhalves:
-            grad = _merge_half(grad, h, side, torch.add, dhalves[level])
-    return grad, dtotals
-
-
-def _totals_grad(
-    zero: Tensor, totals: Sequence[Tensor], dlower: Sequence[Tensor], dupper: Sequence[Tensor]
-) -> Tensor:
-    """The adjoint of `_totals`, from the gradients of the lower and of the upper blocks' totals at each level.
-
-    `totals` is empty for sums; `zero` is [..., 1, K].
-    """
-    grad = zero
-    for level in reversed(range(len(dlower))):
-        lower = upper = grad
-        if totals:
-            lower, upper = grad * totals[level][..., 1::2, :], grad * totals[level][..., 0::2, :]
-        grad = torch.stack((lower + dlower[level], upper + dupper[level]), -2).flatten(-3, -2)
-    return grad
-
-
-# Running products -----------------------------------------------------------------------------------------------------
+# Running products -------------------------------------------------------------------------------------------
 
 
 def running_product(d: Tensor, dim: int, direction: Direction = "prefix", exclusive: bool = False) -> Tensor:
     """Products of d over the tokens up to (suffix: from) each token along `dim`, itself left out if `exclusive`."""
-    side = UPPER if direction == "prefix" else LOWER
-    *_, product = _running(_totals(_tokens(d, dim), torch.mul), torch.mul, side, exclusive)
-    return _untokens(product, d, dim)
+    if direction == "suffix":
+        return running_product(d.flip(dim), dim, "prefix", exclusive).flip(dim)
+    *_, product = _running(_totals(_keyed(d, dim), torch.mul), torch.mul, UPPER, exclusive)
+    return _unkeyed(product, d, dim)
 
 
 def running_product_grad(
     d: Tensor, grad: Tensor, dim: int, direction: Direction = "prefix", exclusive: bool = False
 ) -> Tensor:
     """Gradient of d from that of `running_product`: without division, so exact where d is 0."""
-    x, side = _tokens(d, dim), UPPER if direction == "prefix" else LOWER
-    levels = _levels(x.shape[-2])
-    totals = _totals(x, torch.mul)
-    growing = zip(range(levels), _running(totals, torch.mul, side, exclusive))
-    halves = [_half(product, 2**level, side).clone() for level, product in growing]
-    first = _tokens(grad, dim).clone(memory_format=torch.contiguous_format)
-    first, dtotals = _running_grad(first, side, halves, totals, ())
-    none = [torch.zeros_like(dtotal) for dtotal in dtotals]
-    dlower, dupper = (dtotals, none) if side == UPPER else (none, dtotals)
-    dx = _totals_grad(torch.zeros_like(first[..., :1, :]), totals, dlower, dupper)
-    return _untokens(dx if exclusive else dx + first, grad, dim)
+    if direction == "suffix":
+        return running_product_grad(d.flip(dim), grad.flip(dim), dim, "prefix", exclusive).flip(dim)
+    # dd[t] = P[t-1] after[t], after[t] = sum_{i >= t} F[i,t] dP[i] (exclusive: i > t, and F without d[i])
+    x = _keyed(grad, dim)
+    after = torch.zeros_like(x) if exclusive else x.clone()
+    f = product_factors(_keyed(d, dim), exclusive)
+    for level, (row, column) in enumerate(zip(f.rows, f.columns, strict=True)):
+        later = _sum_tokens(_half(x, 2**level, UPPER) * row).unsqueeze(-2)
+        after = _merge_half(after, 2**level, LOWER, torch.addcmul, column, later)
+    return running_product(d, dim, "prefix", True) * _unkeyed(after, grad, dim)
 
 
-def _tokens(x: Tensor, dim: int) -> Tensor:
+def _keyed(x: Tensor, dim: int) -> Tensor:
     """x with its axis `dim` of time brought to [..., C, K], K = 1 where time is the last axis."""
     return x.unsqueeze(-1) if dim % x.ndim == x.ndim - 1 else x.movedim(dim, -2)
 
 
-def _untokens(x: Tensor, like: Tensor, dim: int) -> Tensor:
+def _unkeyed(x: Tensor, like: Tensor, dim: int) -> Tensor:
     return x.squeeze(-1) if dim % like.ndim == like.ndim - 1 else x.movedim(-2, dim)
 
 
-# Factors of the pairs -------------------------------------------------------------------------------------------------
+# Factors of the pairs ---------------------------------------------------------------------------------------
 
 
 class Factors(NamedTuple):
@@ -251,18 +217,57 @@ def _halves(
     return upper, lower
 
 
-def _halves_grad(
-    zero: Tensor, drows: Sequence[Tensor], dcolumns: Sequence[Tensor], factors: Factors | None, exclusive: bool
-) -> Tensor:
-    """Gradient of the decays from those of the halves; `factors` is None for sums, `zero` is [..., C, K]."""
-    rows, columns, totals = (factors.rows, factors.columns, factors.totals) if factors else ((), (), ())
-    _, dupper = _running_grad(zero.clone(), LOWER, columns, totals, dcolumns)
-    dfirst, dlower = _running_grad(zero.clone(), UPPER, rows, totals, drows)
-    grad = _totals_grad(zero[..., :1, :], totals, dlower, dupper)
-    return grad if exclusive else grad + dfirst
+def _widest_first(f: Factors) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Level, row and column, from the widest blocks to the narrowest."""
+    return reversed(list(zip(range(len(f.rows)), f.rows, f.columns, strict=True)))
 
 
-# Decays that are the same for every key -------------------------------------------------------------------------------
+class _DecayGrad:
+    """The adjoint of `_halves`: takes the gradients of rows and columns, the widest blocks first."""
+
+    def __init__(self, zero: Tensor, factors: Factors | None) -> None:
+        """`zero` is [..., C, K]; the factors are None where logarithms were summed."""
+        self.prefix, self.suffix = zero.clone(), zero.clone()
+        self.total = zero[..., :1, :]  # of the totals of the blocks reached
+        self.factors = factors
+
+    def descend(self, level: int, drow: tuple[Tensor, Tensor], dcolumn: tuple[Tensor, Tensor]) -> None:
+        """From the gradients of prefixes, suffixes and totals in blocks of 2h tokens to those in blocks of h.
+
+        The gradients of rows and columns are given as two factors each.
+        """
+        h = 2**level
+        lower = upper = self.total
+        dprefix, dsuffix = _half(self.prefix, h, UPPER), _half(self.suffix, h, LOWER)
+        if self.factors is not None:
+            row, column, total = (part[level] for part in self.factors[:3])
+            lower, upper = lower * total[..., 1::2, :], upper * total[..., 0::2, :]
+            dprefix, dsuffix = dprefix * row, dsuffix * column
+        # a prefix in the upper half has the total of the lower half merged in, a suffix in the lower that of the upper
+        lower, upper = lower + _sum_tokens(dprefix), upper + _sum_tokens(dsuffix)
+        if self.factors is not None:
+            self.prefix = _merge_half(self.prefix, h, UPPER, torch.mul, _beyond(total, UPPER))
+            self.suffix = _merge_half(self.suffix, h, LOWER, torch.mul, _beyond(total, LOWER))
+        self.prefix = _merge_half(self.prefix, h, UPPER, torch.addcmul, *drow)
+        self.suffix = _merge_half(self.suffix, h, LOWER, torch.addcmul, *dcolumn)
+        self.total = torch.stack((lower, upper), -2).flatten(-3, -2)
+
+    def result(self, exclusive: bool) -> Tensor:
+        """The gradient of the decays [..., C, K], all levels done."""
+        return self.total if exclusive else self.total + self.prefix
+
+
+def _sum_tokens(x: Tensor) -> Tensor:
+    """x.sum(-2), which is slow over a few tokens: 0.1 over 1, 0.02 over 16."""
+    return x.sum(-2) if x.shape[-2] > 4 else sum(x.unbind(-2)[1:], x[..., 0, :])
+
+
+def _contract(m: Tensor, x: Tensor) -> Tensor:
+    """m @ x; a batched product of 1 x 1 matrices takes 20 times as long as the multiplication."""
+    return m * x if m.shape[-1] == 1 else m @ x
+
+
+# Decays that are the same for every key ---------------------------------------------------------------------
 
 
 def segment_sum(x: Tensor, exclusive: bool = False, strict: bool = False) -> Tensor:
@@ -273,11 +278,11 @@ def segment_sum(x: Tensor, exclusive: bool = False, strict: bool = False) -> Ten
 
 def segment_sum_grad(grad: Tensor, exclusive: bool = False) -> Tensor:
     """dx[t] = sum_{i >= t > j} dL[i,j] (exclusive: i > t): [..., C, C] -> [..., C]. No other entry is read."""
-    cross = [_cross(grad, 2**level) for level in range(_levels(grad.shape[-1]))]
-    drows = [pairs.sum(-1, keepdim=True) for pairs in cross]
-    dcolumns = [pairs.sum(-2).unsqueeze(-1) for pairs in cross]
-    zero = torch.zeros_like(grad[..., :1])
-    return _halves_grad(zero, drows, dcolumns, None, exclusive).squeeze(-1)
+    dx, one = _DecayGrad(torch.zeros_like(grad[..., :1]), None), grad.new_ones(())
+    for level in reversed(range(_levels(grad.shape[-1]))):
+        pairs = _cross(grad, 2**level)
+        dx.descend(level, (pairs.sum(-1, keepdim=True), one), (pairs.sum(-2).unsqueeze(-1), one))
+    return dx.result(exclusive).squeeze(-1)
 
 
 def path(d: Tensor, exclusive: bool = False, strict: bool = False) -> Tensor:
@@ -288,12 +293,13 @@ def path(d: Tensor, exclusive: bool = False, strict: bool = False) -> Tensor:
 
 def path_grad(d: Tensor, grad: Tensor, exclusive: bool = False) -> Tensor:
     """dd[t] = sum_{i >= t > j} T[i,t] dT[i,j] T[t-1,j]: [..., C] and [..., C, C] -> [..., C]. No other entry is read."""
-    factors = product_factors(d.unsqueeze(-1), exclusive)
-    cross = [_cross(grad, 2**level) for level in range(len(factors.rows))]
-    drows = [pairs @ column for pairs, column in zip(cross, factors.columns, strict=True)]
-    dcolumns = [pairs.mT @ row for pairs, row in zip(cross, factors.rows, strict=True)]
-    zero = torch.zeros_like(grad[..., :1])
-    return _halves_grad(zero, drows, dcolumns, factors, exclusive).squeeze(-1)
+    f = product_factors(d.unsqueeze(-1), exclusive)
+    dd, one = _DecayGrad(torch.zeros_like(grad[..., :1]), f), grad.new_ones(())
+    for level, row, column in _widest_first(f):
+        pairs = _cross(grad, 2**level)
+        drow, dcolumn = (pairs * column.mT).sum(-1, keepdim=True), (pairs * row).sum(-2).unsqueeze(-1)
+        dd.descend(level, (drow, one), (dcolumn, one))
+    return dd.result(exclusive).squeeze(-1)
 
 
 def _pairs(
@@ -307,7 +313,7 @@ def _pairs(
     return pairs
 
 
-# Decays that differ from key to key -----------------------------------------------------------------------------------
+# Decays that differ from key to key -------------------------------------------------------------------------
 
 
 def decay_dot(x: Tensor, y: Tensor, f: Factors, strict: bool = False) -> Tensor:
@@ -328,7 +334,7 @@ def decay_dot_rows(m: Tensor, y: Tensor, f: Factors, strict: bool = False) -> Te
     out = _diagonal_product(m, y, f, strict)
     for level, (row, column) in enumerate(zip(f.rows, f.columns, strict=True)):
         h = 2**level
-        out = _merge_half(out, h, UPPER, torch.add, row * (_cross(m, h) @ (_half(y, h, LOWER) * column)))
+        out = _merge_half(out, h, UPPER, torch.addcmul, row, _contract(_cross(m, h), _half(y, h, LOWER) * column))
     return out
 
 
@@ -337,7 +343,7 @@ def decay_dot_columns(m: Tensor, x: Tensor, f: Factors, strict: bool = False) ->
     out = _diagonal_product(m, x, f, strict)
     for level, (row, column) in enumerate(zip(f.rows, f.columns, strict=True)):
         h = 2**level
-        out = _merge_half(out, h, LOWER, torch.add, column * (_cross(m, h).mT @ (_half(x, h, UPPER) * row)))
+        out = _merge_half(out, h, LOWER, torch.addcmul, column, _contract(_cross(m, h).mT, _half(x, h, UPPER) * row))
     return out
 
 
@@ -349,22 +355,20 @@ def decay_dot_grads(
     They are the derivatives of sum m * decay_dot(x, y, f) by x, by y, and by the g or d that f was made from.
     """
     dx, dy = _diagonal_product(m, y, f, strict), _diagonal_product(m, x, f, strict)
-    drows: list[Tensor] = []
-    dcolumns: list[Tensor] = []
-    for level, (row, column) in enumerate(zip(f.rows, f.columns, strict=True)):
+    ddecay = _DecayGrad(torch.zeros_like(dx), f if f.totals else None)
+    for level, row, column in _widest_first(f):
         h = 2**level
         upper, lower, pairs = _half(x, h, UPPER), _half(y, h, LOWER), _cross(m, h)
-        read, write = pairs @ (lower * column), pairs.mT @ (upper * row)  # by the products x * row, y * column
-        dupper, dlower = row * read, column * write
-        dx, dy = _merge_half(dx, h, UPPER, torch.add, dupper), _merge_half(dy, h, LOWER, torch.add, dlower)
+        read, write = lower * column, upper * row
+        drow, dcolumn = _contract(pairs, read), _contract(pairs.mT, write)
+        dx = _merge_half(dx, h, UPPER, torch.addcmul, row, drow)
+        dy = _merge_half(dy, h, LOWER, torch.addcmul, column, dcolumn)
         if f.totals:
-            drows.append(upper * read)
-            dcolumns.append(lower * write)
-        else:
-            drows.append(upper * dupper * LN2)
-            dcolumns.append(lower * dlower * LN2)
-    zero = torch.zeros_like(dx)
-    return dx, dy, _halves_grad(zero, drows, dcolumns, f if f.totals else None, f.exclusive)
+            ddecay.descend(level, (upper, drow), (lower, dcolumn))
+        else:  # row = 2^exponent, and so its derivative is ln 2 times itself
+            ddecay.descend(level, (write, drow), (read, dcolumn))
+    dd = ddecay.result(f.exclusive)
+    return dx, dy, dd if f.totals else dd * LN2
 
 
 def decay_dot_decay(m: Tensor, x: Tensor, y: Tensor, f: Factors) -> Tensor:
@@ -382,7 +386,7 @@ def _diagonal_product(m: Tensor, y: Tensor, f: Factors, strict: bool) -> Tensor:
     return torch.zeros_like(like) if strict or f.exclusive else like
 
 
-# The triangular inverse -----------------------------------------------------------------------------------------------
+# The triangular inverse -------------------------------------------------------------------------------------
 
 
 def inverse(p: Tensor) -> Tensor:
@@ -429,3 +433,31 @@ def _leaf_inverse(p: Tensor) -> Tensor:
         x = x + (off if h == 1 else x @ off @ x)
         h *= 2
     return x.expand(p.shape)
+
+
+# Blocks and small functions -------------------------------------------------------------------------------------------
+
+
+def assemble(blocks: Sequence[Tensor]) -> Tensor:
+    """n * n blocks [..., C, C], row by row, interleaved into one matrix [..., n * C, n * C]."""
+    n = math.isqrt(len(blocks))
+    shape = torch.broadcast_shapes(*(block.shape for block in blocks))
+    whole = [block.expand(shape) for block in blocks]
+    stacked = torch.stack([torch.stack(whole[row * n : row * n + n], -1) for row in range(n)], -3)
+    return stacked.flatten(-2).flatten(-3, -2)
+
+
+def at_first(x: Tensor, tokens: int) -> Tensor:
+    """x [M, H, ...] in the first of C rows [M, H, C, ...], zero in the others."""
+    rest = x.new_zeros((*x.shape[:2], tokens - 1, *x.shape[2:]))
+    return torch.cat((x.unsqueeze(2), rest), 2)
+
+
+def softplus(x: Tensor) -> Tensor:
+    """log(1 + exp x), accurate for all x: torch's own is cut off at 20."""
+    return -F.logsigmoid(-x)
+
+
+def step(x: Tensor) -> Tensor:
+    """1 where x > 0, else 0."""
+    return (x > 0).to(x.dtype)
