@@ -29,23 +29,25 @@ from rnnc.codegen.program import (
     Program,
     RunningProduct,
 )
+from rnnc.dsl.expression import Expression
 from rnnc.dsl.normal import Normal, Readout, Write
 
 
 def recurrent_form(normal: Normal, builder: Builder) -> Program:
     """One token: S_out = D * S + sum_r w_r (v_r + f_r^T S)^T."""
-    build, key = builder, normal.key_axis
+    build, key, value_axis = builder, normal.key_axis, normal.value_axis
     lowering = Lowering(builder, normal.recurrence, None)
     old = build.load(Load(normal.state, "state"), normal.axes)
     terms = [old if normal.decay is None else build.multiply([lowering.lower(normal.decay), old])]
     for write in normal.writes:
-        parts = [] if write.value is None else [lowering.lower(write.value)]
+        parts = [] if write.value is None else [build.broadcast(lowering.lower(write.value), value_axis)]
         if write.read is not None:
-            parts.append(build.dot(lowering.lower(write.read), old, key))
-        terms.append(build.multiply([lowering.lower(write.key), build.add((1, part) for part in parts)]))
+            parts.append(build.dot(build.broadcast(lowering.lower(write.read), key), old, key))
+        written = build.add((1, part) for part in parts)
+        terms.append(build.multiply([build.broadcast(lowering.lower(write.key), key), written]))
     new = build.add((1, term) for term in terms)
     for readout in normal.readouts:
-        query = lowering.lower(readout.query)
+        query = build.broadcast(lowering.lower(readout.query), key)
         lowering.names[readout.name] = build.dot(query, old if readout.old else new, key)
     results = {name: lowering.lower(value) for name, value in normal.outputs}
     return Program("recurrent", results, (Carry(normal.state, old, new),))
@@ -74,7 +76,7 @@ class _Chunk:
         self.start = builder.load(Load(normal.state, "state"), normal.axes)
         self.decay: Node | None = None
         if normal.decay is not None:
-            decay = self._timed(self.lowering.lower(normal.decay))
+            decay = self._timed(normal.decay)
             self.decay = builder.keep(decay, self.valid, fill=1)
 
     def program(self) -> Program:
@@ -85,21 +87,22 @@ class _Chunk:
         written += [(key, value) for key, value in plain if value is not None]
         for readout in self.normal.readouts:
             self.lowering.names[readout.name] = self._readout(readout, written)
-        results = {name: self.lowering.lower(value) for name, value in self.normal.outputs}
-        results = {name: self._timed(value) for name, value in results.items()}
+        results = {name: self._timed(value) for name, value in self.normal.outputs}
         carry = Carry(self.normal.state, self.start, self._end(written))
         return Program("chunked", results, (carry,))
 
-    def _timed(self, value: Node) -> Node:
-        return self.build.broadcast(value, ROW)
+    def _timed(self, expression: Expression, axis: str | None = None) -> Node:
+        """The expression's value in every row, and along the axis where it is constant along it."""
+        value = self.lowering.lower(expression)
+        return self.build.broadcast(value if axis is None else self.build.broadcast(value, axis), ROW)
 
     def _row(self, write: Write) -> _Row:
-        lower = self.lowering.lower
+        key, value = self.normal.axes
         read = write.read if write.read_of_decayed is None else write.read_of_decayed
         return _Row(
-            key=self.build.multiply([self._timed(lower(write.key)), self.valid]),
-            value=None if write.value is None else self._timed(lower(write.value)),
-            read=None if read is None else self._timed(lower(read)),
+            key=self.build.multiply([self._timed(write.key, key), self.valid]),
+            value=None if write.value is None else self._timed(write.value, value),
+            read=None if read is None else self._timed(read, key),
             inclusive=write.read_of_decayed is not None,
         )
 
@@ -136,7 +139,7 @@ class _Chunk:
     # r = sum_w A_w U_w + (q * G) S0
     def _readout(self, readout: Readout, written: list[tuple[Node, Node]]) -> Node:
         build = self.build
-        query = self._timed(self.lowering.lower(readout.query))
+        query = self._timed(readout.query, self.normal.key_axis)
         terms = [build.dot(self._from_start(query, readout.old), self.start, self.normal.key_axis)]
         for key, update in written:
             scores = self._scores(query, key, readout.old, strict=readout.old)

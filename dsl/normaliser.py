@@ -167,10 +167,6 @@ class Collector:
         if decays:
             self.decay = self.decay + weight * Polynomial(((product(key), ONE),))
             return
-        if not key:
-            raise self._refused(f"a term without a factor over '{key_axis}' is added to every row of the state")
-        if read is None and not value:
-            raise self._refused(f"a term without a factor over '{value_axis}' is added to every column of the state")
         table, other = (self.values, product(value)) if read is None else (self.reads, read)
         row = table.setdefault(product(key), {})
         row[other] = row.get(other, ZERO) + weight
@@ -187,9 +183,7 @@ class Collector:
             raise self._refused(f"the state is read along its value axis '{value_axis}' (from the right)")
         if len(bound) != 1 or state.labels[1] != value_axis:
             raise self._refused("the state is read along both of its axes at once")
-        if not rest:
-            raise self._refused(f"the state is summed over '{key_axis}' without a read vector")
-        if monomial_labels(product(rest)) != {bound[0]}:
+        if monomial_labels(product(rest)) - {bound[0]}:
             raise self._refused("the state is multiplied by a full matrix")
         moved = relabel(Polynomial(((product(rest), ONE),)), {bound[0]: key_axis})
         return moved.terms[0][0]
