@@ -4,28 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any
 
 from rnnc.console import diagnostic_record
 from rnnc.dsl.checker import check
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
+from rnnc.dsl.expression import names
 from rnnc.dsl.normal import Normal
 from rnnc.dsl.normaliser import normalise
 from rnnc.dsl.parser import parse
-from rnnc.dsl.ranges import check_ranges, infer
-from rnnc.dsl.recurrence import Let, Loop, Recurrence, Statement
-from rnnc.dsl.spectrum import check_claim, spectrum
+from rnnc.dsl.ranges import check_ranges, environment, statements
+from rnnc.dsl.recurrence import Let, Recurrence
+from rnnc.dsl.spectrum import Spectrum, check_claim, spectrum
+from rnnc.files import read_spec
 
 
 @dataclass(frozen=True, slots=True)
 class Analysis:
     """The findings about a spec and, as far as they could be established, its class and its ranges.
 
-    `facts` are lines of text by title; `ranges` maps a name to its interval and to where that comes from.
+    `title` is the docstring's first line; `facts` are lines of text by what they tell; `ranges` maps a name
+    to its interval and to where that comes from.
     """
 
     path: str
+    source: str = ""
     name: str = ""
+    title: str = ""
     diagnostics: tuple[Diagnostic, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -40,6 +46,7 @@ class Analysis:
             "path": self.path,
             "ok": self.ok,
             "name": self.name,
+            "title": self.title,
             "diagnostics": [diagnostic_record(diagnostic) for diagnostic in self.diagnostics],
             "facts": dict(self.facts),
             "ranges": {
@@ -48,12 +55,20 @@ class Analysis:
         }
 
 
+def analyse_file(name: str) -> Analysis:
+    """The analysis of a spec given on the command line; raises Refusal where there is no such file."""
+    try:
+        return analyse(*read_spec(name))
+    except SpecError as error:
+        return Analysis(error.path, diagnostics=error.diagnostics)
+
+
 def analyse(text: str, path: str) -> Analysis:
     """The analysis of a spec; never raises SpecError: its findings are part of the result."""
     try:
         recurrence = check(parse(text, path))
     except SpecError as error:
-        return Analysis(path, diagnostics=error.diagnostics)
+        return Analysis(path, text, diagnostics=error.diagnostics)
     findings = [*recurrence.warnings]
     findings += _collect(lambda: check_ranges(recurrence))
     normal: Normal | None = None
@@ -65,7 +80,9 @@ def analyse(text: str, path: str) -> Analysis:
         findings += _collect(lambda: check_claim(normal))
     return Analysis(
         path,
+        text,
         recurrence.name,
+        recurrence.doc.strip().partition("\n")[0],
         tuple(sorted(set(findings), key=lambda finding: (finding.span, finding.code))),
         _facts(normal) if normal else {},
         _ranges(recurrence),
@@ -82,32 +99,38 @@ def _collect(stage: Callable[[], list[Diagnostic]]) -> list[Diagnostic]:
 def _facts(normal: Normal) -> dict[str, str]:
     axes = ", ".join(normal.axes)
     reads = len(normal.reads)
-    decay = normal.decay
-    kind = "none" if decay is None else "one factor" if not decay.axes else f"a vector over {decay.axes[0]}"
     return {
         "class": f"linear in the state {normal.state}[{axes}]: a decay and low-rank writes",
-        "decay": kind,
-        "writes": f"{len(normal.writes)} per token, {reads} of them read the old state",
-        "eigenvalues": str(spectrum(normal)),
+        "decay": _decay(normal),
+        "writes": f"{len(normal.writes)} per token, {reads or 'none'} of them reading the old state",
+        "eigenvalues": _eigenvalues(spectrum(normal)),
         "forms": "recurrent, chunked, parallel",
     }
 
 
+def _decay(normal: Normal) -> str:
+    if normal.decay is None:
+        return "none"
+    kind = f"a vector over {normal.decay.axes[0]}" if normal.decay.axes else "a scalar"
+    changes = names(normal.decay) & {x.name for x in normal.recurrence.inputs}
+    return f"{kind} per {'token' if changes else 'head'}"
+
+
+def _eigenvalues(found: Spectrum) -> str:
+    if found.real:
+        return f"real, in {found.interval}"
+    high = found.interval.high
+    return "no bound was found" if high == inf else f"of modulus at most {high:.6g}"
+
+
 def _ranges(recurrence: Recurrence) -> dict[str, tuple[str, str]]:
-    found: dict[str, tuple[str, str]] = {}
-    for declared in (*recurrence.inputs, *recurrence.params):
-        if declared.range is not None:
-            found[declared.name] = (str(declared.range), "promised")
-    for let in _lets(recurrence.statements):
-        found[let.name] = (str(infer(let.value, recurrence)), "inferred")
-    return found
-
-
-def _lets(statements: tuple[Statement, ...]) -> list[Let]:
-    lets: list[Let] = []
-    for statement in statements:
+    ranges = environment(recurrence)
+    found = {
+        declared.name: (str(declared.range), "promised")
+        for declared in (*recurrence.inputs, *recurrence.params)
+        if declared.range is not None
+    }
+    for statement in statements(recurrence.statements):
         if isinstance(statement, Let):
-            lets.append(statement)
-        elif isinstance(statement, Loop):
-            lets += _lets(statement.body)
-    return lets
+            found[statement.name] = (str(ranges[statement.name]), "inferred")
+    return found

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from rnnc.analysis import Analysis, analyse
+from rnnc.analysis import analyse_file
 from rnnc.commands_spec import Json
-from rnnc.console import err, out, say, say_json, table
+from rnnc.console import err, say, say_json, say_table
 from rnnc.files import builtin_specs, write_text
 from rnnc.refusal import FAILED, Refusal
 
@@ -45,22 +45,15 @@ recurrence {name}[K, V]:
 
 def list_models(as_json: Json = False) -> None:
     """The built-in models."""
-    models = [
-        (analyse(path.read_text(encoding="utf-8"), path.name), path) for path in builtin_specs().values()
-    ]
+    models = {name: analyse_file(str(path)) for name, path in builtin_specs().items()}
     if as_json:
-        say_json([{**analysis.record(), "path": str(path)} for analysis, path in models])
+        say_json([model.record() for model in models.values()])
         return
-    rows = table("name", "decay", "writes", "eigenvalues")
-    for analysis, path in models:
-        rows.add_row(
-            analysis.name or path.stem, *(_fact(analysis, key) for key in ("decay", "writes", "eigenvalues"))
-        )
-    out.print(rows)
-
-
-def _fact(analysis: Analysis, key: str) -> str:
-    return analysis.facts.get(key, "-")
+    keys = ("decay", "eigenvalues")
+    rows = [
+        (name, *(model.facts.get(key, "-") for key in keys), model.title) for name, model in models.items()
+    ]
+    say_table(("name", *keys, ""), rows)
 
 
 def new(

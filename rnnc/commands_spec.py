@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from rnnc.analysis import Analysis, analyse
-from rnnc.console import err, out, say, say_diagnostics, say_json, table
+from rnnc.analysis import Analysis, analyse_file
+from rnnc.console import err, out, say, say_diagnostics, say_json, say_table
 from rnnc.files import read_spec, write_text
 from rnnc.refusal import FAILED
 
@@ -18,12 +18,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 
 def check(file: SpecFile, as_json: Json = False) -> None:
     """Errors and warnings; the class, ranges and eigenvalues of a spec."""
-    text, path = read_spec(file)
-    analysis = analyse(text, path)
+    analysis = analyse_file(file)
     if as_json:
         say_json(analysis.record())
     else:
-        say_diagnostics(analysis.diagnostics, text, path)
+        say_diagnostics(analysis.diagnostics, analysis.source, analysis.path)
         _print_facts(analysis)
     if not analysis.ok:
         raise typer.Exit(FAILED)
@@ -44,12 +43,9 @@ def _print_facts(analysis: Analysis) -> None:
     for key, value in analysis.facts.items():
         out.print(f"  [bold]{key:<12}[/] ", end="")
         say(value)
-    rows = table("name", "range", "from")
-    for name, (interval, origin) in analysis.ranges.items():
-        rows.add_row(name, interval, origin)
     if analysis.ranges:
-        out.print()
-        out.print(rows)
+        say("")
+        say_table(("name", "range", ""), [(name, *found) for name, found in analysis.ranges.items()])
 
 
 def explain(file: SpecFile) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from rnnc.dsl.diagnostics import Diagnostic, Span, SpecError
@@ -44,12 +43,13 @@ def say_spec_error(error: SpecError) -> None:
     say(f"{count} error{'s' if count != 1 else ''}", "bold red", console=err)
 
 
-def table(*columns: str, title: str | None = None) -> Table:
-    """An empty table in the house style."""
-    result = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for column in columns:
-        result.add_column(column, header_style="bold")
-    return result
+def say_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints aligned columns under a bold header; lines are as long as they need to be."""
+    lines = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for number, line in enumerate(lines):
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        say("   ".join(cells).rstrip(), "" if number else "bold")
 
 
 def diagnostic_record(diagnostic: Diagnostic) -> dict[str, Any]:

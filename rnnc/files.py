@@ -34,11 +34,12 @@ def read_spec(name: str) -> tuple[str, str]:
         if path.is_dir():
             raise Refusal(f"{name}: is a directory, expected a spec file")
         with path.open("rb") as file:
-            return _decode(file.read(SPEC_BYTES + 1), name), name
+            data = file.read(SPEC_BYTES + 1)
     except FileNotFoundError:
         raise Refusal(f"{name}: no such file, nor a built-in model (see `rnnc list`)") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise Refusal(f"{name!r}: cannot be read: {_reason(error)}") from None
+    return _decode(data, name), name
 
 
 def _decode(data: bytes, path: str) -> str:

@@ -76,7 +76,7 @@ def test_check_of_a_wrong_spec(spec: Path, capsys: pytest.CaptureFixture[str]) -
     spec.write_text(SPEC.replace("beta * u @ (u.T", "bta * u @ (u.T"), encoding="utf-8")
     status, out, err = rnnc(capsys, "check", str(spec))
     assert (status, out) == (1, "")
-    assert f"{spec}:17:23: error[unknown-name]: 'bta' is not declared" in err
+    assert f"{spec}:15:23: error[unknown-name]: 'bta' is not declared" in err
     status, out, _ = rnnc(capsys, "check", str(spec), "--json")
     assert status == 1
     assert [finding["code"] for finding in json.loads(out)["diagnostics"]][:1] == ["unknown-name"]
