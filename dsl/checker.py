@@ -133,7 +133,7 @@ class _Checker:
             expression = Name(name, value.axes)
             meaning = Value(expression, value.axes, value.row, value.diagonal, value.traits)
         self._attempt(lambda: self.scope.declare(Symbol(name, "let", item.word.span, meaning)))
-        return value and Let(name, value.expression, item.span)
+        return None if value is None else Let(name, value.expression, item.span)
 
     def _update(self, item: Update, inside: bool) -> Assign | None:
         target = self._target(item)

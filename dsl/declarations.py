@@ -6,11 +6,12 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
-from rnnc.dsl.axes import Value, refuse, shaped
+from rnnc.dsl.axes import Trait, refuse, shaped
 from rnnc.dsl.diagnostics import Diagnostic, Span, SpecError
 from rnnc.dsl.expression import Axes, Expression, Name, walk
 from rnnc.dsl.initialisers import INITIALISERS
 from rnnc.dsl.interval import Interval
+from rnnc.dsl.labels import base
 from rnnc.dsl.lowering import Lowering
 from rnnc.dsl.recurrence import Initialiser, Input, Output, Param, State
 from rnnc.dsl.scope import Symbol, counted, meant
@@ -65,10 +66,9 @@ class Declarations:
         axes = self._declared_axes(item)
         if axes is None:
             return Symbol(name, item.kind, item.word.span)
-        value = shaped(Name(name, axes), axes)
-        if item.kind == "state":
-            value = shaped(Name(name, axes), axes, "state", *(["complex"] if item.complex else []))
-        return Symbol(name, item.kind, item.word.span, value)
+        traits: list[Trait] = ["state"] if item.kind == "state" else []
+        traits += ["complex"] if item.complex else []
+        return Symbol(name, item.kind, item.word.span, shaped(Name(name, axes), axes, *traits))
 
     def _declared_axes(self, item: Declared) -> Axes | None:
         """The axes with the second of a square primed; None, with findings, where they cannot be used."""
@@ -127,7 +127,7 @@ class Declarations:
                 "not-constant", "a default cannot depend on other values", item.default.span, "", hint
             )
         if not set(value.axes) <= set(axes):
-            message = f"'{item.word.text}' has the axes [{', '.join(axes)}], its default is {value}"
+            message = f"'{item.word.text}' is {_shown(axes)}, its default is {value}"
             raise refuse("axis-mismatch", message, item.default.span)
         return value.expression
 
@@ -142,7 +142,7 @@ class Declarations:
         if symbol.kind != "param":
             raise refuse("initial", f"a state starts at a parameter, '{name}' is none", span)
         if symbol.value is not None and symbol.value.axes != axes:
-            message = f"'{item.word.text}' is [{', '.join(axes)}], '{name}' is {_shown(symbol.value)}"
+            message = f"'{item.word.text}' is {_shown(axes)}, '{name}' is {_shown(symbol.value.axes)}"
             raise refuse("axis-mismatch", message, span)
         return name
 
@@ -171,8 +171,8 @@ class Declarations:
         return Initialiser(name, (*values[0], *values[1]), whole)
 
 
-def _shown(value: Value) -> str:
-    return f"[{', '.join(value.axes)}]" if value.axes else "a scalar"
+def _shown(axes: Axes) -> str:
+    return f"[{', '.join(map(base, axes))}]" if axes else "a scalar"
 
 
 # Ranges -----------------------------------------------------------------------------------------------

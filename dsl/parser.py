@@ -134,5 +134,6 @@ def _check_depth(tree: Tree[Token]) -> None:
         if depth > MAX_DEPTH and not node.meta.empty:
             span = Span(node.meta.line, node.meta.column, node.meta.end_line, node.meta.end_column)
             message = f"nested deeper than {MAX_DEPTH} levels"
-            raise _refusal("limit", message, span, "give the inner parts names: let part = ...")
+            hint = "give the inner parts names: let part = ... (a chain of operators nests as well)"
+            raise _refusal("limit", message, span, hint)
         waiting += [(part, depth + 1) for part in node.children if hasattr(part, "children")]

@@ -98,7 +98,7 @@ def _docstring(_: Span, parts: list[Any]) -> str:
 
 
 def _declaration(_: Span, parts: list[Any]) -> list[syntax.Declared]:
-    kind = str(parts[0])
+    kind: syntax.Kind = parts[0].value
     modifiers = [part for part in parts if isinstance(part, Modifier)]
     _check_modifiers(kind, modifiers)
     values = {modifier.field: modifier.value for modifier in modifiers}
