@@ -15,7 +15,7 @@ from importlib.resources import files
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A top-level statement: its names, the names it uses, its text with decorators and comment lines above."""
+    """A top-level statement: its names, what it uses, its text with decorators and comment lines above."""
 
     names: tuple[str, ...]
     uses: frozenset[str]
@@ -66,9 +66,13 @@ def take_apart(text: str) -> Source:
     for node in ast.parse(text).body:
         match node:
             case ast.Import(names=aliases):
-                imports.update({a.asname or a.name: Import(a.name, None, a.asname or a.name) for a in aliases})
+                imports.update(
+                    {a.asname or a.name: Import(a.name, None, a.asname or a.name) for a in aliases}
+                )
             case ast.ImportFrom(module=str(module), names=aliases):
-                imports.update({a.asname or a.name: Import(module, a.name, a.asname or a.name) for a in aliases})
+                imports.update(
+                    {a.asname or a.name: Import(module, a.name, a.asname or a.name) for a in aliases}
+                )
             case ast.Expr(value=ast.Constant()):
                 pass
             case _:
@@ -111,9 +115,9 @@ def inline(wanted: Iterable[tuple[str, str]], texts: Iterable[str] = ()) -> Inli
     for module, name in wanted:
         _mark(module, name, marked, result)
     for text in texts:
-        module = take_apart(text)
-        for definition in module.definitions:
-            _follow(definition, module, marked, result)
+        where = take_apart(text)
+        for definition in where.definitions:
+            _follow(definition, where, marked, result)
     for name in _ordered(marked):
         for definition in source(name).definitions:
             if marked[name].isdisjoint(definition.names):
@@ -158,7 +162,9 @@ def _follow(
 
 
 def _is_module(found: Import) -> bool:
-    return files(found.module).joinpath(f"{found.name}.py").is_file() if found.module.count(".") == 1 else False
+    return (
+        files(found.module).joinpath(f"{found.name}.py").is_file() if found.module.count(".") == 1 else False
+    )
 
 
 def _ordered(marked: dict[str, set[str]]) -> Iterator[str]:

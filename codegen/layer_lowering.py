@@ -48,11 +48,13 @@ class Value:
 
 @dataclass
 class Lowering:
-    """The state of one lowering: the modules made so far, and the Python names of the values known so far."""
+    """The state of one lowering: the modules made so far, the lines of `forward`, and the values by name."""
 
     attributes: Names
+    locals: Names
     known: dict[str, Value]
     modules: list[tuple[str, str]] = field(default_factory=list)
+    lines: list[tuple[str, str]] = field(default_factory=list)
 
     def value(self, target: str, expression: LayerExpression, expected: Shape) -> Value:
         """The expression as a value of the expected shape; modules are named after the target."""
@@ -82,9 +84,21 @@ class Lowering:
                     self._lower(left, left_shape, target, shapes),
                     self._lower(right, right_shape, target, shapes),
                 )
-                return binary(op, *operands)
+                return binary(op, *self._short(operands, target))
             case LayerCall():
                 return self._call(e, expected, target, shapes)
+
+    def _short(self, operands: tuple[Value, Value], target: str) -> list[Value]:
+        """The operands, those too long for one line under names of their own."""
+        values = align(list(operands))
+        if sum(len(value.code) for value in values) < 88:
+            return values
+        return [self._named(value, target) if len(value.code) > 44 else value for value in values]
+
+    def _named(self, value: Value, target: str) -> Value:
+        name = self.locals.fresh(f"{target}_part")
+        self.lines.append((name, value.code))
+        return replace(value, code=name, level=ATOM)
 
     def _call(self, call: LayerCall, expected: Shape, target: str, shapes: dict[str, Shape]) -> Value:
         inner = (shape_of(call.arguments[0], shapes) or MODEL) if call.function == "linear" else expected
@@ -97,7 +111,9 @@ class Lowering:
         match call.function:
             case "linear":
                 module = linear(width, features(expected), options.get("rank"), bias)
-                return Value(f"{self._module(target, 'linear', module)}({in_one(argument).code})", expected, True)
+                return Value(
+                    f"{self._module(target, 'linear', module)}({in_one(argument).code})", expected, True
+                )
             case "conv":
                 module = f"CausalConv({width}, {taps(call)}{', bias=True' if bias else ''})"
                 name = self._module(target, "conv", module)
@@ -119,7 +135,9 @@ class Lowering:
         if call.function == "unit":
             return replace(argument, code=f"unit({argument.code})", level=ATOM)
         size = argument.shape.axes[-1] if argument.shape.axes else "d_model"
-        return replace(argument, code=f"{self._module(target, 'norm', f'RMSNorm({size})')}({argument.code})", level=ATOM)
+        return replace(
+            argument, code=f"{self._module(target, 'norm', f'RMSNorm({size})')}({argument.code})", level=ATOM
+        )
 
     def _module(self, target: str, kind: str, code: str) -> str:
         name = self.attributes.fresh(f"{target}_{kind}")
@@ -136,9 +154,8 @@ def taps(call: LayerCall) -> int:
 
 def linear(inputs: str, outputs: str, rank: int | float | None, bias: bool) -> str:
     """The constructor of a linear map, or of two through a bottleneck of `rank`."""
-    if rank is None:
-        return f"nn.Linear({inputs}, {outputs}, bias={bias})"
-    return f"nn.Sequential(nn.Linear({inputs}, {rank}, bias=False), nn.Linear({rank}, {outputs}, bias={bias}))"
+    kind, width = ("nn.Linear", "") if rank is None else ("LowRank", f", rank={rank}")
+    return f"{kind}({inputs}, {outputs}{width}, bias={bias})"
 
 
 def lead_size(shape: Shape) -> str:
@@ -174,7 +191,10 @@ def in_heads(value: Value, axes: Axes) -> Value:
 def align(values: list[Value]) -> list[Value]:
     """The values in one arrangement: flat if all arrays are flat and alike, else apart and broadcast."""
     arrays = [value for value in values if value.shape != NUMBER]
-    if all(value.flat or value.shape.lead == "model" for value in arrays) and len({v.shape for v in arrays}) < 2:
+    if (
+        all(value.flat or value.shape.lead == "model" for value in arrays)
+        and len({v.shape for v in arrays}) < 2
+    ):
         return values
     shape: Shape | None = NUMBER
     for value in arrays:

@@ -7,17 +7,65 @@ from dataclasses import asdict, dataclass
 from itertools import accumulate
 
 from rnnc.codegen.layer_lowering import Lowering, Value
-from rnnc.codegen.layer_shapes import MODEL, Shape, mismatch
+from rnnc.codegen.layer_shapes import MODEL, Shape
 from rnnc.codegen.names import MODULE_ATTRIBUTES, Names
 from rnnc.codegen.templating import comment, template
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
 from rnnc.dsl.recurrence import Initialiser, Input, Output, Param, Recurrence
-from rnnc.dsl.syntax import LayerBinary, LayerBinding, LayerBlock, LayerCall, LayerExpression, LayerName, LayerNegate
+from rnnc.dsl.syntax import (
+    LayerBinary,
+    LayerBinding,
+    LayerBlock,
+    LayerCall,
+    LayerExpression,
+    LayerName,
+    LayerNegate,
+)
 
-LOCALS = """Any CausalConv F LayerState RMSNorm Tensor TokenShift Windows backend chunk_size cu_seqlens form h0 ht nn
-    inputs outputs params return_state save self state torch unit windows x""".split()
-ARGUMENTS = "Any CausalConv F RMSNorm Tensor TokenShift d_model nn self super torch".split()
-LAYER_MODULES = ("CausalConv", "LayerState", "RMSNorm", "TokenShift", "Windows", "unit")
+LOCALS = [
+    "Any",
+    "CausalConv",
+    "F",
+    "LayerState",
+    "LowRank",
+    "RMSNorm",
+    "Tensor",
+    "TokenShift",
+    "Windows",
+    "backend",
+    "chunk_size",
+    "cu_seqlens",
+    "form",
+    "h0",
+    "ht",
+    "nn",
+    "inputs",
+    "outputs",
+    "params",
+    "return_state",
+    "save",
+    "self",
+    "state",
+    "torch",
+    "unit",
+    "windows",
+    "x",
+]
+ARGUMENTS = [
+    "Any",
+    "CausalConv",
+    "F",
+    "LowRank",
+    "RMSNorm",
+    "Tensor",
+    "TokenShift",
+    "d_model",
+    "nn",
+    "self",
+    "super",
+    "torch",
+]
+LAYER_MODULES = ("CausalConv", "LayerState", "LowRank", "RMSNorm", "TokenShift", "Windows", "unit")
 
 
 HEADER = """from __future__ import annotations
@@ -79,7 +127,9 @@ def layer_names(text: str) -> list[tuple[str, str]]:
     words = set(re.findall(r"\w+", text))
     starts = sorted(word for word in words if word.startswith("init_"))
     parts = [name for name in LAYER_MODULES if name in words]
-    return [("rnnc.ops.initialisers", name) for name in starts] + [("rnnc.ops.layers", name) for name in parts]
+    return [("rnnc.ops.initialisers", name) for name in starts] + [
+        ("rnnc.ops.layers", name) for name in parts
+    ]
 
 
 def layer_module(text: str) -> str:
@@ -99,40 +149,39 @@ class _Printer:
         self.attributes = Names([*MODULE_ATTRIBUTES, *ARGUMENTS])
         self.axes = {axis: self.attributes.fresh(axis) for axis in recurrence.axes}
         self.params = {param.name: self.attributes.fresh(param.name) for param in started(recurrence)}
-        self.lowering = Lowering(self.attributes, {"x": Value("x", MODEL)})
+        self.lowering = Lowering(self.attributes, self.locals, {"x": Value("x", MODEL)})
 
     def text(self) -> LayerText:
         recurrence = self.recurrence
         first = self._first_after()
         before = self._bind(self.block.bindings[:first], {i.name: self._shape(i) for i in recurrence.inputs})
-        missing = [i for i in recurrence.inputs if i.name not in before]
-        if missing:
-            span = self.block.bindings[first].span if first < len(self.block.bindings) else self.block.span
-            raise mismatch(f"'{missing[0].name}' is not bound before an output is used", span)
-        inputs = [before[i.name][0] for i in recurrence.inputs]
+        known = self.lowering.known
+        inputs = [known[i.name].code for i in recurrence.inputs]
         outputs = []
         for output in recurrence.outputs:
             name = self.locals.fresh(output.name)
-            self.lowering.known[output.name] = Value(name, self._shape(output))
+            known[output.name] = Value(name, self._shape(output))
             outputs.append(name)
         after = self._bind(self.block.bindings[first:], {"y": MODEL})
         params = [f'"{p.name}": self.{self.params[p.name]}' for p in started(recurrence)]
         return LayerText(
             name=class_name(recurrence),
-            title=comment(recurrence.doc.strip().splitlines()[0] if recurrence.doc.strip() else recurrence.name),
+            title=comment(
+                recurrence.doc.strip().splitlines()[0] if recurrence.doc.strip() else recurrence.name
+            ),
             equations=tuple(comment(line) for line in self._equations()),
             attribute="" if self.operator else "operator: Any = None  # the compiled recurrence",
             signature=self._signature(),
             constructor=tuple(self._constructor()),
-            before=tuple(assignment(name, code) for name, code in before.values()),
+            before=before,
             inputs=f"({', '.join(inputs)}{',' if len(inputs) == 1 else ''})",
             params=f"{{{', '.join(params)}}}",
             call=self.operator or "self.operator",
             step=f"{self.operator}_step" if self.operator else "self.operator.step",
             outputs=outputs[0] if len(outputs) == 1 else f"({', '.join(outputs)})",
             unsqueezed="outputs[:, None]" if len(outputs) == 1 else "(value[:, None] for value in outputs)",
-            after=tuple(assignment(name, code) for name, code in after.values()),
-            y=after["y"][0],
+            after=after,
+            y=known["y"].code,
         )
 
     def _first_after(self) -> int:
@@ -144,19 +193,20 @@ class _Printer:
                 return number
         return len(self.block.bindings)
 
-    def _bind(self, bindings: tuple[LayerBinding, ...], shapes: dict[str, Shape]) -> dict[str, tuple[str, str]]:
-        """For each target its Python name and its value. All targets of one line read the names before it."""
-        bound: dict[str, tuple[str, str]] = {}
+    def _bind(self, bindings: tuple[LayerBinding, ...], shapes: dict[str, Shape]) -> tuple[str, ...]:
+        """The lines that bind the targets. All targets of one line read the names from before it."""
         for binding in bindings:
             values = {}
             for target in binding.targets:
                 shape = shapes.get(target) or self.lowering.shape(binding.value)
-                values[target] = self.lowering.value(target, binding.value, shape)
-            for target, value in values.items():
+                value = self.lowering.value(target, binding.value, shape)
                 name = self.locals.fresh(target)
-                bound[target] = (name, value.code)
-                self.lowering.known[target] = Value(name, value.shape)
-        return bound
+                self.lowering.lines.append((name, value.code))
+                values[target] = Value(name, value.shape)
+            self.lowering.known |= values
+        lines = tuple(assignment(name, code) for name, code in self.lowering.lines)
+        self.lowering.lines.clear()
+        return lines
 
     def _shape(self, value: Input | Output) -> Shape:
         per_group = isinstance(value, Input) and value.per_group
@@ -174,8 +224,7 @@ class _Printer:
         lines = ["self.num_heads = num_heads"]
         if self._grouped():
             lines.append("self.num_groups = num_groups = num_groups or num_heads")
-        for axis in self.axes.values():
-            lines.append(f"self.{axis} = {axis} = {axis} or d_model // num_heads")
+        lines += [f"self.{axis} = {axis} = {axis} or d_model // num_heads" for axis in self.axes.values()]
         lines += [f"self.{name} = {code}" for name, code in self.lowering.modules]
         return [*lines, *(self._start(param) for param in started(self.recurrence))]
 
@@ -198,7 +247,12 @@ def assignment(name: str, code: str) -> str:
     """`name = code`, the argument of the outermost call on a line of its own where one line is too long."""
     function, _, argument = code.partition("(")
     depth = list(accumulate((c == "(") - (c == ")") for c in argument[:-1]))
-    if len(name) + len(code) < 98 or not function.replace(".", "").isidentifier() or not code.endswith(")") or min(depth) < 0:
+    if (
+        len(name) + len(code) < 98
+        or not function.replace(".", "").isidentifier()
+        or not code.endswith(")")
+        or min(depth) < 0
+    ):
         return f"{name} = {code}"
     return f"{name} = {function}(\n            {argument[:-1]}\n        )"
 

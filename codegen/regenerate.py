@@ -1,4 +1,4 @@
-"""The generated modules of the built-in models: written to `ops/generated`, or compared with what is there."""
+"""The generated modules of the built-in models: written to `ops/generated`, or compared with those there."""
 
 from __future__ import annotations
 

@@ -24,9 +24,20 @@ from rnnc.dsl.interval import Interval
 from rnnc.dsl.normal import Normal
 from rnnc.dsl.recurrence import Input, Param, Recurrence
 
-PASSES = ("recurrent_forward", "recurrent_backward", "chunked_forward", "chunked_backward")
-OPTIONS = """initial_state output_final_state cu_seqlens reverse backend form chunk_size save check state out_state
-    """.split()
+PASSES = ("_forward", "_states", "_backward")
+OPTIONS = [
+    "initial_state",
+    "output_final_state",
+    "cu_seqlens",
+    "reverse",
+    "backend",
+    "form",
+    "chunk_size",
+    "save",
+    "check",
+    "state",
+    "out_state",
+]
 DECLARED = {"Axes", "Carried", "Input", "Interval", "Output", "Param", "Recurrence"}
 BASE = (
     Import("dataclasses", "dataclass", "dataclass"),
@@ -92,16 +103,20 @@ def standalone(compiled: Compiled) -> str:
         runtime=tuple(runtime.parts),
         namespaces=tuple(_namespace(name, used) for name, used in sorted(runtime.namespaces.items())),
         passes=tuple(d.text for d in passes.definitions if not all(name.isupper() for name in d.names)),
-        module=tuple(name for d in passes.definitions for name in d.names if name in PASSES),
+        module=tuple(name for d in passes.definitions for name in d.names if name.endswith(PASSES)),
         name=recurrence.name,
         declarations=_declarations(recurrence),
         carried=tuple(f"Carried({array.name!r}, {array.axes!r})" for array in carried(recurrence)),
-        gates=f"{{{', '.join(repr(name) for name in sorted(names(decay)))}}}" if decay and names(decay) else "()",
+        gates=f"{{{', '.join(repr(name) for name in sorted(names(decay)))}}}"
+        if decay and names(decay)
+        else "()",
         defaults=tuple((param.name, scalar(param.default)) for param in recurrence.params if param.default),
         function=function,
         arguments=_arguments(recurrence, arguments),
         names=", ".join(arguments),
-        results=", ".join(f"{output.name} {_shape(('B', 'T', 'H', *output.axes))}" for output in recurrence.outputs),
+        results=", ".join(
+            f"{output.name} {_shape(('B', 'T', 'H', *output.axes))}" for output in recurrence.outputs
+        ),
         layer_parts=tuple(parts.parts),
         layer=layer,
     )
@@ -110,8 +125,10 @@ def standalone(compiled: Compiled) -> str:
 
 def merged(imports: Iterable[Import]) -> tuple[str, ...]:
     """Import lines, those from one module in one line, the standard library above torch."""
-    lines = []
-    ordered = sorted(imports, key=lambda i: (i.module.startswith("torch"), i.name is not None, i.module, str(i)))
+    lines: list[str] = []
+    ordered = sorted(
+        imports, key=lambda i: (i.module.startswith("torch"), i.name is not None, i.module, str(i))
+    )
     for (later, module, plain), group in groupby(
         ordered, lambda i: (i.module.startswith("torch"), i.module, i.name is None)
     ):
@@ -137,9 +154,13 @@ def _namespace(name: str, used: set[str]) -> str:
 
 def _declarations(recurrence: Recurrence) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """The lines of the declaration, by kind."""
-    inputs = tuple(_declared("Input", item, ", per_group=True" if item.per_group else "") for item in recurrence.inputs)
+    inputs = tuple(
+        _declared("Input", item, ", per_group=True" if item.per_group else "") for item in recurrence.inputs
+    )
     params = tuple(
-        _declared("Param", item, f"{', shared=True' * item.shared}{', default=True' * (item.default is not None)}")
+        _declared(
+            "Param", item, f"{', shared=True' * item.shared}{', default=True' * (item.default is not None)}"
+        )
         for item in recurrence.params
     )
     states = tuple(f"Carried({s.name!r}, {s.axes!r}, {s.initial!r})" for s in recurrence.states)

@@ -1,7 +1,7 @@
 """What a layer is made of besides `nn.Linear`: convolution, token shift, norm, and the state between calls.
 
-All work on values of shape [B, T, channels...] and on packed ones [1, T, channels...] with `cu_seqlens` [N+1],
-in which nothing leaks from a sequence into the next.
+All work on values [B, T, channels] and on packed ones [1, T, channels] with `cu_seqlens` [N + 1], in which
+nothing leaks from a sequence into the next.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class LayerState(NamedTuple):
 
 
 class Windows:
-    """Hands the windows of a `LayerState` to the modules in the order of their calls and collects the new ones."""
+    """Hands the windows of a `LayerState` to the modules in the order of their calls; collects new ones."""
 
     def __init__(self, state: LayerState | None, cu_seqlens: Tensor | None) -> None:
         self.old = iter(state.windows) if state is not None else None
@@ -37,7 +37,9 @@ class Windows:
         window = x.new_zeros(N, n - 1, D) if self.old is None else next(self.old)
         if window.shape != (N, n - 1, D):
             raise ValueError(f"state: expected a window {[N, n - 1, D]}, got {list(window.shape)}")
-        taps, window = _dense(x, window, n) if self.cu_seqlens is None else _packed(x, window, n, self.cu_seqlens)
+        taps, window = (
+            _dense(x, window, n) if self.cu_seqlens is None else _packed(x, window, n, self.cu_seqlens)
+        )
         self.new.append(window)
         return taps
 
@@ -58,13 +60,22 @@ def _packed(x: Tensor, window: Tensor, n: int, cu_seqlens: Tensor) -> tuple[list
     def row(sequence: Tensor, position: Tensor) -> Tensor:
         """The table's row of a position in a sequence; positions -W, ..., -1 are its window."""
         index = torch.where(position < 0, sequence * W + W + position, N * W + bos[sequence] + position)
-        return index.clamp(0, max(table.shape[0] - 1, 0))  # boundaries that do not fit are the operator's to refuse
+        return index.clamp(
+            0, max(table.shape[0] - 1, 0)
+        )  # boundaries that do not fit are the operator's to refuse
 
     t = torch.arange(T, device=x.device)
     sequence = torch.searchsorted(eos, t, right=True).clamp(max=N - 1)
     taps = table[row(sequence, t - bos[sequence] - back)]
     last = (eos - bos)[:, None] - torch.arange(W, 0, -1, device=x.device)
     return list(taps[:, None]), table[row(torch.arange(N, device=x.device)[:, None], last)]
+
+
+class LowRank(nn.Sequential):
+    """A linear map through a bottleneck; both halves start as `nn.Linear` does."""
+
+    def __init__(self, inputs: int, outputs: int, rank: int, bias: bool = False) -> None:
+        super().__init__(nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs, bias=bias))
 
 
 class CausalConv(nn.Module):

@@ -51,8 +51,9 @@ def test_packed_sequences_are_apart(name: str) -> None:
     x, x_more = tokens(1, sum(lengths)), tokens(1, sum(more))
     y, state = layer(x, cu_seqlens=bounds(lengths), return_state=True)
     y_more = layer(x_more, state=state, cu_seqlens=bounds(more))
-    packed = zip(*(part.split(n, 1) for part, n in [(x, lengths), (x_more, more), (y, lengths), (y_more, more)]))
-    for first, second, y_first, y_second in packed:
+    firsts = zip(x.split(lengths, 1), y.split(lengths, 1), strict=True)
+    seconds = zip(x_more.split(more, 1), y_more.split(more, 1), strict=True)
+    for (first, y_first), (second, y_second) in zip(firsts, seconds, strict=True):
         expected = layer(torch.cat([first, second], 1))
         torch.testing.assert_close(torch.cat([y_first, y_second], 1), expected)
 
@@ -79,8 +80,8 @@ def test_state_dict_round_trip(name: str) -> None:
 def test_gates_start_as_in_the_paper() -> None:
     torch.manual_seed(0)
     layer: Any = rnnc.ops.gated_delta_net.Layer(d_model=512, num_heads=512)
-    assert 1 <= layer.A_log.exp().min()
-    assert 16 >= layer.A_log.exp().max()
+    assert layer.A_log.exp().min() >= 1
+    assert layer.A_log.exp().max() <= 16
     assert abs(layer.A_log.exp().mean() - 8.5) < 0.7
     assert abs(softplus(layer.dt_bias).log10().mean() + 2) < 0.1
 
