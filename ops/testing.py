@@ -7,7 +7,7 @@ the numerics' promise or, on an ill-conditioned case, a small multiple of the lo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,15 +15,14 @@ import torch
 from torch import Tensor
 
 from rnnc.ops.operator import Operator
-from rnnc.ops.random_cases import Case, draw_arguments, draw_case, draw_states
+from rnnc.ops.random_cases import Case, draw_case
+from rnnc.ops.trial import Tensors, Trial, draw_trial
 
 FORMS = ("recurrent", "chunked", "parallel")
-LIMITS = {torch.float64: 1e-9, torch.float32: 1e-4}  # of the relative RMS error
+LIMITS = {torch.float64: 1e-9, torch.float32: 1e-4}  # of the relative error
 SLACK = 10.0  # in float32, times the error of the loop itself
-LARGE = 1e3  # inputs are scaled down until outputs stay below: beyond, rounding alone decides
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
-Tensors = dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +76,18 @@ class Report:
             ],
         }
 
-    def compare(
-        self, case: Case, form: str, found: Tensors, expected: Tensors, own: Callable[[], Tensors]
-    ) -> None:
-        """Records the distance of `found` to `expected`; `own`: the loop's values in the dtype of `found`."""
+    def compare(self, trial: Trial, form: str, dtype: torch.dtype, found: Tensors, expected: Tensors) -> None:
+        """Records how far `found`, by that form in that dtype, is from `expected`."""
+        key = (form, str(dtype).removeprefix("torch."))
         for what, value in found.items():
+            error, limit = distance(value, expected[what], trial.scales[what]), LIMITS[dtype]
+            if dtype == torch.float32 and error > limit:
+                own = trial.to(dtype).expected[what]
+                limit = max(limit, SLACK * distance(own, trial.expected[what], trial.scales[what]))
             self.comparisons += 1
-            error, limit = distance(value, expected[what]), LIMITS[value.dtype]
-            if value.dtype == torch.float32 and error > limit:
-                limit = max(limit, SLACK * distance(own()[what], expected[what]))
-            key = (form, str(value.dtype).removeprefix("torch."))
             self.worst[key] = max(self.worst.get(key, 0.0), error)
             if not error <= limit:
-                self.failures.append(Failure(str(case), form, f"{what} in {key[1]}", error, limit))
+                self.failures.append(Failure(str(trial.case), form, f"{what} in {key[1]}", error, limit))
 
 
 def property_test(operator: Operator, cases: int = 20, seed: int = 0, progress: Progress = iter) -> Report:
@@ -103,107 +101,23 @@ def property_test(operator: Operator, cases: int = 20, seed: int = 0, progress: 
 
 def check_case(operator: Operator, case: Case, report: Report) -> None:
     """Adds one case to the report: all forms in both dtypes, then a continuation token by token."""
-    arguments, expected = _settle(operator, case)
-    states = draw_states(operator.recurrence, case) if case.initial else []
+    trial = draw_trial(operator, case)
     for dtype in LIMITS:
-        typed = [x.to(dtype) for x in arguments], [x.to(dtype) for x in states]
+        typed = trial.to(dtype)
         for form in FORMS:
-            found = evaluate(operator, case, *typed, form=form)
-            report.compare(case, form, found, expected, lambda t=typed: evaluate(operator, case, *t))  # type: ignore[misc]
-    if not case.packed and not case.reverse and case.lengths[0] > 1:
-        _check_step(operator, case, [x.double() for x in arguments], [x.double() for x in states], report)
-
-
-def _settle(operator: Operator, case: Case) -> tuple[list[Tensor], Tensors]:
-    """Arguments under which the outputs stay of moderate size, and what the loop makes of them in float64."""
-    scale = 1.0
-    while True:
-        arguments = draw_arguments(operator.recurrence, case, scale)
-        states = draw_states(operator.recurrence, case) if case.initial else []
-        wide = [x.double() for x in arguments], [x.double() for x in states]
-        expected = evaluate(operator, case, *wide)
-        if scale < 0.01 or all(bool((x.abs() < LARGE).all()) for x in expected.values()):
-            return arguments, expected
-        scale /= 2
-
-
-def evaluate(
-    operator: Operator, case: Case, arguments: list[Tensor], states: list[Tensor], form: str | None = None
-) -> Tensors:
-    """Outputs, final states, every gradient of a random functional; the naive loop if `form` is None."""
-    arguments = [x.clone().requires_grad_() for x in arguments]
-    states = [x.clone().requires_grad_() for x in states]
-    options: dict[str, Any] = {"cu_seqlens": case.cu_seqlens, "reverse": case.reverse}
-    if form == "chunked":
-        options["chunk_size"] = case.chunk_size
-    call = operator.reference if form is None else operator
-    if form is not None:
-        options |= {"form": form, "backend": "torch"}
-    initial = None if not states else states[0] if len(states) == 1 else tuple(states)
-    outputs, final = call(*arguments, initial_state=initial, output_final_state=True, **options)
-    found = _named("output", _names(operator, "outputs"), outputs)
-    found |= _named("final", _names(operator, "states"), final)
-    leaves = _named("gradient of", _names(operator, "inputs", "params"), arguments)
-    leaves |= _named("gradient of initial", _names(operator, "states"), states)
-    functional = torch.stack([(_cotangent(x, i) * x).sum() for i, x in enumerate(found.values())]).sum()
-    gradients = torch.autograd.grad(functional, list(leaves.values()), allow_unused=True)
-    found = {name: value.detach() for name, value in found.items()}
-    zeros = (
-        torch.zeros_like(leaf) if g is None else g for leaf, g in zip(leaves.values(), gradients, strict=True)
-    )
-    return found | dict(zip(leaves, zeros, strict=True))
-
-
-def _check_step(
-    operator: Operator, case: Case, arguments: list[Tensor], states: list[Tensor], report: Report
-) -> None:
-    """A call on all but the last few tokens, then `step` on those, against the loop on the whole."""
-    count = len(operator.recurrence.inputs)
-    inputs, params = arguments[:count], arguments[count:]
+            report.compare(trial, form, dtype, typed.evaluate(form), trial.expected)
     T = case.lengths[0]
-    cut = T - min(3, T - 1)
-    initial = None if not states else states[0] if len(states) == 1 else tuple(states)
-    with torch.no_grad():
-        expected, _ = operator.reference(*arguments, initial_state=initial)
-        _, state = operator(
-            *(x[:, :cut] for x in inputs), *params, initial_state=initial, output_final_state=True
+    if not case.packed and not case.reverse and T > 1:
+        cut = T - min(3, T - 1)
+        found = trial.continued(cut)
+        report.compare(
+            trial, "step", torch.float64, found, {what: trial.expected[what][:, cut:] for what in found}
         )
-        steps = []
-        for t in range(cut, T):
-            outputs, state = operator.step(*(x[:, t] for x in inputs), *params, state=state)
-            steps.append(_tuple(outputs))
-    found = _named(
-        "output", _names(operator, "outputs"), [torch.stack(parts, 1) for parts in zip(*steps, strict=True)]
-    )
-    tail = _named("output", _names(operator, "outputs"), [x[:, cut:] for x in _tuple(expected)])
-    report.compare(case, "step", found, tail, lambda: tail)
 
 
-def distance(found: Tensor, expected: Tensor) -> float:
-    """The RMS of the difference relative to that of `expected`; infinite where the shapes differ."""
+def distance(found: Tensor, expected: Tensor, scale: float) -> float:
+    """The norm of the difference relative to `scale`; infinite where the shapes differ."""
     if found.shape != expected.shape:
         return float("inf")
-    if found.numel() == 0:
-        return 0.0
-    difference = (found.double() - expected.double()).norm()
-    return float(difference / expected.double().norm().clamp_min(1e-6))
-
-
-def _names(operator: Operator, *kinds: str) -> Iterator[str]:
-    for kind in kinds:
-        for declared in getattr(operator.recurrence, kind):
-            yield declared.name
-
-
-def _named(prefix: str, names: Iterable[str], values: Any) -> Tensors:
-    return {f"{prefix} '{name}'": value for name, value in zip(names, _tuple(values), strict=False)}
-
-
-def _tuple(values: Any) -> tuple[Tensor, ...]:
-    return (values,) if isinstance(values, Tensor) else tuple(values)
-
-
-def _cotangent(x: Tensor, number: int) -> Tensor:
-    """The same random numbers for every form and dtype."""
-    source = torch.Generator().manual_seed(number)
-    return torch.randn(x.shape, generator=source).to(x.dtype)
+    difference = float((found.double() - expected.double()).norm())
+    return difference / max(scale, 1e-6)

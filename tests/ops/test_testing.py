@@ -59,8 +59,8 @@ def test_a_wrong_operator_fails(wrong: str, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.smoke
 def test_distance() -> None:
     ones = torch.ones(3)
-    assert distance(ones, ones) == 0
-    assert distance(ones[:2], ones) == float("inf")
-    assert distance(ones * 1.5, ones) == pytest.approx(0.5)
-    assert not distance(ones * float("nan"), ones) <= 1
+    assert distance(ones, ones, 1.0) == 0
+    assert distance(ones[:2], ones, 1.0) == float("inf")
+    assert distance(ones * 1.5, ones, float(ones.norm())) == pytest.approx(0.5)
+    assert not distance(ones * float("nan"), ones, 1.0) <= 1
     assert not Report("nothing was tested")

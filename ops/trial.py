@@ -1,0 +1,127 @@
+"""One random call of an operator, evaluated in any form and dtype: values and all gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnc.ops.operator import Operator
+from rnnc.ops.random_cases import Case, draw_arguments, draw_states
+
+LARGE = 1e3  # inputs are scaled down until results stay below: beyond, rounding alone decides
+NATURAL = 0.01  # a gradient is measured against itself, or this share of the size its argument suggests
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """An operator with the case, the arguments (inputs, then parameters) and the initial states of one call."""
+
+    operator: Operator
+    case: Case
+    arguments: tuple[Tensor, ...]
+    states: tuple[Tensor, ...]
+
+    def to(self, dtype: torch.dtype) -> Trial:
+        """The same call with arguments of another dtype."""
+        arguments, states = (tuple(x.to(dtype) for x in xs) for xs in (self.arguments, self.states))
+        return replace(self, arguments=arguments, states=states)
+
+    @cached_property
+    def expected(self) -> Tensors:
+        """What the naive loop gives."""
+        return self.evaluate(None)
+
+    @cached_property
+    def scales(self) -> dict[str, float]:
+        """The size against which the error of each result is measured.
+
+        Rounding an argument x by a share e changes the results F by about e |F|, hence an exact gradient that
+        is far below |F| / |x| is a difference of large numbers, and is measured against a share of that.
+        """
+        sizes = {what: float(value.double().norm()) for what, value in self.expected.items()}
+        leaves = self._leaves(self.arguments, self.states)
+        total = sum(size for what, size in sizes.items() if what not in leaves)
+        for what, leaf in leaves.items():
+            sizes[what] = max(sizes[what], NATURAL * total / max(float(leaf.double().norm()), 1e-6))
+        return sizes
+
+    def evaluate(self, form: str | None) -> Tensors:
+        """Outputs, final states, and the gradients of a random functional of them; None is the naive loop."""
+        arguments, states = ([x.clone().requires_grad_() for x in xs] for xs in (self.arguments, self.states))
+        options: dict[str, Any] = {"cu_seqlens": self.case.cu_seqlens, "reverse": self.case.reverse}
+        if form is not None:
+            options |= {"form": form, "backend": "torch"}
+        if form == "chunked":
+            options["chunk_size"] = self.case.chunk_size
+        call = self.operator.reference if form is None else self.operator
+        outputs, final = call(*arguments, initial_state=_initial(states), output_final_state=True, **options)
+        found = self._outputs(outputs)
+        found |= _named("final", self.operator.recurrence.states, final)
+        leaves = self._leaves(arguments, states)
+        functional = torch.stack([(_cotangent(x, i) * x).sum() for i, x in enumerate(found.values())]).sum()
+        gradients = torch.autograd.grad(functional, list(leaves.values()), allow_unused=True)
+        found = {what: value.detach() for what, value in found.items()}
+        pairs = zip(leaves.items(), gradients, strict=True)
+        return found | {what: torch.zeros_like(leaf) if g is None else g for (what, leaf), g in pairs}
+
+    @torch.no_grad()
+    def continued(self, cut: int) -> Tensors:
+        """The outputs after the first `cut` tokens: a call on those, then `step` on one token after the other."""
+        count = len(self.operator.recurrence.inputs)
+        inputs, params = self.arguments[:count], self.arguments[count:]
+        before = [x[:, :cut] for x in inputs]
+        _, state = self.operator(
+            *before, *params, initial_state=_initial(self.states), output_final_state=True
+        )
+        steps = []
+        for t in range(cut, self.case.leading[1]):
+            outputs, state = self.operator.step(*(x[:, t] for x in inputs), *params, state=state)
+            steps.append(_tuple(outputs))
+        return self._outputs(tuple(torch.stack(parts, 1) for parts in zip(*steps, strict=True)))
+
+    def _outputs(self, values: Any) -> Tensors:
+        return _named("output", self.operator.recurrence.outputs, values)
+
+    def _leaves(self, arguments: Iterable[Tensor], states: Iterable[Tensor]) -> Tensors:
+        recurrence = self.operator.recurrence
+        leaves = _named("gradient of", (*recurrence.inputs, *recurrence.params), tuple(arguments))
+        return leaves | _named("gradient of initial", recurrence.states, tuple(states))
+
+
+def draw_trial(operator: Operator, case: Case) -> Trial:
+    """The float64 trial of a case, with arguments under which the results stay of moderate size."""
+    states = tuple(draw_states(operator.recurrence, case)) if case.initial else ()
+    scale = 1.0
+    while True:
+        arguments = tuple(draw_arguments(operator.recurrence, case, scale))
+        trial = Trial(operator, case, arguments, states).to(torch.float64)
+        if scale < 0.01 or all(bool((x.abs() < LARGE).all()) for x in trial.expected.values()):
+            return trial
+        scale /= 2
+
+
+def _initial(states: Iterable[Tensor]) -> Any:
+    """States as a call takes them."""
+    given = tuple(states)
+    return None if not given else given[0] if len(given) == 1 else given
+
+
+def _named(prefix: str, declared: Iterable[Any], values: Any) -> Tensors:
+    return {f"{prefix} '{x.name}'": value for x, value in zip(declared, _tuple(values), strict=False)}
+
+
+def _tuple(values: Any) -> tuple[Tensor, ...]:
+    return (values,) if isinstance(values, Tensor) else tuple(values)
+
+
+def _cotangent(x: Tensor, number: int) -> Tensor:
+    """The same random numbers for every form and dtype."""
+    source = torch.Generator().manual_seed(number)
+    return torch.randn(x.shape, generator=source).to(x.dtype)
