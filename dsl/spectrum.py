@@ -62,6 +62,8 @@ def _diagonal(t: Transition) -> Spectrum | None:
         return None
     decay = t.range(t.decay)
     reason = f"nothing reads the state: the eigenvalues are the entries of the decay, in {decay}"
+    if t.decay == UNIT:
+        reason = "nothing reads the state and nothing decays: every eigenvalue is 1"
     return Spectrum(decay, "diagonal", True, decay.magnitude, decay, (reason,))
 
 

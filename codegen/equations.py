@@ -1,0 +1,250 @@
+"""The equations of a recurrence as text: its normal form with the spec's own names, and the derived forms.
+
+The symbols of the forms (D, w, v, f, q, ...) get an underscore where the spec uses the name itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from rnnc.dsl.abbreviations import Abbreviations
+from rnnc.dsl.expression import Add, Expression, Multiply, Name, Sum, map_children, names
+from rnnc.dsl.normal import Normal, Readout, Write
+from rnnc.dsl.pretty import pretty
+from rnnc.dsl.ranges import inference
+from rnnc.dsl.recurrence import Let
+
+SYMBOLS = re.compile(r"\b(D|w|v|f|q|r|u|G|P|A|U|C)(?=\d*\b|_r)")
+
+
+def normal_equations(normal: Normal) -> str:
+    """The recurrence and its chunked form, as they stand in the header of a generated module."""
+    shortened = Shortened(normal)
+    lines = [*shortened.token_lines(), *(f"  {line}" for line in shortened.let_lines()), ""]
+    lines.append(f"In a chunk of {chunk_size(normal)} tokens with the incoming state {normal.state}_in:")
+    lines += [f"  {line}" for line in (*shortened.symbol_lines(), *chunked_lines(normal))]
+    return "\n".join(lines)
+
+
+def chunk_size(normal: Normal) -> str:
+    """The symbol for the number of tokens in a chunk."""
+    return _symbols(normal, "C")
+
+
+def _symbols(normal: Normal, text: str) -> str:
+    """The text with every symbol that the spec uses as a name of something else marked by underscores."""
+    taken = _declared(normal) - _same(normal)
+
+    def free(match: re.Match[str]) -> str:
+        name = match[1]
+        while name in taken:
+            name += "_"
+        return name
+
+    return SYMBOLS.sub(free, text)
+
+
+def _declared(normal: Normal) -> set[str]:
+    recurrence = normal.recurrence
+    lets = (statement.name for statement in recurrence.statements if isinstance(statement, Let))
+    inputs, params = (d.name for d in recurrence.inputs), (d.name for d in recurrence.params)
+    outputs = (d.name for d in recurrence.outputs)
+    return {normal.state, *recurrence.axes, *inputs, *params, *outputs, *lets}
+
+
+def _same(normal: Normal) -> set[str]:
+    """The symbols that stand for the spec's own value of that name."""
+    pairs = [("D", normal.decay)]
+    if len(normal.writes) == 1:
+        pairs += [("w", normal.writes[0].key), ("v", normal.writes[0].value), ("f", normal.writes[0].read)]
+    if len(normal.readouts) == 1:
+        pairs.append(("q", normal.readouts[0].query))
+    return {symbol for symbol, value in pairs if isinstance(value, Name) and value.name == symbol}
+
+
+class Shortened:
+    """A normal form whose expressions use the names of lets again."""
+
+    def __init__(self, normal: Normal) -> None:
+        self.normal = normal
+        self.known = inference(normal.recurrence)
+        self._names = Abbreviations(normal.recurrence, self.known)
+
+    def text(self, expression: Expression) -> str:
+        return pretty(self._names.shorten(expression))
+
+    def token_lines(self) -> list[str]:
+        """`S[t] = ...` and `o[t] = ...`, of one token."""
+        normal = self.normal
+        lines = [f"{normal.state}[t] = {pretty(self._update())}"]
+        for name, value in normal.outputs:
+            lines.append(f"{name}[t] = {pretty(self._with_readouts(self._names.shorten(value)))}")
+        return lines
+
+    def let_lines(self) -> list[str]:
+        """The lets that the lines above use, directly or not, in order."""
+        used = {name for part in _expressions(self.normal) for name in names(self._names.shorten(part))}
+        lets = [s for s in self.normal.recurrence.statements if isinstance(s, Let)]
+        for let in reversed(lets):
+            if let.name in used:
+                used |= names(let.value)
+        return [f"{let.name} = {pretty(let.value)}" for let in lets if let.name in used]
+
+    def symbol_lines(self) -> list[str]:
+        """What the symbols of the chunked form stand for."""
+        normal = self.normal
+        rows = [] if normal.decay is None else [self._definition("D", normal.decay)]
+        counted = len(normal.writes) > 1
+        for number, write in enumerate(ordered(normal), 1):
+            rows.append(self._write_line(write, str(number) if counted else ""))
+        rows += [self._definition(f"q{_number(normal, r)}", r.query) for r in normal.readouts]
+        return [row for row in rows if row]
+
+    def _definition(self, symbol: str, value: Expression) -> str:
+        """`symbol = value`, or nothing where the spec's own name is the symbol."""
+        text = self.text(value)
+        return "" if text == symbol else f"{_symbols(self.normal, symbol)} = {text}"
+
+    def _write_line(self, write: Write, index: str) -> str:
+        parts = [self._definition(f"w{index}", write.key)]
+        if write.value is not None:
+            parts.append(self._definition(f"v{index}", write.value))
+        if write.read_of_decayed is not None:
+            parts.append(_symbols(self.normal, f"f{index} = D f'{index}"))
+            parts.append(f"{_symbols(self.normal, 'f')}'{index} = {self.text(write.read_of_decayed)}")
+        elif write.read is not None:
+            parts.append(self._definition(f"f{index}", write.read))
+        return ",  ".join(part for part in parts if part)
+
+    def output_lines(self) -> list[str]:
+        """The outputs in terms of the readouts r."""
+        symbols = {
+            readout.name: Name(_symbols(self.normal, f"r{_number(self.normal, readout)}"), ())
+            for readout in self.normal.readouts
+        }
+
+        def visit(node: Expression) -> Expression:
+            return symbols.get(node.name, node) if isinstance(node, Name) else map_children(node, visit)
+
+        return [
+            f"{name} = {pretty(visit(self._names.shorten(value)))}" for name, value in self.normal.outputs
+        ]
+
+    def _update(self) -> Expression:
+        normal = self.normal
+        old = Name(f"{normal.state}[t-1]", normal.axes)
+        decayed = old if normal.decay is None else _product([self._names.shorten(normal.decay), old])
+        return Add((decayed, *(self._written(write, old) for write in normal.writes)))
+
+    def _written(self, write: Write, old: Name) -> Expression:
+        terms = [] if write.value is None else [self._names.shorten(write.value)]
+        if write.read is not None:
+            terms.append(_contracted(self._names.shorten(write.read), old, self.normal.key_axis))
+        return _product([self._names.shorten(write.key), terms[0] if len(terms) == 1 else Add(tuple(terms))])
+
+    def _with_readouts(self, expression: Expression) -> Expression:
+        """The expression with `q^T S` in place of the readouts' names."""
+        readouts = {readout.name: readout for readout in self.normal.readouts}
+        if isinstance(expression, Name) and expression.name in readouts:
+            readout = readouts[expression.name]
+            state = Name(f"{self.normal.state}[{'t-1' if readout.old else 't'}]", self.normal.axes)
+            return _contracted(self._names.shorten(readout.query), state, self.normal.key_axis)
+        return map_children(expression, self._with_readouts)
+
+
+def ordered(normal: Normal) -> list[Write]:
+    """The writes as the chunked form stacks them: those that read first."""
+    return [*normal.reads, *(write for write in normal.writes if write.read is None)]
+
+
+def recurrent_lines(normal: Normal) -> list[str]:
+    """The form of one token: reads of the old state, the update, the readout."""
+    many = len(normal.writes) > 1
+    state = normal.state
+    lines = []
+    updates = []
+    for number, write in enumerate(ordered(normal), 1):
+        index = str(number) if many else ""
+        if write.read is None:
+            updates.append(f"w{index} v{index}^T")
+            continue
+        value = f"v{index} + " if write.value is not None else ""
+        lines.append(f"u{index} = {value}#^T f{index}")
+        updates.append(f"w{index} u{index}^T")
+    readouts = [(f"r{n} = #^T q{n}", r.old) for r in normal.readouts for n in [_number(normal, r)]]
+    lines += [line for line, old in readouts if old]
+    lines.append(" + ".join(["# = #" if normal.decay is None else "# = D * #", *updates]))
+    lines += [line for line, old in readouts if not old]
+    return [_symbols(normal, line).replace("#", state) for line in lines]
+
+
+def chunked_lines(normal: Normal) -> list[str]:
+    """The chunked form, without what this recurrence does not have."""
+    decays = normal.decay is not None
+    lines = ["G[i] = D[1] * ... * D[i],  G[0] = 1"] if decays else []
+    if normal.reads:
+        lines += _solve_lines(normal)
+    lines += _readout_lines(normal)
+    weights = "(w * G[C]/G)^T" if decays else "w^T"
+    lines.append(f"#_out = {'G[C] * ' if decays else ''}#_in + {weights} {'U' if normal.reads else 'v'}")
+    return [_symbols(normal, line).replace("#", normal.state) for line in lines]
+
+
+def _solve_lines(normal: Normal) -> list[str]:
+    """U, the values that are written: the reads see the writes before them in the chunk."""
+    decays, reading = normal.decay is not None, len(normal.reads)
+    after = decays and all(write.read_of_decayed is not None for write in normal.reads)
+    plain = len(normal.writes) > reading
+    read, row = ("f'", "G[i]") if after else ("f", "G[i-1]")
+    ratio = f"({row}/G[j]) " if decays else ""
+    terms = ["v"] if any(write.value is not None for write in normal.reads) else []
+    terms.append(f"({read} * {'G' if after else row}) #_in" if decays else f"{read} #_in")
+    if plain:
+        terms.append("P_rp v_p")
+    lines = [f"P[i,j] = {read}[i]^T {ratio}w[j],  j < i"]
+    if reading > 1:
+        lines.append(f"one row for each of the {reading} reads of a token, which see the same old state")
+    lines.append(f"U = (I - {'P_rr' if plain else 'P'})^-1 ({' + '.join(terms)})")
+    if plain:
+        lines.append("_r are the writes that read, _p those that do not: there U = v")
+    return lines
+
+
+def _readout_lines(normal: Normal) -> list[str]:
+    decays = normal.decay is not None
+    values = "U" if normal.reads else "v"
+    lines = []
+    for readout in normal.readouts:
+        n = _number(normal, readout)
+        row, bound = ("G[i-1]", "j < i") if readout.old else ("G[i]", "j <= i")
+        ratio = f"({row}/G[j]) " if decays else ""
+        start = f"(q{n} * {row if readout.old else 'G'}) #_in" if decays else f"q{n} #_in"
+        lines += [f"A{n}[i,j] = q{n}[i]^T {ratio}w[j],  {bound}", f"r{n} = A{n} {values} + {start}"]
+    return lines
+
+
+def _number(normal: Normal, readout: Readout) -> str:
+    return str(normal.readouts.index(readout) + 1) if len(normal.readouts) > 1 else ""
+
+
+def _expressions(normal: Normal) -> list[Expression]:
+    writes = [part for w in normal.writes for part in (w.key, w.value, w.read) if part is not None]
+    decay = [] if normal.decay is None else [normal.decay]
+    queries = [readout.query for readout in normal.readouts]
+    return [*decay, *writes, *queries, *(value for _, value in normal.outputs)]
+
+
+def _product(factors: Sequence[Expression]) -> Expression:
+    """The factors multiplied, nested products opened."""
+    flat = [inner for f in factors for inner in (f.factors if isinstance(f, Multiply) else (f,))]
+    return Multiply(tuple(flat))
+
+
+def _contracted(vector: Expression, state: Name, axis: str) -> Expression:
+    """`state.T @ vector`, scalar factors in front."""
+    factors = vector.factors if isinstance(vector, Multiply) else (vector,)
+    outside = [factor for factor in factors if axis not in factor.axes]
+    inside = [factor for factor in factors if axis in factor.axes]
+    body = Sum(Multiply((state, *inside)), axis)
+    return Multiply((*outside, body)) if outside else body

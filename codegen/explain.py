@@ -1,0 +1,109 @@
+"""A recurrence explained as text: what was declared, derived, proven and decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rnnc.codegen.equations import Shortened, chunk_size, chunked_lines, normal_equations, recurrent_lines
+from rnnc.dsl.interval import REAL
+from rnnc.dsl.normal import Normal
+from rnnc.dsl.pretty import pretty
+from rnnc.dsl.recurrence import Input, Let, Param, Recurrence
+from rnnc.dsl.spectrum import Spectrum, spectrum
+
+__all__ = ["explain", "normal_equations"]
+
+
+def explain(normal: Normal, decisions: Sequence[str] = ()) -> str:
+    """The account of a recurrence that `rnnc explain` prints; `decisions` are sentences on the numerics."""
+    shortened = Shortened(normal)
+    recurrence = normal.recurrence
+    chunk = f"Chunked form, for {chunk_size(normal)} tokens at once with the incoming state {normal.state}_in"
+    sections = [
+        ("Declared", _declared(recurrence, shortened)),
+        ("Class", _class(normal)),
+        ("Normal form", [*shortened.token_lines(), "", *shortened.symbol_lines()]),
+        ("Recurrent form, token by token", [*recurrent_lines(normal), *shortened.output_lines()]),
+        (chunk, [*chunked_lines(normal), *shortened.output_lines()]),
+        ("Parallel form", ["the chunked form with one chunk for the whole sequence"]),
+        ("Numerics", list(decisions)),
+        ("Eigenvalues of one token's transition", _eigenvalues(normal)),
+    ]
+    head = f"{recurrence.name}[{', '.join(recurrence.axes)}]" if recurrence.axes else recurrence.name
+    title = recurrence.doc.strip().partition("\n")[0]
+    blocks = [head + (f": {title}" if title else "")]
+    blocks += ["\n".join([name, *_indented(lines)]) for name, lines in sections if lines]
+    return "\n\n".join(blocks)
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"  {line}" if line else "" for line in lines]
+
+
+def _declared(recurrence: Recurrence, shortened: Shortened) -> list[str]:
+    """Inputs, parameters, states and outputs with their promises; lets with their inferred ranges."""
+    kinds = [
+        ("input", [_declaration(each) for each in recurrence.inputs]),
+        ("param", [_declaration(each) for each in recurrence.params]),
+        ("state", [each.name + _axes(each.axes) for each in recurrence.states]),
+        ("output", [each.name + _axes(each.axes) for each in recurrence.outputs]),
+    ]
+    lines = [f"{kind:<7} {', '.join(each)}" for kind, each in kinds if each]
+    for statement in recurrence.statements:
+        if isinstance(statement, Let):
+            found = shortened.known.ranges.get(statement.name, REAL)
+            where = "" if found == REAL else f"    in {found}"
+            lines.append(f"let     {statement.name} = {pretty(statement.value)}{where}")
+    return lines
+
+
+def _declaration(each: Input | Param) -> str:
+    promised = "" if each.range is None else f" in {each.range}"
+    grouped = " per group" if isinstance(each, Input) and each.per_group else ""
+    shared = " shared" if isinstance(each, Param) and each.shared else ""
+    return f"{each.name}{_axes(each.axes)}{promised}{grouped}{shared}"
+
+
+def _axes(axes: Sequence[str]) -> str:
+    return f"[{', '.join(axes)}]" if axes else ""
+
+
+def _class(normal: Normal) -> list[str]:
+    key, value = normal.axes
+    if normal.decay is None:
+        decay = "no decay"
+    elif key in normal.decay.axes:
+        decay = f"a decay for each row of '{key}'"
+    else:
+        decay = "one decay for the whole state"
+    reads, writes = len(normal.reads), len(normal.writes)
+    what = "one write" if writes == 1 else f"{writes} writes"
+    who = "all of which read" if reads == writes else f"{reads} of which read"
+    how = {0: "none of which reads", 1: "one of which reads"}.get(reads, who)
+    if writes == 1:
+        how = "which reads" if reads else "which does not read"
+    return [
+        f"linear in the state {normal.state}[{key}, {value}]: {decay} and {what} per token, {how} the state",
+        "forms: recurrent, chunked, parallel",
+    ]
+
+
+def _eigenvalues(normal: Normal) -> list[str]:
+    found = spectrum(normal)
+    lines = list(found.reasons)
+    claim = normal.recurrence.claim
+    if claim is not None:
+        proven = found.interval.within(claim.interval)
+        lines.append(f"claimed in {claim.interval}: {'proven' if proven else 'not proven'}")
+    return [*lines, *_tracking(found)]
+
+
+def _tracking(found: Spectrum) -> list[str]:
+    """What the signs of the eigenvalues allow (Grazzi et al. 2024, arXiv:2411.12537)."""
+    if found.kind == "general":
+        return []
+    if found.interval.low >= 0:
+        return [
+            "no negative eigenvalues: one layer cannot tell even from odd counts at every length (parity)"
+        ]
+    return ["negative eigenvalues are possible: one layer can flip a sign from token to token (parity)"]
