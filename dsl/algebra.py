@@ -227,7 +227,7 @@ def power(base: Polynomial, exponent: Fraction) -> Polynomial:
         return UNIT
     if len(base.terms) == 1:
         (monomial, coefficient), *_ = base.terms
-        if exponent.denominator == 1 or coefficient == 1:
+        if exponent.denominator == 1 or (coefficient == 1 and _distributes(monomial)):
             raised = tuple((a, e * exponent) for a, e in monomial)
             return Polynomial(((raised, coefficient ** int(exponent) if exponent.denominator == 1 else ONE),))
     if exponent.denominator == 1 and 0 < exponent <= 4:
@@ -236,6 +236,20 @@ def power(base: Polynomial, exponent: Fraction) -> Polynomial:
             result = result * base
         return result
     return Polynomial(((((Atom(Base(base)), exponent),), ONE),))
+
+
+def _distributes(monomial: Monomial) -> bool:
+    """Whether a root of the product is the product of the roots: (x*x)**0.5 is |x|, and x*y > 0 is no x > 0."""
+    unknown = [e for a, e in monomial if e.denominator == 1 and not _positive(a)]
+    return len(unknown) <= 1 and all(e % 2 for e in unknown)
+
+
+def _positive(atom: Atom) -> bool:
+    match atom.node:
+        case SizeOf() | Function(name="exp" | "sigmoid" | "softplus"):
+            return True
+        case _:
+            return False
 
 
 def relabel(polynomial: Polynomial, labels: Mapping[str, str]) -> Polynomial:
