@@ -90,7 +90,7 @@ class Report:
                 self.failures.append(Failure(str(trial.case), form, f"{what} in {key[1]}", error, limit))
 
 
-def property_test(operator: Operator, cases: int = 20, seed: int = 0, progress: Progress = iter) -> Report:
+def property_test(operator: Operator, cases: int = 40, seed: int = 0, progress: Progress = iter) -> Report:
     """The report on random calls with seeds `seed`, `seed + 1`, ...; `progress` may wrap their iteration."""
     report = Report(operator.name)
     for number in progress(range(seed, seed + cases)):
@@ -110,9 +110,8 @@ def check_case(operator: Operator, case: Case, report: Report) -> None:
     if not case.packed and not case.reverse and T > 1:
         cut = T - min(3, T - 1)
         found = trial.continued(cut)
-        report.compare(
-            trial, "step", torch.float64, found, {what: trial.expected[what][:, cut:] for what in found}
-        )
+        expected = {what: trial.expected[what][:, cut:] for what in found}
+        report.compare(trial, "step", torch.float64, found, expected)
 
 
 def distance(found: Tensor, expected: Tensor, scale: float) -> float:

@@ -21,7 +21,7 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Trial:
-    """An operator with the case, the arguments (inputs, then parameters) and the initial states of one call."""
+    """An operator and one call of it: the case, the arguments (inputs, then parameters), the initial states."""
 
     operator: Operator
     case: Case
@@ -73,7 +73,7 @@ class Trial:
 
     @torch.no_grad()
     def continued(self, cut: int) -> Tensors:
-        """The outputs after the first `cut` tokens: a call on those, then `step` on one token after the other."""
+        """The outputs after the first `cut` tokens: a call on those, then a `step` for each of the others."""
         count = len(self.operator.recurrence.inputs)
         inputs, params = self.arguments[:count], self.arguments[count:]
         before = [x[:, :cut] for x in inputs]

@@ -33,7 +33,7 @@ def prove(file: SpecFile, as_json: Json = False) -> None:
 
 def property_tests(
     file: SpecFile,
-    examples: Annotated[int, typer.Option("-n", "--examples", min=1, help="How many random cases.")] = 20,
+    examples: Annotated[int, typer.Option("-n", "--examples", min=1, help="How many random cases.")] = 40,
     seed: Annotated[int, typer.Option(min=0, help="Of the first case; case i has seed + i.")] = 0,
     as_json: Json = False,
 ) -> None:
