@@ -27,7 +27,7 @@ SEGMENT_BYTES = 8 << 20
 
 @dataclass(frozen=True)
 class Plan:
-    """One call of a generated module: which passes, on which layout.
+    """One call of a generated module: which passes, on which layout; `states` is `forward` without outputs.
 
     `inputs` counts the leading tensors of a call, `shared` says for each parameter whether it lacks the
     axis of heads, the rest are states. `outputs` are the shapes [B, T, H, axes], in `output_dtype`;
@@ -35,6 +35,7 @@ class Plan:
     """
 
     forward: Pass
+    states: Pass
     backward: Pass
     layout: Layout
     inputs: int
@@ -210,7 +211,7 @@ def _borders(plan: Plan, inputs: Tensors, params: Tensors, h: Tensors) -> list[T
     borders = []
     for first, last in plan.spans[:-1]:
         args, valid, steps = _segment(plan, inputs, params, first, last)
-        h = plan.forward(args, valid, h, steps, False)[1]
+        h = plan.states(args, valid, h, steps, False)[1]
         borders.append(h)
     return borders
 

@@ -73,6 +73,9 @@ def recurrent_forward(args, valid, h0, steps, keep):
     return (read * w[..., None] + z, read.sum(-1)), (h,), (read.detach(),) if keep else None
 
 
+chunked_states, recurrent_states = chunked_forward, recurrent_forward
+
+
 def differentiate(forward, args, valid, h0, steps, kept, douts, dht):
     again = torch.is_grad_enabled()
     if again:

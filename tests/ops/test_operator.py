@@ -1,4 +1,4 @@
-"""The built-in operators, compiled from their specs: every form against the naive loop, and what a user calls."""
+"""The built-in operators from their specs: every form against the naive loop, and what a user calls."""
 
 from __future__ import annotations
 
