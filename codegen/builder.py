@@ -93,7 +93,7 @@ class Builder:
                     constant = constant + inner * argument.op.value
                 else:
                     collected[argument] = collected.get(argument, Fraction(0)) + inner
-        collected = self._merge_interleaved(collected)
+        collected = self._factored(self._merge_interleaved(collected))
         kept = sorted(((c, n) for n, c in collected.items() if c), key=lambda term: term[1].number)
         if constant:
             kept.append((Fraction(1), self.constant(constant)))
@@ -103,6 +103,23 @@ class Builder:
             return self.multiply([kept[0][1]], kept[0][0])
         nodes = [node for _, node in kept]
         return self.node(Add(tuple(c for c, _ in kept)), nodes, self.joined(nodes))
+
+    def _factored(self, terms: dict[Node, Number]) -> dict[Node, Number]:
+        """Terms that are the same large value times small factors become one: a x + b x = (a + b) x."""
+        groups: dict[Node, list[tuple[Number, Node, list[Node]]]] = {}
+        for node, coefficient in terms.items():
+            large, rest = _largest_factor(node)
+            groups.setdefault(large, []).append((coefficient, node, rest))
+        result: dict[Node, Number] = {}
+        for large, members in groups.items():
+            if len(members) == 1:
+                coefficient, node, _ = members[0]
+                result[node] = result.get(node, Fraction(0)) + coefficient
+                continue
+            weight = self.add((c, self.multiply(rest)) for c, _, rest in members)
+            for coefficient, node in self._terms(Fraction(1), self.multiply([large, weight])):
+                result[node] = result.get(node, Fraction(0)) + coefficient
+        return result
 
     def _merge_interleaved(self, terms: dict[Node, Number]) -> dict[Node, Number]:
         """Interleaved terms become one, part by part."""
@@ -320,6 +337,16 @@ def typical_size(axes: Axes) -> int:
     for axis in axes:
         size *= TYPICAL_SIZE.get(axis, TYPICAL_FEATURES)
     return size
+
+
+def _largest_factor(node: Node) -> tuple[Node, list[Node]]:
+    """The factor with all axes of a product, if there is just one, and the others; else the node itself."""
+    if not isinstance(node.op, Multiply) or node.op.coefficient != 1:
+        return node, []
+    large = [factor for factor in node.args if len(factor.axes) == len(node.axes)]
+    if len(large) != 1:
+        return node, []
+    return large[0], [factor for factor in node.args if factor is not large[0]]
 
 
 def _without_broadcasts(factors: list[Node]) -> list[Node]:

@@ -10,6 +10,7 @@ from rnnc.codegen.builder import Builder
 from rnnc.codegen.forms import chunked_form, recurrent_form
 from rnnc.codegen.gradients import differentiate
 from rnnc.codegen.numerics import stabilise
+from rnnc.codegen.products import share_products
 from rnnc.codegen.program import Program
 from rnnc.codegen.schedule import Plan, cut, on_rows, with_inverses, worth_keeping
 from rnnc.codegen.templating import comment, template
@@ -56,7 +57,8 @@ def schedule_forms(normal: Normal, decay_range: Interval | None) -> tuple[Form, 
 
 
 def _schedule(program: Program, backward: Program, builder: Builder) -> Form:
-    forward, backward = (on_rows(with_inverses(p, builder), builder) for p in (program, backward))
+    rewritten = [on_rows(with_inverses(p, builder), builder) for p in (program, backward)]
+    forward, backward = share_products(rewritten, builder)
     keeps = worth_keeping(forward, backward)
     states = Program(f"{program.name}_states", {}, forward.carries)
     return Form(

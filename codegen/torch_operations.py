@@ -72,6 +72,8 @@ class Namer(Protocol):
 
     def size(self, axis: str) -> str: ...
 
+    def inlined(self, node: Node) -> bool: ...
+
 
 def is_number(node: Node) -> bool:
     """Whether the node is a Python number in the printed text."""
@@ -110,12 +112,12 @@ def aligned(text: str, own: Axes, axes: Axes) -> str:
 
 def line(node: Node, names: Namer) -> str:
     """The right-hand side of the node's assignment."""
-    args = [names.name(argument) for argument in node.args]
+    args = ["" if names.inlined(argument) else names.name(argument) for argument in node.args]
     if is_number(node):
         return _number_line(node, args)
     match node.op:
         case ir.Add(coefficients):
-            return _sum(node, coefficients, args)
+            return _sum(node, coefficients, args, names)
         case ir.Multiply(coefficient):
             return _product(node, coefficient, args)
         case ir.Apply("power", exponent):
@@ -155,7 +157,7 @@ def _number_line(node: Node, args: Sequence[str]) -> str:
         case ir.Add(coefficients):
             return " + ".join(f"{number(c)} * {a}" for c, a in zip(coefficients, args, strict=True))
         case ir.Multiply(coefficient):
-            return " * ".join([number(coefficient), *args])
+            return " * ".join([*args, number(coefficient)] if coefficient != 1 else args)
         case ir.Apply("power", exponent):
             return f"{args[0]} ** {number(exponent or Fraction(1))}"
         case ir.Apply(function):
@@ -173,16 +175,41 @@ def _tensors(node: Node, args: Sequence[str]) -> list[str]:
     ]
 
 
-def _sum(node: Node, coefficients: Iterable[ir.Number], args: Sequence[str]) -> str:
-    parts = [(c, t if is_number(a) else aligned(t, a.axes, node.axes), a) for c, t, a in zip(coefficients, args, node.args, strict=True)]
-    parts.sort(key=lambda part: (part[0] != 1, is_number(part[2])))
-    out = ""
-    for coefficient, text, _ in parts:
-        sign = "-" if coefficient < 0 else "+"
-        size = abs(coefficient)
-        term = text if size == 1 else f"{number(size)} * {text}"
-        out = f"{out} {sign} {term}" if out else (term if sign == "+" else f"-{term}")
+def _sum(node: Node, coefficients: Iterable[ir.Number], args: Sequence[str], names: Namer) -> str:
+    """The terms added one by one; a product that occurs nowhere else is added as it is formed."""
+    parts = list(zip(coefficients, args, node.args, strict=True))
+    parts.sort(key=lambda part: (part[2].axes != node.axes, names.inlined(part[2]), part[0] != 1))
+    coefficient, text, first = parts[0]
+    out = aligned(text, first.axes, node.axes) if not is_number(first) else text
+    if first.axes != node.axes:  # no term has all axes
+        return " + ".join(f"{number(c)} * {aligned(t, a.axes, node.axes)}" for c, t, a in parts)
+    if coefficient != 1:
+        out = f"-{out}" if coefficient == -1 else f"{number(coefficient)} * {out}"
+    for position, (coefficient, text, term) in enumerate(parts[1:]):
+        if names.inlined(term):
+            small, large, scale = inline_product(term, names)
+            value = coefficient * scale
+            weight = "" if value == 1 else f", {number(value)}"
+            call = "torch.addcmul" if position == 0 else "tiles.addcmul_"
+            factor = f", value={number(value)}" if call == "torch.addcmul" and weight else weight
+            out = f"{call}({_plain(out)}, {small}, {large}{factor})"
+        elif is_number(term):
+            out = f"{out} {'-' if coefficient < 0 else '+'} {number(abs(coefficient))} * {text}" if abs(coefficient) != 1 else f"{out} {'-' if coefficient < 0 else '+'} {text}"
+        else:
+            term_text = aligned(text, term.axes, node.axes)
+            if abs(coefficient) == 1:
+                out = f"{out} {'-' if coefficient < 0 else '+'} {term_text}"
+            else:
+                out = f"torch.add({out}, {term_text}, alpha={number(coefficient)})"
     return out
+
+
+def inline_product(node: Node, names: Namer) -> tuple[str, str, ir.Number]:
+    """A product as (small factor, large factor, coefficient)."""
+    assert isinstance(node.op, ir.Multiply)
+    first, second = sorted(node.args, key=lambda argument: len(argument.axes))
+    small, large = (aligned(names.name(argument), argument.axes, node.axes) for argument in (first, second))
+    return small, large, node.op.coefficient
 
 
 def _product(node: Node, coefficient: ir.Number, args: Sequence[str]) -> str:
@@ -195,6 +222,9 @@ def _product(node: Node, coefficient: ir.Number, args: Sequence[str]) -> str:
         else:
             groups.setdefault(argument.axes, []).append(text)
     ordered = sorted(groups.items(), key=lambda group: len(group[0]))
+    wide = [texts for own, texts in ordered if own == node.axes]
+    if wide and len(wide[0]) + len(ordered) > 3:
+        return _long_product(node, ordered, numbers)
     out, axes = "", ()
     for own, texts in ordered:
         term = " * ".join(texts)
@@ -206,6 +236,17 @@ def _product(node: Node, coefficient: ir.Number, args: Sequence[str]) -> str:
         right = aligned(f"({term})" if " " in term and own != wide else term, own, wide)
         out, axes = f"{left} * {right}", wide
     return out if axes == node.axes else aligned(f"({out})", axes, node.axes)
+
+
+def _long_product(node: Node, groups: Sequence[tuple[Axes, list[str]]], numbers: list[str]) -> str:
+    """A product of more than two arrays: one new array, multiplied in place from then on."""
+    factors = [text for own, texts in groups if own == node.axes for text in texts]
+    for position, (own, texts) in enumerate(group for group in groups if group[0] != node.axes):
+        term = " * ".join([*texts, *numbers] if position == 0 else texts)
+        factors.append(aligned(f"({term})" if " " in term else term, own, node.axes))
+    if not any(own != node.axes for own, _ in groups) and numbers:
+        factors += [f"({' * '.join(numbers)})"]
+    return f"tiles.product({', '.join(factors)})"
 
 
 def _broadcast(node: Node, text: str, size: str) -> str:

@@ -52,6 +52,7 @@ class Function:
                 assert isinstance(node.op, ir.Load)
                 self.known[node] = "valid" if node.op.kind == "valid" else self.names.fresh(node.op.name)
         self.gradients = _gradient_groups(plan)
+        self.inline = _inlined(plan)
 
     # Naming
 
@@ -85,6 +86,10 @@ class Function:
         if axis in ir.TIME_AXES:
             return "C"
         return self.sizes[axis]
+
+    def inlined(self, node: Node) -> bool:
+        """Whether a product is printed inside the one sum that needs it."""
+        return node in self.inline
 
     # The function
 
@@ -166,11 +171,11 @@ class Function:
         ]
 
     def _assign(self, node: Node) -> None:
-        if isinstance(node.op, ir.Const | ir.Rename) or node in self.known:
+        if isinstance(node.op, ir.Const | ir.Rename) or node in self.known or node in self.inline:
             return
         group = self.gradients.get(node)
         self.uses = set()
-        if group is not None:
+        if group is not None and all(_plain(argument) in self.known for argument in group[2].args):
             self._assign_gradients(*group)
             return
         if isinstance(node.op, ir.AxisSize):
@@ -312,6 +317,27 @@ def _batched(plan: Plan) -> set[Node]:
     for node in (*plan.pre, *plan.scan, *plan.post):
         if any(argument in found for argument in node.args):
             found.add(node)
+    return found
+
+
+def _inlined(plan: Plan) -> set[Node]:
+    """Products of two arrays that one sum over the same axes, in the same stage, uses and nothing else."""
+    found: set[Node] = set()
+    wanted = {*map(_plain, plan.keeps), *map(_plain, plan.program.results.values()), *(_plain(c.end) for c in plan.program.carries)}
+    users: dict[Node, list[Node]] = {}
+    for node in (*plan.pre, *plan.scan, *plan.post):
+        for argument in node.args:
+            users.setdefault(_plain(argument), []).append(node)
+    for stage in (plan.pre, plan.scan, plan.post):
+        for node in stage:
+            if not isinstance(node.op, ir.Multiply) or len(node.args) != 2 or node in wanted:
+                continue
+            sums = users.get(node, [])
+            tensors = not any(is_number(argument) for argument in node.args)
+            if len(sums) == 1 and isinstance(sums[0].op, ir.Add) and sums[0] in stage and sums[0].axes == node.axes:
+                plain = [a for a in sums[0].args if a.axes == node.axes and a not in found and a is not node]
+                if tensors and plain and any(a.axes == node.axes for a in node.args):
+                    found.add(node)
     return found
 
 
