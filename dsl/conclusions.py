@@ -24,12 +24,13 @@ def conclude(declarations: Declarations, assigned: Assigned, name: Span) -> list
             findings.append(Diagnostic("state-never-updated", message, state.span, hints=(hint,)))
     for output in declarations.outputs:
         findings += _output(output.name, output.span, assigned.get(output.name, ()))
-    if not declarations.outputs:
+    kinds = {item.kind for item in declarations.items}
+    if "output" not in kinds:
         hints = ("declare one: 'output o[V]'",)
         findings.append(
             Diagnostic("no-output", "nothing is read out: the spec has no output", name, hints=hints)
         )
-    if not declarations.states:
+    if "state" not in kinds:
         hints = ("declare one: 'state S[K, V]'",)
         findings.append(
             Diagnostic("no-state", "nothing is carried: the spec has no state", name, hints=hints)
@@ -48,7 +49,8 @@ def _output(name: str, declared: Span, places: Sequence[Span]) -> list[Diagnosti
 
 def _sizes(declarations: Declarations) -> list[Diagnostic]:
     """Axes in use whose size no argument of a call tells."""
-    told = {a for values in (declarations.inputs, declarations.params) for v in values for a in v.axes}
+    items = [item for item in declarations.items if item.kind in ("input", "param")]
+    told = {word.text for item in items for word in item.axes}
     findings = []
     for axis, word in declarations.words.items():
         if axis in declarations.scope.read and axis not in told:

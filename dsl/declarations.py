@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
-from rnnc.dsl.axes import Trait, refuse, shaped
+from rnnc.dsl.axes import Trait, refuse, shaped, with_size
 from rnnc.dsl.diagnostics import Diagnostic, Span, SpecError
 from rnnc.dsl.expression import Axes, Expression, Name, walk
 from rnnc.dsl.initialisers import INITIALISERS
@@ -28,6 +28,7 @@ class Declarations:
         self.scope = lowering.scope
         self.findings = lowering.findings
         self.words: dict[str, Word] = {}
+        self.items: list[Declared] = []
         self.inputs: list[Input] = []
         self.params: list[Param] = []
         self.states: list[State] = []
@@ -44,6 +45,7 @@ class Declarations:
 
     def add(self, items: Sequence[Declared]) -> None:
         """Declare all names first, then read what is said of them: a state may start at a later parameter."""
+        self.items += items
         kept = [item for item in items if self._declare(self._symbol(item))]
         for item in kept:
             try:
@@ -121,6 +123,8 @@ class Declarations:
         value = self.lowering.lower(item.default)
         if value is None:
             return None
+        if value.unknown and len({base(axis) for axis in axes}) < len(axes):
+            value = with_size(value, axes[0])
         if any(isinstance(node, Name) for node in walk(value.expression)):
             hint = "numbers, sizes of axes, and functions of them"
             raise refuse(

@@ -29,12 +29,11 @@ class Blocks:
         self.first_line = 1
         self._levels = [0]
         self._character = ""
-        self._uneven: Diagnostic | None = None  # of the line end last read: an error if a word follows
+        self.length = 0  # of the text: indentation means nothing where it ends
 
     def process(self, stream: Iterator[Token]) -> Iterator[Token]:
         """The tokens with `_INDENT` and `_DEDENT` put in, and without the line ends that mean nothing."""
         self.open_brackets, self.first_line, self._levels, self._character = [], 0, [], ""
-        self._uneven = None
         token: Token | None = None
         for count, token in enumerate(stream):
             if count > MAX_TOKENS:
@@ -43,8 +42,6 @@ class Blocks:
             if token.type == "_NL":
                 yield from self._line_end(token)
                 continue
-            if self._uneven:
-                raise SpecError([self._uneven])
             if not self._levels:
                 self._levels = [(token.column or 1) - 1]
             self.first_line = self.first_line or token.line or 1
@@ -78,8 +75,8 @@ class Blocks:
         while width < self._levels[-1] and len(self._levels) > 1:
             self._levels.pop()
             yield token.new_borrow_pos("_DEDENT", indentation, token)
-        if width != self._levels[-1]:
-            self._uneven = _uneven(line, width)
+        if width != self._levels[-1] and (token.end_pos or 0) < self.length:
+            raise SpecError([_uneven(line, width)])
 
     def _check_characters(self, indentation: str, line: int) -> None:
         self._character = self._character or indentation[:1]

@@ -29,7 +29,8 @@ def size_given(expression: Expression, axis: str) -> Expression:
 def renamed(expression: Expression, names: dict[str, str]) -> Expression:
     """The expression with axes renamed, all at once: two that change places go by way of a third label."""
     moves = {old: new for old, new in names.items() if old != new}
-    if isinstance(expression, Constant):
+    swapped = {old: moves.get(new) for old, new in moves.items()} == {old: old for old in moves}
+    if isinstance(expression, Constant) or (isinstance(expression, Identity) and swapped):
         return expression
     while moves:
         old = next((old for old, new in moves.items() if new not in moves), None)

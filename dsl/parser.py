@@ -80,6 +80,7 @@ def _tree(text: str) -> Tree[Token]:
     with _LOCK:
         grammar, blocks = _grammar()
         while True:
+            blocks.length = len(text)
             try:
                 tree = grammar.parse(text)
                 break

@@ -87,7 +87,7 @@ class Scope:
             message = f"'{name}' is read before the line that declares it"
             related = ((self._later[name], "declared here"),)
             return Diagnostic("order", message, span, related=related)
-        label = "not an input, parameter, let, state or axis"
+        label = "not an input, parameter, let or state"
         return Diagnostic(
             "unknown-name", f"'{name}' is not declared", span, label, hints=meant(name, self.symbols)
         )

@@ -131,7 +131,8 @@ def test_spans_are_those_of_the_text() -> None:
 
 
 def test_words_of_the_language_are_names_elsewhere() -> None:
-    text = f"{HEAD}    input B, T, dt, per, group, shared, complex, rnnc\n    B <- T * dt + per - group * shared\n"
+    names = "B, T, dt, per, group, shared, complex, rnnc"
+    text = f"{HEAD}    input {names}\n    B <- T * dt + per - group * shared\n"
     assert len(parse(text).items) == 9
 
 
@@ -175,7 +176,8 @@ def test_a_docstring_keeps_what_stands_in_it() -> None:
 
 
 def test_every_wrong_line_is_reported() -> None:
-    text = f"{HEAD}    input q K\n    a <- b +\n    let c <- 3\n    ok <- 1\n    for i in n\n        a <- b c\n    d = 4\n"
+    lines = ["input q K", "a <- b +", "let c <- 3", "ok <- 1", "for i in n", "    a <- b c", "d = 4"]
+    text = HEAD + "".join(f"    {line}\n" for line in lines)
     with pytest.raises(SpecError) as caught:
         parse(text)
     assert [finding.span.line for finding in caught.value.diagnostics] == [2, 3, 4, 6, 8]
@@ -234,11 +236,16 @@ def test_an_empty_spec_is_refused(text: str) -> None:
 
 
 def test_parsing_costs_nothing_at_import_and_little_later() -> None:
-    code = (
-        "import sys, time; start = time.perf_counter(); import rnnc.dsl.parser as p; print(time.perf_counter() - start);"
-        "assert 'lark' not in sys.modules and 'torch' not in sys.modules;"
-        "start = time.perf_counter(); p.parse('recurrence f:\\n  a <- b\\n'); print(time.perf_counter() - start)"
-    )
+    code = """
+import sys, time
+start = time.perf_counter()
+import rnnc.dsl.parser as parser
+print(time.perf_counter() - start)
+assert 'lark' not in sys.modules and 'torch' not in sys.modules
+start = time.perf_counter()
+parser.parse('recurrence f:\\n  a <- b\\n')
+print(time.perf_counter() - start)
+"""
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     imported, parsed = map(float, result.stdout.split())
     assert imported < 0.25  # five times what it takes on an idle machine
