@@ -53,7 +53,9 @@ Direction = Literal["prefix", "suffix"]
 LN2 = math.log(2.0)
 LOG2E = 1 / LN2
 
-RADIX = 8  # rows, or blocks of rows, that the triangular inverse substitutes one after the other
+# The triangular inverse substitutes this many rows one after the other, and then this many blocks of rows.
+LEAF = 8
+BLOCKS = 64
 
 
 # Numbers and layout -----------------------------------------------------------------------------------------
@@ -298,19 +300,21 @@ def _contract(m: Tensor, x: Tensor) -> Tensor:
 def inverse(p: Tensor) -> Tensor:
     """(I - P)^-1 for strictly lower triangular p [..., R, R] of any size R; no other entry of p is read.
 
-    By forward substitution, of rows in blocks of 8, of these in blocks of 64, and so on: only true inverses
-    appear. (0.7; torch's triangular solve 1.4, merging pairs of blocks 0.9, and both lose three times as many
-    digits where keys repeat. The product (I + P)(I + P^2)(I + P^4)... loses all of them there.)
+    By forward substitution, of rows in blocks of 8, of these in blocks of 512, and so on: only true inverses
+    appear. (0.7; torch's triangular solve 1.4, merging pairs of blocks 0.9, and both lose more digits where
+    keys repeat. The product (I + P)(I + P^2)(I + P^4)... loses all of them there.)
     """
     size = p.shape[-1]
-    block = 1
-    while block * RADIX < size:
-        block *= RADIX
+    block = 1 if size <= LEAF else LEAF
+    while block * BLOCKS < size:
+        block *= BLOCKS
     x = torch.eye(size, dtype=p.dtype, device=p.device).expand(p.shape).clone()
     diagonal = _diagonal_inverses(p, block) if block > 1 else []
     for i, start in enumerate(range(0, size, block)):
         stop = min(start + block, size)
-        before = p[..., start:stop, :start] @ x[..., :start, :start].clone()  # x changes, autograd keeps its copy
+        before = (
+            p[..., start:stop, :start] @ x[..., :start, :start].clone()
+        )  # x changes, autograd keeps its copy
         if block > 1:
             x[..., start:stop, start:stop] = diagonal[i]
             before = diagonal[i] @ before
@@ -321,7 +325,9 @@ def inverse(p: Tensor) -> Tensor:
 def _diagonal_inverses(p: Tensor, block: int) -> list[Tensor]:
     """The inverses of the diagonal blocks, all but a shorter last one in one batch."""
     whole = p.shape[-1] // block
-    grid = p[..., : whole * block, : whole * block].unflatten(-1, (whole, block)).unflatten(-3, (whole, block))
+    grid = (
+        p[..., : whole * block, : whole * block].unflatten(-1, (whole, block)).unflatten(-3, (whole, block))
+    )
     found = list(inverse(grid.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)).unbind(-3))
     rest = p[..., whole * block :, whole * block :]
     return [*found, inverse(rest)] if rest.shape[-1] else found
