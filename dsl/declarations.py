@@ -171,8 +171,13 @@ class Declarations:
         numbers = [self.lowering.constant(argument) for argument in arguments[int(kind.nested) :]]
         if None in nested or None in numbers:
             return None
-        values = [n for n in nested if n is not None], [float(n) for n in numbers if n is not None]
-        return Initialiser(name, (*values[0], *values[1]), whole)
+        inner = [n for n in nested if n is not None]
+        values = [float(n) for n in numbers if n is not None]
+        if any(n.name == "fixed" for n in inner):
+            raise refuse("nesting", "'fixed' stands around the whole initialiser", whole)
+        if name.startswith("log_") and min(values) <= 0:
+            raise refuse("range", f"'{name}' goes between numbers above zero", whole)
+        return Initialiser(name, (*inner, *values), whole)
 
 
 def _shown(axes: Axes) -> str:

@@ -57,6 +57,8 @@ class Scope:
         """Add a name. Raises SpecError (`reserved-word`, `duplicate-name`); a duplicate leaves the first."""
         check_name(symbol.name, symbol.span)
         first = self.symbols.get(symbol.name) or self._gone.get(symbol.name)
+        if first is not None and first.kind == symbol.kind == "index" and symbol.name not in self.symbols:
+            first = None  # loops one after the other may count with the same letter
         if first is not None:
             raise SpecError([_duplicate(symbol, first)])
         self.symbols[symbol.name] = symbol

@@ -231,6 +231,13 @@ def test_loops() -> None:
     assert loop == Loop("i", "n", body)
 
 
+def test_loops_one_after_the_other_share_a_variable() -> None:
+    lines = ["for i in n:", "    S <- S + m[i] @ v.T", "for i in n:", "    S <- S - m[i] @ v.T"]
+    assert len(checked(*lines).statements) == 4
+    nested = ["for i in n:", "    for i in n:", "        S <- S"]
+    assert said(*nested) == [("duplicate-name", "i")]
+
+
 def test_a_claim_and_a_layer() -> None:
     lines = [
         "eigenvalues in (-1, 1]",
