@@ -38,7 +38,7 @@ def parse(text: str, path: str = "<spec>") -> Declaration:
         _check_depth(tree)
         declaration = build(tree)
     except SpecError as error:
-        raise SpecError(error.diagnostics, text[:MAX_CHARACTERS], path) from None
+        raise SpecError(error.diagnostics, _printable(text[:MAX_CHARACTERS]), path) from None
     return replace(declaration, source=text, path=path)
 
 
@@ -56,6 +56,11 @@ def _readable(text: str) -> str:
     if not text.strip():
         raise _refusal("syntax", "the spec is empty", NOWHERE, _EXAMPLE)
     return text.rstrip() + "\n"
+
+
+def _printable(text: str) -> str:
+    """The text as it can be shown: what is not text could not even be printed."""
+    return "".join(character if character in "\n\t" or character.isprintable() else "?" for character in text)
 
 
 def _refusal(code: str, message: str, span: Span = NOWHERE, *hints: str) -> SpecError:

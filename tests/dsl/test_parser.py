@@ -227,7 +227,11 @@ def test_limits(text: str) -> None:
 
 @pytest.mark.parametrize("character", ["\x00", "\x07", "\x1b", "\x7f", "\udc80", "\u2028", "\x0c"])
 def test_what_is_not_text_is_refused(character: str) -> None:
-    assert codes(f"{HEAD}    a <- b # {character}\n") == ["syntax"]
+    with pytest.raises(SpecError) as caught:
+        parse(f"{HEAD}    a <- b # {character}\n")
+    assert [finding.code for finding in caught.value.diagnostics] == ["syntax"]
+    assert character not in str(caught.value)
+    str(caught.value).encode("utf-8")
 
 
 @pytest.mark.parametrize("text", ["", " \n\t\n", "# only a comment\n"])
