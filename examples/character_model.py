@@ -36,7 +36,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        y, state = self.recurrence(self.norm(x), state=state, return_state=True)
+        y, state = self.recurrence(self.norm(x), state=state, return_state=True, chunk_size=32)
         x = x + self.gain * y
         return x + self.mlp(x), state
 
