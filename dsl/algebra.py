@@ -239,7 +239,7 @@ def power(base: Polynomial, exponent: Fraction) -> Polynomial:
 
 
 def _distributes(monomial: Monomial) -> bool:
-    """Whether a root of the product is the product of the roots: (x*x)**0.5 is |x|, and x*y > 0 is no x > 0."""
+    """Whether a root of the product is the product of the roots; (x*x)**0.5 is not x."""
     unknown = [e for a, e in monomial if e.denominator == 1 and not _positive(a)]
     return len(unknown) <= 1 and all(e % 2 for e in unknown)
 

@@ -54,14 +54,10 @@ def statements(body: tuple[Statement, ...]) -> Iterator[Let | Assign]:
 
 
 def check_ranges(recurrence: Recurrence) -> list[Diagnostic]:
-    """What is wrong with the ranges: promises nothing can keep, arguments outside a function's domain."""
+    """What is wrong with the ranges: defaults that break a promise, arguments outside a function's domain."""
     found = []
-    declarations: list[Input | Param] = [*recurrence.inputs, *recurrence.params]
-    for declared in declarations:
-        found += _promise(declared)
-    claim = recurrence.claim
-    if claim is not None and claim.interval.empty:
-        found.append(_error(f"no number lies in {claim.interval}", claim.span, "an empty claim"))
+    for param in recurrence.params:
+        found += _default(param)
     known = inference(recurrence)
     for statement in statements(recurrence.statements):
         found += _outside(statement.value, known)
@@ -71,20 +67,15 @@ def check_ranges(recurrence: Recurrence) -> list[Diagnostic]:
     return list(dict.fromkeys(found))
 
 
-def _promise(declared: Input | Param) -> list[Diagnostic]:
+def _default(declared: Param) -> list[Diagnostic]:
     promised = declared.range
-    if promised is None:
+    if promised is None or declared.default is None:
         return []
-    if promised.empty:
-        message = f"no number lies in {promised}, the promised range of '{declared.name}'"
-        hint = "write the smaller end first, and square brackets for ends that are reached"
-        return [_error(message, declared.span, "", hint)]
-    if isinstance(declared, Param) and declared.default is not None:
-        default = infer(declared.default, {})
-        if default.disjoint(promised):
-            message = f"the default of '{declared.name}' lies outside its promised range {promised}"
-            return [_error(message, declared.default.span, f"in {default}")]
-    return []
+    default = infer(declared.default, {})
+    if not default.disjoint(promised):
+        return []
+    message = f"the default of '{declared.name}' lies outside its promised range {promised}"
+    return [_error(message, declared.default.span, f"in {default}")]
 
 
 def _outside(expression: Expression, known: Inference) -> list[Diagnostic]:
@@ -113,5 +104,5 @@ def _place(inner: Expression, outer: Span) -> Span:
     return outer if inner.span == NOWHERE else inner.span
 
 
-def _error(message: str, span: Span, label: str, *hints: str) -> Diagnostic:
-    return Diagnostic("range", message, span, label, hints=hints)
+def _error(message: str, span: Span, label: str) -> Diagnostic:
+    return Diagnostic("range", message, span, label)

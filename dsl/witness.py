@@ -35,7 +35,7 @@ from rnnc.dsl.interval import REAL, Interval, point
 from rnnc.dsl.normal import Normal
 
 SIZE = 2  # of every axis
-TRIALS = 500
+TRIALS = 120
 
 Place = Mapping[str, int]
 Array = dict[tuple[int, ...], float]

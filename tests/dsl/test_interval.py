@@ -1,4 +1,4 @@
-"""Interval arithmetic against sampling: no value escapes, open ends are never reached, known ends are exact."""
+"""Interval arithmetic against sampling: no value escapes, open ends are not reached, known ends are exact."""
 
 import math
 from fractions import Fraction
@@ -7,6 +7,7 @@ import mpmath
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+
 from rnnc.dsl.enclosures import IMAGES, domain, image
 from rnnc.dsl.interval import REAL, Interval, point
 
@@ -24,7 +25,9 @@ def members(draw: st.DrawFn, numbers: st.SearchStrategy[float] = WIDE) -> tuple[
         inside = draw(st.sampled_from([low, high]))
     low = draw(st.sampled_from([low, low, -INFINITY]))
     high = draw(st.sampled_from([high, high, INFINITY]))
-    return Interval(low, high, draw(st.booleans()) and low < inside, draw(st.booleans()) and inside < high), inside
+    return Interval(
+        low, high, draw(st.booleans()) and low < inside, draw(st.booleans()) and inside < high
+    ), inside
 
 
 @given(members(), members())
@@ -174,4 +177,4 @@ def test_ends_are_checked() -> None:
         Interval(math.nan, 1.0)
     assert Interval(2.0, 1.0).empty
     assert Interval(1.0, 1.0, True).empty
-    assert REAL == Interval(low_open=True, high_open=True)
+    assert Interval(low_open=True, high_open=True) == REAL
