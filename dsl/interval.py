@@ -37,7 +37,7 @@ class Interval:
     def __str__(self) -> str:
         left = "(" if self.low_open or math.isinf(self.low) else "["
         right = ")" if self.high_open or math.isinf(self.high) else "]"
-        return f"{left}{_text(self.low)}, {_text(self.high)}{right}"
+        return f"{left}{self.low:.6g}, {self.high:.6g}{right}"
 
     @property
     def empty(self) -> bool:
@@ -271,7 +271,3 @@ def _float(value: Fraction | float, up: bool) -> float:
     if not up and rounded > value:
         return math.nextafter(rounded, -math.inf)
     return rounded
-
-
-def _text(value: float) -> str:
-    return f"{value:.6g}"

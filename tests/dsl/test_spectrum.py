@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from rnnc.dsl.checker import check
+from rnnc.dsl.expression import Expression
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.normal import Normal
 from rnnc.dsl.normaliser import normalise
@@ -97,8 +98,9 @@ def test_numerical_eigenvalues_lie_inside(update: str) -> None:
     for _ in range(60):
         values = sampled(ranges, pick)
 
-        def entry(expression: object, i: int) -> float:
-            value = evaluate(expression, values, {"K": i})  # type: ignore[arg-type]  # noqa: B023
+        def entry(expression: Expression | None, i: int) -> float:
+            assert expression is not None
+            value = evaluate(expression, values, {"K": i})  # noqa: B023
             return (value.low + value.high) / 2
 
         decay = [1.0 if form.decay is None else entry(form.decay, i) for i in range(2)]
