@@ -13,8 +13,8 @@ themselves (`d`, of any sign; 0 is a reset). In the pair (i, j), j <= i, token i
     inverse       (I - P)^-1, P strictly lower triangular
 
 `exclusive` ends the interval one token earlier (t <= i - 1: what i reads is the state before it) and takes
-only pairs with j < i; `strict` leaves out j = i. Pairs left out are 0, in `segment_sum` -inf; gradients do not
-read them.
+only pairs with j < i; `strict` leaves out j = i. Pairs left out are 0, in `segment_sum` -inf; gradients do
+not read them.
 
 One g = -1000 among weak ones costs no accuracy, a reset gives exact zeros, the derivative at d = 0 is exact,
 and nothing depends on tokens after the pair: `halving` tells how. All can be differentiated, twice too.
@@ -81,7 +81,7 @@ def product(first: Tensor, second: Tensor, *rest: Tensor | float) -> Tensor:
 
 
 def addcmul_(x: Tensor, small: Tensor, large: Tensor, value: float = 1) -> Tensor:
-    """x + value * small * large, in x unless the gradient is recorded: x is a fresh array of the full shape."""
+    """x + value * small * large, in x unless the gradient is recorded: x is a new array of the full shape."""
     if torch.is_grad_enabled():
         return torch.addcmul(x, small, large, value=value)
     return x.addcmul_(small, large, value=value)
@@ -260,7 +260,7 @@ def decay_dot_grads(
     They are the derivatives of sum m * decay_dot(x, y, f) by x, by y, and by the g or d that f was made from.
     """
     dx, dy = _own_pairs(m, y, f, strict), _own_pairs(m, x, f, strict)
-    decay = DecayGradient(torch.zeros_like(dx), f)
+    decay = DecayGradient(x.new_zeros(torch.broadcast_shapes(dx.shape, dy.shape)), f)
     for h, row, column in reversed(f.levels()):
         upper, lower = half(x, h, UPPER), half(y, h, LOWER)
         scaled_upper, scaled_lower = upper * row, lower * column
@@ -312,9 +312,8 @@ def inverse(p: Tensor) -> Tensor:
     diagonal = _diagonal_inverses(p, block) if block > 1 else []
     for i, start in enumerate(range(0, size, block)):
         stop = min(start + block, size)
-        before = (
-            p[..., start:stop, :start] @ x[..., :start, :start].clone()
-        )  # x changes, autograd keeps its copy
+        done = x[..., :start, :start].clone()  # a copy that autograd may keep, for x changes
+        before = p[..., start:stop, :start] @ done
         if block > 1:
             x[..., start:stop, start:stop] = diagonal[i]
             before = diagonal[i] @ before
@@ -325,9 +324,8 @@ def inverse(p: Tensor) -> Tensor:
 def _diagonal_inverses(p: Tensor, block: int) -> list[Tensor]:
     """The inverses of the diagonal blocks, all but a shorter last one in one batch."""
     whole = p.shape[-1] // block
-    grid = (
-        p[..., : whole * block, : whole * block].unflatten(-1, (whole, block)).unflatten(-3, (whole, block))
-    )
+    square = p[..., : whole * block, : whole * block]
+    grid = square.unflatten(-1, (whole, block)).unflatten(-3, (whole, block))
     found = list(inverse(grid.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)).unbind(-3))
     rest = p[..., whole * block :, whole * block :]
     return [*found, inverse(rest)] if rest.shape[-1] else found
