@@ -1,16 +1,19 @@
 """Copies what a standalone file needs out of the project's own modules, definition by definition.
 
-From a few wanted names it follows every name they use, through `from rnnc... import`, and returns the
+From a few wanted names it follows every name they use, through `from rnnc.ops... import`, and returns the
 definitions in an order in which they can stand in one file, and the imports of other packages, merged.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
+
+FOLLOWED = "rnnc.ops"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,23 @@ class Source:
 class Inlined:
     """The texts of the definitions, in order, the outside imports they need, and all names they define.
 
-    `namespaces` are the project's modules that are used as modules (`tiles.rows`), with the names used.
+    `namespaces` are modules that are used as modules (`tiles.rows`), with the names used; `provided` are the
+    names from packages that are not followed: the file must define them in its own way.
     """
 
     imports: set[Import] = field(default_factory=set)
     parts: list[str] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
     namespaces: dict[str, set[str]] = field(default_factory=dict)
+    provided: set[str] = field(default_factory=set)
+
+    def append(self, text: str) -> None:
+        """Adds a definition; one-line constants that follow each other make one part."""
+        lines = [*(self.parts[-1].splitlines() if self.parts else ()), text]
+        if all(re.match(r"\w+ = ", line) and "\n" not in line for line in lines[-2:]) and len(lines) > 1:
+            self.parts[-1] += f"\n{text}"
+        else:
+            self.parts.append(text)
 
 
 def take_apart(text: str) -> Source:
@@ -126,7 +139,7 @@ def inline(wanted: Iterable[tuple[str, str]], texts: Iterable[str] = ()) -> Inli
             if twice:
                 raise ValueError(f"'{sorted(twice)[0]}' of {name} is defined by another module too")
             result.names.update(definition.names)
-            result.parts.append(definition.text)
+            result.append(definition.text)
     return result
 
 
@@ -152,6 +165,8 @@ def _follow(
                 _mark(module, name, marked, result)
         elif not found.module.startswith("rnnc"):
             result.imports.add(found)
+        elif not found.module.startswith(FOLLOWED):
+            result.provided.add(name)
         elif found.name and _is_module(found):
             for owner, attribute in sorted(definition.attributes):
                 if owner == name:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from rnnc.codegen.layer_shapes import MODEL, NUMBER, Shape, join, mismatch, shape_of
 from rnnc.codegen.names import Names
 from rnnc.dsl.diagnostics import NOWHERE
-from rnnc.dsl.expression import Axes
+from rnnc.dsl.expression import Axes, union
 from rnnc.dsl.syntax import LayerBinary, LayerCall, LayerExpression, LayerName, LayerNegate, LayerNumber
 
 ELEMENTWISE = {
@@ -60,7 +60,7 @@ class Lowering:
         """The expression as a value of the expected shape; modules are named after the target."""
         shapes = {name: value.shape for name, value in self.known.items()}
         found = shape_of(expression, shapes) or expected
-        if found != expected and found != NUMBER and join(found, expected, expression.span) != expected:
+        if found.lead != expected.lead or not set(found.axes) <= set(expected.axes):
             raise mismatch(f"'{target}' is {expected}, this is {found}", expression.span)
         return in_heads(self._lower(expression, expected, target, shapes), expected.axes)
 
@@ -101,9 +101,10 @@ class Lowering:
         return replace(value, code=name, level=ATOM)
 
     def _call(self, call: LayerCall, expected: Shape, target: str, shapes: dict[str, Shape]) -> Value:
-        inner = (shape_of(call.arguments[0], shapes) or MODEL) if call.function == "linear" else expected
-        argument = self._lower(call.arguments[0], inner, target, shapes)
-        if argument.shape == NUMBER:
+        inner = MODEL if call.function == "linear" else shape_of(call, shapes) or expected
+        values = [a for a in call.arguments if call.function != "conv" or a is call.arguments[0]]
+        argument, *others = [self._lower(a, shape_of(a, shapes) or inner, target, shapes) for a in values]
+        if {argument.shape, *(value.shape for value in others)} == {NUMBER}:
             raise mismatch(f"'{call.function}' of a number", call.span)
         options = {name: value.value for name, value in call.keywords if isinstance(value, LayerNumber)}
         bias = bool(options.get("bias", 0))
@@ -123,10 +124,8 @@ class Lowering:
                 return Value(f"{name}({in_one(argument).code}, windows)", argument.shape, True)
             case "rmsnorm" | "unit":
                 return self._norm(call, argument, target)
-            case name:
-                others = [self._lower(a, expected, target, shapes) for a in call.arguments[1:]]
-                codes = [value.code for value in align([argument, *others])]
-                return replace(argument, code=f"{ELEMENTWISE[name]}({', '.join(codes)})", level=ATOM)
+            case _:
+                return elementwise(call.function, align([argument, *others]))
 
     def _norm(self, call: LayerCall, argument: Value, target: str) -> Value:
         if argument.shape.lead != "model" and not argument.shape.axes:
@@ -201,6 +200,17 @@ def align(values: list[Value]) -> list[Value]:
         shape = join(shape, value.shape, NOWHERE)
     assert shape is not None
     return [in_heads(value, shape.axes) if value.shape != NUMBER else value for value in values]
+
+
+def elementwise(function: str, values: list[Value]) -> Value:
+    """A function of aligned values; of a number and an array, the larger and the smaller are a clamp."""
+    arrays = [value for value in values if value.shape != NUMBER]
+    numbers = [value.code for value in values if value.shape == NUMBER]
+    code = f"{ELEMENTWISE[function]}({', '.join(value.code for value in values)})"
+    if numbers:
+        code = f"torch.clamp({arrays[0].code}, {'min' if function == 'max' else 'max'}={numbers[0]})"
+    axes = union(value.shape.axes for value in arrays)
+    return replace(arrays[0], code=code, shape=replace(arrays[0].shape, axes=axes), level=ATOM)
 
 
 def binary(op: str, left: Value, right: Value) -> Value:

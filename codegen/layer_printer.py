@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 
@@ -65,17 +64,6 @@ ARGUMENTS = [
     "super",
     "torch",
 ]
-LAYER_MODULES = ("CausalConv", "LayerState", "LowRank", "RMSNorm", "TokenShift", "Windows", "unit")
-
-
-HEADER = """from __future__ import annotations
-
-from typing import Any
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +74,7 @@ class LayerText:
     title: str
     equations: tuple[str, ...]
     attribute: str
-    signature: str
+    signature: tuple[str, ...]
     constructor: tuple[str, ...]
     before: tuple[str, ...]
     inputs: str
@@ -122,22 +110,6 @@ def print_layer(recurrence: Recurrence, operator: str | None = None) -> str:
     return template("layer.py.jinja").render(asdict(text))
 
 
-def layer_names(text: str) -> list[tuple[str, str]]:
-    """What a printed layer uses of `rnnc.ops`, as (module, name)."""
-    words = set(re.findall(r"\w+", text))
-    starts = sorted(word for word in words if word.startswith("init_"))
-    parts = [name for name in LAYER_MODULES if name in words]
-    return [("rnnc.ops.initialisers", name) for name in starts] + [
-        ("rnnc.ops.layers", name) for name in parts
-    ]
-
-
-def layer_module(text: str) -> str:
-    """A module around a printed layer, for use inside the package."""
-    imports = [f"from {module} import {name}" for module, name in layer_names(text)]
-    return "\n".join([HEADER, *imports, "", "", text])
-
-
 class _Printer:
     """One print: the modules and lines come from `Lowering`, the frame from the template."""
 
@@ -163,19 +135,19 @@ class _Printer:
             known[output.name] = Value(name, self._shape(output))
             outputs.append(name)
         after = self._bind(self.block.bindings[first:], {"y": MODEL})
-        params = [f'"{p.name}": self.{self.params[p.name]}' for p in started(recurrence)]
+        params = [
+            f"self.{self.params[p.name]}" if p.name in self.params else "None" for p in recurrence.params
+        ]
         return LayerText(
             name=class_name(recurrence),
-            title=comment(
-                recurrence.doc.strip().splitlines()[0] if recurrence.doc.strip() else recurrence.name
-            ),
+            title=title(recurrence),
             equations=tuple(comment(line) for line in self._equations()),
             attribute="" if self.operator else "operator: Any = None  # the compiled recurrence",
             signature=self._signature(),
             constructor=tuple(self._constructor()),
             before=before,
             inputs=f"({', '.join(inputs)}{',' if len(inputs) == 1 else ''})",
-            params=f"{{{', '.join(params)}}}",
+            params=f"({', '.join(params)}{',' if len(params) == 1 else ''})",
             call=self.operator or "self.operator",
             step=f"{self.operator}_step" if self.operator else "self.operator.step",
             outputs=outputs[0] if len(outputs) == 1 else f"({', '.join(outputs)})",
@@ -212,10 +184,10 @@ class _Printer:
         per_group = isinstance(value, Input) and value.per_group
         return Shape("groups" if per_group else "heads", tuple(self.axes[axis] for axis in value.axes))
 
-    def _signature(self) -> str:
+    def _signature(self) -> tuple[str, ...]:
         groups = ["num_groups: int | None = None"] if self._grouped() else []
         sizes = [f"{axis}: int | None = None" for axis in self.axes.values()]
-        return ", ".join(["d_model: int", "num_heads: int", *sizes, *groups])
+        return ("d_model: int", "num_heads: int", *sizes, *groups)
 
     def _grouped(self) -> bool:
         return any(i.per_group for i in self.recurrence.inputs)
@@ -241,6 +213,11 @@ class _Printer:
         lines = self.recurrence.source.splitlines()
         spans = [binding.span for binding in self.block.bindings]
         return [lines[span.line - 1].split("#")[0].strip() for span in spans if span.line <= len(lines)]
+
+
+def title(recurrence: Recurrence) -> str:
+    """The first line of the spec's docstring, or its name."""
+    return comment((recurrence.doc.strip() or recurrence.name).splitlines()[0])
 
 
 def assignment(name: str, code: str) -> str:

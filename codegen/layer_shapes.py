@@ -49,8 +49,13 @@ def shape_of(value: LayerExpression, known: Mapping[str, Shape]) -> Shape | None
             return join(shape_of(left, known), shape_of(right, known), value.span)
         case LayerCall(function="linear"):
             return None
-        case LayerCall(arguments=arguments):
-            return shape_of(arguments[0], known)
+        case LayerCall(arguments=(argument, *others)):
+            shape = shape_of(argument, known)
+            for other in others:
+                shape = join(shape, shape_of(other, known), value.span)
+            return shape
+        case LayerCall():
+            return None
         case _:
             assert_never(value)
 
@@ -59,7 +64,7 @@ def join(left: Shape | None, right: Shape | None, span: Span) -> Shape | None:
     """The shape of an elementwise operation: numbers and arrays with fewer axes are broadcast."""
     if left is None or right is None:
         certain = left or right
-        return None if certain == NUMBER else certain
+        return None if certain == NUMBER else certain  # a linear meets it: both take the other's shape
     if NUMBER in (left, right):
         return right if left == NUMBER else left
     if left.lead != right.lead:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Protocol
 
 from rnnc.codegen.inline import Import, inline, take_apart
-from rnnc.codegen.layer_printer import layer_names, print_layer
+from rnnc.codegen.layer_module import layer_names
+from rnnc.codegen.layer_printer import print_layer, title
 from rnnc.codegen.names import Names
 from rnnc.codegen.scalars import scalar
 from rnnc.codegen.templating import template
@@ -22,7 +23,7 @@ from rnnc.dsl.expression import Axes, names
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.normal import Normal
-from rnnc.dsl.recurrence import Input, Param, Recurrence
+from rnnc.dsl.recurrence import Input, Param, Recurrence, State
 
 PASSES = ("_forward", "_states", "_backward")
 OPTIONS = [
@@ -43,9 +44,11 @@ BASE = (
     Import("dataclasses", "dataclass", "dataclass"),
     Import("types", "SimpleNamespace", "SimpleNamespace"),
     Import("typing", "Any", "Any"),
+    Import("torch", None, "torch"),
+    Import("torch", "Tensor", "Tensor"),
 )
-TORCH = (Import("torch", None, "torch"), Import("torch", "Tensor", "Tensor"))
-LAYER = (Import("torch", "nn", "nn"), Import("torch.nn.functional", None, "F"))
+NN = Import("torch", "nn", "nn")
+FUNCTIONAL = Import("torch.nn.functional", None, "F")
 
 
 class Compiled(Protocol):
@@ -72,13 +75,14 @@ class StandaloneText:
     passes: tuple[str, ...]
     module: tuple[str, ...]
     name: str
+    title: str
     declarations: tuple[tuple[str, tuple[str, ...]], ...]
     carried: tuple[str, ...]
     gates: str
     defaults: tuple[tuple[str, str], ...]
     function: str
     arguments: tuple[str, ...]
-    names: str
+    names: tuple[str, ...]
     results: str
     layer_parts: tuple[str, ...]
     layer: str
@@ -91,36 +95,41 @@ def standalone(compiled: Compiled) -> str:
     function = Names({*runtime.names, *runtime.namespaces, *DECLARED, *dir(builtins)}).fresh(recurrence.name)
     layer = "" if recurrence.layer is None else print_layer(recurrence, function)
     parts = inline(layer_names(layer))
-    if not runtime.names.isdisjoint(parts.names):
-        raise ValueError(f"defined twice: {sorted(runtime.names & parts.names)}")
-    decay = compiled.normal.decay
+    clashes = (runtime.names & parts.names) | ((runtime.provided | parts.provided) - DECLARED)
+    if clashes:
+        raise ValueError(f"not defined, or defined twice: {sorted(clashes)}")
     taken = Names([*OPTIONS, "Any", "Tensor"])
-    arguments = [taken.fresh(item.name) for item in (*recurrence.inputs, *recurrence.params)]
-    passes = take_apart(compiled.source)
+    arguments = tuple(
+        map(taken.fresh, [*(i.name for i in recurrence.inputs), *(p.name for p in recurrence.params)])
+    )
+    passes = take_apart(compiled.source).definitions
+    decay = compiled.normal.decay
     text = StandaloneText(
         header=_header(compiled.source),
-        imports=merged({*BASE, *TORCH, *runtime.imports, *parts.imports, *(LAYER if layer else ())}),
+        imports=merged({*BASE, *_layer_imports(layer), *runtime.imports, *parts.imports}),
         runtime=tuple(runtime.parts),
         namespaces=tuple(_namespace(name, used) for name, used in sorted(runtime.namespaces.items())),
-        passes=tuple(d.text for d in passes.definitions if not all(name.isupper() for name in d.names)),
-        module=tuple(name for d in passes.definitions for name in d.names if name.endswith(PASSES)),
+        passes=tuple(d.text for d in passes if d.names[0].islower() or d.names == ("SPEC_HASH",)),
+        module=tuple(name for d in passes for name in d.names if name.endswith(PASSES)),
         name=recurrence.name,
+        title=title(recurrence),
         declarations=_declarations(recurrence),
-        carried=tuple(f"Carried({array.name!r}, {array.axes!r})" for array in carried(recurrence)),
-        gates=f"{{{', '.join(repr(name) for name in sorted(names(decay)))}}}"
-        if decay and names(decay)
-        else "()",
+        carried=tuple(f'Carried("{array.name}", {_tuple(array.axes)})' for array in carried(recurrence)),
+        gates=_tuple(sorted(names(decay)) if decay else ()),
         defaults=tuple((param.name, scalar(param.default)) for param in recurrence.params if param.default),
         function=function,
         arguments=_arguments(recurrence, arguments),
-        names=", ".join(arguments),
-        results=", ".join(
-            f"{output.name} {_shape(('B', 'T', 'H', *output.axes))}" for output in recurrence.outputs
-        ),
+        names=arguments,
+        results=", ".join(f"{o.name} {_shape(('B', 'T', 'H', *o.axes))}" for o in recurrence.outputs),
         layer_parts=tuple(parts.parts),
         layer=layer,
     )
     return template("standalone.py.jinja").render(asdict(text))
+
+
+def _layer_imports(layer: str) -> list[Import]:
+    """What the text of a layer needs of torch."""
+    return [NN] * bool(layer) + [FUNCTIONAL] * ("F." in layer)
 
 
 def merged(imports: Iterable[Import]) -> tuple[str, ...]:
@@ -149,7 +158,8 @@ def _header(source: str) -> str:
 
 
 def _namespace(name: str, used: set[str]) -> str:
-    return f"{name} = SimpleNamespace({', '.join(f'{each}={each}' for each in sorted(used))})"
+    lines = "".join(f"\n    {each}={each}," for each in sorted(used))
+    return f"{name} = SimpleNamespace({lines}\n)"
 
 
 def _declarations(recurrence: Recurrence) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -163,14 +173,22 @@ def _declarations(recurrence: Recurrence) -> tuple[tuple[str, tuple[str, ...]], 
         )
         for item in recurrence.params
     )
-    states = tuple(f"Carried({s.name!r}, {s.axes!r}, {s.initial!r})" for s in recurrence.states)
-    outputs = tuple(f"Output({output.name!r}, {output.axes!r})" for output in recurrence.outputs)
+    states = tuple(f'Carried("{s.name}", {_tuple(s.axes)}{_initial(s)})' for s in recurrence.states)
+    outputs = tuple(f'Output("{output.name}", {_tuple(output.axes)})' for output in recurrence.outputs)
     return ("inputs", inputs), ("params", params), ("states", states), ("outputs", outputs)
 
 
 def _declared(kind: str, item: Input | Param, flags: str) -> str:
     promised = "" if item.range is None else f", {_interval(item.range)}"
-    return f"{kind}({item.name!r}, {item.axes!r}{promised}{flags})"
+    return f'{kind}("{item.name}", {_tuple(item.axes)}{promised}{flags})'
+
+
+def _initial(state: State) -> str:
+    return f', initial="{state.initial}"' if state.initial else ""
+
+
+def _tuple(words: Sequence[str]) -> str:
+    return f"({', '.join(f'{chr(34)}{word}{chr(34)}' for word in words)}{',' if len(words) == 1 else ''})"
 
 
 def _interval(interval: Interval) -> str:
@@ -178,10 +196,11 @@ def _interval(interval: Interval) -> str:
     return f"range=Interval({low}, {high}, {interval.low_open}, {interval.high_open})"
 
 
-def _arguments(recurrence: Recurrence, names: list[str]) -> tuple[str, ...]:
+def _arguments(recurrence: Recurrence, names: Sequence[str]) -> tuple[str, ...]:
     """The arguments of the function, each with its shape; from the first default on all have one."""
+    items: tuple[Input | Param, ...] = (*recurrence.inputs, *recurrence.params)
     lines, optional = [], ""
-    for name, item in zip(names, (*recurrence.inputs, *recurrence.params), strict=True):
+    for name, item in zip(names, items, strict=True):
         if isinstance(item, Input):
             shape = _shape(("B", "T", "G" if item.per_group else "H", *item.axes))
         else:

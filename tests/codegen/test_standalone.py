@@ -1,0 +1,146 @@
+"""Standalone files: alone in an interpreter with only torch, equal to the operator, holes all filled."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jinja2.meta
+import pytest
+import torch
+
+import rnnc.ops
+from rnnc.codegen.compiler import compile_text
+from rnnc.codegen.layer_printer import LayerText
+from rnnc.codegen.scalars import scalar
+from rnnc.codegen.standalone import StandaloneText, standalone
+from rnnc.codegen.templating import environment
+from rnnc.dsl.expression import Add, Call, Constant, Multiply, Power, Size
+from rnnc.ops import builtin_names
+
+FOLDER = Path(str(rnnc.ops.__file__)).parent
+AWKWARD = r'''
+recurrence apply[K, V]:
+    'Three quotes """, a backslash \, {{ braces }} and a quote "'
+
+    input q[K], k[K], v[V], form
+    param scale = K**-0.5
+    param shift[V] shared ~ normal(0, 1)
+    param S0[K, V]
+
+    state S[K, V] = S0
+    S <- sigmoid(form) * S + k @ v.T
+
+    output tiles[V]
+    tiles <- scale * S.T @ q + shift
+
+    layer:
+        q, k, v, form = linear(x)
+        y = linear(tiles)
+'''
+
+
+def text_of(name: str) -> str:
+    return standalone(compile_text((FOLDER / f"{name}.rnn").read_text("utf-8"), f"{name}.rnn"))
+
+
+def execute(name: str, text: str) -> ModuleType:
+    module = sys.modules[name] = ModuleType(name)  # dataclasses look their module up
+    exec(compile(text, f"<{name}>", "exec"), module.__dict__)
+    return module
+
+
+@pytest.fixture(scope="module")
+def build() -> Callable[[str], ModuleType]:
+    return lambda name: execute(f"alone_{name}", text_of(name))
+
+
+def test_imports_only_torch_and_the_standard_library() -> None:
+    imported = set()
+    for node in ast.walk(ast.parse(text_of("gated_delta_net"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add(str(node.module).split(".")[0])
+    assert imported - set(sys.stdlib_module_names) == {"torch"}
+
+
+def test_runs_alone(tmp_path: Path) -> None:
+    (tmp_path / "my_layer.py").write_text(text_of("gated_delta_net"), "utf-8")
+    script = """
+import sys, torch
+sys.modules["rnnc"] = None
+from my_layer import GatedDeltaNetLayer
+layer = GatedDeltaNetLayer(d_model=16, num_heads=2)
+y, state = layer(torch.randn(2, 9, 16), return_state=True)
+y.square().sum().backward()
+with torch.no_grad():
+    y, state = layer(torch.randn(2, 1, 16), state=state, return_state=True)
+print(list(y.shape), list(state.recurrence.shape), layer.q_linear.weight.grad.isfinite().all().item())
+"""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[2, 1, 16] [2, 2, 8, 8] True\n", "")
+
+
+@pytest.mark.parametrize("name", builtin_names())
+def test_layer_equals_the_layer_of_the_package(name: str, build: Callable[[str], ModuleType]) -> None:
+    operator = getattr(rnnc.ops, name)
+    torch.manual_seed(0)
+    layer = operator.Layer(d_model=12, num_heads=2).double()
+    other = getattr(build(name), operator.Layer.__name__)(d_model=12, num_heads=2).double()
+    other.load_state_dict(layer.state_dict())
+    x = torch.randn(1, 11, 12, dtype=torch.float64)
+    bounds = torch.tensor([0, 3, 3, 11])
+    results = [each(x, cu_seqlens=bounds, return_state=True) for each in (layer, other)]
+    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=0)
+    torch.testing.assert_close(tuple(results[0][1]), tuple(results[1][1]), rtol=0, atol=0)
+
+
+def test_refuses_by_name(build: Callable[[str], ModuleType]) -> None:
+    module = build("gla")
+    q = torch.randn(1, 4, 2, 3)
+    with pytest.raises(ValueError, match=r"k: expected \[B, T, H, K\] = \[1, 4, 2, 3\], got \[1, 4, 2, 5\]"):
+        module.gla(q, torch.randn(1, 4, 2, 5), q, q)
+    with pytest.raises(NotImplementedError, match="triton"):
+        module.gla(q, q, q, q, backend="triton")
+
+
+def test_awkward_names_docstrings_defaults_and_learned_states() -> None:
+    compiled = compile_text(AWKWARD)
+    text = standalone(compiled)
+    assert text == standalone(compiled)
+    module = execute("alone_awkward", text)
+    torch.manual_seed(0)
+    layer: Any = rnnc.compile(AWKWARD).Layer(d_model=12, num_heads=2)
+    other = module.ApplyLayer(d_model=12, num_heads=2)
+    torch.nn.init.normal_(layer.S0)
+    other.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 5, 12)
+    torch.testing.assert_close(other(x), layer(x))
+    assert "scale" not in layer.state_dict()
+
+
+@pytest.mark.parametrize(
+    ("template", "context"), [("standalone.py.jinja", StandaloneText), ("layer.py.jinja", LayerText)]
+)
+def test_every_hole_has_its_field(template: str, context: Any) -> None:
+    loader = environment().loader
+    assert loader is not None
+    text, _, _ = loader.get_source(environment(), template)
+    holes = jinja2.meta.find_undeclared_variables(environment().parse(text))
+    assert holes == {entry.name for entry in fields(context)}
+
+
+def test_scalars() -> None:
+    size, two, half = Size("K"), Constant(Fraction(2)), Constant(Fraction(-1, 2))
+    assert scalar(Power(size, Fraction(-1, 2))) == 'size["K"] ** -0.5'
+    assert scalar(Multiply((half, Power(size, Fraction(2))))) == '(-0.5) * (size["K"] ** 2)'
+    assert scalar(Call("exp", (Add((size, two)),))) == 'math.exp((size["K"] + 2))'
