@@ -7,9 +7,10 @@ One evaluator serves float64 and exact numbers (object arrays of fractions, poly
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
 from typing import Any, assert_never
 
 import numpy as np
@@ -79,9 +80,10 @@ class _Evaluation:
                 return np.asarray(self.using.number(Fraction(self.sizes[axis])), dtype=self.using.dtype)
             case ir.Add(coefficients):
                 parts = (self.aligned(a, node.axes) for a in node.args)
-                return sum(p if c == 1 else self.using.number(c) * p for c, p in zip(coefficients, parts, strict=True))
+                return reduce(np.add, (self.scaled(p, c) for c, p in zip(coefficients, parts, strict=True)))
             case ir.Multiply(coefficient):
-                return math.prod((self.aligned(a, node.axes) for a in node.args), start=self.using.number(coefficient))
+                product = reduce(np.multiply, (self.aligned(a, node.axes) for a in node.args))
+                return self.scaled(product, coefficient)
             case ir.Apply("power", exponent):
                 return self.map(lambda x: self.using.apply("power", x, exponent), *args)
             case ir.Apply(function):
@@ -114,6 +116,9 @@ class _Evaluation:
             case _:
                 return self.time(node, node.op, args)
 
+    def scaled(self, value: Array, coefficient: ir.Number) -> Array:
+        return value if coefficient == 1 else np.multiply(value, np.asarray(self.using.number(coefficient)))
+
     def map(self, function: Callable[..., Any], *args: Array) -> Array:
         return np.asarray(np.frompyfunc(function, len(args), 1)(*args), dtype=self.using.dtype)
 
@@ -121,16 +126,16 @@ class _Evaluation:
         """Operations along time, each from its definition."""
         match op:
             case ir.Running(direction, exclusive):
-                return self.scan(args[0], direction, exclusive, lambda a, b: a + b, self.zeros)
+                return self.scan(args[0], direction, exclusive, np.add, self.zeros)
             case ir.RunningProduct(direction, exclusive):
-                return self.scan(args[0], direction, exclusive, lambda a, b: a * b, self.ones)
+                return self.scan(args[0], direction, exclusive, np.multiply, self.ones)
             case ir.RunningProductAdjoint(direction, exclusive):
                 return self.running_product_adjoint(args[0], args[2], direction, exclusive)
             case ir.Segment(exclusive, strict):
                 return self.pairs(exclusive, strict, lambda ts: sum((args[0][t] for t in ts), self.using.number(Fraction(0))),
                                   self.using.minus_infinity)
             case ir.Path(exclusive, strict):
-                return self.pairs(exclusive, strict, lambda ts: math.prod((args[0][t] for t in ts), start=self.using.number(Fraction(1))))
+                return self.pairs(exclusive, strict, lambda ts: self.product(args[0], ts)[()])
             case ir.SegmentAdjoint(exclusive, strict):
                 out = self.zeros(args[0].shape[:1])
                 for i, j in self.allowed(exclusive, strict):
@@ -142,7 +147,7 @@ class _Evaluation:
                 for i, j in self.allowed(exclusive, strict):
                     ts = self.between(i, j, exclusive)
                     for t in ts:
-                        rest = math.prod((args[0][s] for s in ts if s != t), start=self.using.number(Fraction(1)))
+                        rest = self.product(args[0], [s for s in ts if s != t])[()]
                         out[t] = out[t] + rest * args[1][i, j]
                 return out
             case ir.DecayDot() | ir.DecayDotRows() | ir.DecayDotColumns() | ir.DecayDotDecay():
@@ -188,8 +193,8 @@ class _Evaluation:
             else:
                 used = range(i + 1 if exclusive else i, size)
             for t in used:
-                rest = math.prod((d[s] for s in used if s != t), start=self.ones(d.shape[1:]))
-                out[t] = out[t] + rest * dout[i]
+                rest = self.product(d, [s for s in used if s != t])
+                out[t] = np.add(out[t], np.multiply(rest, dout[i]))
         return out
 
     def between(self, i: int, j: int, exclusive: bool) -> range:
@@ -218,25 +223,28 @@ class _Evaluation:
         for (i, j), factor in factors.items():
             match op:
                 case ir.DecayDot():
-                    out[i, j] = (args[0][i] * args[1][j] * factor).sum()
+                    out[i, j] = np.multiply(args[0][i] * args[1][j], factor).sum()
                 case ir.DecayDotRows():
-                    out[i] = out[i] + args[0][i, j] * args[1][j] * factor
+                    out[i] = out[i] + np.multiply(args[1][j], args[0][i, j]) * factor
                 case ir.DecayDotColumns():
-                    out[j] = out[j] + args[0][i, j] * args[1][i] * factor
+                    out[j] = out[j] + np.multiply(args[1][i], args[0][i, j]) * factor
                 case ir.DecayDotDecay():
-                    weight = args[0][i, j] * args[1][i] * args[2][j]
+                    weight = np.multiply(args[1][i] * args[2][j], args[0][i, j])
                     used = self.between(i, j, op.exclusive)
                     for t in used:
-                        rest = self.factor(decay, [s for s in used if s != t], True) if product else factor * self.using.named["ln2"]
+                        rest = self.factor(decay, [s for s in used if s != t], True) if product else np.multiply(factor, self.using.named["ln2"])
                         out[t] = out[t] + weight * rest
                 case _:
                     assert_never(op)
         return out
 
+    def product(self, values: Array, tokens: Iterable[int]) -> Array:
+        return reduce(np.multiply, (values[t] for t in tokens), self.ones(values.shape[1:]))
+
     def factor(self, decay: Array, tokens: Sequence[int], product: bool) -> Array:
         if product:
-            return math.prod((decay[t] for t in tokens), start=self.ones(decay.shape[1:]))
-        total = sum((decay[t] for t in tokens), self.zeros(decay.shape[1:]))
+            return self.product(decay, tokens)
+        total = reduce(np.add, (decay[t] for t in tokens), self.zeros(decay.shape[1:]))
         return self.map(lambda x: self.using.apply("exp2", x), total)
 
     def solve(self, matrix: Array, right: Node, left: Node, transposed: bool) -> Array:
@@ -249,7 +257,7 @@ class _Evaluation:
         out = self.zeros(right.shape)
         for i in range(size - 1, -1, -1) if upper else range(size):
             known = range(i + 1, size) if upper else range(i)
-            out[i] = sum((matrix[i, j] * out[j] for j in known), start=right[i])
+            out[i] = reduce(np.add, (np.multiply(out[j], matrix[i, j]) for j in known), right[i])
         return out
 
     def identity(self, size: int) -> Array:

@@ -20,12 +20,12 @@ Rule = Callable[[Builder, Node, Node], Gradients]
 
 
 def differentiate(program: Program, builder: Builder) -> Program:
-    """The backward program: results `d<name>` for every input and parameter, the state's cotangent carried."""
-    ends = [builder.load(Load(f"d{carry.name}", "state"), carry.end.axes) for carry in program.carries]
+    """The backward program: results `d'<name>` for every input and parameter, the state's cotangent carried."""
+    ends = [builder.load(Load(f"d'{carry.name}", "state"), carry.end.axes) for carry in program.carries]
     nodes = program.nodes()
     cotangents: dict[Node, list[Node]] = {}
     for name, result in program.results.items():
-        cotangents.setdefault(result, []).append(builder.load(Load(f"d{name}", "cotangent"), result.axes))
+        cotangents.setdefault(result, []).append(builder.load(Load(f"d'{name}", "cotangent"), result.axes))
     for carry, end in zip(program.carries, ends, strict=True):
         cotangents.setdefault(carry.end, []).append(end)
     totals: dict[Node, Node] = {}
@@ -39,12 +39,12 @@ def differentiate(program: Program, builder: Builder) -> Program:
                 cotangents.setdefault(argument, []).append(_reduced(builder, gradient, argument))
     zero = builder.constant(0)
     results = {
-        f"d{node.op.name}": totals.get(node, zero)
+        f"d'{node.op.name}": totals.get(node, zero)
         for node in nodes
         if isinstance(node.op, Load) and node.op.kind in ("input", "param")
     }
     carries = tuple(
-        Carry(f"d{carry.name}", end, totals.get(carry.start, zero))
+        Carry(f"d'{carry.name}", end, totals.get(carry.start, zero))
         for carry, end in zip(program.carries, ends, strict=True)
     )
     return Program(f"{program.name}_backward", results, carries)

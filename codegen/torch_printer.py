@@ -50,7 +50,7 @@ class Function:
         for node in loads:
             if node not in self.known:
                 assert isinstance(node.op, ir.Load)
-                self.known[node] = "valid" if node.op.kind == "valid" else self.names.fresh(node.op.name)
+                self.known[node] = "valid" if node.op.kind == "valid" else self.names.fresh(node.op.name.replace("'", ""))
         self.gradients = _gradient_groups(plan)
         self.inline = _inlined(plan)
 
@@ -160,7 +160,7 @@ class Function:
             if node not in self.known:
                 self.known[node] = self.names.fresh(f"x{node.number}")
             kept.append(self.known[node])
-        outputs = [f"d{output.name}" for output in self.recurrence.outputs]
+        outputs = [f"d'{output.name}" for output in self.recurrence.outputs]
         cotangents = [self.known[self.loads[name]] if name in self.loads else "_" for name in outputs]
         states = self.title.replace("_backward", "_states")
         return [
@@ -275,7 +275,8 @@ class Function:
             kept = [self.name(node) for node in self.plan.keeps]
             return [f"return {_tuple(outputs)}, {_tuple(states)}, {_tuple(kept)} if keep else None"], self.uses
         declared = [*self.recurrence.inputs, *self.recurrence.params]
-        return [f"return {_tuple([self._result(f'd{d.name}') for d in declared])}, {_tuple(states)}"], self.uses
+        gradients = [self._result("d'" + d.name) for d in declared]
+        return [f"return {_tuple(gradients)}, {_tuple(states)}"], self.uses
 
     def _result(self, name: str) -> str:
         node = self.plan.program.results.get(name)
@@ -285,7 +286,7 @@ class Function:
 
     def _declared_axes(self, name: str, node: Node) -> tuple[str, ...]:
         declared = [*self.recurrence.inputs, *self.recurrence.params, *self.recurrence.outputs]
-        axes = next(d.axes for d in declared if d.name in (name, name[1:]) and set(d.axes) >= set(node.axes) - {ir.ROW})
+        axes = next(d.axes for d in declared if d.name in (name, name[2:]) and set(d.axes) >= set(node.axes) - {ir.ROW})
         return (ir.ROW, *axes) if ir.ROW in node.axes else axes
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 Apply = Callable[..., Any]
@@ -37,16 +38,17 @@ def _unary(name: str, derivative: Callable[[Apply, Any, Any], Any], public: bool
 
 LN2 = 0.6931471805599453
 LOG2E = 1.4426950408889634
-TWO_OVER_SQRT_PI = 1.1283791670955126
-SQRT_HALF = 0.7071067811865476
+HALF = Fraction(1, 2)
+TWO_OVER_SQRT_PI = Fraction(1.1283791670955126)
+SQRT_HALF = Fraction(0.7071067811865476)
 
 FUNCTIONS: dict[str, Function] = {
     function.name: function
     for function in (
         _unary("exp", lambda apply, y, x: y),
         _unary("log", lambda apply, y, x: apply("reciprocal", x)),
-        _unary("sqrt", lambda apply, y, x: 0.5 * apply("reciprocal", y)),
-        _unary("rsqrt", lambda apply, y, x: -0.5 * y * y * y),
+        _unary("sqrt", lambda apply, y, x: HALF * apply("reciprocal", y)),
+        _unary("rsqrt", lambda apply, y, x: -HALF * y * y * y),
         _unary("abs", lambda apply, y, x: apply("sign", x)),
         _unary("sign", lambda apply, y, x: 0 * x),
         Function("max", 2, lambda apply, z, x, y: _select(apply, x, y)),
@@ -57,8 +59,8 @@ FUNCTIONS: dict[str, Function] = {
         _unary("silu", lambda apply, y, x: apply("sigmoid", x) + y * (1 - apply("sigmoid", x))),
         _unary(
             "gelu",
-            lambda apply, y, x: 0.5 * (1 + apply("erf", SQRT_HALF * x))
-            + 0.5 * SQRT_HALF * TWO_OVER_SQRT_PI * x * apply("exp", -0.5 * x * x),
+            lambda apply, y, x: HALF * (1 + apply("erf", SQRT_HALF * x))
+            + HALF * SQRT_HALF * TWO_OVER_SQRT_PI * x * apply("exp", -HALF * x * x),
         ),
         _unary("softplus", lambda apply, y, x: apply("sigmoid", x)),
         _unary("logsigmoid", lambda apply, y, x: apply("sigmoid", -1 * x)),

@@ -1,0 +1,209 @@
+"""Exact numbers for tile programs and token loops: functions become consistent unknowns.
+
+A function like sigmoid has no rational value, and a proof needs none: `Oracle` gives every (function, argument)
+pair one unknown of its own, the same whoever asks. Only what relates functions to each other is known to it:
+exp of a logsigmoid is the sigmoid, and logarithms of decays (`log2_exp`, `log2`) are kept as formal
+logarithms, whose sums exp2 turns back into products. ln 2 and log2 e stand for 1, which is consistent
+because they occur only where base 2 stands in for base e.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from rnnc.codegen.evaluators import Arithmetic
+from rnnc.dsl import interpreter
+from rnnc.dsl.expression import Axes
+from rnnc.dsl.functions import FUNCTIONS, UNIT_EPSILON
+
+NAMED_POWERS = {Fraction(-1): "reciprocal", Fraction(-1, 2): "rsqrt"}
+Number = Any
+Fresh = Callable[[str], Number]
+
+
+@dataclass(frozen=True)
+class Log:
+    """The formal logarithm of a number: a product of bases with exponents. Sums of logs are products."""
+
+    value: Number  # None: the logarithm of zero
+
+    def __add__(self, other: Any) -> Any:
+        if isinstance(other, Log):
+            return Log(None if self.value is None or other.value is None else self.value * other.value)
+        return self if other == 0 else NotImplemented
+
+    __radd__ = __add__
+
+    def __mul__(self, other: Any) -> Any:
+        return self if other == 1 else NotImplemented
+
+    __rmul__ = __mul__
+
+
+class Oracle:
+    """Values of functions at exact arguments; `fresh` makes an unknown, `number` embeds a constant."""
+
+    def __init__(self, fresh: Fresh, number: Callable[[Any], Number]) -> None:
+        self.fresh, self.number = fresh, number
+        self.known: dict[tuple[Any, ...], Number] = {}
+        self.calls: list[tuple[str, tuple[Number, ...], Number]] = []
+
+    def apply(self, function: str, *args: Any) -> Any:
+        """The value of a function; `power` gets (base, exponent)."""
+        match function, args:
+            case "log2_exp", (x,):
+                return Log(self.apply("exp", x))
+            case "log2", (x,):
+                return Log(x)
+            case "exp2", (Log(value),):
+                return self.number(0) if value is None else value
+            case "exp2", (x,) if x == 0:
+                return self.number(1)
+            case "exp", (x,) if ("from", "logsigmoid", x) in self.known:
+                return self.apply("sigmoid", self.known["from", "logsigmoid", x])
+            case "power", (x, exponent) if exponent in NAMED_POWERS:
+                return self.apply(NAMED_POWERS[exponent], x)
+            case _:
+                return self.unknown(function, args)
+
+    def unknown(self, function: str, args: tuple[Any, ...]) -> Number:
+        key = (function, *args)
+        if key not in self.known:
+            self.known[key] = value = self.fresh(function)
+            self.known["from", function, value] = args[0]
+            self.calls.append((function, args, value))
+        return self.known[key]
+
+    def program_arithmetic(self) -> Arithmetic:
+        """For `rnnc.codegen.evaluators`."""
+        one = self.number(1)
+        return Arithmetic(self.number, self.apply, {"ln2": one, "log2e": one}, Log(None), object)
+
+
+def rationals(seed: int) -> Oracle:
+    """An oracle whose unknowns are random fractions: an identity that fails shows at once."""
+    draw = random.Random(seed)
+    # Wide, so that no two unknowns are equal by chance: `exp` looks for the value of a logsigmoid.
+    return Oracle(lambda _: Fraction(draw.randint(1, 99991), draw.randint(1, 97)), Fraction)
+
+
+def random_fraction(draw: random.Random) -> Fraction:
+    """A small non-zero fraction."""
+    return Fraction(draw.choice([-1, 1]) * draw.randint(1, 9), draw.randint(1, 7))
+
+
+@dataclass(frozen=True)
+class Dual:
+    """A number and its derivative in one direction."""
+
+    value: Number
+    slope: Number
+
+    def __add__(self, other: Any) -> Dual:
+        if not isinstance(other, Dual):
+            return Dual(self.value + other, self.slope)
+        return Dual(self.value + other.value, self.slope + other.slope)
+
+    def __mul__(self, other: Any) -> Dual:
+        if not isinstance(other, Dual):
+            return Dual(self.value * other, self.slope * other)
+        return Dual(self.value * other.value, self.slope * other.value + self.value * other.slope)
+
+    __radd__, __rmul__ = __add__, __mul__
+
+
+def apply_dual(oracle: Oracle, function: str, *args: Any) -> Dual:
+    """A function of duals, by the table of derivatives."""
+    if function == "power" and args[1] in NAMED_POWERS:
+        return apply_dual(oracle, NAMED_POWERS[args[1]], args[0])
+    if function == "power":
+        base, exponent = args
+        value = oracle.apply("power", base.value, exponent)
+        return Dual(value, exponent * oracle.apply("power", base.value, exponent - 1) * base.slope)
+    value = oracle.apply(function, *(arg.value for arg in args))
+    partials = FUNCTIONS[function].derivative(oracle.apply, value, *(arg.value for arg in args))
+    slope = sum((p * arg.slope for p, arg in zip(partials, args, strict=True)), oracle.number(0))
+    return Dual(value, slope)
+
+
+@dataclass
+class TokenLoop(interpreter.Arithmetic):
+    """The arithmetic of the token loop over exact numbers or duals (numpy object arrays)."""
+
+    sizes: Mapping[str, int]
+    number: Callable[[Any], Number]
+    apply: Callable[..., Number]
+    dual: bool = field(default=False)
+
+    def embed(self, value: Any) -> Number:
+        number = self.number(value)
+        return Dual(number, self.number(0)) if self.dual else number
+
+    def full(self, shape: Sequence[int], value: Any) -> Any:
+        out = np.empty(tuple(shape), dtype=object)
+        out.fill(self.embed(value))
+        return out
+
+    def extent(self, axis: str) -> int:
+        return self.sizes[axis.rstrip("'")]
+
+    def constant(self, value: Fraction) -> Any:
+        return self.full((), value)
+
+    def identity(self, axis: str) -> Any:
+        size = self.extent(axis)
+        out = self.full((size, size), Fraction(0))
+        for i in range(size):
+            out[i, i] = self.embed(Fraction(1))
+        return out
+
+    def zeros(self, axes: Axes) -> Any:
+        return self.full([self.extent(axis) for axis in axes], Fraction(0))
+
+    def align(self, value: Any, axes: Axes, result: Axes) -> Any:
+        ordered = np.asarray(value, dtype=object).transpose([axes.index(a) for a in result if a in axes])
+        expanded = ordered[tuple(slice(None) if axis in axes else None for axis in result)]
+        return np.broadcast_to(expanded, [self.extent(axis) for axis in result])
+
+    def add(self, operands: Sequence[Any], axes: Sequence[Axes], result: Axes) -> Any:
+        parts = [self.align(value, own, result) for value, own in zip(operands, axes, strict=True)]
+        return reduce(np.add, parts)
+
+    def multiply(self, operands: Sequence[Any], axes: Sequence[Axes], result: Axes) -> Any:
+        out = self.full([self.extent(axis) for axis in result], Fraction(1))
+        for value, own in zip(operands, axes, strict=True):
+            out = np.multiply(out, self.align(value, own, result))
+        return out
+
+    def power(self, base: Any, exponent: Fraction) -> Any:
+        if exponent.denominator == 1 and 1 <= exponent <= 4:
+            return self.multiply([base] * int(exponent), [()] * int(exponent), ()) if base.ndim == 0 else base ** int(exponent)
+        return self.map(lambda x: self.apply("power", x, exponent), base)
+
+    def call(self, function: str, operands: Sequence[Any], axes: Sequence[Axes], result: Axes, axis: str | None) -> Any:
+        if axis is None:
+            parts = [self.align(value, own, result) for value, own in zip(operands, axes, strict=True)]
+            return self.map(lambda *xs: self.apply(function, *xs), *parts)
+        (x,), (own,) = operands, axes
+        index = own.index(axis)
+        if function == "unit":
+            square = np.add((x * x).sum(index, keepdims=True), np.asarray(self.embed(Fraction(UNIT_EPSILON)), dtype=object))
+            return x * self.map(lambda y: self.apply("power", y, Fraction(-1, 2)), square)
+        raised = self.map(lambda y: self.apply("exp", y), x)
+        return raised * self.map(lambda y: self.apply("reciprocal", y), raised.sum(index, keepdims=True))
+
+    def sum(self, value: Any, axes: Axes, axis: str) -> Any:
+        return np.asarray(self.align(value, axes, axes).sum(axes.index(axis)), dtype=object)
+
+    def select(self, value: Any, axes: Axes, axis: str, index: int) -> Any:
+        return np.asarray(value.take(index, axes.index(axis)), dtype=object)
+
+    def map(self, function: Callable[..., Any], *args: Any) -> Any:
+        return np.asarray(np.frompyfunc(function, len(args), 1)(*args), dtype=object)
