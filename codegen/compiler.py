@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rnnc.codegen.explain import explain, normal_equations
+from rnnc.codegen.layer_printer import check_layer
 from rnnc.codegen.numerics import describe
 from rnnc.codegen.torch_module import Form, print_module, schedule_forms
 from rnnc.dsl.checker import check
@@ -64,7 +65,7 @@ class Compiled:
 def analyse(text: str, path: str = "<spec>") -> Compiled:
     """Parse, check and normalise a spec; raises SpecError with everything that is wrong."""
     recurrence = check(parse(text, path))
-    findings = check_ranges(recurrence)
+    findings = [*check_ranges(recurrence), *check_layer(recurrence)]
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         raise SpecError(errors, recurrence.source, recurrence.path)

@@ -110,6 +110,16 @@ def print_layer(recurrence: Recurrence, operator: str | None = None) -> str:
     return template("layer.py.jinja").render(asdict(text))
 
 
+def check_layer(recurrence: Recurrence) -> list[Diagnostic]:
+    """What is wrong with the shapes of a layer block, if there is one."""
+    try:
+        if recurrence.layer is not None:
+            _Printer(recurrence, recurrence.layer, None).text()
+    except SpecError as error:
+        return list(error.diagnostics)
+    return []
+
+
 class _Printer:
     """One print: the modules and lines come from `Lowering`, the frame from the template."""
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import rnnc
+from rnnc.codegen.compiler import compile_text
 from rnnc.codegen.layer_lowering import ELEMENTWISE
 from rnnc.codegen.layer_printer import print_layer
 from rnnc.codegen.names import MODULE_ATTRIBUTES, Names
@@ -93,6 +94,12 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     assert "does not combine" in refused("q = linear(x)", rest, "y = linear(o * x)")
     assert "needs an axis" in refused("q, k, v = linear(x)", "g = rmsnorm(linear(x))", "y = linear(o)")
     assert "of a number" in refused("q = linear(x)", rest, "y = linear(o * silu(2))")
+
+
+@pytest.mark.smoke
+def test_the_compiler_checks_the_layer() -> None:
+    with pytest.raises(SpecError, match="layer-shape"):
+        compile_text(layer_of("q = x", "k, v, g = linear(x)", "y = linear(o)"))
 
 
 @pytest.mark.smoke
