@@ -115,7 +115,7 @@ class Signature:
         groups = {
             x.name: v.shape[1 + time] for x, v in zip(self.declared, values, strict=True) if _grouped(x)
         }
-        heads = known.get("\0H", max(groups.values(), default=1))
+        heads = known["\0H"] if "\0H" in known else max([1, *groups.values()])
         for name, count in groups.items():
             if count == 0 or heads % count:
                 raise ArgumentError(f"{name}: expected groups G that divide H = {heads}, got G = {count}")
@@ -135,7 +135,8 @@ class Signature:
             if isinstance(item, Input) and item.axes:
                 vectors.append((item.name, value.dtype))
         vectors = vectors or [(self.names[0], values[0].dtype)]
-        gates = frozenset[str]() if len({dtype for _, dtype in vectors}) == 1 else self.gates()
+        mixed = len({dtype for _, dtype in vectors}) > 1
+        gates: frozenset[str] = self.gates() if mixed else frozenset()
         first, dtype = next((entry for entry in vectors if entry[0] not in gates), vectors[0])
         strict = {name for name, _ in vectors} - gates
         for item, value in zip(self.declared, values, strict=True):

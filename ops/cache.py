@@ -13,6 +13,7 @@ import importlib.resources
 import linecache
 import os
 import stat
+import sys
 import tempfile
 import types
 import warnings
@@ -35,19 +36,19 @@ def load(name: str, spec: str, produce: Callable[[], str]) -> tuple[types.Module
     except OSError as error:
         _warn(folder, error)
         text = produce()
-        return execute(f"rnnc_{name}", text, f"<rnnc {name} {key}>"), text
+        return execute(f"rnnc_{name}_{key}", text, f"<rnnc {name} {key}>"), text
     if text is None:
         text = produce()
         try:
             _write(file, text)
         except OSError as error:
             _warn(folder, error)
-    return execute(f"rnnc_{name}", text, str(file)), text
+    return execute(f"rnnc_{name}_{key}", text, str(file)), text
 
 
 def execute(name: str, text: str, filename: str) -> types.ModuleType:
-    """The module of a text; tracebacks through it show its lines."""
-    module = types.ModuleType(name)
+    """The module of a text under a name of its own; tracebacks through it show its lines."""
+    module = sys.modules[name] = types.ModuleType(name)  # tracing and pickling look modules up by name
     module.__file__ = filename
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     exec(compile(text, filename, "exec"), module.__dict__)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property, partial
+from collections.abc import Sequence
+from functools import cached_property, partial, wraps
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,10 +15,10 @@ from torch import Tensor
 from rnnc.dsl.expression import names
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.recurrence import Recurrence
-from rnnc.ops import cache
+from rnnc.ops import cache, traced
 from rnnc.ops.errors import UnavailableError
 from rnnc.ops.function import Function, Outputs, single
-from rnnc.ops.options import check_options
+from rnnc.ops.options import NAMES, check_options
 from rnnc.ops.reference import default, token_loop
 from rnnc.ops.spec_file import read_spec
 from rnnc.ops.state import State
@@ -38,9 +39,16 @@ class Operator(Function):
         )
         self.spec, self.source, self.name = spec, source, recurrence.name
         self.__doc__ = recurrence.doc
+        self.key = traced.register(self.name, self)
 
     def __repr__(self) -> str:
         return f"<rnnc.Operator {self.name}({', '.join(self.signature.names)})>"
+
+    @wraps(Function.__call__)
+    def __call__(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+        if torch.compiler.is_compiling():
+            return self._trace(*args, **options)
+        return super().__call__(*args, **options)
 
     def reference(
         self,
@@ -90,6 +98,67 @@ class Operator(Function):
     def cost(self, **sizes: Any) -> Any:  # noqa: ARG002 (the arguments of the contract)
         """Not in this version: raises UnavailableError."""
         raise UnavailableError("cost is not in this version: it comes with the triton back end")
+
+    def _trace(
+        self,
+        *args: Any,
+        initial_state: Any = None,
+        output_final_state: bool = False,
+        cu_seqlens: Tensor | None = None,
+        reverse: bool = False,
+        backend: str = "auto",
+        form: str = "auto",
+        chunk_size: int | None = None,
+        save: str = "auto",
+        check: bool = False,  # noqa: ARG002 (values are unknown while tracing)
+        **named: Any,
+    ) -> tuple[Outputs, State | None]:
+        """The call as one node of a graph; shapes and dtypes are checked now, `cu_seqlens` when it runs."""
+        check_options(backend, form, chunk_size, save)
+        bound = self.signature.bind(args, named, NAMES, time=True)
+        params = self._params(bound)
+        count = bound.sizes.batch if cu_seqlens is None else cu_seqlens.shape[0] - 1
+        states = self._initial(bound, params, initial_state, count, "initial_state")
+        if bound.sizes.length == 0:
+            outputs, final = self._empty(bound, params, states, bound.output_dtype)
+        else:
+            tensors = [*bound.inputs, *params, *states]
+            results = tuple(traced.forward(self.key, tensors, cu_seqlens, reverse, form, chunk_size))
+            number = len(self.recurrence.outputs)
+            outputs, final = results[:number], results[number:]
+        return single(outputs), self.carry.pack(final) if output_final_state else None
+
+    def run_eagerly(
+        self,
+        tensors: Sequence[Tensor],
+        cu_seqlens: Tensor | None,
+        reverse: bool,
+        form: str,
+        chunk_size: int | None,
+    ) -> list[Tensor]:
+        """Outputs and final states, from inputs, parameters and states: what a node of a graph computes."""
+        count = len(self.signature.names)
+        outputs, final = Function.__call__(
+            self,
+            *tensors[:count],
+            initial_state=self.carry.pack(tuple(tensors[count:])),
+            output_final_state=True,
+            cu_seqlens=cu_seqlens,
+            reverse=reverse,
+            form=form,
+            chunk_size=chunk_size,
+        )
+        parts = [(part,) if isinstance(part, Tensor) else part or () for part in (outputs, final)]
+        return [tensor.contiguous() for part in parts for tensor in part]
+
+    def empty_results(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """Tensors shaped like the results of `run_eagerly`."""
+        count = len(self.signature.names)
+        bound = self.signature.bind(tensors[:count], {}, NAMES, time=True)
+        shapes = self._output_shapes(bound)
+        outputs = [tensors[0].new_empty(shape, dtype=bound.output_dtype) for shape in shapes]
+        states = [x.new_empty(x.shape) for x in tensors[count:]]
+        return [*outputs, *states]
 
     @cached_property
     def _compiled(self) -> Any:
