@@ -48,10 +48,13 @@ class Log:
 
 
 class Oracle:
-    """Values of functions at exact arguments; `fresh` makes an unknown, `number` embeds a constant."""
+    """Values of functions at exact arguments; `fresh` makes an unknown, `number` embeds a constant.
 
-    def __init__(self, fresh: Fresh, number: Callable[[Any], Number]) -> None:
-        self.fresh, self.number = fresh, number
+    In a `field` a reciprocal is what it is; else it is an unknown of which `relations` says the rest.
+    """
+
+    def __init__(self, fresh: Fresh, number: Callable[[Any], Number], field: bool = False) -> None:
+        self.fresh, self.number, self.field = fresh, number, field
         self.known: dict[tuple[Any, ...], Number] = {}
         self.calls: list[tuple[str, tuple[Number, ...], Number]] = []
 
@@ -70,6 +73,8 @@ class Oracle:
                 return self.apply("sigmoid", self.known["from", "logsigmoid", x])
             case "power", (x, exponent) if exponent in NAMED_POWERS:
                 return self.apply(NAMED_POWERS[exponent], x)
+            case "reciprocal", (x,) if self.field and x != 0:
+                return 1 / x
             case _:
                 return self.unknown(function, args)
 
@@ -81,6 +86,10 @@ class Oracle:
             self.calls.append((function, args, value))
         return self.known[key]
 
+    def relations(self) -> list[Number]:
+        """What is zero by definition: x * reciprocal(x) - 1."""
+        return [args[0] * value - 1 for function, args, value in self.calls if function == "reciprocal"]
+
     def program_arithmetic(self) -> Arithmetic:
         """For `rnnc.codegen.evaluators`."""
         one = self.number(1)
@@ -91,7 +100,7 @@ def rationals(seed: int) -> Oracle:
     """An oracle whose unknowns are random fractions: an identity that fails shows at once."""
     draw = random.Random(seed)
     # Wide, so that no two unknowns are equal by chance: `exp` looks for the value of a logsigmoid.
-    return Oracle(lambda _: Fraction(draw.randint(1, 99991), draw.randint(1, 97)), Fraction)
+    return Oracle(lambda _: Fraction(draw.randint(1, 99991), draw.randint(1, 97)), Fraction, field=True)
 
 
 def random_fraction(draw: random.Random) -> Fraction:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -103,13 +103,14 @@ def _symbolic_in(ring: Polynomials, recurrence: Recurrence, form: Form, tokens: 
     outputs, final = point.loop(ring.oracle)
     found = point.program(form, ring.oracle)
     where = _describe(form, tokens, tokens, sizes)
-    values = _compare(form.name, "symbolic", where, {**outputs, **final}, found, "outputs and state")
+    relations = ring.oracle.relations()
+    values = _compare(form.name, "symbolic", where, {**outputs, **final}, found, "outputs and state", relations)
     loss = point.loss(outputs, final, ring.oracle)
     expected = {
         f"d'{name}": np.asarray(ring.gradients(loss, values), dtype=object) for name, values in point.differentiable()
     }
     gradients = point.backward(form, ring.oracle)
-    return [values, _compare(form.name, "symbolic", where, expected, gradients, "all gradients")]
+    return [values, _compare(form.name, "symbolic", where, expected, gradients, "all gradients", ring.oracle.relations())]
 
 
 def _rational(recurrence: Recurrence, form: Form, tokens: int, length: int) -> Iterator[Check]:
@@ -137,13 +138,21 @@ def _describe(form: Form, tokens: int, length: int, sizes: Mapping[str, int]) ->
     return chunk + " ".join(f"{axis}={size}" for axis, size in sizes.items())
 
 
-def _compare(form: str, kind: str, sizes: str, expected: Values, found: Values, what: str) -> Check:
+def _compare(
+    form: str, kind: str, sizes: str, expected: Values, found: Values, what: str, relations: Sequence[Any] = ()
+) -> Check:
+    """Whether all values are equal, modulo the relations (polynomials that are zero)."""
     wrong = []
     for name, value in expected.items():
-        other = np.broadcast_to(found.get(name, 0), np.shape(value))
-        if not np.all(np.asarray(value, dtype=object) == np.asarray(other, dtype=object)):
+        other = np.broadcast_to(np.asarray(found.get(name, 0), dtype=object), np.shape(value))
+        left = np.asarray(value, dtype=object)
+        if not all(_equal(left[i], other[i], relations) for i in np.ndindex(*left.shape)):
             wrong.append(f"'{name}'")
     return Check(form, kind, sizes, what, f": {', '.join(wrong)} differ" if wrong else "")
+
+
+def _equal(left: Any, right: Any, relations: Sequence[Any]) -> bool:
+    return bool(left == right) or bool(relations and not (left - right).rem(list(relations)))
 
 
 class _Point:
