@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from itertools import accumulate
 
+from rnnc.codegen.layer_lines import assignment, initial, names, started, title
 from rnnc.codegen.layer_lowering import Lowering, Value
 from rnnc.codegen.layer_shapes import MODEL, Shape
 from rnnc.codegen.names import MODULE_ATTRIBUTES, Names
@@ -12,13 +12,8 @@ from rnnc.codegen.templating import comment, template
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
 from rnnc.dsl.recurrence import Initialiser, Input, Output, Param, Recurrence
 from rnnc.dsl.syntax import (
-    LayerBinary,
     LayerBinding,
     LayerBlock,
-    LayerCall,
-    LayerExpression,
-    LayerName,
-    LayerNegate,
 )
 
 LOCALS = [
@@ -196,17 +191,26 @@ class _Printer:
 
     def _signature(self) -> tuple[str, ...]:
         groups = ["num_groups: int | None = None"] if self._grouped() else []
-        sizes = [f"{axis}: int | None = None" for axis in self.axes.values()]
+        sizes = [f"{axis}: int{' | None = None' * self._optional(axis)}" for axis in self._ordered_axes()]
         return ("d_model: int", "num_heads: int", *sizes, *groups)
+
+    def _optional(self, axis: str) -> bool:
+        """Axes of states have a default, so that the heads together are as wide as the model."""
+        return any(self.axes[name] == axis for state in self.recurrence.states for name in state.axes)
+
+    def _ordered_axes(self) -> list[str]:
+        return sorted(self.axes.values(), key=self._optional)
 
     def _grouped(self) -> bool:
         return any(i.per_group for i in self.recurrence.inputs)
 
     def _constructor(self) -> list[str]:
-        lines = ["self.num_heads = num_heads"]
+        lines = ["self.d_model, self.num_heads = d_model, num_heads"]
         if self._grouped():
             lines.append("self.num_groups = num_groups = num_groups or num_heads")
-        lines += [f"self.{axis} = {axis} = {axis} or d_model // num_heads" for axis in self.axes.values()]
+        for axis in self._ordered_axes():
+            default = f" = {axis} or d_model // num_heads" if self._optional(axis) else ""
+            lines.append(f"self.{axis} = {axis}{default}")
         lines += [f"self.{name} = {code}" for name, code in self.lowering.modules]
         return [*lines, *(self._start(param) for param in started(self.recurrence))]
 
@@ -223,49 +227,3 @@ class _Printer:
         lines = self.recurrence.source.splitlines()
         spans = [binding.span for binding in self.block.bindings]
         return [lines[span.line - 1].split("#")[0].strip() for span in spans if span.line <= len(lines)]
-
-
-def title(recurrence: Recurrence) -> str:
-    """The first line of the spec's docstring, or its name."""
-    return comment((recurrence.doc.strip() or recurrence.name).splitlines()[0])
-
-
-def assignment(name: str, code: str) -> str:
-    """`name = code`, the argument of the outermost call on a line of its own where one line is too long."""
-    function, _, argument = code.partition("(")
-    depth = list(accumulate((c == "(") - (c == ")") for c in argument[:-1]))
-    if (
-        len(name) + len(code) < 98
-        or not function.replace(".", "").isidentifier()
-        or not code.endswith(")")
-        or min(depth) < 0
-    ):
-        return f"{name} = {code}"
-    return f"{name} = {function}(\n            {argument[:-1]}\n        )"
-
-
-def started(recurrence: Recurrence) -> list[Param]:
-    """The parameters that a layer has: all but those left at their default."""
-    return [p for p in recurrence.params if p.default is None or p.initialiser is not None]
-
-
-def initial(start: Initialiser, shape: str) -> str:
-    """The call that makes the values: sources take the shape, the others what another made."""
-    nested = any(isinstance(argument, Initialiser) for argument in start.arguments)
-    arguments = [initial(a, shape) if isinstance(a, Initialiser) else repr(a) for a in start.arguments]
-    return f"init_{start.name}({', '.join([*arguments, *([] if nested else [shape])])})"
-
-
-def names(value: LayerExpression) -> set[str]:
-    """The names that a value reads."""
-    match value:
-        case LayerName(name=name):
-            return {name}
-        case LayerBinary(left=left, right=right):
-            return names(left) | names(right)
-        case LayerNegate(operand=operand):
-            return names(operand)
-        case LayerCall(arguments=arguments):
-            return set().union(*map(names, arguments))
-        case _:
-            return set()

@@ -42,6 +42,7 @@ MODULE_ATTRIBUTES = frozenset(
         "compile",
         "cpu",
         "cuda",
+        "d_model",
         "double",
         "dump_patches",
         "eval",

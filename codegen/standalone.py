@@ -14,8 +14,9 @@ from itertools import groupby
 from typing import Protocol
 
 from rnnc.codegen.inline import Import, inline, take_apart
+from rnnc.codegen.layer_lines import title
 from rnnc.codegen.layer_module import layer_names
-from rnnc.codegen.layer_printer import print_layer, title
+from rnnc.codegen.layer_printer import print_layer
 from rnnc.codegen.names import Names
 from rnnc.codegen.scalars import scalar
 from rnnc.codegen.templating import template

@@ -23,7 +23,14 @@ class LayerState(NamedTuple):
 class Windows:
     """Hands the windows of a `LayerState` to the modules in the order of their calls; collects new ones."""
 
-    def __init__(self, state: LayerState | None, cu_seqlens: Tensor | None) -> None:
+    def __init__(self, x: Tensor, d_model: int, state: LayerState | None, cu_seqlens: Tensor | None) -> None:
+        """Checks a layer's arguments. Raises ValueError for shapes, TypeError for what is no `LayerState`."""
+        if x.dim() != 3 or x.shape[2] != d_model:
+            raise ValueError(f"x: expected [B, T, d_model] = [B, T, {d_model}], got {list(x.shape)}")
+        if cu_seqlens is not None and x.shape[0] != 1:
+            raise ValueError(f"x: packed sequences are [1, T, d_model], got B = {x.shape[0]}")
+        if state is not None and not isinstance(state, LayerState):
+            raise TypeError(f"state: expected what the layer returned, got {type(state).__name__}")
         self.old = iter(state.windows) if state is not None else None
         self.new: list[Tensor] = []
         self.cu_seqlens = cu_seqlens
@@ -31,17 +38,14 @@ class Windows:
     def recent(self, x: Tensor, n: int) -> list[Tensor]:
         """The values of x [B, T, D] at 0, 1, ..., n - 1 tokens back, in that order; zero before the start."""
         B, _, D = x.shape
-        if self.cu_seqlens is not None and B != 1:
-            raise ValueError(f"x: packed sequences are [1, T, d_model], got B = {B}")
         N = B if self.cu_seqlens is None else self.cu_seqlens.numel() - 1
-        window = x.new_zeros(N, n - 1, D) if self.old is None else next(self.old)
-        if window.shape != (N, n - 1, D):
-            raise ValueError(f"state: expected a window {[N, n - 1, D]}, got {list(window.shape)}")
-        taps, window = (
-            _dense(x, window, n) if self.cu_seqlens is None else _packed(x, window, n, self.cu_seqlens)
-        )
-        self.new.append(window)
-        return taps
+        window = x.new_zeros(N, n - 1, D) if self.old is None else next(self.old, None)
+        if window is None or window.shape != (N, n - 1, D):
+            found = "none" if window is None else list(window.shape)
+            raise ValueError(f"state: expected a window {[N, n - 1, D]}, got {found}")
+        pick = _dense(x, window, n) if self.cu_seqlens is None else _packed(x, window, n, self.cu_seqlens)
+        self.new.append(pick[1])
+        return pick[0]
 
 
 def _dense(x: Tensor, window: Tensor, n: int) -> tuple[list[Tensor], Tensor]:

@@ -106,6 +106,14 @@ def test_half_precision() -> None:
     assert state.recurrence.dtype == torch.float32
 
 
+def test_autocast() -> None:
+    layer, x = make("gated_delta_net", torch.float32), tokens(2, T, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.bfloat16
+    assert relative(y, layer(x)) < 0.05
+
+
 def test_no_tokens_leave_the_state_alone() -> None:
     layer = make("gated_delta_net")
     _, state = layer(tokens(2, T), return_state=True)
@@ -114,13 +122,19 @@ def test_no_tokens_leave_the_state_alone() -> None:
     torch.testing.assert_close(flat(same), flat(state), rtol=0, atol=0)
 
 
-def test_a_state_of_another_batch_is_refused() -> None:
+def test_wrong_calls_are_refused_by_name() -> None:
     layer = make("gated_delta_net")
     _, state = layer(tokens(2, T), return_state=True)
     with pytest.raises(ValueError, match=r"state: expected a window \[3, 3, 24\], got \[2, 3, 24\]"):
         layer(tokens(3, T), state=state)
-    with pytest.raises(ValueError, match="packed"):
+    with pytest.raises(ValueError, match="x: packed sequences are"):
         layer(tokens(2, T), cu_seqlens=bounds([3, T - 3]))
+    with pytest.raises(ValueError, match=r"x: expected \[B, T, d_model\] = \[B, T, 24\], got \[2, 5\]"):
+        layer(torch.zeros(2, 5))
+    with pytest.raises(TypeError, match="state: expected what the layer returned, got Tensor"):
+        layer(tokens(2, T), state=state.recurrence)
+    with pytest.raises(ValueError, match="cu_seqlens: expected to end at T = 21, got 20"):
+        layer(tokens(1, T), cu_seqlens=bounds([3, 17]))
 
 
 def bounds(lengths: list[int]) -> Tensor:
@@ -133,4 +147,4 @@ def flat(state: Any) -> Tensor:
 
 
 def relative(found: Tensor, expected: Tensor) -> float:
-    return float((found - expected).norm() / expected.norm())
+    return float((found - expected).detach().norm() / expected.detach().norm())
