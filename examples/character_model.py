@@ -24,8 +24,6 @@ class Block(nn.Module):
     `gain` scales what the recurrence adds: 0 leaves every token alone.
     """
 
-    gain = 1.0
-
     def __init__(self, operator: Any, d_model: int, num_heads: int) -> None:
         super().__init__()
         width = d_model // num_heads
@@ -35,9 +33,9 @@ class Block(nn.Module):
             nn.RMSNorm(d_model), nn.Linear(d_model, 2 * d_model), nn.GELU(), nn.Linear(2 * d_model, d_model)
         )
 
-    def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+    def forward(self, x: Tensor, state: Any, gain: float) -> tuple[Tensor, Any]:
         y, state = self.recurrence(self.norm(x), state=state, return_state=True, chunk_size=32)
-        x = x + self.gain * y
+        x = x + gain * y
         return x + self.mlp(x), state
 
 
@@ -50,17 +48,19 @@ class CharacterModel(nn.Module):
         self.blocks = nn.ModuleList([Block(operator, d_model, num_heads) for _ in range(2)])
         self.head = nn.Sequential(nn.RMSNorm(d_model), nn.Linear(d_model, characters))
 
-    def forward(self, tokens: Tensor, states: Sequence[Any] | None = None) -> tuple[Tensor, list[Any]]:
+    def forward(
+        self, tokens: Tensor, states: Sequence[Any] | None = None, gain: float = 1.0
+    ) -> tuple[Tensor, list[Any]]:
         """Logits, and the states that continue the rows."""
         x, new = self.embedding(tokens), []
         for block, state in zip(self.blocks, states or [None] * len(self.blocks), strict=True):
-            x, state = block(x, state)
+            x, state = block(x, state, gain)
             new.append(state)
         return self.head(x), new
 
-    def loss(self, tokens: Tensor) -> Tensor:
+    def loss(self, tokens: Tensor, gain: float = 1.0) -> Tensor:
         """Nats per character of rows of T + 1 characters."""
-        logits, _ = self(tokens[:, :-1])
+        logits, _ = self(tokens[:, :-1], gain=gain)
         return F.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
 
@@ -82,10 +82,8 @@ def train(model: CharacterModel, text: Tensor, steps: int, B: int = 16, T: int =
 @torch.no_grad()
 def evaluate(model: CharacterModel, text: Tensor, gain: float = 1.0, T: int = 256) -> float:
     """Nats per character of a text cut into rows of T; the recurrences' outputs are scaled by `gain`."""
-    for block in model.blocks:
-        block.gain = gain
     rows = text[: (len(text) - 1) // T * T + 1].unfold(0, T + 1, T)
-    return sum(model.loss(part).item() * len(part) for part in rows.split(32)) / len(rows)
+    return sum(model.loss(part, gain).item() * len(part) for part in rows.split(32)) / len(rows)
 
 
 @torch.no_grad()

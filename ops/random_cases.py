@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.interval import Interval
-from rnnc.dsl.recurrence import Input, Param, Recurrence
+from rnnc.dsl.recurrence import Input, Param, Recurrence, State
 
 LENGTHS = (0, 1, 2, 7, 16, 31, 63, 64, 65, 100, 128, 130)
 LONG = 1000
@@ -67,9 +67,8 @@ def draw_case(recurrence: Recurrence, seed: int) -> Case:
         length = LONG if seed % 40 == 39 else draw.choice(LENGTHS)
         lengths = (length,) * draw.randint(1, 3)
     H = draw.choice((1, 2, 4))
-    axes = dict.fromkeys(
-        axis for declared in (*recurrence.inputs, *recurrence.states) for axis in declared.axes
-    )
+    arrays: list[Input | State] = [*recurrence.inputs, *recurrence.states]
+    axes = dict.fromkeys(axis for declared in arrays for axis in declared.axes)
     return Case(
         seed,
         lengths,
@@ -86,10 +85,8 @@ def draw_case(recurrence: Recurrence, seed: int) -> Case:
 def draw_arguments(recurrence: Recurrence, case: Case, scale: float = 1.0) -> list[Tensor]:
     """Inputs, then parameters, float32; vectors have a norm of about `scale`."""
     source = torch.Generator().manual_seed(case.seed)
-    return [
-        _values(declared, _shape(declared, case), scale, source)
-        for declared in (*recurrence.inputs, *recurrence.params)
-    ]
+    declarations: list[Input | Param] = [*recurrence.inputs, *recurrence.params]
+    return [_values(declared, _shape(declared, case), scale, source) for declared in declarations]
 
 
 def draw_states(recurrence: Recurrence, case: Case) -> list[Tensor]:

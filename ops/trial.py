@@ -21,9 +21,9 @@ Tensors = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Trial:
-    """An operator and one call of it: the case, the arguments (inputs, then parameters), the initial states."""
+    """One call of an operator: the case, the arguments (inputs, then parameters), the initial states."""
 
-    operator: Operator
+    operator: Any  # an Operator
     case: Case
     arguments: tuple[Tensor, ...]
     states: tuple[Tensor, ...]

@@ -15,7 +15,7 @@ from rnnc.dsl.normal import Normal
 from rnnc.dsl.normaliser import normalise
 from rnnc.dsl.parser import parse
 from rnnc.dsl.ranges import check_ranges, environment, statements
-from rnnc.dsl.recurrence import Let, Recurrence
+from rnnc.dsl.recurrence import Input, Let, Param, Recurrence
 from rnnc.dsl.spectrum import Spectrum, check_claim, spectrum
 from rnnc.files import read_spec
 
@@ -125,9 +125,10 @@ def _eigenvalues(found: Spectrum) -> str:
 
 def _ranges(recurrence: Recurrence) -> dict[str, tuple[str, str]]:
     ranges = environment(recurrence)
+    declarations: list[Input | Param] = [*recurrence.inputs, *recurrence.params]
     found = {
         declared.name: (str(declared.range), "promised")
-        for declared in (*recurrence.inputs, *recurrence.params)
+        for declared in declarations
         if declared.range is not None
     }
     for statement in statements(recurrence.statements):

@@ -8,7 +8,7 @@ and `rnnc check` start without torch.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import typer
 
@@ -43,7 +43,7 @@ def _options(
     del version
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "check": commands_spec.check,
     "explain": commands_spec.explain,
     "prove": commands_evidence.prove,

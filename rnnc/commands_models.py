@@ -74,10 +74,10 @@ def regenerate(
     check: Annotated[bool, typer.Option("--check", help="Compare byte by byte instead of writing.")] = False,
 ) -> None:
     """The generated modules of the built-in models."""
-    from rnnc.codegen import regenerate as modules
+    from rnnc.codegen.regenerate import regenerate as rewrite
 
     try:
-        stale = modules.regenerate(check)
+        stale = rewrite(check)
     except OSError as error:
         raise Refusal(f"{error.filename}: cannot be written: {(error.strerror or '').lower()}") from None
     verb = "differ from what their specs give" if check else "written"
