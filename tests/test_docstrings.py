@@ -46,9 +46,10 @@ def test_public_functions_and_classes_have_docstrings(folder: str) -> None:
 
 
 def public(module: ast.Module) -> Iterator[ast.FunctionDef | ast.ClassDef]:
-    """Public functions and classes at the top of a module, without the plain data whose name says it all."""
+    """Public functions and classes of a module; not plain data and one-line functions, whose names say it."""
     for node in module.body:
         if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
             continue
-        if "dataclass" not in "".join(map(ast.unparse, node.decorator_list)):
+        plain = "dataclass" in "".join(map(ast.unparse, node.decorator_list))
+        if not plain and (isinstance(node, ast.ClassDef) or len(node.body) > 1):
             yield node

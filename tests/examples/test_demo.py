@@ -57,7 +57,10 @@ def test_sampling_continues_the_prompt(model: CharacterModel) -> None:
     assert all(0 <= next(tokens) < 11 for _ in range(5))
 
 
-def test_demo_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_demo_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "reference_text", lambda: reference_text()[:30_000])
     demo.run(steps=2, output=tmp_path)
     printed = capsys.readouterr().out
     assert "held-out loss" in printed
