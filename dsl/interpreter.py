@@ -54,17 +54,20 @@ class Arithmetic(Protocol):
         """The identity matrix over (axis, axis')."""
 
     @abstractmethod
-    def zeros(self, axes: Axes) -> Value: ...
+    def zeros(self, axes: Axes) -> Value:
+        """Zero over the axes."""
 
     @abstractmethod
-    def add(self, operands: Sequence[Value], axes: Sequence[Axes], result: Axes) -> Value: ...
+    def add(self, operands: Sequence[Value], axes: Sequence[Axes], result: Axes) -> Value:
+        """The elementwise sum, broadcast by axis name."""
 
     @abstractmethod
     def multiply(self, operands: Sequence[Value], axes: Sequence[Axes], result: Axes) -> Value:
         """The elementwise product, broadcast by axis name."""
 
     @abstractmethod
-    def power(self, base: Value, exponent: Fraction) -> Value: ...
+    def power(self, base: Value, exponent: Fraction) -> Value:
+        """The elementwise power."""
 
     @abstractmethod
     def call(
@@ -73,7 +76,8 @@ class Arithmetic(Protocol):
         """A function of `rnnc.dsl.functions`; `axis` is the one that `unit` and `softmax` work along."""
 
     @abstractmethod
-    def sum(self, value: Value, axes: Axes, axis: str) -> Value: ...
+    def sum(self, value: Value, axes: Axes, axis: str) -> Value:
+        """The sum over `axis`, which is dropped."""
 
     @abstractmethod
     def select(self, value: Value, axes: Axes, axis: str, index: int) -> Value:

@@ -93,8 +93,9 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # n
 
 
 def _differentiate(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
-    *tensors, cu_seqlens = (*ctx.saved_tensors, *([] if ctx.packed else [None]))
-    return None, backward(ctx.key, tensors, gradients, cu_seqlens, *ctx.options), None, None, None, None
+    saved: list[Tensor] = list(ctx.saved_tensors)
+    cu_seqlens = saved.pop() if ctx.packed else None
+    return None, backward(ctx.key, saved, gradients, cu_seqlens, *ctx.options), None, None, None, None
 
 
 forward.register_autograd(_differentiate, setup_context=_save)
