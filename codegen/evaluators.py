@@ -135,7 +135,7 @@ class _Evaluation:
                 return self.pairs(exclusive, strict, lambda ts: sum((args[0][t] for t in ts), self.using.number(Fraction(0))),
                                   self.using.minus_infinity)
             case ir.Path(exclusive, strict):
-                return self.pairs(exclusive, strict, lambda ts: self.product(args[0], ts)[()])
+                return self.pairs(exclusive, strict, lambda ts: self.product(args[0], ts))
             case ir.SegmentAdjoint(exclusive, strict):
                 out = self.zeros(args[0].shape[:1])
                 for i, j in self.allowed(exclusive, strict):
@@ -147,7 +147,7 @@ class _Evaluation:
                 for i, j in self.allowed(exclusive, strict):
                     ts = self.between(i, j, exclusive)
                     for t in ts:
-                        rest = self.product(args[0], [s for s in ts if s != t])[()]
+                        rest = self.product(args[0], [s for s in ts if s != t])
                         out[t] = out[t] + rest * args[1][i, j]
                 return out
             case ir.DecayDot() | ir.DecayDotRows() | ir.DecayDotColumns() | ir.DecayDotDecay():
@@ -239,7 +239,7 @@ class _Evaluation:
         return out
 
     def product(self, values: Array, tokens: Iterable[int]) -> Array:
-        return reduce(np.multiply, (values[t] for t in tokens), self.ones(values.shape[1:]))
+        return np.asarray(reduce(np.multiply, (values[t] for t in tokens), self.ones(values.shape[1:])))[()]
 
     def factor(self, decay: Array, tokens: Sequence[int], product: bool) -> Array:
         if product:

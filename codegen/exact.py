@@ -2,9 +2,10 @@
 
 A function like sigmoid has no rational value, and a proof needs none: `Oracle` gives every (function, argument)
 pair one unknown of its own, the same whoever asks. Only what relates functions to each other is known to it:
-exp of a logsigmoid is the sigmoid, and logarithms of decays (`log2_exp`, `log2`) are kept as formal
-logarithms, whose sums exp2 turns back into products. ln 2 and log2 e stand for 1, which is consistent
-because they occur only where base 2 stands in for base e.
+exp of a logsigmoid is the sigmoid, sigmoid(-x) is 1 - sigmoid(x), powers of a number are powers of one root,
+and logarithms of decays (`log2_exp`, `log2`) are kept as formal logarithms, whose sums exp2 turns back into
+products. ln 2 and log2 e stand for 1, which is consistent because they occur only where base 2 stands in for
+base e.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import reduce
+from math import ceil
 from typing import Any
 
 import numpy as np
+from sympy import integer_nthroot
 
 from rnnc.codegen.evaluators import Arithmetic
 from rnnc.dsl import interpreter
@@ -30,19 +33,23 @@ Fresh = Callable[[str], Number]
 
 @dataclass(frozen=True)
 class Log:
-    """The formal logarithm of a number: a product of bases with exponents. Sums of logs are products."""
+    """The formal logarithm of a number: sums of logs are products, multiples are powers."""
 
     value: Number  # None: the logarithm of zero
+    power: Callable[[Number, Any], Number]
 
     def __add__(self, other: Any) -> Any:
         if isinstance(other, Log):
-            return Log(None if self.value is None or other.value is None else self.value * other.value)
+            value = None if self.value is None or other.value is None else self.value * other.value
+            return Log(value, self.power)
         return self if other == 0 else NotImplemented
 
     __radd__ = __add__
 
     def __mul__(self, other: Any) -> Any:
-        return self if other == 1 else NotImplemented
+        if other == 1 or self.value is None:
+            return self
+        return Log(self.power(self.value, other), self.power)
 
     __rmul__ = __mul__
 
@@ -62,21 +69,50 @@ class Oracle:
         """The value of a function; `power` gets (base, exponent)."""
         match function, args:
             case "log2_exp", (x,):
-                return Log(self.apply("exp", x))
+                return Log(self.apply("exp", x), self.power)
             case "log2", (x,):
-                return Log(x)
+                return Log(x, self.power)
             case "exp2", (Log(value),):
                 return self.number(0) if value is None else value
             case "exp2", (x,) if x == 0:
                 return self.number(1)
             case "exp", (x,) if ("from", "logsigmoid", x) in self.known:
                 return self.apply("sigmoid", self.known["from", "logsigmoid", x])
-            case "power", (x, exponent) if exponent in NAMED_POWERS:
-                return self.apply(NAMED_POWERS[exponent], x)
-            case "reciprocal", (x,) if self.field and x != 0:
-                return 1 / x
+            case "sigmoid", (x,) if ("sigmoid", -x) in self.known:
+                return 1 - self.known["sigmoid", -x]
+            case "power", (x, exponent):
+                return self.power(x, exponent)
+            case "reciprocal", (x,):
+                return self.power(x, -1)
+            case "rsqrt", (x,):
+                return self.power(x, Fraction(-1, 2))
             case _:
                 return self.unknown(function, args)
+
+    def power(self, x: Number, exponent: Any) -> Number:
+        """x ** exponent, as a polynomial in x and its smallest negative root that is known: x**(-1/d)."""
+        exponent = Fraction(str(exponent))
+        if exponent.denominator == 1 and exponent >= 0:
+            return x ** int(exponent)
+        if self.field and exponent.denominator == 1 and x != 0 and ("root", x) not in self.known:
+            return (1 / x) ** int(-exponent)
+        whole = max(0, ceil(exponent))  # x**e = x**whole * (x**(-1/d))**n
+        root, parts = self._root(x, exponent.denominator)
+        return x**whole * root ** int((whole - exponent) * parts)
+
+    def _root(self, x: Number, parts: int) -> tuple[Number, int]:
+        """The root x**(-1/d) with d a multiple of `parts`, and d."""
+        known = self.known.setdefault(("root", x), [])
+        for root, d in known:
+            if d % parts == 0:
+                return root, d
+        name = {1: "reciprocal", 2: "rsqrt"}.get(parts, "power")
+        exact = _exact_root(x, parts) if self.field else None
+        if exact is not None:
+            return 1 / exact, parts
+        root = self.unknown(name, (x,) if parts <= 2 else (x, Fraction(-1, parts)))
+        known.append((root, parts))
+        return root, parts
 
     def unknown(self, function: str, args: tuple[Any, ...]) -> Number:
         key = (function, *args)
@@ -87,13 +123,22 @@ class Oracle:
         return self.known[key]
 
     def relations(self) -> list[Number]:
-        """What is zero by definition: x * reciprocal(x) - 1."""
-        return [args[0] * value - 1 for function, args, value in self.calls if function == "reciprocal"]
+        """What is zero by definition: x * x**(-1/d)**d - 1."""
+        roots = [(key[1], found) for key, found in self.known.items() if key[0] == "root"]
+        return [x * root**d - 1 for x, found in roots for root, d in found]
 
     def program_arithmetic(self) -> Arithmetic:
         """For `rnnc.codegen.evaluators`."""
         one = self.number(1)
-        return Arithmetic(self.number, self.apply, {"ln2": one, "log2e": one}, Log(None), object)
+        return Arithmetic(self.number, self.apply, {"ln2": one, "log2e": one}, Log(None, self.power), object)
+
+
+def _exact_root(x: Fraction, parts: int) -> Fraction | None:
+    """x**(1/parts) where that is a fraction."""
+    if x <= 0:
+        return None
+    (above, exact), (below, also) = integer_nthroot(x.numerator, parts), integer_nthroot(x.denominator, parts)
+    return Fraction(int(above), int(below)) if exact and also else None
 
 
 def rationals(seed: int) -> Oracle:

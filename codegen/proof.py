@@ -114,7 +114,7 @@ def _symbolic_in(ring: Polynomials, recurrence: Recurrence, form: Form, tokens: 
 
 
 def _rational(recurrence: Recurrence, form: Form, tokens: int, length: int) -> Iterator[Check]:
-    sizes = _sizes(recurrence, 3, 2)
+    sizes = _sizes(recurrence, 9, 4)  # squares: roots of sizes are exact
     draw = random.Random(tokens * 8 + length)
     oracle = rationals(length)
     point = _Point(recurrence, sizes, tokens, length, lambda name, index: random_fraction(draw))

@@ -178,11 +178,12 @@ def _tensors(node: Node, args: Sequence[str]) -> list[str]:
 def _sum(node: Node, coefficients: Iterable[ir.Number], args: Sequence[str], names: Namer) -> str:
     """The terms added one by one; a product that occurs nowhere else is added as it is formed."""
     parts = list(zip(coefficients, args, node.args, strict=True))
-    parts.sort(key=lambda part: (part[2].axes != node.axes, names.inlined(part[2]), part[0] != 1))
+    parts.sort(key=lambda p: (is_number(p[2]), p[2].axes != node.axes, names.inlined(p[2]), p[0] != 1))
     coefficient, text, first = parts[0]
     out = aligned(text, first.axes, node.axes) if not is_number(first) else text
     if first.axes != node.axes:  # no term has all axes
-        return " + ".join(f"{number(c)} * {aligned(t, a.axes, node.axes)}" for c, t, a in parts)
+        terms = ((c, t if is_number(a) else aligned(t, a.axes, node.axes)) for c, t, a in parts)
+        return " + ".join(f"{number(c)} * {t}" for c, t in terms)
     if coefficient != 1:
         out = f"-{out}" if coefficient == -1 else f"{number(coefficient)} * {out}"
     for position, (coefficient, text, term) in enumerate(parts[1:]):

@@ -127,7 +127,7 @@ class Function:
         if "valid" in self.loads or self._mentions_time():
             lines.append("C = valid.shape[2]")
         if any(isinstance(n.op, ir.Broadcast) and is_number(n.args[0]) for n in self._computed()):
-            lines.append("dtype, device = valid.dtype, valid.device")
+            lines.append("dtype, device = h0[0].dtype, h0[0].device")
         return lines
 
     def _timed(self, declared: object) -> bool:
@@ -336,7 +336,8 @@ def _inlined(plan: Plan) -> set[Node]:
             sums = users.get(node, [])
             tensors = not any(is_number(argument) for argument in node.args)
             if len(sums) == 1 and isinstance(sums[0].op, ir.Add) and sums[0] in stage and sums[0].axes == node.axes:
-                plain = [a for a in sums[0].args if a.axes == node.axes and a not in found and a is not node]
+                others = (a for a in sums[0].args if a not in found and a is not node and not is_number(a))
+                plain = [a for a in others if a.axes == node.axes]
                 if tensors and plain and any(a.axes == node.axes for a in node.args):
                     found.add(node)
     return found
