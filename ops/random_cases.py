@@ -111,6 +111,7 @@ def _values(declared: Input | Param, shape: tuple[int, ...], scale: float, sourc
     if declared.range is not None:
         return within(declared.range, torch.rand(shape, generator=source))
     values = torch.randn(shape, generator=source)
+    values += 0.3 * values.sign()  # a vector of size one that is nearly zero has no direction to speak of
     width = prod(shape[-1:]) if declared.axes else 1
     return values * (scale * width**-0.5)
 

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Literal
 
 import torch
@@ -52,6 +53,9 @@ from rnnc.ops.halving import (
 Direction = Literal["prefix", "suffix"]
 LN2 = math.log(2.0)
 LOG2E = 1 / LN2
+
+# Logarithms to base 2 below this are as good as -inf: 2^FLOOR is 0, in float64 too.
+FLOOR = -32768.0
 
 # The triangular inverse substitutes this many rows one after the other, and then this many blocks of rows.
 LEAF = 8
@@ -81,8 +85,8 @@ def product(first: Tensor, second: Tensor, *rest: Tensor | float) -> Tensor:
 
 
 def addcmul_(x: Tensor, small: Tensor, large: Tensor, value: float = 1) -> Tensor:
-    """x + value * small * large, in x unless the gradient is recorded: x is a new array of the full shape."""
-    if torch.is_grad_enabled():
+    """x + value * small * large, in x, a new array, unless the gradient is recorded or the result is larger."""
+    if torch.is_grad_enabled() or torch.broadcast_shapes(x.shape, small.shape, large.shape) != x.shape:
         return torch.addcmul(x, small, large, value=value)
     return x.addcmul_(small, large, value=value)
 
@@ -97,7 +101,7 @@ def at_first(x: Tensor, tokens: int) -> Tensor:
 def interleave(parts: Sequence[Tensor], dim: int) -> Tensor:
     """The n parts as n rows per token: axis `dim` of C tokens becomes C * n rows, a token's rows together."""
     axis = dim % parts[0].ndim
-    return torch.stack(tuple(parts), axis + 1).flatten(axis, axis + 1)
+    return torch.stack(torch.broadcast_tensors(*parts), axis + 1).flatten(axis, axis + 1)
 
 
 def deinterleave(x: Tensor, dim: int, n: int) -> tuple[Tensor, ...]:
@@ -170,18 +174,30 @@ def _unkeyed(x: Tensor, like: Tensor, dim: int) -> Tensor:
 
 
 def segment_sum(x: Tensor, exclusive: bool = False, strict: bool = False) -> Tensor:
-    """L[i,j] = sum_{j < t <= i} x[t], -inf for pairs left out: [..., C] -> [..., C, C]. x may hold -inf."""
-    f = make_factors(x.unsqueeze(-1), torch.add, exclusive, torch.clone)
-    return _pairs(x, f, torch.add, -math.inf, -math.inf if exclusive or strict else 0.0)
+    """L[i,j] = sum_{j < t <= i} x[t], -inf for pairs left out: [..., C] -> [..., C, C]. x may hold -inf.
+
+    Differences of running sums after all, but in float64, of logarithms that end at FLOOR: 2^FLOOR is 0, and
+    what the sums lose is below 1e-9. (A few operations: 0.15; from halves, without a difference, 0.3 and five
+    times as many operations.)
+    """
+    total = x.to(torch.float64).clamp(min=FLOOR).cumsum(-1)
+    upper = F.pad(total[..., :-1], (1, 0)) if exclusive else total
+    pairs = (upper.unsqueeze(-1) - total.unsqueeze(-2)).to(x.dtype)
+    return pairs.masked_fill_(_left_out(x.shape[-1], exclusive or strict, x.device), -math.inf)
 
 
 def segment_sum_grad(grad: Tensor, exclusive: bool = False) -> Tensor:
-    """dx[t] = sum_{i >= t > j} dL[i,j] (exclusive: i > t): [..., C, C] -> [..., C]."""
-    dx, one = DecayGradient(torch.zeros_like(grad[..., :1]), None), grad.new_ones(())
-    for level in reversed(range(level_count(grad.shape[-1]))):
-        pairs = cross(grad, 2**level)
-        dx.descend(2**level, (pairs.sum(-1, keepdim=True), one), (pairs.sum(-2).unsqueeze(-1), one))
-    return dx.result(exclusive).squeeze(-1)
+    """dx[t] = sum_{i >= t > j} dL[i,j] (exclusive: i > t): [..., C, C] -> [..., C]. No other entry is read."""
+    below = grad.flip(-2).cumsum(-2).flip(-2)
+    if exclusive:
+        below = F.pad(below[..., 1:, :], (0, 0, 0, 1))
+    return below.masked_fill(_left_out(grad.shape[-1], True, grad.device), 0).sum(-1)
+
+
+@lru_cache(maxsize=32)
+def _left_out(tokens: int, strict: bool, device: torch.device) -> Tensor:
+    """The pairs (i, j) with j > i, or j >= i."""
+    return torch.ones(tokens, tokens, dtype=torch.bool, device=device).triu(0 if strict else 1)
 
 
 def path(d: Tensor, exclusive: bool = False, strict: bool = False) -> Tensor:

@@ -14,7 +14,6 @@ from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case, draw_arguments, draw_states
 
 LARGE = 1e3  # inputs are scaled down until results stay below: beyond, rounding alone decides
-NATURAL = 0.01  # a gradient is measured against itself, or this share of the size its argument suggests
 
 Tensors = dict[str, Tensor]
 
@@ -42,14 +41,14 @@ class Trial:
     def scales(self) -> dict[str, float]:
         """The size against which the error of each result is measured.
 
-        Rounding an argument x by a share e changes the results F by about e |F|, hence an exact gradient that
-        is far below |F| / |x| is a difference of large numbers, and is measured against a share of that.
+        A gradient with respect to x is about |F| / |x|, F the results. One far below that (through a unit
+        vector of size 1, say) is a difference of numbers of that size, and its error is measured against it.
         """
         sizes = {what: float(value.double().norm()) for what, value in self.expected.items()}
         leaves = self._leaves(self.arguments, self.states)
         total = sum(size for what, size in sizes.items() if what not in leaves)
         for what, leaf in leaves.items():
-            sizes[what] = max(sizes[what], NATURAL * total / max(float(leaf.double().norm()), 1e-6))
+            sizes[what] = max(sizes[what], total / max(float(leaf.double().norm()), 1e-6))
         return sizes
 
     def evaluate(self, form: str | None) -> Tensors:
