@@ -33,14 +33,19 @@ class Plan:
         return "\n".join(lines)
 
 
-def cut(program: Program, given: Iterable[Node] = (), keeps: Iterable[Node] = ()) -> Plan:
-    """The plan of a program that finds `given` computed and hands out `keeps` beside its results."""
+def cut(
+    program: Program, given: Iterable[Node] = (), keeps: Iterable[Node] = (), fused: bool = False
+) -> Plan:
+    """The plan of a program that finds `given` computed and hands out `keeps` beside its results.
+
+    `fused` does in the scan what could come after it, while the state is at hand.
+    """
     known = tuple(given)
     keeps = tuple(keeps)
     nodes = _needed([*program.results.values(), *(c.end for c in program.carries), *keeps], known)
     moving = dependents(nodes, [carry.start for carry in program.carries])
     towards_end = {node.number for node in _needed([c.end for c in program.carries], known)}
-    scan = {number for number in moving if number in towards_end}
+    scan = moving if fused else {number for number in moving if number in towards_end}
     computed = [node for node in nodes if not isinstance(node.op, ir.Load)]
     return Plan(
         program,

@@ -64,7 +64,7 @@ def _schedule(program: Program, backward: Program, builder: Builder) -> Form:
     return Form(
         program.name,
         builder,
-        forward=cut(forward, keeps=keeps),
+        forward=cut(forward, keeps=keeps, fused=True),
         states=cut(states, keeps=keeps),
         backward=cut(backward, given=keeps),
     )
