@@ -1,0 +1,270 @@
+"""The cases that break recurrent kernels, by name: every class is held to all of them.
+
+float32 against the float64 token loop (or, over long sequences, another form in float64), outputs, states and
+all gradients. The inputs of a case are made from what a spec declares: a gate is whatever its decay depends on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from math import inf
+
+import pytest
+import torch
+from torch import Tensor
+
+import rnnc
+import rnnc.ops
+from rnnc.dsl.expression import names
+from rnnc.dsl.interpreter import evaluate
+from rnnc.dsl.interval import Interval
+from rnnc.dsl.normaliser import normalise
+from rnnc.dsl.recurrence import Input
+from rnnc.ops.operator import Operator
+from rnnc.ops.random_cases import Case, draw_arguments, draw_states
+from rnnc.ops.reference import TorchArithmetic
+from rnnc.ops.trial import Trial
+
+SIZE = 16
+OUTPUTS, GRADIENTS = 1e-5, 1e-4  # the promised ratio of the error's RMS to the result's
+NATURAL = 1e-2  # a gradient is measured against itself, or this share of |results| / |argument|
+VALUES = (-1000, -100, -30, -10, -5, -2, -1, -0.1, -1e-3, 0, 1e-3, 0.1, 0.5, 0.9, 0.999, 1, 2, 5, 10, 30, 100, 1000)
+
+DELTA = "let u = unit(k)\n{0}\nS <- {1} * (S - sigmoid(b) * u @ (u.T @ S)) + sigmoid(b) * u @ v.T\no <- S.T @ q"
+OLD = "let u = unit(k)\n{0}\nS <- {1} * S - sigmoid(b) * u @ (u.T @ S) + sigmoid(b) * u @ v.T\no <- S.T @ unit(q)"
+PLAIN = "{0}\nS <- {1} * S + k @ v.T\no <- S.T @ q"
+EXTRA = {
+    "log_decay": ("input g in (-inf, 0]", PLAIN, "exp(g)"),
+    "log_decays": ("input g[K] in (-inf, 0]", PLAIN, "exp(g)"),
+    "complement": ("input f", PLAIN, "(1 - sigmoid(f))"),
+    "complements": ("input f[K]", PLAIN, "(1 - sigmoid(f))"),
+    "resets": ("input d in [0, 1]\ninput b", DELTA, "d"),
+    "signed": ("input d in [-1, 1]\ninput b", DELTA, "d"),
+    "channel_resets": ("input d[K] in [0, 1]\ninput b", DELTA, "d"),
+    "channel_signed": ("input d[K] in [-1, 1]", PLAIN, "d"),
+    "log_delta": ("input g in (-inf, 0]\ninput b", OLD, "exp(g)"),
+    "log_deltas": ("input g[K] in (-inf, 0]\ninput b", OLD, "exp(g)"),
+}
+NAMES = [*rnnc.ops.builtin_names(), *EXTRA]
+
+every = pytest.mark.parametrize("name", NAMES)
+
+
+@cache
+def operator(name: str) -> Operator:
+    """A built-in, or one of the extra recurrences."""
+    if name not in EXTRA:
+        found = getattr(rnnc.ops, name)
+        assert isinstance(found, Operator)
+        return found
+    declared, body, decay = EXTRA[name]
+    state = "state S[K, V]\noutput o[V]"
+    lines = ["input q[K], k[K], v[V]", *declared.splitlines(), *body.format(state, decay).splitlines()]
+    return rnnc.compile(f"recurrence {name}[K, V]:\n" + "".join(f"    {line}\n" for line in lines))
+
+
+def make(name: str, *lengths: int, size: int = SIZE, H: int = 2, scale: float = 1.0, chunk: int = 64) -> Trial:
+    """A float32 call on random arguments; several lengths are packed."""
+    found = operator(name)
+    recurrence = found.recurrence
+    sizes = dict.fromkeys(recurrence.axes, size)
+    groups = {x.name: H for x in recurrence.inputs if x.per_group}
+    case = Case(7, lengths, len(lengths) > 1, H, sizes, groups, initial=True, reverse=False, chunk_size=chunk)
+    arguments = draw_arguments(recurrence, case, scale)
+    return Trial(found, case, tuple(arguments), tuple(x * scale for x in draw_states(recurrence, case)))
+
+
+def compare(trial: Trial, reference: str | None = None, form: str = "chunked") -> None:
+    """Raises where the float32 results are further from float64 than promised."""
+    expected = trial.to(torch.float64).evaluate(reference)
+    found = trial.evaluate(form)
+    leaves = trial._leaves(trial.arguments, trial.states)
+    size = sum(float(x.norm()) for what, x in expected.items() if what not in leaves)
+    wrong = {}
+    for what, value in found.items():
+        error, natural = float((value.double() - expected[what]).norm()), float(expected[what].norm())
+        if what in leaves:
+            natural = max(natural, NATURAL * size / max(float(leaves[what].double().norm()), 1e-30))
+        ratio = error / max(natural, 1e-30)
+        if not ratio <= (GRADIENTS if what in leaves else OUTPUTS):
+            wrong[what] = ratio
+    assert not wrong, f"{trial.operator.name}: {wrong}"
+
+
+def set_inputs(trial: Trial, change: Callable[[Input, Tensor], Tensor]) -> Trial:
+    """The trial with its inputs changed."""
+    inputs = trial.operator.recurrence.inputs
+    changed = [change(x, value.clone()) for x, value in zip(inputs, trial.arguments, strict=False)]
+    return replace(trial, arguments=(*changed, *trial.arguments[len(inputs) :]))
+
+
+def gates(trial: Trial) -> list[Input]:
+    """The inputs that the decay depends on."""
+    decay = normalise(trial.operator.recurrence).decay
+    used = names(decay) if decay is not None else frozenset()
+    return [x for x in trial.operator.recurrence.inputs if x.name in used]
+
+
+def gate_values(trial: Trial, target: float) -> dict[str, float]:
+    """Values of the gates under which the decay is closest to the target."""
+    decay, found = normalise(trial.operator.recurrence).decay, gates(trial)
+    if decay is None or not found:
+        return {}
+    arithmetic = TorchArithmetic(trial.case.sizes, torch.float64, torch.device("cpu"))
+    recurrence = trial.operator.recurrence
+    params = trial.arguments[len(recurrence.inputs) :]
+    scope = {p.name: x.double()[None] for p, x in zip(recurrence.params, params, strict=True)}
+    best, closest = {}, inf
+    for values in itertools.product(*([v for v in VALUES if allowed(x.range, v)] for x in found)):
+        chosen = {x.name: torch.full((1, 1, *[1] * len(x.axes)), float(v)).double() for x, v in zip(found, values, strict=True)}
+        away = float((evaluate(decay, arithmetic, scope | chosen) - target).abs().max())
+        if away < closest:
+            best, closest = {x.name: float(v) for x, v in zip(found, values, strict=True)}, away
+    return best
+
+
+def allowed(interval: Interval | None, value: float) -> bool:
+    """Whether a promised range holds the value."""
+    if interval is None:
+        return True
+    low = value > interval.low or (value == interval.low and not interval.low_open)
+    return low and (value < interval.high or (value == interval.high and not interval.high_open))
+
+
+def with_decay(trial: Trial, target: float, tokens: slice = slice(None)) -> Trial:
+    """The trial with the gates of some tokens set so that the decay is close to the target there."""
+    values = gate_values(trial, target)
+
+    def change(x: Input, value: Tensor) -> Tensor:
+        if x.name in values:
+            value[:, tokens] = values[x.name]
+        return value
+
+    return set_inputs(trial, change)
+
+
+@every
+@pytest.mark.parametrize("T", [1, 63, 64, 65])
+def test_lengths(name: str, T: int) -> None:
+    compare(make(name, T))
+
+
+@every
+def test_a_thousand_tokens(name: str) -> None:
+    compare(make(name, 1000, size=8, H=1), reference="chunked")
+
+
+@every
+def test_one_strong_decay_among_weak(name: str) -> None:
+    trial = with_decay(with_decay(make(name, 130), 1), 0, slice(20, None, 64))
+    compare(trial)
+
+
+@every
+def test_all_decays_one_over_8192_tokens(name: str) -> None:
+    compare(with_decay(make(name, 8192, size=4, H=1), 1), reference="chunked")
+
+
+@every
+def test_resets(name: str) -> None:
+    compare(with_decay(make(name, 70), 0, slice(5, None, 9)))
+
+
+@every
+def test_nothing_but_resets(name: str) -> None:
+    compare(with_decay(make(name, 70), 0))
+
+
+@every
+def test_strong_writes_of_correlated_keys(name: str) -> None:
+    """Gates that are not decays at their upper end, keys alike, nothing forgotten."""
+    trial = with_decay(make(name, 200), 1)
+    decays = {x.name for x in gates(trial)}
+    generator = torch.Generator().manual_seed(3)
+
+    def change(x: Input, value: Tensor) -> Tensor:
+        if x.name in decays:
+            return value
+        if not x.axes:
+            return torch.full_like(value, 8.0 if x.range is None else min(x.range.high, 8.0))
+        return value[:, :1] + 1e-3 * torch.randn(value.shape, generator=generator) * value[:, :1].abs().mean()
+
+    compare(set_inputs(trial, change))
+
+
+@every
+def test_small_operands_under_strong_decay(name: str) -> None:
+    compare(with_decay(make(name, 100, scale=1e-6), 0.0067))
+
+
+@every
+def test_packed_with_empty_sequences(name: str) -> None:
+    compare(make(name, 0, 65, 0, 1, 17, 0))
+
+
+@every
+def test_nan_stays_in_its_sequence(name: str) -> None:
+    trial = make(name, 20, 0, 70, 3)
+
+    def change(x: Input, value: Tensor) -> Tensor:
+        value[:, 25] = float("nan")
+        return value
+
+    clean, spoilt = trial.evaluate("chunked"), set_inputs(trial, change).evaluate("chunked")
+    count = sum(trial.case.lengths)
+    for what, value in spoilt.items():
+        if value.shape[:2] == (1, count):
+            assert torch.equal(value[:, :20], clean[what][:, :20]), what
+            assert torch.equal(value[:, 90:], clean[what][:, 90:]), what
+        elif value.shape[0] == 4 and what.startswith(("final", "gradient of initial")):
+            assert torch.equal(value[[0, 1, 3]], clean[what][[0, 1, 3]]), what
+    assert spoilt[next(iter(spoilt))][:, 25:90].isnan().any()
+
+
+@every
+def test_two_calls_are_one(name: str) -> None:
+    trial = make(name, 100).to(torch.float64)
+    count = len(trial.operator.recurrence.inputs)
+
+    def run(*cuts: int) -> list[Tensor]:
+        leaves = [x.clone().requires_grad_() for x in (*trial.arguments, *trial.states)]
+        inputs, params, state = leaves[:count], leaves[count:-1], leaves[-1]
+        parts = []
+        for start, stop in itertools.pairwise((0, *cuts, 100)):
+            given = (x[:, start:stop] for x in inputs)
+            out, state = trial.operator(*given, *params, initial_state=state, output_final_state=True)
+            parts.append(out if isinstance(out, Tensor) else torch.cat(out, -1))
+        whole = torch.cat(parts, 1)
+        weight = torch.linspace(-1, 1, whole.numel(), dtype=torch.float64).view_as(whole)
+        loss = (whole * weight).sum() + state.square().sum()
+        return [whole, state, *torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)]
+
+    for once, twice in zip(run(), run(37), strict=True):
+        torch.testing.assert_close(once, twice, rtol=1e-9, atol=1e-9)
+
+
+@every
+def test_the_future_leaves_no_trace(name: str) -> None:
+    """Outputs of a prefix, and their gradients, are the same bit for bit whatever follows."""
+    trial, cut = make(name, 150), 70
+    other = make(name, 150, scale=30.0)
+
+    def change(x: Input, value: Tensor) -> Tensor:
+        index = trial.operator.recurrence.inputs.index(x)
+        value[:, cut:] = other.arguments[index][:, cut:]
+        return value
+
+    found = []
+    for each in (trial, with_decay(set_inputs(trial, change), 0, slice(cut, None, 3))):
+        leaves = [x.clone().requires_grad_() for x in each.arguments]
+        out, _ = each.operator(*leaves, initial_state=each.states[0], chunk_size=64)
+        prefix = [x[:, :cut] for x in ((out,) if isinstance(out, Tensor) else out)]
+        loss = torch.stack([x.square().sum() for x in prefix]).sum()
+        gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+        count = len(each.operator.recurrence.inputs)
+        found.append([*prefix, *(g[:, :cut] for g in gradients[:count]), *gradients[count:]])
+    for one, two in zip(*found, strict=True):
+        assert torch.equal(one, two)
