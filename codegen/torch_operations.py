@@ -12,6 +12,7 @@ from typing import Protocol
 
 from rnnc.codegen import program as ir
 from rnnc.codegen.program import Node
+from rnnc.codegen.torch_sums import Term, number, print_sum
 from rnnc.dsl.expression import Axes
 
 BATCH = 2  # M and H come first
@@ -84,13 +85,6 @@ def is_number(node: Node) -> bool:
             return all(map(is_number, node.args))
         case _:
             return False
-
-
-def number(value: ir.Number) -> str:
-    """The shortest text of a constant."""
-    if isinstance(value, Fraction) and value.denominator == 1:
-        return str(value.numerator)
-    return repr(float(value))
 
 
 def aligned(text: str, own: Axes, axes: Axes) -> str:
@@ -176,41 +170,26 @@ def _tensors(node: Node, args: Sequence[str]) -> list[str]:
 
 
 def _sum(node: Node, coefficients: Iterable[ir.Number], args: Sequence[str], names: Namer) -> str:
-    """The terms added one by one; a product that occurs nowhere else is added as it is formed."""
-    parts = list(zip(coefficients, args, node.args, strict=True))
-    parts.sort(key=lambda p: (is_number(p[2]), p[2].axes != node.axes, names.inlined(p[2]), p[0] != 1))
-    coefficient, text, first = parts[0]
-    out = aligned(text, first.axes, node.axes) if not is_number(first) else text
-    if first.axes != node.axes:  # no term has all axes
-        terms = ((c, t if is_number(a) else aligned(t, a.axes, node.axes)) for c, t, a in parts)
-        return " + ".join(f"{number(c)} * {t}" for c, t in terms)
-    if coefficient != 1:
-        out = f"-{out}" if coefficient == -1 else f"{number(coefficient)} * {out}"
-    for position, (coefficient, text, term) in enumerate(parts[1:]):
-        if names.inlined(term):
-            small, large, scale = inline_product(term, names)
-            value = coefficient * scale
-            weight = "" if value == 1 else f", {number(value)}"
-            call = "torch.addcmul" if position == 0 else "tiles.addcmul_"
-            factor = f", value={number(value)}" if call == "torch.addcmul" and weight else weight
-            out = f"{call}({_plain(out)}, {small}, {large}{factor})"
-        elif is_number(term):
-            out = f"{out} {'-' if coefficient < 0 else '+'} {number(abs(coefficient))} * {text}" if abs(coefficient) != 1 else f"{out} {'-' if coefficient < 0 else '+'} {text}"
-        else:
-            term_text = aligned(text, term.axes, node.axes)
-            if abs(coefficient) == 1:
-                out = f"{out} {'-' if coefficient < 0 else '+'} {term_text}"
-            else:
-                out = f"torch.add({out}, {term_text}, alpha={number(coefficient)})"
-    return out
+    terms = [_term(c, t, a, node.axes, names) for c, t, a in zip(coefficients, args, node.args, strict=True)]
+    return print_sum(terms, node.axes)
 
 
-def inline_product(node: Node, names: Namer) -> tuple[str, str, ir.Number]:
-    """A product as (small factor, large factor, coefficient)."""
-    assert isinstance(node.op, ir.Multiply)
-    first, second = sorted(node.args, key=lambda argument: len(argument.axes))
-    small, large = (aligned(names.name(argument), argument.axes, node.axes) for argument in (first, second))
-    return small, large, node.op.coefficient
+def _term(coefficient: ir.Number, text: str, term: Node, axes: Axes, names: Namer) -> Term:
+    if is_number(term):
+        return Term("number", coefficient, text)
+    if not names.inlined(term):
+        return Term("plain", coefficient, aligned(text, term.axes, axes), axes=term.axes)
+    match term.op:
+        case ir.Multiply(scale):
+            first, second = sorted(term.args, key=lambda argument: len(argument.axes))
+            small, large = (aligned(names.name(argument), argument.axes, axes) for argument in (first, second))
+            return Term("product", coefficient * scale, small, large, axes)
+        case ir.Dot(axis):
+            left, right = term.args
+            first_text, second_text = _operands(left, right, [names.name(left), names.name(right)], axis)
+            return Term("dot", coefficient, first_text, second_text, axes)
+        case _:
+            raise AssertionError(term.op)
 
 
 def _product(node: Node, coefficient: ir.Number, args: Sequence[str]) -> str:
@@ -264,12 +243,18 @@ def _dot(left: Node, right: Node, args: Sequence[str], axis: str) -> str:
         raise NotImplementedError(f"a contraction of {left.axes} with {right.axes}")
     if not rest[0] and not rest[1]:
         return f"({args[0]} * {args[1]}).sum(-1)"
-    first = f"{args[0]}[..., None, :]" if not rest[0] else args[0] if left.axes[-1] == axis else f"{args[0]}.mT"
-    second = f"{args[1]}[..., None]" if not rest[1] else args[1] if right.axes[0] == axis else f"{args[1]}.mT"
-    product = f"{first} @ {second}"
+    product = " @ ".join(_operands(left, right, args, axis))
     if not rest[0]:
         return f"({product}).squeeze(-2)"
     return f"({product}).squeeze(-1)" if not rest[1] else product
+
+
+def _operands(left: Node, right: Node, args: Sequence[str], axis: str) -> tuple[str, str]:
+    """The operands of `@`: a vector as a matrix of one row or column."""
+    first = args[0] if left.axes[-1] == axis else f"{args[0]}.mT"
+    second = args[1] if right.axes[0] == axis else f"{args[1]}.mT"
+    first = f"{args[0]}[..., None, :]" if len(left.axes) == 1 else first
+    return first, f"{args[1]}[..., None]" if len(right.axes) == 1 else second
 
 
 def _time(node: Node, args: Sequence[str], names: Namer) -> str:

@@ -11,6 +11,7 @@ from rnnc.codegen.names import Names
 from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import Plan
 from rnnc.codegen.torch_operations import aligned, is_number, line
+from rnnc.codegen.torch_sums import inlined_terms, plain
 from rnnc.dsl.recurrence import Recurrence
 
 RESERVED = "torch tiles math F args valid h0 ht steps keep kept douts dht C dtype device a b n float".split()
@@ -52,7 +53,8 @@ class Function:
                 assert isinstance(node.op, ir.Load)
                 self.known[node] = "valid" if node.op.kind == "valid" else self.names.fresh(node.op.name.replace("'", ""))
         self.gradients = _gradient_groups(plan)
-        self.inline = _inlined(plan)
+        results = (*plan.keeps, *plan.program.results.values(), *(carry.end for carry in plan.program.carries))
+        self.inline = inlined_terms((plan.pre, plan.scan, plan.post), set(map(plain, results)))
 
     # Naming
 
@@ -175,7 +177,7 @@ class Function:
             return
         group = self.gradients.get(node)
         self.uses = set()
-        if group is not None and all(_plain(argument) in self.known for argument in group[2].args):
+        if group is not None and all(plain(argument) in self.known for argument in group[2].args):
             self._assign_gradients(*group)
             return
         if isinstance(node.op, ir.AxisSize):
@@ -210,7 +212,7 @@ class Function:
         ends = [self.name(carry.end) for carry in carries]
         body, self.inside = self.statements, False
         self.statements = outer
-        uses = set().union(*(s.uses for s in body), {self.known[_plain(c.end)] for c in carries})
+        uses = set().union(*(s.uses for s in body), {self.known[plain(c.end)] for c in carries})
         collected = self._collected()
         lines = self._scan_start(collected)
         lines += [f"    {text}" for name, text in ((n, f"{c} = {n}[a:b]") for n, c in self.sliced.items())]
@@ -227,8 +229,8 @@ class Function:
 
     def _collected(self) -> list[tuple[Node, str]]:
         """Values of the scan that are needed after it, or kept."""
-        wanted = {_plain(argument) for node in self.plan.post for argument in node.args}
-        wanted |= {_plain(node) for node in (*self.plan.program.results.values(), *self.plan.keeps)}
+        wanted = {plain(argument) for node in self.plan.post for argument in node.args}
+        wanted |= {plain(node) for node in (*self.plan.program.results.values(), *self.plan.keeps)}
         return [(node, self.known[node]) for node in sorted(wanted & self.scanned, key=lambda n: n.number)]
 
     def _scan_start(self, collected: Sequence[tuple[Node, str]]) -> list[str]:
@@ -290,21 +292,15 @@ class Function:
         return (ir.ROW, *axes) if ir.ROW in node.axes else axes
 
 
-def _plain(node: Node) -> Node:
-    while isinstance(node.op, ir.Rename):
-        node = node.args[0]
-    return node
-
-
 def _tuple(names: Sequence[str]) -> str:
     return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
 
 
 def _loads(plan: Plan) -> list[Node]:
     computed = (*plan.pre, *plan.scan, *plan.post)
-    found = {a for node in computed for a in map(_plain, node.args) if isinstance(a.op, ir.Load)}
+    found = {a for node in computed for a in map(plain, node.args) if isinstance(a.op, ir.Load)}
     found |= {carry.start for carry in plan.program.carries}
-    found |= {node for node in (*plan.given, *map(_plain, plan.program.results.values())) if isinstance(node.op, ir.Load)}
+    found |= {node for node in (*plan.given, *map(plain, plan.program.results.values())) if isinstance(node.op, ir.Load)}
     return sorted(found, key=lambda node: node.number)
 
 
@@ -318,28 +314,6 @@ def _batched(plan: Plan) -> set[Node]:
     for node in (*plan.pre, *plan.scan, *plan.post):
         if any(argument in found for argument in node.args):
             found.add(node)
-    return found
-
-
-def _inlined(plan: Plan) -> set[Node]:
-    """Products of two arrays that one sum over the same axes, in the same stage, uses and nothing else."""
-    found: set[Node] = set()
-    wanted = {*map(_plain, plan.keeps), *map(_plain, plan.program.results.values()), *(_plain(c.end) for c in plan.program.carries)}
-    users: dict[Node, list[Node]] = {}
-    for node in (*plan.pre, *plan.scan, *plan.post):
-        for argument in node.args:
-            users.setdefault(_plain(argument), []).append(node)
-    for stage in (plan.pre, plan.scan, plan.post):
-        for node in stage:
-            if not isinstance(node.op, ir.Multiply) or len(node.args) != 2 or node in wanted:
-                continue
-            sums = users.get(node, [])
-            tensors = not any(is_number(argument) for argument in node.args)
-            if len(sums) == 1 and isinstance(sums[0].op, ir.Add) and sums[0] in stage and sums[0].axes == node.axes:
-                others = (a for a in sums[0].args if a not in found and a is not node and not is_number(a))
-                plain = [a for a in others if a.axes == node.axes]
-                if tensors and plain and any(a.axes == node.axes for a in node.args):
-                    found.add(node)
     return found
 
 

@@ -85,10 +85,20 @@ def product(first: Tensor, second: Tensor, *rest: Tensor | float) -> Tensor:
 
 
 def addcmul_(x: Tensor, small: Tensor, large: Tensor, value: float = 1) -> Tensor:
-    """x + value * small * large, in x, a new array, unless the gradient is recorded or the result is larger."""
-    if torch.is_grad_enabled() or torch.broadcast_shapes(x.shape, small.shape, large.shape) != x.shape:
+    """x + value * small * large, in x (a fresh array) unless the gradient is recorded or the sum is larger."""
+    shape = torch.broadcast_shapes(x.shape, small.shape, large.shape)
+    if torch.is_grad_enabled() or shape != x.shape:
         return torch.addcmul(x, small, large, value=value)
     return x.addcmul_(small, large, value=value)
+
+
+def addmm_(x: Tensor, left: Tensor, right: Tensor, alpha: float = 1) -> Tensor:
+    """x + alpha * left @ right for [M, H, rows, columns], in x (a fresh array) unless the gradient is recorded."""
+    alike = x.shape[:2] == left.shape[:2] == right.shape[:2]
+    if torch.is_grad_enabled() or not alike or not x.is_contiguous():
+        return torch.add(x, left @ right, alpha=alpha)
+    x.flatten(0, 1).baddbmm_(left.flatten(0, 1), right.flatten(0, 1), alpha=alpha)
+    return x
 
 
 def at_first(x: Tensor, tokens: int) -> Tensor:
