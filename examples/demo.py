@@ -19,14 +19,16 @@ from rnnc.examples.character_model import CharacterModel, evaluate, reference_te
 from rnnc.files import write_text
 from rnnc.ops.testing import property_test
 from rnnc.progress import bar, track
+from rnnc.threads import settle_threads
 
 SPEC = files("rnnc.examples") / "two_read_delta.rnn"
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def run(steps: int = 320, output: Path = Path("demo-output")) -> None:
     """Checks, explains, proves, tests and compiles the spec, then trains a character model with it."""
     text = SPEC.read_text(encoding="utf-8")
+    settle_threads()
     title("The spec: examples/two_read_delta.rnn")
     console.print(Syntax(text, "python", background_color="default"))
     show_evidence(text, output)

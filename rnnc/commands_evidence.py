@@ -41,12 +41,14 @@ def property_tests(
     import rnnc
     from rnnc.ops.testing import property_test
     from rnnc.progress import track
+    from rnnc.threads import settle_threads
 
     text, path = read_spec(file)
     try:
         operator = rnnc.compile(text + "\n")
     except SpecError as error:
         raise SpecError(error.diagnostics, error.source, path) from None
+    settle_threads()
     report = property_test(operator, examples, seed, progress=lambda cases: track(cases, "cases", examples))
     if as_json:
         say_json({"path": path, **report.as_dict()})
