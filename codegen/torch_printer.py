@@ -265,7 +265,11 @@ class Function:
                 rest = f"torch.cat([{state}, {state}_end[{state}.shape[0] :]])"
                 lines.append(f"{state}_end = {rest} if {state}.shape[0] < {state}_end.shape[0] else {state}")
         backwards = "[::-1]" if self.direction == "backward" else ""
-        lines += [f"{name} = torch.cat({name}_all{backwards})" for _, name in collected]
+        needed = {plain(argument) for node in self.plan.post for argument in node.args}
+        needed |= set(map(plain, self.plan.program.results.values()))
+        lines += [f"{name} = torch.cat({name}_all{backwards})" for node, name in collected if node in needed]
+        kept = [name for node, name in collected if node not in needed]
+        lines += ["if keep:", *(f"    {name} = torch.cat({name}_all)" for name in kept)] if kept else []
         return [*lines, *(f"del {name}_all" for _, name in collected)]
 
     def _return(self) -> tuple[list[str], set[str]]:
