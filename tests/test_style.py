@@ -29,12 +29,12 @@ def run(*command: str, **environment: str) -> None:
 
 @pytest.mark.smoke
 def test_ruff() -> None:
-    run("ruff", "check", "--quiet", ".")
+    run("ruff", "check", "--quiet", "--output-format=concise", ".")
 
 
 @pytest.mark.smoke
 def test_format() -> None:
-    run("ruff", "format", "--check", "--quiet", ".")
+    run("ruff", "format", "--check", "--quiet", "--output-format=concise", ".")
 
 
 def test_mypy() -> None:
