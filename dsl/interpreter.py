@@ -194,7 +194,7 @@ class _Evaluator:
     final: Mapping[str, Value]
     indices: dict[str, int] = field(default_factory=dict)
 
-    def value(self, expression: Expression) -> Value:  # noqa: C901 (one case per kind of node)
+    def value(self, expression: Expression) -> Value:
         arithmetic = self.arithmetic
         match expression:
             case Constant(value=value):

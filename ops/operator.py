@@ -95,7 +95,7 @@ class Operator(Function):
 
         return prove(self._compiled)
 
-    def cost(self, **sizes: Any) -> Any:  # noqa: ARG002 (the arguments of the contract)
+    def cost(self, **sizes: Any) -> Any:
         """Not in this version: raises UnavailableError."""
         raise UnavailableError("cost is not in this version: it comes with the triton back end")
 
@@ -110,7 +110,7 @@ class Operator(Function):
         form: str = "auto",
         chunk_size: int | None = None,
         save: str = "auto",
-        check: bool = False,  # noqa: ARG002 (values are unknown while tracing)
+        check: bool = False,
         **named: Any,
     ) -> tuple[Outputs, State | None]:
         """The call as one node of a graph; shapes and dtypes are checked now, `cu_seqlens` when it runs."""

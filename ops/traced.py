@@ -86,7 +86,7 @@ def _(_key: str, tensors: Sequence[Tensor], *_: Any) -> list[Tensor]:
     return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in tensors]
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001 (by name)
+def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     ctx.key, tensors, cu_seqlens, *ctx.options = inputs
     ctx.save_for_backward(*tensors, *([] if cu_seqlens is None else [cu_seqlens]))
     ctx.packed = cu_seqlens is not None
