@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import reduce
 from math import ceil
+from operator import mul
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,9 @@ class Dual:
 
     __radd__, __rmul__ = __add__, __mul__
 
+    def __pow__(self, exponent: int) -> Dual:
+        return reduce(mul, [self] * exponent)
+
 
 def apply_dual(oracle: Oracle, function: str, *args: Any) -> Dual:
     """A function of duals, by the table of derivatives."""
@@ -238,7 +242,7 @@ class TokenLoop(interpreter.Arithmetic):
 
     def power(self, base: Any, exponent: Fraction) -> Any:
         if exponent.denominator == 1 and 1 <= exponent <= 4:
-            return self.multiply([base] * int(exponent), [()] * int(exponent), ()) if base.ndim == 0 else base ** int(exponent)
+            return np.asarray(base ** int(exponent), dtype=object)
         return self.map(lambda x: self.apply("power", x, exponent), base)
 
     def call(self, function: str, operands: Sequence[Any], axes: Sequence[Axes], result: Axes, axis: str | None) -> Any:

@@ -190,7 +190,7 @@ class _Point:
             for d in self.recurrence.outputs
         }
         if self.tokens == 1:
-            aligned = {name: value[0] for name, value in aligned.items()}
+            aligned = {name: np.asarray(value[0], dtype=object) for name, value in aligned.items()}
         return aligned, {d.name: final[d.name] for d in self.recurrence.states}
 
     def loads(self, oracle: Oracle) -> Values:
@@ -224,9 +224,9 @@ class _Point:
         total = oracle.number(0)
         for name, value in outputs.items():
             weight = self.cotangents[name][: self.length] if self.tokens > 1 else self.cotangents[name][0]
-            total = total + (value * weight).sum()
+            total = total + np.asarray(value * weight, dtype=object).sum()
         for name, value in final.items():
-            total = total + (value * self.ends[name]).sum()
+            total = total + np.asarray(value * self.ends[name], dtype=object).sum()
         return total
 
     def slope(self, oracle: Oracle, slopes: Values) -> Any:

@@ -9,6 +9,7 @@ products of the same atoms therefore become equal values, whatever way they were
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,6 +32,7 @@ from rnnc.dsl.expression import (
 )
 
 MAX_TERMS = 2048
+MAX_ORDERS = 720
 ONE = Fraction(1)
 
 
@@ -296,13 +298,18 @@ def base(label: str) -> str:
 
 def rebuild(polynomial: Polynomial, change: Callable[[Atom], Polynomial]) -> Polynomial:
     """The polynomial with every atom replaced, multiplied out again."""
-    result = ZERO
+    changed: list[Polynomial] = []
     for monomial, coefficient in polynomial.terms:
         term = constant(coefficient)
         for atom, exponent in monomial:
             term = term * power(change(atom), exponent)
-        result = result + term
-    return result
+        changed.append(term)
+    return total(changed)
+
+
+def total(polynomials: Iterable[Polynomial]) -> Polynomial:
+    """The sum of all."""
+    return Polynomial.of(itertools.chain.from_iterable(p.terms for p in polynomials))
 
 
 def substitute(polynomial: Polynomial, change: Callable[[Leaf], Polynomial | None]) -> Polynomial:
@@ -328,10 +335,7 @@ def substitute(polynomial: Polynomial, change: Callable[[Leaf], Polynomial | Non
 
 def contract(body: Polynomial, labels: Axes) -> Polynomial:
     """The sum of the body over the labels, in canonical form."""
-    result = ZERO
-    for monomial, coefficient in body.terms:
-        result = result + _contract_term(monomial, labels).scaled(coefficient)
-    return result
+    return total(_contract_term(monomial, labels).scaled(coefficient) for monomial, coefficient in body.terms)
 
 
 def _contract_term(monomial: Monomial, labels: Axes) -> Polynomial:
@@ -375,11 +379,11 @@ def _close(factors: list[tuple[Atom, Fraction]], bound: list[str]) -> Polynomial
 
 
 def _named(factors: list[tuple[Atom, Fraction]], bound: list[str]) -> Atom:
-    """The contraction with canonical bound labels: the choice with the smallest key."""
-    monomial = product(factors)
-    free = monomial_labels(monomial) - set(bound)
+    """The contraction with canonical bound labels: of those that look alike, the order with the smallest key."""
+    body = Polynomial(((product(factors), ONE),))
+    free = body.labels - set(bound)
     candidates: list[Atom] = []
-    for order in itertools.permutations(bound):
+    for order in _orders(body, bound):
         names: dict[str, str] = {}
         taken = set(free)
         for label in order:
@@ -388,11 +392,33 @@ def _named(factors: list[tuple[Atom, Fraction]], bound: list[str]) -> Atom:
             taken.add(names[label])
         # Two steps, so that a new label never meets an old one of the same spelling.
         aside = {label: f"{base(label)}$a{i}" for i, label in enumerate(order)}
-        body = relabel(Polynomial(((monomial, ONE),)), aside)
-        body = relabel(body, {aside[label]: names[label] for label in order})
-        (inner, _), *_ = body.terms
+        named = relabel(relabel(body, aside), {aside[label]: names[label] for label in order})
+        (inner, _), *_ = named.terms
         candidates.append(Atom(Contraction(inner, tuple(sorted(names.values())))))
     return min(candidates, key=lambda atom: atom.key)
+
+
+def _orders(body: Polynomial, bound: list[str]) -> Iterator[list[str]]:
+    """The orders of the bound labels that their places in the body do not tell apart."""
+    places = dict.fromkeys(bound, 0)
+    for _ in bound:
+        seen = {label: (places[label], _place(body, label, places)) for label in bound}
+        ranks = {place: rank for rank, place in enumerate(sorted(set(seen.values())))}
+        found = {label: ranks[seen[label]] for label in bound}
+        if found == places:
+            break
+        places = found
+    classes = [list(group) for _, group in itertools.groupby(sorted(bound, key=places.__getitem__), places.get)]
+    if math.prod(math.factorial(len(group)) for group in classes) > MAX_ORDERS:
+        raise SpecError([Diagnostic("limit", f"a product sums over too many axes ({len(bound)}) that look alike")])
+    for orders in itertools.product(*map(itertools.permutations, classes)):
+        yield [label for order in orders for label in order]
+
+
+def _place(body: Polynomial, label: str, places: Mapping[str, int]) -> str:
+    """Where a bound label stands in the body, the others named by their places alone."""
+    names = {other: f"{base(other)}$p{place}" for other, place in places.items()}
+    return relabel(body, names | {label: f"{base(label)}$p"}).key
 
 
 def expand(expression: Expression, lookup: Callable[[Name], Polynomial]) -> Polynomial:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rnnc.dsl.algebra import (
     ONE,
+    UNIT,
     ZERO,
     Atom,
     Base,
@@ -12,6 +13,8 @@ from rnnc.dsl.algebra import (
     Leaf,
     Monomial,
     Polynomial,
+    base,
+    contract,
     monomial_labels,
     product,
     rebuild,
@@ -20,6 +23,7 @@ from rnnc.dsl.algebra import (
     to_expression,
 )
 from rnnc.dsl.diagnostics import Diagnostic, Span, SpecError
+from rnnc.dsl.expression import Axes
 from rnnc.dsl.normal import Readout
 from rnnc.dsl.recurrence import State
 
@@ -52,7 +56,7 @@ class _Reader:
             if not reading:
                 rest = rest + Polynomial(((monomial, coefficient),))
                 continue
-            if len(reading) > 1 or reading[0][1] != 1 or not isinstance(reading[0][0].node, Contraction):
+            if len(reading) > 1 or reading[0][1] != 1 or not self._plain(reading[0][0]):
                 return None
             query, old = self._query(reading[0][0])
             outer = [factor for factor in monomial if factor not in reading]
@@ -69,15 +73,17 @@ class _Reader:
         if not self._reads(atom):
             return single(atom)
         match atom.node:
-            case Contraction(monomial, _) if any(isinstance(a.node, Leaf) and self._reads(a) for a, _ in monomial):
-                return self._leaf(*self._query(atom))
+            case Contraction() if self._plain(atom):
+                (value,) = atom.labels
+                return relabel(self._leaf(*self._query(atom)), {self.state.axes[1]: value})
+            case Contraction(monomial, bound) if any(self._is_state(a) for a, _ in monomial):
+                return self._opened(monomial, bound)
             case Function(name, arguments, axis):
                 return single(Atom(Function(name, tuple(rebuild(a, self.visit) for a in arguments), axis)))
             case Base(inner):
                 return rebuild(inner, self.visit)
             case Contraction(monomial, bound):
-                inside = rebuild(Polynomial(((monomial, ONE),)), self.visit)
-                return single(Atom(Contraction(inside.terms[0][0], bound)))
+                return contract(rebuild(Polynomial(((monomial, ONE),)), self.visit), bound)
             case _:
                 raise self._refused("the whole state is read out")
 
@@ -92,20 +98,50 @@ class _Reader:
         self.queries[name, old] = query
         return _named(name, self.state.axes[1])
 
+    def _is_state(self, atom: Atom) -> bool:
+        return isinstance(atom.node, Leaf) and atom.node.name == self.state.name
+
+    def _plain(self, atom: Atom) -> bool:
+        """Whether the atom is `sum_k q[k] S[k, V]`, with one read of the state."""
+        if not isinstance(atom.node, Contraction) or len(atom.node.bound) != 1:
+            return False
+        reads = [(a, e) for a, e in atom.node.monomial if self._reads(a)]
+        return len(reads) == 1 and reads[0][1] == 1 and self._is_state(reads[0][0])
+
     def _query(self, atom: Atom) -> tuple[Polynomial, bool]:
+        """q, over the key axis, and whether the state is the old one."""
         assert isinstance(atom.node, Contraction)
+        (state,) = [a.node for a, _ in atom.node.monomial if self._is_state(a)]
+        assert isinstance(state, Leaf)
+        rest = product((a, e) for a, e in atom.node.monomial if a.node is not state)
+        return self._separate(state, rest, atom.node.bound)
+
+    def _separate(self, state: Leaf, query: Monomial, bound: Axes) -> tuple[Polynomial, bool]:
         key_axis, value_axis = self.state.axes
-        factors, bound = atom.node.monomial, atom.node.bound
-        states = [a.node for a, _ in factors if isinstance(a.node, Leaf) and self._reads(a)]
-        rest = product((a, e) for a, e in factors if a.node not in states)
-        if len(states) != 1 or any(self._reads(a) for a, _ in rest):
-            raise self._refused("a readout multiplies the state by itself")
-        labels = states[0].labels
-        if len(bound) != 1 or labels[0] != bound[0] or labels[1] != value_axis:
+        key, value = state.labels
+        if key not in bound or base(value) != value_axis:
             raise self._refused(f"expected a contraction with the key axis '{key_axis}'")
-        if monomial_labels(rest) - {bound[0]}:
+        if monomial_labels(query) - {key}:
             raise self._refused(f"expected a query over '{key_axis}' alone")
-        return relabel(Polynomial(((rest, ONE),)), {bound[0]: key_axis}), states[0].version != self.last
+        return relabel(Polynomial(((query, ONE),)), {key: key_axis}), state.version != self.last
+
+    def _opened(self, monomial: Monomial, bound: Axes) -> Polynomial:
+        """A sum over readouts, `sum_v (sum_k q[k] S[k, v]) x[v]`, with the names of the readouts in it."""
+        rest, left = list(monomial), list(bound)
+        result = UNIT
+        for atom, exponent in monomial:
+            if not isinstance(atom.node, Leaf) or not self._is_state(atom):
+                continue
+            key, value = atom.node.labels
+            query = [factor for factor in rest if key in factor[0].labels and factor[0] != atom]
+            if exponent != 1 or any(self._reads(a) for a, _ in query):
+                raise self._refused("a readout multiplies the state by itself")
+            readout = self._leaf(*self._separate(atom.node, product(query), bound))
+            result = result * relabel(readout, {self.state.axes[1]: value})
+            rest = [factor for factor in rest if factor not in query and factor[0] != atom]
+            left.remove(key)
+        inside = rebuild(Polynomial(((product(rest), ONE),)), self.visit)
+        return contract(result * inside, tuple(left))
 
     def _refused(self, why: str) -> SpecError:
         message = f"the readout '{self.name}' is not handled: {why}"

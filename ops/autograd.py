@@ -196,7 +196,7 @@ def _segment(
 ) -> tuple[Tensors, Tensor | None, list[tuple[int, int]]]:
     """The module's `args`, `valid` and `steps` for the serial steps `first` to `last`."""
     layout = plan.layout
-    gathered = tuple(layout.gather(x, plan.heads, plan.dtype, first, last) for x in inputs)
+    gathered = tuple(layout.gather(x, plan.heads, plan.dtype, first, last, repeat=True) for x in inputs)
     prepared = tuple(
         p.to(plan.dtype)[None, None] if shared else p.to(plan.dtype)[None]
         for p, shared in zip(params, plan.shared, strict=True)

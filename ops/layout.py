@@ -7,8 +7,9 @@ slice of M and only ever the first n sequences are still running:
     step 0: rows 0..n0      step 1: rows n0..n0+n1      ...      n0 >= n1 >= ...
 
 `gather` is one copy per tensor: it also casts, repeats the inputs of a group for its heads, turns time
-around and fills the last chunk with zeros. `scatter` is its adjoint where nothing is repeated. Both are
-plain torch operations and can be differentiated.
+around and fills the last chunk: cotangents with zeros, inputs with their last token, for which everything
+that a spec computes is defined (1 / norm(k) is not for zeros). `scatter` is its adjoint where nothing is
+repeated. Both are plain torch operations and can be differentiated.
 
 The recurrent form is the case C = 1 with that dimension left out (`chunk=None`).
 """
@@ -52,8 +53,13 @@ class Regular:
             low, high = self.length - high, self.length - low
         return low, high, full, over
 
-    def gather(self, x: Tensor, heads: int, dtype: torch.dtype, first: int, last: int) -> Tensor:
-        """The steps `first` to `last` of x [B, T, H or G, axes] as [M, H, C, axes] ([M, H, axes])."""
+    def gather(
+        self, x: Tensor, heads: int, dtype: torch.dtype, first: int, last: int, repeat: bool = False
+    ) -> Tensor:
+        """The steps `first` to `last` of x [B, T, H or G, axes] as [M, H, C, axes] ([M, H, axes]).
+
+        What is over in the last chunk is filled with the last token if `repeat`, else with zeros.
+        """
         low, high, full, over = self._span(first, last)
         x = x.reshape(self.count, self.length, *x.shape[2:])[:, low:high]
         if self.reverse:
@@ -64,9 +70,10 @@ class Regular:
         body = x[:, : full * self.size].unflatten(1, (full, self.size))
         out[:full].copy_(body.transpose(2, 3).transpose(0, 1).unsqueeze(3))
         if over:
-            out[full].narrow(3, over, self.size - over).zero_()
             tail = x[:, full * self.size :].transpose(1, 2).unsqueeze(2)
             out[full].narrow(3, 0, over).copy_(tail)
+            rest = out[full].narrow(3, over, self.size - over)
+            rest.copy_(tail.narrow(3, over - 1, 1)) if repeat else rest.zero_()
         out = out.view(-1, heads, self.size, *axes)
         return out if self.chunk else out.squeeze(2)
 
@@ -137,49 +144,57 @@ class Packed:
         return tuple(zip([0, *ends[:-1]], ends, strict=True)) if ends else ()
 
     @cached_property
-    def _tokens(self) -> Tensor:
-        """[M, C]: the token at each place, -1 for padding. It outlives the call: no inference tensor."""
-        with torch.inference_mode(False):
+    def _places(self) -> tuple[Tensor, Tensor]:
+        """Two times [M, C]: the token at each place, in padding the last one; whether it is no padding."""
+        with torch.inference_mode(False):  # they outlive the call
             return self._place_tokens()
 
-    def _place_tokens(self) -> Tensor:
+    def _place_tokens(self) -> tuple[Tensor, Tensor]:
         steps = torch.repeat_interleave(torch.arange(len(self._counts)), self._counts)
         starts = self._counts.cumsum(0) - self._counts
         sequence = self._order[torch.arange(len(steps)) - starts[steps]][:, None]
         place = steps[:, None] * self.size + torch.arange(self.size)
         offsets = torch.tensor(self.offsets)
+        valid = place < self._lengths[sequence]
+        place = torch.minimum(place, self._lengths[sequence] - 1)
         token = offsets[sequence + 1] - 1 - place if self.reverse else offsets[sequence] + place
-        return torch.where(place < self._lengths[sequence], token, -1).to(self.device)
+        return token.to(self.device), valid.to(self.device)
 
     @cached_property
     def _full(self) -> bool:
-        return bool((self._tokens >= 0).all())
+        return bool(self._places[1].all())
 
-    def _rows(self, first: int, last: int) -> Tensor:
-        return self._tokens[self.steps[first][0] : self.steps[last - 1][1]]
+    def _rows(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        rows = slice(self.steps[first][0], self.steps[last - 1][1])
+        return self._places[0][rows], self._places[1][rows]
 
-    def gather(self, x: Tensor, heads: int, dtype: torch.dtype, first: int, last: int) -> Tensor:
-        """The steps `first` to `last` of x [1, T, H or G, axes] as [M, H, C, axes] ([M, H, axes])."""
-        tokens = self._rows(first, last)
+    def gather(
+        self, x: Tensor, heads: int, dtype: torch.dtype, first: int, last: int, repeat: bool = False
+    ) -> Tensor:
+        """The steps `first` to `last` of x [1, T, H or G, axes] as [M, H, C, axes] ([M, H, axes]).
+
+        What is over in the last chunks is filled with the last token if `repeat`, else with zeros.
+        """
+        tokens, valid = self._rows(first, last)
         head = torch.arange(heads, device=self.device) // (heads // x.shape[2])
-        out = x[0][tokens.clamp(min=0)[:, None, :], head[:, None]]
-        if not self._full:
-            padding = (tokens < 0)[:, None, :].reshape(len(tokens), 1, self.size, *[1] * (x.dim() - 3))
+        out = x[0][tokens[:, None, :], head[:, None]]
+        if not repeat and not self._full:
+            padding = ~valid.reshape(len(tokens), 1, self.size, *[1] * (x.dim() - 3))
             out = out.masked_fill_(padding, 0)
         out = out.to(dtype)
         return out if self.chunk else out.squeeze(2)
 
     def scatter(self, y: Tensor, out: Tensor, first: int, last: int) -> None:
         """Writes the steps of y [M, H, C, axes] to their places in out [1, T, H, axes], without padding."""
-        tokens = self._rows(first, last)
+        tokens, valid = self._rows(first, last)
         y = y if self.chunk else y.unsqueeze(2)
-        row, column = (tokens >= 0).nonzero(as_tuple=True)
+        row, column = valid.nonzero(as_tuple=True)
         head = torch.arange(y.shape[1], device=self.device)
         out[0].index_copy_(0, tokens[row, column], y[row[:, None], head, column[:, None]].to(out.dtype))
 
     def valid(self, dtype: torch.dtype, first: int, last: int) -> Tensor | None:
         """[M, 1, C]: 1 for tokens, 0 for padding. None in the recurrent form."""
-        return None if self.chunk is None else (self._rows(first, last) >= 0).to(dtype)[:, None]
+        return None if self.chunk is None else self._rows(first, last)[1].to(dtype)[:, None]
 
     def sort(self, state: Tensor) -> Tensor:
         """States [N, ...] from the order of the user to the order of the rows: the longest sequence first."""
