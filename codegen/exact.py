@@ -79,6 +79,8 @@ class Oracle:
                 return self.number(1)
             case "exp", (x,) if ("from", "logsigmoid", x) in self.known:
                 return self.apply("sigmoid", self.known["from", "logsigmoid", x])
+            case "sigmoid", (x,) if x == 0:
+                return self.number(Fraction(1, 2))
             case "sigmoid", (x,) if ("sigmoid", -x) in self.known:
                 return 1 - self.known["sigmoid", -x]
             case "power", (x, exponent):
