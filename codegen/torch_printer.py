@@ -209,10 +209,11 @@ class Function:
         self.inside, self.sliced = True, {}
         for node in self.plan.scan:
             self._assign(node)
-        ends = [self.name(carry.end) for carry in carries]
+        ends = [self._end(carry) for carry in carries]
         body, self.inside = self.statements, False
         self.statements = outer
-        uses = set().union(*(s.uses for s in body), {self.known[plain(c.end)] for c in carries})
+        named = {plain(carry.end) for carry in carries if not is_number(plain(carry.end))}
+        uses = set().union(*(s.uses for s in body), {self.known[node] for node in named})
         collected = self._collected()
         lines = self._scan_start(collected)
         lines += [f"    {text}" for name, text in ((n, f"{c} = {n}[a:b]") for n, c in self.sliced.items())]
@@ -223,6 +224,13 @@ class Function:
         lines += self._scan_end(collected)
         makes = {name for _, name in collected} | {f"{state}_end" for state in states}
         self.statements.append(Statement(lines, uses | set(self.sliced), makes))
+
+    def _end(self, carry: ir.Carry) -> str:
+        """What the state becomes: of the state's shape, even where it does not depend on it."""
+        state, end = self.known[carry.start], plain(carry.end)
+        if is_number(end):
+            return f"torch.full_like({state}, {self.name(end)})"
+        return self.name(end) if end in self.batched else f"{self.name(end)}.expand_as({state})"
 
     def _starts(self) -> set[Node]:
         return {carry.start for carry in self.plan.program.carries}
