@@ -86,7 +86,7 @@ def print_module(normal: Normal, forms: Sequence[Form], equations: str) -> str:
             Function(f"{form.name}_backward", form.backward, recurrence, "backward").text(),
         ]
     context = ModuleContext(
-        header=_header(recurrence, equations),
+        header=header(recurrence, equations),
         name=repr(recurrence.name),
         spec_hash=repr(spec_hash(recurrence)),
         inputs=repr(tuple((d.name, d.axes) for d in recurrence.inputs)),
@@ -99,6 +99,6 @@ def print_module(normal: Normal, forms: Sequence[Form], equations: str) -> str:
     return template("module.py.jinja").render(holes)
 
 
-def _header(recurrence: Recurrence, equations: str) -> str:
+def header(recurrence: Recurrence, equations: str) -> str:
     lines = [f"{comment(recurrence.name)}: generated from its spec by rnnc; do not edit.", "", *map(comment, equations.splitlines())]
     return '"""' + "\n".join(lines).rstrip() + '\n"""\n'

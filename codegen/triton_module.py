@@ -1,0 +1,61 @@
+"""The Triton kernels of a recurrence as one module, and what the launcher needs to know of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from rnnc.codegen.explain import normal_equations
+from rnnc.codegen.kernels import Array, plan_backward, plan_forward
+from rnnc.codegen.compiler import Compiled
+from rnnc.codegen.program import TIME_AXES
+from rnnc.codegen.templating import template
+from rnnc.codegen.torch_module import header
+from rnnc.codegen.triton_printer import KernelPrinter
+
+
+@dataclass(frozen=True, slots=True)
+class TritonContext:
+    """The holes of `triton_module.py.jinja`."""
+
+    header: str
+    forward: str
+    backward: str
+    kernels: list[str]
+
+
+def triton_source(compiled: Compiled) -> str:
+    """The text of the module; raises UnsupportedOnGpu."""
+    normal = compiled.normal
+    form = next(form for form in compiled.forms if form.name == "chunked")
+    forward = plan_forward(form.forward.program, normal, form.forward.keeps)
+    backward = plan_backward(form.backward.program, form.forward.program, normal)
+    printers = [KernelPrinter(kernel, normal) for kernel in (*forward, *backward)]
+    texts = [printer.text().rstrip("\n") for printer in printers]
+    launches = [_launch(printer) for printer in printers]
+    context = TritonContext(
+        header=header(compiled.recurrence, normal_equations(normal)),
+        forward=_tuple(launches[: len(forward)]),
+        backward=_tuple(launches[len(forward) :]),
+        kernels=texts,
+    )
+    return template("triton_module.py.jinja").render({f.name: getattr(context, f.name) for f in fields(context)})
+
+
+def _tuple(launches: list[str]) -> str:
+    return "(\n" + "".join(f"    {launch},\n" for launch in launches) + ")"
+
+
+def _launch(printer: KernelPrinter) -> str:
+    """One kernel's name, role, arrays read and written (key, argument, place, axes), groups and sizes."""
+    kernel = printer.kernel
+    reads = tuple(_array(printer, array) for array in kernel.loads)
+    writes = tuple(_array(printer, array) for array in kernel.stores)
+    sizes = tuple(printer.sizes.items())
+    return f"Launch({kernel.name!r}, {kernel.role!r}, {reads!r}, {writes!r}, {tuple(printer.groups)!r}, {sizes!r})"
+
+
+def _array(printer: KernelPrinter, array: Array) -> tuple[str, str, str, tuple[str, ...]]:
+    axes = tuple(axis for axis in printer.memory_axes(array) if axis not in TIME_AXES)
+    return array.name, printer.arguments[array.name], array.place, axes
+
+

@@ -1,0 +1,203 @@
+"""One node of a tile program as a line of Triton: the table of operations.
+
+A tile has the node's axes in order: C rows along time, a power of two that covers the axis for features. Values are
+float32 except where they come straight from memory; the operands of a product are cast to the dtype of the inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Protocol
+
+from rnnc.codegen import program as ir
+from rnnc.codegen.program import Node
+from rnnc.codegen.torch_operations import is_number
+from rnnc.codegen.torch_sums import number, plain
+from rnnc.dsl.expression import Axes
+
+FUNCTIONS: dict[str, str] = {
+    "exp": "tl.exp({0})",
+    "log": "tl.log({0})",
+    "sqrt": "tl.sqrt({0})",
+    "rsqrt": "tl.rsqrt({0})",
+    "abs": "tl.abs({0})",
+    "sign": "tl.where({0} > 0, 1.0, tl.where({0} < 0, -1.0, 0.0))",
+    "max": "tl.maximum({0}, {1})",
+    "min": "tl.minimum({0}, {1})",
+    "sigmoid": "tl.sigmoid({0})",
+    "tanh": "(2 * tl.sigmoid(2 * ({0})) - 1)",
+    "relu": "tl.maximum({0}, 0.0)",
+    "silu": "({0} * tl.sigmoid({0}))",
+    "gelu": "(0.5 * {0} * (1 + tl.erf({0} * 0.7071067811865476)))",
+    "softplus": "(tl.maximum({0}, 0.0) + tl.log(1 + tl.exp(-tl.abs({0}))))",
+    "logsigmoid": "(tl.minimum({0}, 0.0) - tl.log(1 + tl.exp(-tl.abs({0}))))",
+    "elu": "tl.where({0} > 0, {0}, tl.exp(tl.minimum({0}, 0.0)) - 1)",
+    "erf": "tl.erf({0})",
+    "sin": "tl.sin({0})",
+    "cos": "tl.cos({0})",
+    "step": "tl.where({0} > 0, 1.0, 0.0)",
+    "reciprocal": "(1 / {0})",
+    "exp2": "tl.exp2({0})",
+    "log2": "tl.log2({0})",
+    "log2_exp": "({0} * 1.4426950408889634)",
+}
+# f(0) = 0, so that what lies beyond an axis stays zero.
+KEEPS_ZERO = frozenset("sqrt abs sign tanh relu silu gelu elu erf sin step log2_exp".split())
+UNBOUNDED = frozenset("log log2 rsqrt reciprocal".split())
+NUMBERS = {"ln2": "0.6931471805599453", "log2e": "1.4426950408889634"}
+
+
+class Namer(Protocol):
+    """Where the printer looks up names."""
+
+    def name(self, node: Node) -> str: ...
+
+    def raw(self, node: Node) -> str:
+        """The name of a value in the dtype that it has in memory."""
+
+    def size(self, axis: str) -> str:
+        """The name of an axis' size."""
+
+    def mask(self, axis: str) -> str:
+        """The name of the vector that says which entries along a feature axis exist."""
+
+
+def line(node: Node, names: Namer) -> str:
+    """The right-hand side of the node's assignment."""
+    if is_number(node):
+        return _number(node, names)
+    args = [names.name(argument) for argument in node.args]
+    match node.op:
+        case ir.Add(coefficients):
+            return _sum(node, coefficients, args)
+        case ir.Multiply(coefficient):
+            factors = [aligned(t, a, node.axes) for t, a in zip(args, node.args, strict=True)]
+            return " * ".join([*([] if coefficient == 1 else [number(coefficient)]), *factors])
+        case ir.Apply("power", exponent):
+            return f"tl.exp2({number(exponent or Fraction(1))} * tl.log2({args[0]}))"
+        case ir.Apply(function):
+            return FUNCTIONS[function].format(*(aligned(t, a, node.axes) for t, a in zip(args, node.args, strict=True)))
+        case ir.Keep(fill):
+            value, valid = (aligned(t, a, node.axes) for t, a in zip(args, node.args, strict=True))
+            return f"tl.where({valid} > 0, {value}, {fill}.0)"
+        case ir.Sum(axis):
+            value = _zero_beyond(node.args[0], args[0], axis, names)
+            return f"tl.sum({value}, {node.args[0].axes.index(axis)})"
+        case ir.Broadcast(axis):
+            ones = ", ".join("C" if a in ir.TIME_AXES else f"B{names.size(a)}" for a in node.axes)
+            return f"tl.zeros([{ones}], tl.float32) + {aligned(args[0], node.args[0], node.axes)}"
+        case ir.Dot(axis):
+            return _dot(node, args, axis, names)
+        case _:
+            return _time(node, args)
+
+
+def aligned(text: str, node: Node, axes: Axes) -> str:
+    """The tile with new axes of size 1 where it lacks some of `axes`."""
+    own = [axis for axis in axes if axis in node.axes]
+    if not node.axes or tuple(axes) == node.axes:
+        return text
+    if tuple(own) != node.axes:
+        text = f"tl.trans({text})"
+    if len(own) == len(axes):
+        return text
+    return f"{text}[{', '.join(':' if axis in node.axes else 'None' for axis in axes)}]"
+
+
+def _number(node: Node, names: Namer) -> str:
+    match node.op:
+        case ir.Const(value):
+            return number(value)
+        case ir.NamedConst(name):
+            return NUMBERS[name]
+        case ir.AxisSize(axis):
+            return names.size(axis)
+        case ir.Add(coefficients):
+            terms = (f"{number(c)} * {names.name(a)}" for c, a in zip(coefficients, node.args, strict=True))
+            return f"({' + '.join(terms)})"
+        case ir.Multiply(coefficient):
+            return f"({' * '.join([*map(names.name, node.args), number(coefficient)])})"
+        case ir.Apply("rsqrt"):
+            return f"({names.name(node.args[0])} ** -0.5)"
+        case ir.Apply("power", exponent):
+            return f"({names.name(node.args[0])} ** {number(exponent or Fraction(1))})"
+        case ir.Apply("reciprocal"):
+            return f"(1 / {names.name(node.args[0])})"
+        case _:
+            raise AssertionError(node.op)
+
+
+def _sum(node: Node, coefficients: Sequence[ir.Number], args: Sequence[str]) -> str:
+    out = ""
+    for coefficient, text, argument in zip(coefficients, args, node.args, strict=True):
+        term = aligned(text, argument, node.axes)
+        size = "" if abs(coefficient) == 1 else f"{number(abs(coefficient))} * "
+        sign = "-" if coefficient < 0 else "+"
+        out = f"{out} {sign} {size}{term}" if out else f"{'-' if coefficient < 0 else ''}{size}{term}"
+    return out
+
+
+def zero_beyond(node: Node, axis: str) -> bool:
+    """Whether the entries beyond a feature axis are surely zero."""
+    args = [a for a in node.args if axis in a.axes]
+    match node.op:
+        case ir.Load():
+            return True
+        case ir.Rename() | ir.Keep(0) | ir.Sum() | ir.Dot():
+            return all(zero_beyond(a, axis) for a in args)
+        case ir.Add():
+            return len(args) == len(node.args) and all(zero_beyond(a, axis) for a in args)
+        case ir.Multiply():
+            return any(zero_beyond(a, axis) for a in args) and not any(_unbounded(a) for a in args)
+        case ir.Apply(function):
+            return function in KEEPS_ZERO and all(zero_beyond(a, axis) for a in args)
+        case _:
+            return False
+
+
+def _unbounded(node: Node) -> bool:
+    return isinstance(node.op, ir.Apply) and node.op.function in UNBOUNDED
+
+
+def _zero_beyond(node: Node, text: str, axis: str, names: Namer) -> str:
+    if axis in ir.TIME_AXES or zero_beyond(plain(node), axis):
+        return text
+    where = names.mask(axis)
+    if len(node.axes) > 1:
+        where = f"{where}[{', '.join(':' if a == axis else 'None' for a in node.axes)}]"
+    return f"tl.where({where}, {text}, 0.0)"
+
+
+def _dot(node: Node, args: Sequence[str], axis: str, names: Namer) -> str:
+    left, right = node.args
+    if len(left.axes) == 2 and len(right.axes) == 2:
+        texts = [_zero_beyond(side, names.raw(side), axis, names) for side in node.args]
+        first = texts[0] if left.axes[1] == axis else f"tl.trans({texts[0]})"
+        second = texts[1] if right.axes[0] == axis else f"tl.trans({texts[1]})"
+        return f"tl.dot({first}.to(DOT), {second}.to(DOT), input_precision=PRECISION)"
+    texts = [_zero_beyond(side, text, axis, names) for side, text in zip(node.args, args, strict=True)]
+    axes = (axis, *node.axes) if len(right.axes) == 2 or not node.axes else (*node.axes, axis)
+    product = " * ".join(aligned(t, a, axes) for t, a in zip(texts, node.args, strict=True))
+    return f"tl.sum({product}, {axes.index(axis)})"
+
+
+def _time(node: Node, args: Sequence[str]) -> str:
+    """Operations along time: functions of the tile library."""
+    match node.op:
+        case ir.Running(direction, exclusive):
+            order = {("prefix", False): "<=", ("prefix", True): "<", ("suffix", False): ">=", ("suffix", True): ">"}
+            sign = order[direction, exclusive]
+            return f"tl.sum(tl.where(o_c[None, :] {sign} o_c[:, None], {args[0]}[None, :], 0.0), 1)"
+        case ir.Segment(exclusive, strict):
+            return f"segment_sum({args[0]}, C, {exclusive}, {strict})"
+        case ir.SegmentAdjoint(exclusive, _):
+            return f"segment_sum_grad({args[0]}, C, {exclusive})"
+        case ir.Mask(strict):
+            return f"tl.where(o_c[:, None] {'>' if strict else '>='} o_c[None, :], {args[0]}, 0.0)"
+        case ir.Inverse():
+            return f"inverse({args[0]}, C)"
+        case _:
+            raise NotImplementedError(f"no Triton for {type(node.op).__name__}")
+
+

@@ -1,0 +1,154 @@
+"""Runs the Triton kernels of a generated module on the user's own tensors: no copy, no host synchronisation.
+
+Tensors stay [B, T, H, axes]; a chunk is an index into them, computed in the kernel. For packed sequences the table
+of chunks is made on the device, for as many chunks as there can be at most: T / C + N.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+ArraySpec = tuple[str, str, str, tuple[str, ...]]
+
+
+class Launch(NamedTuple):
+    """One kernel: `reads` and `writes` are arrays as (key, argument, place, axes)."""
+
+    kernel: str
+    role: str
+    reads: tuple[ArraySpec, ...]
+    writes: tuple[ArraySpec, ...]
+    groups: tuple[str, ...]
+    sizes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Call:
+    """The shapes of one call. `sizes` by axis; `bounds` are the packed sequences' limits, or None."""
+
+    batch: int
+    length: int
+    heads: int
+    sizes: Mapping[str, int]
+    value_axis: str
+    dtype: torch.dtype
+    device: torch.device
+    chunk: int
+    bounds: Tensor | None
+    reverse: bool
+
+    @property
+    def sequences(self) -> int:
+        return self.batch if self.bounds is None else self.bounds.shape[0] - 1
+
+    @property
+    def chunks(self) -> int:
+        """How many chunks there are, at most."""
+        if self.bounds is None:
+            return self.batch * -(-self.length // self.chunk)
+        return self.length // self.chunk + self.sequences
+
+    def shape(self, place: str, axes: tuple[str, ...]) -> tuple[int, ...]:
+        """The shape of an array in memory."""
+        own = tuple(self.sizes[axis] for axis in axes)
+        lead = {
+            "token": (self.batch, self.length, self.heads),
+            "matrix": (self.batch, self.length, self.heads, self.chunk),
+            "chunk": (self.chunks, self.heads),
+            "partial": (self.chunks, self.heads),
+        }[place]
+        return lead + (own if place != "matrix" else ())
+
+
+def chunk_tables(bounds: Tensor, chunk: int, count: int) -> tuple[Tensor, Tensor]:
+    """The number of chunks before each sequence [N], and for each chunk (sequence or -1, number) [count, 2]."""
+    chunks = (bounds.diff() + chunk - 1) // chunk
+    ends = chunks.cumsum(0)
+    index = torch.arange(count, device=bounds.device)
+    sequence = torch.searchsorted(ends, index, right=True)
+    inside = index < ends[-1]
+    number = index - (ends - chunks)[sequence.clamp(max=ends.shape[0] - 1)]
+    table = torch.stack([torch.where(inside, sequence, -1), torch.where(inside, number, 0)], 1)
+    return (ends - chunks).to(torch.int32), table.to(torch.int32)
+
+
+def block(size: int) -> int:
+    """The tile that covers an axis: matrix products need 16 at least."""
+    return max(16, 1 << (size - 1).bit_length())
+
+
+class Runner:
+    """Launches the kernels of one call, one after the other; `arrays` holds what they read and write, by key."""
+
+    def __init__(self, module: ModuleType, call: Call, arrays: dict[str, Tensor]) -> None:
+        self.module, self.call, self.arrays = module, call, arrays
+        self.tables: tuple[Tensor, Tensor] | None = None
+        if call.bounds is not None:
+            self.tables = chunk_tables(call.bounds, call.chunk, call.chunks)
+
+    def run(self, launch: Launch, start: Tensor | None = None, end: Tensor | None = None) -> None:
+        """Allocate what the kernel writes and launch it; `start` and `end` are the states of a serial kernel."""
+        call = self.call
+        for key, _, place, axes in launch.writes:
+            if key not in self.arrays:
+                dtype = torch.float32 if place == "partial" else self._dtype(key)
+                self.arrays[key] = torch.empty(call.shape(place, axes), dtype=dtype, device=call.device)
+        options: dict[str, Any] = {
+            argument: self.arrays[key] for key, argument, _, _ in (*launch.reads, *launch.writes)
+        }
+        for name in launch.groups:
+            options[f"G_{name}"] = self.arrays[name].shape[2]
+        for axis, name in launch.sizes:
+            size = call.sizes[axis]
+            options[name] = size
+            options[f"B{name}"] = min(block(size), 32) if axis == call.value_axis else block(size)
+        filler = next(iter(self.arrays.values()))
+        serial = launch.role in ("scan", "reverse")
+        if serial:
+            options |= {"h0": filler if start is None else start, "ht": filler if end is None else end}
+            options |= {"HAS_START": start is not None, "HAS_END": end is not None}
+        table = "chunk_offsets" if serial else "chunk_table"
+        options |= {
+            "cu_seqlens": filler if call.bounds is None else call.bounds,
+            table: filler if self.tables is None else self.tables[0 if serial else 1],
+            "T": call.length,
+            "H": call.heads,
+            "C": call.chunk,
+            "PACKED": call.bounds is not None,
+            "REVERSE": call.reverse,
+            "DOT": _TRITON[call.dtype](),
+            "PRECISION": "tf32x3" if call.dtype == torch.float32 else "tf32",
+        }
+        getattr(self.module, launch.kernel)[self._grid(launch)](**options)
+
+    def _grid(self, launch: Launch) -> tuple[int, int]:
+        call = self.call
+        if launch.role not in ("scan", "reverse"):
+            return call.chunks, call.heads
+        size = call.sizes[call.value_axis]
+        return math.ceil(size / min(block(size), 32)), call.sequences * call.heads
+
+    def _dtype(self, key: str) -> torch.dtype:
+        """The dtype of a gradient is its input's; everything else is in that of the vectors."""
+        source = self.arrays.get(key.removeprefix("d'"))
+        return source.dtype if key.startswith("d'") and source is not None else self.call.dtype
+
+
+def _language() -> Any:
+    import triton.language
+
+    return triton.language
+
+
+_TRITON = {
+    torch.float32: lambda: _language().float32,
+    torch.bfloat16: lambda: _language().bfloat16,
+    torch.float16: lambda: _language().float16,
+}

@@ -1,0 +1,69 @@
+"""Tile operations that generated Triton kernels call: sums of logarithms between tokens, the triangular inverse."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def prefix_pair(x, C: tl.constexpr):
+    """The running sums of x [C] as a pair of float32 whose sum holds them to float64's precision.
+
+    Logarithms to base 2 are clamped where 2^x is 0, so that -inf, a reset, takes part like any other.
+    """
+    o_c = tl.arange(0, C)
+    x = tl.maximum(x, -32768.0).to(tl.float64)
+    total = tl.sum(tl.where(o_c[None, :] <= o_c[:, None], x[None, :], 0.0), 1)
+    high = total.to(tl.float32)
+    return high, (total - high.to(tl.float64)).to(tl.float32)
+
+
+@triton.jit
+def segment_sum(x, C: tl.constexpr, EXCLUSIVE: tl.constexpr, STRICT: tl.constexpr):
+    """L[i,j] = the sum of x[t] over j < t <= i (EXCLUSIVE: t < i), -inf above the diagonal (STRICT: and on it)."""
+    o_c = tl.arange(0, C)
+    high, low = prefix_pair(x, C)
+    upper, lower = high, low
+    if EXCLUSIVE:
+        before = tl.maximum(x, -32768.0)
+        strict = tl.sum(tl.where(o_c[None, :] < o_c[:, None], before[None, :].to(tl.float64), 0.0), 1)
+        upper = strict.to(tl.float32)
+        lower = (strict - upper.to(tl.float64)).to(tl.float32)
+    pairs = (upper[:, None] - high[None, :]) + (lower[:, None] - low[None, :])
+    if EXCLUSIVE or STRICT:
+        kept = o_c[:, None] > o_c[None, :]
+    else:
+        kept = o_c[:, None] >= o_c[None, :]
+    return tl.where(kept, pairs, float("-inf"))
+
+
+@triton.jit
+def segment_sum_grad(grad, C: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    """dx[t] = the sum of dL[i,j] over i >= t > j (EXCLUSIVE: i > t)."""
+    o_c = tl.arange(0, C)
+    below = tl.cumsum(grad, 0, reverse=True)
+    if EXCLUSIVE:
+        below -= grad
+    return tl.sum(tl.where(o_c[:, None] > o_c[None, :], below, 0.0), 1)
+
+
+@triton.jit
+def inverse(p, C: tl.constexpr):
+    """(I - P)^-1 for strictly lower triangular P [C, C]; no other entry of P is read.
+
+    X <- X + X P_off X over blocks of 2, 4, ..., C, P_off the lower left quarter of every block: only true
+    inverses appear on the way. (Powers of P overflow where keys are correlated.)
+    """
+    o_c = tl.arange(0, C)
+    x = tl.where(o_c[:, None] == o_c[None, :], 1.0, 0.0)
+    for level in tl.static_range(0, 8):
+        if (1 << level) < C:
+            block = o_c >> level
+            quarter = (block[:, None] % 2 == 1) & (block[:, None] - 1 == block[None, :])
+            off = tl.where(quarter, p, 0.0)
+            if level == 0:
+                x += off
+            else:
+                x += tl.dot(tl.dot(x, off, input_precision="tf32x3"), x, input_precision="tf32x3")
+    return x
