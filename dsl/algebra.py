@@ -31,7 +31,7 @@ from rnnc.dsl.expression import (
     Sum,
 )
 
-MAX_TERMS = 2048
+MAX_TERMS = 512
 MAX_ORDERS = 720
 ONE = Fraction(1)
 
@@ -162,8 +162,8 @@ class Polynomial:
         collected: dict[Monomial, Fraction] = {}
         for monomial, coefficient in terms:
             collected[monomial] = collected.get(monomial, Fraction(0)) + coefficient
-        if len(collected) > MAX_TERMS:
-            raise SpecError([Diagnostic("limit", f"expands to more than {MAX_TERMS} terms")])
+            if len(collected) > MAX_TERMS:
+                raise _too_long()
         kept = [(m, c) for m, c in collected.items() if c]
         return Polynomial(tuple(sorted(kept, key=lambda term: monomial_key(term[0]))))
 
@@ -184,10 +184,8 @@ class Polynomial:
 
     def __mul__(self, other: Polynomial) -> Polynomial:
         if len(self.terms) * len(other.terms) > MAX_TERMS:
-            raise SpecError([Diagnostic("limit", f"expands to more than {MAX_TERMS} terms")])
-        return Polynomial.of(
-            (times(m, n), c * d) for m, c in self.terms for n, d in other.terms
-        )
+            raise _too_long()
+        return Polynomial.of((times(m, n), c * d) for m, c in self.terms for n, d in other.terms)
 
     def scaled(self, factor: Fraction) -> Polynomial:
         return Polynomial.of((m, c * factor) for m, c in self.terms)
@@ -197,6 +195,11 @@ class Polynomial:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Polynomial) and self.key == other.key
+
+
+def _too_long() -> SpecError:
+    message = f"written out in full, this has more than {MAX_TERMS} terms"
+    return SpecError([Diagnostic("limit", message, hints=("fewer updates of the state in one token, or shorter sums",))])
 
 
 ZERO = Polynomial(())
@@ -410,7 +413,7 @@ def _orders(body: Polynomial, bound: list[str]) -> Iterator[list[str]]:
         places = found
     classes = [list(group) for _, group in itertools.groupby(sorted(bound, key=places.__getitem__), places.get)]
     if math.prod(math.factorial(len(group)) for group in classes) > MAX_ORDERS:
-        raise SpecError([Diagnostic("limit", f"a product sums over too many axes ({len(bound)}) that look alike")])
+        raise SpecError([Diagnostic("limit", f"a product sums over {len(bound)} axes that look alike")])
     for orders in itertools.product(*map(itertools.permutations, classes)):
         yield [label for order in orders for label in order]
 

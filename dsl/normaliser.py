@@ -7,8 +7,8 @@ grouped into as few writes as the smaller side allows. What does not fit is refu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from rnnc.dsl.algebra import (
@@ -20,7 +20,6 @@ from rnnc.dsl.algebra import (
     Leaf,
     Monomial,
     Polynomial,
-    contract,
     expand,
     monomial_labels,
     product,
@@ -30,12 +29,12 @@ from rnnc.dsl.algebra import (
     times,
     to_expression,
 )
-from rnnc.dsl.diagnostics import Diagnostic, Span, SpecError
-from rnnc.dsl.expression import Expression, Name
+from rnnc.dsl.diagnostics import NOWHERE, Diagnostic, Span, SpecError
+from rnnc.dsl.expression import Add, Expression, Name
 from rnnc.dsl.linearity import check_linear, refuse_unsupported
 from rnnc.dsl.normal import Normal, Readout, Write
 from rnnc.dsl.readouts import split_readouts
-from rnnc.dsl.recurrence import Assign, Let, Recurrence, State
+from rnnc.dsl.recurrence import Assign, Let, Recurrence, State, Statement
 
 
 def normalise(recurrence: Recurrence) -> Normal:
@@ -46,9 +45,38 @@ def normalise(recurrence: Recurrence) -> Normal:
     try:
         return _Substitution(recurrence, state).normal()
     except SpecError as error:
-        if error.source:
-            raise
-        raise SpecError(error.diagnostics, recurrence.source, recurrence.path) from None
+        found = [replace(each, span=_blame(recurrence, state, each)) for each in error.diagnostics]
+        raise SpecError(found, recurrence.source, recurrence.path) from None
+
+
+def _blame(recurrence: Recurrence, state: State, finding: Diagnostic) -> Span:
+    """The smallest part of a statement that has the finding by itself: a term of the first that is refused."""
+    if finding.span != NOWHERE:
+        return finding.span
+    for count, statement in enumerate(recurrence.statements, 1):
+        if not isinstance(statement, Assign):
+            continue
+        before = recurrence.statements[: count - 1]
+
+        def refused(value: Expression, statement: Assign = statement, before: tuple[Statement, ...] = before) -> bool:
+            rest = recurrence.statements[count:] if statement.target != state.name else ()
+            part = replace(recurrence, statements=(*before, replace(statement, value=value), *rest))
+            try:
+                _Substitution(part, state).normal()
+            except SpecError as error:
+                return finding in error.diagnostics
+            return False
+
+        if refused(statement.value):
+            return _smallest(statement, refused)
+    return state.span
+
+
+def _smallest(statement: Assign, refused: Callable[[Expression], bool]) -> Span:
+    part = statement.value
+    while isinstance(part, Add) and (wrong := [term for term in part.terms if refused(term)]):
+        part = wrong[0]
+    return part.span
 
 
 @dataclass
@@ -59,7 +87,7 @@ class _Substitution:
     state: State
     lets: dict[str, Polynomial] = field(default_factory=dict)
     versions: list[Polynomial] = field(default_factory=list)
-    outputs: list[tuple[str, Polynomial, Span]] = field(default_factory=list)
+    outputs: list[tuple[str, Polynomial]] = field(default_factory=list)
 
     def lookup(self, name: Name) -> Polynomial:
         if name.name in self.lets:
@@ -78,27 +106,33 @@ class _Substitution:
 
         return substitute(polynomial, change)
 
+    def take(self, statement: Statement) -> None:
+        """Run one statement."""
+        match statement:
+            case Let(name, value):
+                self.lets[name] = expand(value, self.lookup)
+            case Assign(self.state.name, value):
+                self.versions.append(self.old_only(expand(value, self.lookup)))
+            case Assign(output, value):
+                self.outputs.append((output, expand(value, self.lookup)))
+            case _:
+                raise AssertionError(statement)
+
     def normal(self) -> Normal:
         self.versions.append(_leaf(self.state.name, self.state.axes, 0))
-        span = self.state.span
         for statement in self.recurrence.statements:
-            match statement:
-                case Let(name, value):
-                    self.lets[name] = expand(value, self.lookup)
-                case Assign(self.state.name, value):
-                    self.versions.append(self.old_only(expand(value, self.lookup)))
-                    span = statement.span
-                case Assign(output, value):
-                    self.outputs.append((output, expand(value, self.lookup), statement.span))
-                case _:
-                    raise AssertionError(statement)
+            try:
+                self.take(statement)
+            except SpecError as error:  # too long, or nothing the algebra has a place for
+                found = [each if each.span != NOWHERE else replace(each, span=statement.span) for each in error.diagnostics]
+                raise SpecError(found) from None
         last = len(self.versions) - 1
         key, value_axis = self.state.axes
-        decay, writes = Collector(self.state, span).collect(self.versions[last])
+        decay, writes = Collector(self.state).collect(self.versions[last])
         readouts: list[Readout] = []
         outputs = []
-        for name, polynomial, where in self.outputs:
-            found, rest = split_readouts(self.old_only(polynomial, last), name, self.state, last, where)
+        for name, polynomial in self.outputs:
+            found, rest = split_readouts(self.old_only(polynomial, last), name, self.state, last)
             readouts += found
             outputs.append((name, to_expression(rest)))
         return Normal(
@@ -125,7 +159,6 @@ class Collector:
     """Sorts the terms of an update into decay, reads and values, and groups them into writes."""
 
     state: State
-    span: Span
     decay: Polynomial = ZERO
     reads: Table = field(default_factory=dict)  # key part -> read part -> scalar
     values: Table = field(default_factory=dict)  # key part -> value part -> scalar
@@ -218,9 +251,13 @@ class Collector:
         return to_expression(Polynomial.of((times(m, inverse), c / factor) for m, c in read.terms))
 
     def _refused(self, why: str) -> SpecError:
-        note = "handled are a decay (constant, scalar, or over the key axis), reads from the left, and outer products"
-        return SpecError([Diagnostic("unsupported", f"the transition of '{self.state.name}' is not handled: {why}",
-                                     self.span, notes=(note,))])
+        key_axis, value_axis = self.state.axes
+        note = (
+            f"handled are a decay (constant, per token, or over '{key_axis}'), reads over '{key_axis}' (f.T @ S), "
+            f"and writes w @ x.T with w over '{key_axis}' and x over '{value_axis}'"
+        )
+        message = f"the transition of '{self.state.name}' is not handled: {why}"
+        return SpecError([Diagnostic("unsupported", message, notes=(note,))])
 
 
 def _grouped(table: Table) -> list[tuple[Polynomial, Polynomial]]:

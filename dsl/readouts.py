@@ -22,17 +22,17 @@ from rnnc.dsl.algebra import (
     single,
     to_expression,
 )
-from rnnc.dsl.diagnostics import Diagnostic, Span, SpecError
+from rnnc.dsl.diagnostics import Diagnostic, SpecError
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.normal import Readout
 from rnnc.dsl.recurrence import State
 
 
 def split_readouts(
-    output: Polynomial, name: str, state: State, last: int, span: Span
+    output: Polynomial, name: str, state: State, last: int
 ) -> tuple[list[Readout], Polynomial]:
     """The readouts `q^T S` of an output (S after `last` updates, or before any), and the output in terms of them."""
-    reader = _Reader(name, state, last, span)
+    reader = _Reader(name, state, last)
     rest = reader.linear(output)
     if rest is None:
         rest = rebuild(output, reader.visit)
@@ -40,8 +40,8 @@ def split_readouts(
 
 
 class _Reader:
-    def __init__(self, name: str, state: State, last: int, span: Span) -> None:
-        self.name, self.state, self.last, self.span = name, state, last, span
+    def __init__(self, name: str, state: State, last: int) -> None:
+        self.name, self.state, self.last = name, state, last
         self.queries: dict[tuple[str, bool], Polynomial] = {}
 
     def readouts(self) -> list[Readout]:
@@ -120,7 +120,8 @@ class _Reader:
         key_axis, value_axis = self.state.axes
         key, value = state.labels
         if key not in bound or base(value) != value_axis:
-            raise self._refused(f"expected a contraction with the key axis '{key_axis}'")
+            hint = f"the first axis of a state is its key axis: {self.state.name}.T @ q reads it, q over '{key_axis}'"
+            raise self._refused(f"expected a contraction with the key axis '{key_axis}'", hint)
         if monomial_labels(query) - {key}:
             raise self._refused(f"expected a query over '{key_axis}' alone")
         return relabel(Polynomial(((query, ONE),)), {key: key_axis}), state.version != self.last
@@ -143,9 +144,9 @@ class _Reader:
         inside = rebuild(Polynomial(((product(rest), ONE),)), self.visit)
         return contract(result * inside, tuple(left))
 
-    def _refused(self, why: str) -> SpecError:
-        message = f"the readout '{self.name}' is not handled: {why}"
-        return SpecError([Diagnostic("unsupported", message, self.span)])
+    def _refused(self, why: str, *hints: str) -> SpecError:
+        message = f"the output '{self.name}' is not handled: {why}"
+        return SpecError([Diagnostic("unsupported", message, hints=hints)])
 
 
 def _named(name: str, axis: str) -> Polynomial:
