@@ -20,7 +20,7 @@ from rnnc.dsl.normal import Normal
 
 Role = Literal["pre", "scan", "reverse", "grads"]
 Place = Literal["token", "param", "shared", "matrix", "chunk", "state", "partial"]
-VECTOR_DECAY = (ir.DecayDot, ir.DecayDotRows, ir.DecayDotColumns, ir.DecayDotDecay)
+GRADIENTS = (ir.DecayDotRows, ir.DecayDotColumns, ir.DecayDotDecay)
 STACKED = (ir.Interleave, ir.Deinterleave, ir.Assemble, ir.Block)
 PRODUCTS = (ir.Path, ir.PathAdjoint, ir.RunningProduct, ir.RunningProductAdjoint)
 
@@ -111,23 +111,22 @@ def plan_backward(program: Program, forward: Program, normal: Normal) -> tuple[K
 
 def _refuse(program: Program) -> None:
     for node in program.nodes():
-        if isinstance(node.op, VECTOR_DECAY):
-            raise UnsupportedOnGpu("a decay per channel of the key axis")
         if isinstance(node.op, STACKED):
             raise UnsupportedOnGpu("several reads of the state per token")
-        if isinstance(node.op, PRODUCTS):
+        if isinstance(node.op, PRODUCTS) or getattr(node.op, "mode", "log") == "product":
             raise UnsupportedOnGpu("a decay whose range reaches 0")
         if isinstance(node.op, ir.Softmax):
             raise UnsupportedOnGpu("a softmax")
 
 
 def _crossing(program: Program) -> list[Node]:
-    """What `pre` hands to the scan: inverses, and with them the other matrices between tokens."""
+    """What `pre` hands to the scan: inverses and products under a decay per channel, and with them the other
+    matrices between tokens."""
     nodes = program.nodes()
     moving = dependents(nodes, [carry.start for carry in program.carries])
     needed = {plain(a) for n in nodes if n.number in moving for a in n.args}
     matrices = [n for n in nodes if n in needed and n.number not in moving and n.axes == (ir.ROW, ir.COLUMN)]
-    return matrices if any(isinstance(n.op, ir.Inverse) for n in matrices) else []
+    return matrices if any(isinstance(n.op, ir.Inverse | ir.DecayDot) for n in matrices) else []
 
 
 def _zero(node: Node) -> bool:
@@ -184,6 +183,30 @@ def _levels(nodes: Iterable[Node], axis: str) -> dict[Node, int]:
         contracts = axis not in node.axes and any(axis in a.axes for a in args)
         levels[node] = level + 1 if contracts else level
     return levels
+
+
+def decay_gradients(nodes: Iterable[Node]) -> dict[Node, tuple[Node | None, Node | None, Node | None]]:
+    """For each derivative of a product under decays: those by x, y and the decay, which are formed together."""
+    groups: dict[tuple[object, ...], list[Node | None]] = {}
+    members: dict[Node, tuple[object, ...]] = {}
+    nodes = [node for node in nodes if isinstance(node.op, GRADIENTS)]
+    for node in nodes:
+        if isinstance(node.op, ir.DecayDotDecay):
+            m, x, y, g = node.args
+            key = (m, x, y, g, node.op.exclusive, node.op.strict)
+            groups[key] = [None, None, node]
+            members[node] = key
+    for node in nodes:
+        m, other, g = node.args[0], node.args[1], node.args[-1]
+        for key, group in groups.items():
+            same = key[0] is m and key[3] is g and key[4:] == (node.op.exclusive, node.op.strict)  # type: ignore[union-attr]
+            if same and isinstance(node.op, ir.DecayDotRows) and key[2] is other:
+                group[0] = node
+                members[node] = key
+            elif same and isinstance(node.op, ir.DecayDotColumns) and key[1] is other:
+                group[1] = node
+                members[node] = key
+    return {node: tuple(groups[key]) for node, key in members.items()}  # type: ignore[misc]
 
 
 def is_accumulated(node: Node, axis: str) -> bool:

@@ -6,11 +6,13 @@ float32 except where they come straight from memory; the operands of a product a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Protocol
 
 from rnnc.codegen import program as ir
+from rnnc.codegen.evaluators import FLOAT_FUNCTIONS
 from rnnc.codegen.program import Node
 from rnnc.codegen.torch_operations import is_number
 from rnnc.codegen.torch_sums import number, plain
@@ -124,8 +126,27 @@ def _number(node: Node, names: Namer) -> str:
             return f"({names.name(node.args[0])} ** {number(exponent or Fraction(1))})"
         case ir.Apply("reciprocal"):
             return f"(1 / {names.name(node.args[0])})"
+        case ir.Apply(function):
+            return repr(FLOAT_FUNCTIONS[function](*map(_constant, node.args)))
         case _:
             raise AssertionError(node.op)
+
+
+def _constant(node: Node) -> float:
+    """The value of a number that no axis size is part of."""
+    match node.op:
+        case ir.Const(value):
+            return float(value)
+        case ir.NamedConst(name):
+            return float(NUMBERS[name])
+        case ir.Multiply(coefficient):
+            return math.prod(map(_constant, node.args), start=float(coefficient))
+        case ir.Add(coefficients):
+            return sum(float(c) * _constant(a) for c, a in zip(coefficients, node.args, strict=True))
+        case ir.Apply(function) if function != "power":
+            return FLOAT_FUNCTIONS[function](*map(_constant, node.args))
+        case _:
+            raise NotImplementedError(f"a function of an axis size: {node.op}")
 
 
 def _sum(node: Node, coefficients: Sequence[ir.Number], args: Sequence[str]) -> str:
@@ -185,6 +206,10 @@ def _dot(node: Node, args: Sequence[str], axis: str, names: Namer) -> str:
 def _time(node: Node, args: Sequence[str]) -> str:
     """Operations along time: functions of the tile library."""
     match node.op:
+        case ir.Running(direction, exclusive) if len(node.axes) == 2:
+            return f"running_sum({args[0]}, C, {direction == 'suffix'}, {exclusive})"
+        case ir.DecayDot(_, "log", exclusive, strict):
+            return f"decay_dot({', '.join(args)}, C, {exclusive}, {strict}, DOT, PRECISION)"
         case ir.Running(direction, exclusive):
             order = {("prefix", False): "<=", ("prefix", True): "<", ("suffix", False): ">=", ("suffix", True): ">"}
             sign = order[direction, exclusive]

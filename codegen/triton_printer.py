@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 from rnnc.codegen import program as ir
-from rnnc.codegen.kernels import Array, Kernel, is_accumulated
+from rnnc.codegen.kernels import Array, Kernel, decay_gradients, is_accumulated
 from rnnc.codegen.names import Names
 from rnnc.codegen.program import Node
 from rnnc.codegen.templating import template
@@ -18,7 +18,7 @@ from rnnc.dsl.normal import Normal
 
 RESERVED = """tl triton T H C N h0 ht cu_seqlens chunk_offsets chunk_table HAS_START HAS_END PACKED REVERSE DOT
 PRECISION i_v i_nh i_n i_h i_t i_k i_step i_chunk exists bos length first chunks o_c o_t m_c segment_sum segment_sum_grad
-inverse range float""".split()
+inverse decay_dot decay_dot_grads running_sum range float""".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ class KernelPrinter:
             if array.name not in self.arguments:
                 self.arguments[array.name] = self.names.fresh(array.name.replace("'", ""))
         self.groups = [d.name for d in normal.recurrence.inputs if d.per_group and self._reads(d.name)]
+        self.gradients = decay_gradients(kernel.body)
         self.known: dict[Node, str] = {}
         self.loaded: set[Node] = set()
         self.lines: list[str] = []
@@ -183,9 +184,27 @@ class KernelPrinter:
     # Bodies
 
     def assign(self, node: Node) -> list[str]:
+        if node in self.known:
+            return []
+        if node in self.gradients:
+            return self.assign_gradients(self.gradients[node])
         text = line(node, self)
         self.known[node] = self.names.fresh(f"b_{node.number}")
         return [f"{self.known[node]} = {text}"]
+
+    def assign_gradients(self, group: tuple[Node | None, Node | None, Node | None]) -> list[str]:
+        """The derivatives of a product under decays by x, y and the decay, in one call."""
+        decay = group[2]
+        assert decay is not None and isinstance(decay.op, ir.DecayDotDecay)
+        args = [self.name(argument) for argument in decay.args]
+        made = []
+        for node in group:
+            name = self.names.fresh("_" if node is None else f"b_{node.number}")
+            made.append(name)
+            if node is not None:
+                self.known[node] = name
+        flags = f"C, {decay.op.exclusive}, {decay.op.strict}, DOT, PRECISION"
+        return [f"{', '.join(made)} = decay_dot_grads({', '.join(args)}, {flags})"]
 
     def scan_body(self) -> list[str]:
         lines = [text for array in self.kernel.loads for text in self.load(array)]
