@@ -1,1 +1,1 @@
-"""What a recurrence means: its language, its checker, its algebra. Imports neither torch, triton nor jinja2."""
+"""What a recurrence means: the language, its checker, ranges, the normal form, the reference interpreter."""

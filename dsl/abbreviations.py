@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnnc.dsl.algebra import to_expression
+from rnnc.dsl.expansion import to_expression
 from rnnc.dsl.expression import Constant, Expression, Multiply, Name, Rename, map_children, names
 from rnnc.dsl.inference import Inference
 from rnnc.dsl.recurrence import Let, Recurrence

@@ -12,8 +12,8 @@ import math
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 
-from rnnc.dsl.algebra import Atom, Polynomial
 from rnnc.dsl.interval import REAL, Interval, point
+from rnnc.dsl.polynomial import Atom, Polynomial
 
 Variable = int
 Product = tuple[tuple[Variable, Fraction], ...]

@@ -59,8 +59,10 @@ FUNCTIONS: dict[str, Function] = {
         _unary("silu", lambda apply, y, x: apply("sigmoid", x) + y * (1 - apply("sigmoid", x))),
         _unary(
             "gelu",
-            lambda apply, y, x: HALF * (1 + apply("erf", SQRT_HALF * x))
-            + HALF * SQRT_HALF * TWO_OVER_SQRT_PI * x * apply("exp", -HALF * x * x),
+            lambda apply, y, x: (
+                HALF * (1 + apply("erf", SQRT_HALF * x))
+                + HALF * SQRT_HALF * TWO_OVER_SQRT_PI * x * apply("exp", -HALF * x * x)
+            ),
         ),
         _unary("softplus", lambda apply, y, x: apply("sigmoid", x)),
         _unary("logsigmoid", lambda apply, y, x: apply("sigmoid", -1 * x)),
@@ -72,7 +74,9 @@ FUNCTIONS: dict[str, Function] = {
         _unary("step", lambda apply, y, x: 0 * x, public=False),  # 1 where x > 0, else 0
         _unary("reciprocal", lambda apply, y, x: -1 * y * y, public=False),
         _unary("exp2", lambda apply, y, x: LN2 * y, public=False),
-        _unary("log2_exp", lambda apply, y, x: LOG2E + 0 * x, public=False),  # log2(exp(x)), without forming exp(x)
+        _unary(
+            "log2_exp", lambda apply, y, x: LOG2E + 0 * x, public=False
+        ),  # log2(exp(x)), without forming exp(x)
         _unary("log2", lambda apply, y, x: LOG2E * apply("reciprocal", x), public=False),
     )
 }

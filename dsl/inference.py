@@ -9,23 +9,10 @@ from collections.abc import Mapping
 from fractions import Fraction
 from math import prod
 
-from rnnc.dsl.algebra import (
-    ONE,
-    Atom,
-    Base,
-    Contraction,
-    Delta,
-    Function,
-    Leaf,
-    Monomial,
-    Polynomial,
-    SizeOf,
-    expand,
-    single,
-)
 from rnnc.dsl.bounds import bounds
 from rnnc.dsl.diagnostics import SpecError
 from rnnc.dsl.enclosures import SIGNED_UNIT, image
+from rnnc.dsl.expansion import expand
 from rnnc.dsl.expression import (
     Add,
     Call,
@@ -44,6 +31,19 @@ from rnnc.dsl.expression import (
     map_children,
 )
 from rnnc.dsl.interval import REAL, Interval, point
+from rnnc.dsl.polynomial import (
+    ONE,
+    Atom,
+    Base,
+    Contraction,
+    Delta,
+    Function,
+    Leaf,
+    Monomial,
+    Polynomial,
+    SizeOf,
+    single,
+)
 
 SIZE = Interval(1.0)
 PROBABILITY = Interval(0.0, 1.0, low_open=True)

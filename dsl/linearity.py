@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rnnc.dsl.algebra import unsupported
 from rnnc.dsl.diagnostics import Diagnostic, Span, SpecError
+from rnnc.dsl.expansion import unsupported
 from rnnc.dsl.expression import Call, Delay, Expression, Final, Multiply, Name, Power, Select, children, walk
 from rnnc.dsl.recurrence import Assign, Let, Loop, Recurrence
 
@@ -30,15 +30,22 @@ def refuse_unsupported(recurrence: Recurrence) -> None:
             found += [unsupported(n) for n in walk(statement.value) if isinstance(n, Select | Delay | Final)]
     for state in recurrence.states:
         if state.complex:
-            found.append(Diagnostic("unsupported", f"the complex state '{state.name}' cannot be compiled yet", state.span))
+            found.append(
+                Diagnostic(
+                    "unsupported", f"the complex state '{state.name}' cannot be compiled yet", state.span
+                )
+            )
         if len(state.axes) != 2:
             shape = f"[{', '.join(state.axes)}]" if state.axes else "a scalar"
-            message = f"the state '{state.name}' cannot be compiled yet: expected two axes, a key and a value axis, found {shape}"
+            expected = "expected a key and a value axis"
+            message = f"the state '{state.name}' cannot be compiled yet: {expected}, found {shape}"
             found.append(Diagnostic("unsupported", message, state.span))
     if len(recurrence.states) > 1:
         names = ", ".join(f"'{state.name}'" for state in recurrence.states)
         found.append(
-            Diagnostic("unsupported", f"several states ({names}) cannot be compiled yet", recurrence.states[1].span)
+            Diagnostic(
+                "unsupported", f"several states ({names}) cannot be compiled yet", recurrence.states[1].span
+            )
         )
     if found:
         raise SpecError(found, recurrence.source, recurrence.path)
@@ -62,7 +69,7 @@ def check_linear(recurrence: Recurrence) -> None:
                     f"the update of '{statement.target}' is not linear in the state",
                     degree.span,
                     degree.label,
-                    hints=("a linear recurrence reads each state once in every product, and never inside a function",),
+                    hints=("every product may read a state once, and no function may take one",),
                 )
             )
     if found:

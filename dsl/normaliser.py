@@ -1,40 +1,32 @@
 """Declared statements -> normal form: substitute, expand, collect.
 
 The statements are substituted into each other until the new state is a sum of products in the old one.
-Every term is then a decay (the state itself, scaled), a read (`w (f^T S)`), or free of the state; terms are
-grouped into as few writes as the smaller side allows. What does not fit is refused with the reason.
+What has no such form is refused, the smallest part of a statement underlined that has none by itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 
-from rnnc.dsl.algebra import (
+from rnnc.dsl.algebra import relabel, substitute
+from rnnc.dsl.diagnostics import NOWHERE, Diagnostic, Span, SpecError
+from rnnc.dsl.expansion import expand, to_expression
+from rnnc.dsl.expression import Add, Name
+from rnnc.dsl.linearity import check_linear, refuse_unsupported
+from rnnc.dsl.normal import Normal, Readout
+from rnnc.dsl.polynomial import (
     ONE,
     UNIT,
-    ZERO,
     Atom,
-    Contraction,
     Leaf,
-    Monomial,
     Polynomial,
-    expand,
-    monomial_labels,
-    product,
-    relabel,
-    split_common,
-    substitute,
-    times,
-    to_expression,
 )
-from rnnc.dsl.diagnostics import NOWHERE, Diagnostic, Span, SpecError
-from rnnc.dsl.expression import Add, Expression, Name
-from rnnc.dsl.linearity import check_linear, refuse_unsupported
-from rnnc.dsl.normal import Normal, Readout, Write
 from rnnc.dsl.readouts import split_readouts
 from rnnc.dsl.recurrence import Assign, Let, Recurrence, State, Statement
+from rnnc.dsl.writes import Collector
+
+Statements = tuple[Statement, ...]
 
 
 def normalise(recurrence: Recurrence) -> Normal:
@@ -50,38 +42,41 @@ def normalise(recurrence: Recurrence) -> Normal:
 
 
 def _blame(recurrence: Recurrence, state: State, finding: Diagnostic) -> Span:
-    """The smallest part of a statement that has the finding by itself: a term of the first that is refused."""
+    """The smallest part of a statement that has the finding by itself: a term of the first refused."""
     if finding.span != NOWHERE:
         return finding.span
-    for count, statement in enumerate(recurrence.statements, 1):
+    for number, statement in enumerate(recurrence.statements):
         if not isinstance(statement, Assign):
             continue
-        before = recurrence.statements[: count - 1]
+        before = recurrence.statements[:number]
+        after = recurrence.statements[number + 1 :] if statement.target != state.name else ()
 
-        def refused(value: Expression, statement: Assign = statement, before: tuple[Statement, ...] = before) -> bool:
-            rest = recurrence.statements[count:] if statement.target != state.name else ()
-            part = replace(recurrence, statements=(*before, replace(statement, value=value), *rest))
+        def refused(part: Assign, before: Statements = before, after: Statements = after) -> bool:
+            changed = replace(recurrence, statements=(*before, part, *after))
             try:
-                _Substitution(part, state).normal()
+                _Substitution(changed, state).normal()
             except SpecError as error:
                 return finding in error.diagnostics
             return False
 
-        if refused(statement.value):
+        if refused(statement):
             return _smallest(statement, refused)
     return state.span
 
 
-def _smallest(statement: Assign, refused: Callable[[Expression], bool]) -> Span:
-    part = statement.value
-    while isinstance(part, Add) and (wrong := [term for term in part.terms if refused(term)]):
-        part = wrong[0]
-    return part.span
+def _smallest(statement: Assign, refused: Callable[[Assign], bool]) -> Span:
+    value = statement.value
+    while isinstance(value, Add):
+        wrong = [term for term in value.terms if refused(replace(statement, value=term))]
+        if not wrong:
+            break
+        value = wrong[0]
+    return value.span
 
 
 @dataclass
 class _Substitution:
-    """Runs the statements symbolically; `versions[n]` is the state after n updates, in terms of the old one."""
+    """Runs the statements symbolically; `versions[n]` is the state after n updates, in terms of the old."""
 
     recurrence: Recurrence
     state: State
@@ -124,7 +119,10 @@ class _Substitution:
             try:
                 self.take(statement)
             except SpecError as error:  # too long, or nothing the algebra has a place for
-                found = [each if each.span != NOWHERE else replace(each, span=statement.span) for each in error.diagnostics]
+                found = [
+                    each if each.span != NOWHERE else replace(each, span=statement.span)
+                    for each in error.diagnostics
+                ]
                 raise SpecError(found) from None
         last = len(self.versions) - 1
         key, value_axis = self.state.axes
@@ -149,157 +147,3 @@ class _Substitution:
 
 def _leaf(name: str, axes: tuple[str, ...], version: int | None) -> Polynomial:
     return Polynomial(((((Atom(Leaf(name, axes, version)), ONE),), ONE),))
-
-
-Table = dict[Monomial, dict[Monomial, Polynomial]]
-
-
-@dataclass
-class Collector:
-    """Sorts the terms of an update into decay, reads and values, and groups them into writes."""
-
-    state: State
-    decay: Polynomial = ZERO
-    reads: Table = field(default_factory=dict)  # key part -> read part -> scalar
-    values: Table = field(default_factory=dict)  # key part -> value part -> scalar
-
-    def collect(self, update: Polynomial) -> tuple[Polynomial, tuple[Write, ...]]:
-        for monomial, coefficient in update.terms:
-            self._sort(monomial, coefficient)
-        groups: dict[Polynomial, list[Polynomial]] = {}
-        for side, table in enumerate((self.reads, self.values)):
-            for key, other in _grouped(table):
-                pair = groups.setdefault(key, [ZERO, ZERO])
-                pair[side] = pair[side] + other
-        return self.decay, tuple(self._write(key, read, value) for key, (read, value) in groups.items())
-
-    def _sort(self, monomial: Monomial, coefficient: Fraction) -> None:
-        key_axis, value_axis = self.state.axes
-        scalar: list[tuple[Atom, Fraction]] = []
-        key: list[tuple[Atom, Fraction]] = []
-        value: list[tuple[Atom, Fraction]] = []
-        read: Monomial | None = None
-        decays = False
-        for atom, exponent in monomial:
-            if any(name == self.state.name for name, _ in atom.leaves):
-                if isinstance(atom.node, Leaf):
-                    decays = True
-                else:
-                    read = self._read(atom)
-            elif not atom.labels:
-                scalar.append((atom, exponent))
-            elif atom.labels == {key_axis}:
-                key.append((atom, exponent))
-            elif atom.labels == {value_axis}:
-                value.append((atom, exponent))
-            else:
-                raise self._refused(f"a factor over both '{key_axis}' and '{value_axis}' is not an outer product")
-        weight = Polynomial(((product(scalar), coefficient),))
-        if (decays or read is not None) and value:
-            raise self._refused(f"the state is scaled or read along its value axis '{value_axis}'")
-        if decays:
-            self.decay = self.decay + weight * Polynomial(((product(key), ONE),))
-            return
-        table, other = (self.values, product(value)) if read is None else (self.reads, read)
-        row = table.setdefault(product(key), {})
-        row[other] = row.get(other, ZERO) + weight
-
-    def _read(self, atom: Atom) -> Monomial:
-        """The read vector of `sum_x f[x] S[x, V]`, over the key axis."""
-        key_axis, value_axis = self.state.axes
-        if not isinstance(atom.node, Contraction):
-            raise self._refused("the state stands inside a function")
-        factors, bound = atom.node.monomial, atom.node.bound
-        (state,) = [a.node for a, _ in factors if isinstance(a.node, Leaf) and a.node.version is not None]
-        rest = [(a, e) for a, e in factors if a.node is not state]
-        if state.labels[0] == key_axis and state.labels[1] in bound:
-            raise self._refused(f"the state is read along its value axis '{value_axis}' (from the right)")
-        if len(bound) != 1 or state.labels[1] != value_axis:
-            raise self._refused("the state is read along both of its axes at once")
-        if monomial_labels(product(rest)) - {bound[0]}:
-            raise self._refused("the state is multiplied by a full matrix")
-        moved = relabel(Polynomial(((product(rest), ONE),)), {bound[0]: key_axis})
-        return moved.terms[0][0]
-
-    def _write(self, key: Polynomial, read: Polynomial, value: Polynomial) -> Write:
-        key_axis, value_axis = self.state.axes
-        shared = _common_scalar(read, value)
-        inverse = Polynomial(((tuple((a, -e) for a, e in shared.terms[0][0]), 1 / shared.terms[0][1]),))
-        key, read, value = key * shared, read * inverse, value * inverse
-        if not read.terms:
-            key, value = _scalar_into_key(key, value, value_axis)
-        elif not value.terms:
-            key, read = _scalar_into_key(key, read, key_axis)
-        return Write(
-            key=to_expression(key),
-            value=to_expression(value) if value.terms else None,
-            read=to_expression(read) if read.terms else None,
-            read_of_decayed=self._undecayed(read),
-        )
-
-    def _undecayed(self, read: Polynomial) -> Expression | None:
-        if not read.terms or len(self.decay.terms) != 1:
-            return None
-        (decay, factor), *_ = self.decay.terms
-        if not decay:
-            return None
-        for monomial, _ in read.terms:
-            own = dict(monomial)
-            if any(own.get(a, Fraction(0)) * e <= 0 or abs(own[a]) < abs(e) for a, e in decay):
-                return None
-        inverse = tuple((a, -e) for a, e in decay)
-        return to_expression(Polynomial.of((times(m, inverse), c / factor) for m, c in read.terms))
-
-    def _refused(self, why: str) -> SpecError:
-        key_axis, value_axis = self.state.axes
-        note = (
-            f"handled are a decay (constant, per token, or over '{key_axis}'), reads over '{key_axis}' (f.T @ S), "
-            f"and writes w @ x.T with w over '{key_axis}' and x over '{value_axis}'"
-        )
-        message = f"the transition of '{self.state.name}' is not handled: {why}"
-        return SpecError([Diagnostic("unsupported", message, notes=(note,))])
-
-
-def _grouped(table: Table) -> list[tuple[Polynomial, Polynomial]]:
-    """Pairs (key, other) whose outer products sum to the table; as many as its smaller side has entries."""
-    others = {other for row in table.values() for other in row}
-    if len(table) <= len(others):
-        pairs = [
-            (Polynomial(((key, ONE),)), _combine(row.items())) for key, row in table.items()
-        ]
-    else:
-        pairs = [
-            (_combine((key, row[other]) for key, row in table.items() if other in row), Polynomial(((other, ONE),)))
-            for other in others
-        ]
-    return sorted(pairs, key=lambda pair: (pair[0].key, pair[1].key))
-
-
-def _combine(parts: Iterable[tuple[Monomial, Polynomial]]) -> Polynomial:
-    result = ZERO
-    for monomial, scalar in parts:
-        result = result + scalar * Polynomial(((monomial, ONE),))
-    return result
-
-
-def _common_scalar(read: Polynomial, value: Polynomial) -> Polynomial:
-    """The scalar factor that every term of both has; its sign makes the first value term positive."""
-    terms = (*value.terms, *read.terms)
-    (common, _), _ = split_common(Polynomial(terms))
-    scalars = tuple((a, e) for a, e in common if not a.labels)
-    sizes = {abs(c) for _, c in terms}
-    coefficient = terms[0][1] if len(sizes) == 1 else ONE
-    return Polynomial(((scalars, coefficient),))
-
-
-def _scalar_into_key(key: Polynomial, other: Polynomial, axis: str) -> tuple[Polynomial, Polynomial]:
-    """Where `other` is one vector times a sum of scalars, the sum goes to the key."""
-    parts: dict[Monomial, Polynomial] = {}
-    for monomial, coefficient in other.terms:
-        vector = tuple((a, e) for a, e in monomial if axis in a.labels)
-        scalar = tuple((a, e) for a, e in monomial if axis not in a.labels)
-        parts[vector] = parts.get(vector, ZERO) + Polynomial(((scalar, coefficient),))
-    if len(parts) != 1:
-        return key, other
-    ((vector, weight),) = parts.items()
-    return key * weight, Polynomial(((vector, ONE),))

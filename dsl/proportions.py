@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from rnnc.dsl.algebra import UNIT, Monomial, Polynomial
+from rnnc.dsl.polynomial import UNIT, Monomial, Polynomial
 
 Parts = dict[Monomial, Polynomial]
 

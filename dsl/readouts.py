@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from rnnc.dsl.algebra import (
+from rnnc.dsl.algebra import contract, rebuild, relabel
+from rnnc.dsl.diagnostics import Diagnostic, SpecError
+from rnnc.dsl.expansion import to_expression
+from rnnc.dsl.expression import Axes
+from rnnc.dsl.normal import Readout
+from rnnc.dsl.polynomial import (
     ONE,
     UNIT,
     ZERO,
@@ -14,24 +19,17 @@ from rnnc.dsl.algebra import (
     Monomial,
     Polynomial,
     base,
-    contract,
     monomial_labels,
     product,
-    rebuild,
-    relabel,
     single,
-    to_expression,
 )
-from rnnc.dsl.diagnostics import Diagnostic, SpecError
-from rnnc.dsl.expression import Axes
-from rnnc.dsl.normal import Readout
 from rnnc.dsl.recurrence import State
 
 
 def split_readouts(
     output: Polynomial, name: str, state: State, last: int
 ) -> tuple[list[Readout], Polynomial]:
-    """The readouts `q^T S` of an output (S after `last` updates, or before any), and the output in terms of them."""
+    """The readouts `q^T S` of an output (S after `last` updates, or before any), and the rest of it."""
     reader = _Reader(name, state, last)
     rest = reader.linear(output)
     if rest is None:
@@ -120,7 +118,7 @@ class _Reader:
         key_axis, value_axis = self.state.axes
         key, value = state.labels
         if key not in bound or base(value) != value_axis:
-            hint = f"the first axis of a state is its key axis: {self.state.name}.T @ q reads it, q over '{key_axis}'"
+            hint = f"a state's first axis is its key axis: {self.state.name}.T @ q with q over '{key_axis}'"
             raise self._refused(f"expected a contraction with the key axis '{key_axis}'", hint)
         if monomial_labels(query) - {key}:
             raise self._refused(f"expected a query over '{key_axis}' alone")

@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from math import inf, prod
 from typing import Literal
 
-from rnnc.dsl.algebra import UNIT, Polynomial
 from rnnc.dsl.diagnostics import Diagnostic
 from rnnc.dsl.interval import REAL, Interval, point
 from rnnc.dsl.normal import Normal
+from rnnc.dsl.polynomial import UNIT, Polynomial
 from rnnc.dsl.proportions import direction, ratio
 from rnnc.dsl.transition import Pair, Transition, transition_of
 from rnnc.dsl.witness import Witness, find_witness

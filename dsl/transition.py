@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from math import inf
 
 from rnnc.dsl.abbreviations import Abbreviations
-from rnnc.dsl.algebra import UNIT, Leaf, Polynomial, contract, to_expression
+from rnnc.dsl.algebra import contract
+from rnnc.dsl.expansion import to_expression
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.inference import Inference
 from rnnc.dsl.interval import REAL, Interval, hull
 from rnnc.dsl.normal import Normal
+from rnnc.dsl.polynomial import UNIT, Leaf, Polynomial
 from rnnc.dsl.pretty import pretty
 from rnnc.dsl.ranges import inference
 

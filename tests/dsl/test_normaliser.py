@@ -92,7 +92,11 @@ SPELLINGS = {
         TWO_READS,
         ["S <- alpha * (S - sigmoid(b) * u @ (u.T @ S) - sigmoid(c) * w @ (w.T @ S)) + k @ v.T"],
         ["S <- alpha * (I - sigmoid(b) * u @ u.T - sigmoid(c) * w @ w.T) @ S + k @ v.T"],
-        ["S <- S * alpha", "let x = sigmoid(c) * S.T @ w", "S <- S - sigmoid(b) * u @ (u.T @ S) - w @ x.T + k @ v.T"],
+        [
+            "S <- S * alpha",
+            "let x = sigmoid(c) * S.T @ w",
+            "S <- S - sigmoid(b) * u @ (u.T @ S) - w @ x.T + k @ v.T",
+        ],
     ),
     "mamba2": (
         MAMBA2,

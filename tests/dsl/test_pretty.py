@@ -5,8 +5,8 @@ from fractions import Fraction
 import pytest
 
 from rnnc.dsl.abbreviations import Abbreviations
-from rnnc.dsl.algebra import to_expression
 from rnnc.dsl.checker import check
+from rnnc.dsl.expansion import to_expression
 from rnnc.dsl.expression import Add, Constant, Expression, Multiply, Name, Rename, Size, Sum
 from rnnc.dsl.parser import parse
 from rnnc.dsl.pretty import pretty
