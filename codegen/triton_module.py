@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.explain import normal_equations
 from rnnc.codegen.kernels import Array, plan_backward, plan_forward
-from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.program import TIME_AXES
 from rnnc.codegen.templating import template
 from rnnc.codegen.torch_module import header
@@ -18,6 +18,7 @@ class TritonContext:
     """The holes of `triton_module.py.jinja`."""
 
     header: str
+    value_axis: str
     forward: str
     backward: str
     kernels: list[str]
@@ -34,11 +35,13 @@ def triton_source(compiled: Compiled) -> str:
     launches = [_launch(printer) for printer in printers]
     context = TritonContext(
         header=header(compiled.recurrence, normal_equations(normal)),
+        value_axis=normal.value_axis,
         forward=_tuple(launches[: len(forward)]),
         backward=_tuple(launches[len(forward) :]),
         kernels=texts,
     )
-    return template("triton_module.py.jinja").render({f.name: getattr(context, f.name) for f in fields(context)})
+    holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
+    return template("triton_module.py.jinja").render(holes)
 
 
 def _tuple(launches: list[str]) -> str:
@@ -51,11 +54,10 @@ def _launch(printer: KernelPrinter) -> str:
     reads = tuple(_array(printer, array) for array in kernel.loads)
     writes = tuple(_array(printer, array) for array in kernel.stores)
     sizes = tuple(printer.sizes.items())
-    return f"Launch({kernel.name!r}, {kernel.role!r}, {reads!r}, {writes!r}, {tuple(printer.groups)!r}, {sizes!r})"
+    parts = (kernel.name, kernel.role, reads, writes, tuple(printer.groups), sizes)
+    return f"Launch({', '.join(map(repr, parts))})"
 
 
 def _array(printer: KernelPrinter, array: Array) -> tuple[str, str, str, tuple[str, ...]]:
     axes = tuple(axis for axis in printer.memory_axes(array) if axis not in TIME_AXES)
     return array.name, printer.arguments[array.name], array.place, axes
-
-

@@ -164,8 +164,8 @@ class Signature:
                 raise ArgumentError(f"{item.name}: promised to be in {promised}, found {outside[0].item():g}")
 
 
-def offsets_of(cu_seqlens: Any, batch: int, length: int, device: torch.device) -> tuple[int, ...]:
-    """The checked values of `cu_seqlens`. Raises ArgumentError."""
+def check_bounds(cu_seqlens: Any, batch: int, device: torch.device) -> None:
+    """Checks what can be seen of `cu_seqlens` without its values. Raises ArgumentError, ArgumentTypeError."""
     if not isinstance(cu_seqlens, Tensor):
         raise ArgumentTypeError(f"cu_seqlens: expected a tensor, got {type(cu_seqlens).__name__}")
     if cu_seqlens.dtype not in (torch.int32, torch.int64):
@@ -176,6 +176,10 @@ def offsets_of(cu_seqlens: Any, batch: int, length: int, device: torch.device) -
         raise ArgumentError(f"cu_seqlens: expected on {device}, got {cu_seqlens.device}")
     if batch != 1:
         raise ArgumentError(f"cu_seqlens: packed sequences need B = 1, got B = {batch}")
+
+
+def offsets_of(cu_seqlens: Tensor, length: int) -> tuple[int, ...]:
+    """The values of `cu_seqlens` for `length` tokens. Raises ArgumentError."""
     offsets = tuple(cu_seqlens.tolist())
     if offsets[0] != 0:
         raise ArgumentError(f"cu_seqlens: expected to start at 0, got {offsets[0]}")

@@ -27,7 +27,7 @@ _warned: set[str] = set()
 
 def load(name: str, spec: str, produce: Callable[[], str]) -> tuple[types.ModuleType, str]:
     """The module generated from the text `spec`, and its text; `produce` prints it if no process has yet."""
-    key = hashlib.sha256(f"{compiler_digest()}\n{spec}".encode()).hexdigest()[:32]
+    key = hashlib.sha256(f"{compiler_digest()}\n{name}\n{spec}".encode()).hexdigest()[:32]
     folder = directory()
     file = folder / f"{name}_{key}.py"
     try:

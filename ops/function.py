@@ -7,25 +7,46 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from rnnc.dsl.interpreter import Carried
 from rnnc.dsl.recurrence import Recurrence
-from rnnc.ops.arguments import Bound, Signature, Sizes, offsets_of
+from rnnc.ops.arguments import Bound, Signature, Sizes, check_bounds, offsets_of
 from rnnc.ops.autograd import Plan, Tensors, apply, spans
+from rnnc.ops.errors import UnavailableError
 from rnnc.ops.layout import Layout, arrange
-from rnnc.ops.options import NAMES, check_options, longest, passes
+from rnnc.ops.options import CHUNK, NAMES, check_options, longest, passes
 from rnnc.ops.state import Carry, State
 
 Outputs = Tensor | tuple[Tensor, ...]
 Default = Callable[[str, Sizes, torch.dtype, torch.device], Tensor]
 
 
+class Kernels(Protocol):
+    """The chunked form as kernels of a GPU."""
+
+    def take(self, backend: str, form: str, bound: Bound) -> bool:
+        """Whether they take a call. Raises UnavailableError if they are asked to by name but cannot."""
+
+    def run(
+        self,
+        bound: Bound,
+        params: Tensors,
+        states: Tensors,
+        cu_seqlens: Tensor | None,
+        reverse: bool,
+        chunk: int,
+        keep: bool,
+        final: bool,
+    ) -> tuple[Tensors, Tensors]:
+        """The outputs and, if `final`, the final states; no `states`: zeros."""
+
+
 class Function:
-    """A recurrence on tensors, by the passes of `module`.
+    """A recurrence on tensors, by the passes of `module` or by `kernels`.
 
     `arrays` is what it carries, `gates` gives the names that the decay is made of, and `default` the value
     of a parameter that is left out (None where every parameter must be given).
@@ -38,8 +59,9 @@ class Function:
         arrays: tuple[Carried, ...],
         gates: Callable[[], frozenset[str]],
         default: Default | None,
+        kernels: Kernels | None = None,
     ) -> None:
-        self.recurrence, self.module, self.default = recurrence, module, default
+        self.recurrence, self.module, self.default, self.kernels = recurrence, module, default, kernels
         self.signature = Signature(recurrence, gates)
         self.carry = Carry(arrays)
         self.shared = tuple(param.shared for param in recurrence.params)
@@ -62,18 +84,27 @@ class Function:
 
         `save="inputs"` keeps nothing for the backward pass and recomputes; `check` also checks the ranges
         that inputs promise. Raises ArgumentError and ArgumentTypeError, which name the argument;
-        UnavailableError for a back end this version does not have.
+        UnavailableError for a back end that does not have the form or the dtype.
         """
         check_options(backend, form, chunk_size, save)
-        bound, params, states, offsets = self._bind(args, named, initial_state, cu_seqlens, check)
-        if bound.sizes.length == 0:
-            outputs, final = self._empty(bound, params, states, bound.output_dtype)
+        bound, keep = self._bind(args, named, check), save != "inputs"
+        kernels = self._chosen(backend, form, bound)
+        count, offsets = self._sequences(bound, cu_seqlens, check or kernels is None)
+        params, sizes = self._params(bound), bound.sizes
+        if kernels is not None and sizes.batch * sizes.length:
+            states = self._initial(bound, params, initial_state, count, "initial_state", zeros=False)
+            chunk = passes("chunked", chunk_size, sizes.length)[1] or CHUNK
+            outputs, final = kernels.run(
+                bound, params, states, cu_seqlens, bool(reverse), chunk, keep, output_final_state
+            )
+            return single(outputs), self.carry.pack(final) if output_final_state else None
+        states = self._initial(bound, params, initial_state, count, "initial_state")
+        if sizes.batch * sizes.length:
+            name, width = passes(form, chunk_size, longest(sizes.length, offsets))
+            layout = arrange(sizes.batch, sizes.length, offsets, width, bool(reverse), bound.device)
+            outputs, final = apply(self._plan(bound, layout, name, keep), *bound.inputs, *params, *states)
         else:
-            name, chunk = passes(form, chunk_size, longest(bound.sizes.length, offsets))
-            sizes = bound.sizes
-            layout = arrange(sizes.batch, sizes.length, offsets, chunk, bool(reverse), bound.device)
-            plan = self._plan(bound, layout, name, save != "inputs")
-            outputs, final = apply(plan, *bound.inputs, *params, *states)
+            outputs, final = self._empty(bound, params, states, bound.output_dtype)
         return single(outputs), self.carry.pack(final) if output_final_state else None
 
     @torch.no_grad()
@@ -109,19 +140,32 @@ class Function:
             place.copy_(value)
         return single(outputs), out_state
 
-    def _bind(
-        self, args: Sequence[Any], named: dict[str, Any], initial: Any, cu_seqlens: Any, check: bool
-    ) -> tuple[Bound, Tensors, Tensors, tuple[int, ...] | None]:
-        """The checked arguments: inputs and sizes, parameters, states, the bounds of packed sequences."""
+    def _bind(self, args: Sequence[Any], named: dict[str, Any], check: bool) -> Bound:
+        """The checked inputs and parameters."""
         bound = self.signature.bind(args, named, NAMES, time=True)
         if check:
             self.signature.check_ranges(bound)
-        sizes, offsets = bound.sizes, None
-        if cu_seqlens is not None:
-            offsets = offsets_of(cu_seqlens, sizes.batch, sizes.length, bound.device)
-        params = self._params(bound)
-        count = sizes.batch if offsets is None else len(offsets) - 1
-        return bound, params, self._initial(bound, params, initial, count, "initial_state"), offsets
+        return bound
+
+    def _chosen(self, backend: str, form: str, bound: Bound) -> Kernels | None:
+        """The kernels if they take the call. Raises UnavailableError."""
+        if self.kernels is None and backend == "triton":
+            raise UnavailableError("there are no triton kernels here: use backend='torch'")
+        return self.kernels if self.kernels and self.kernels.take(backend, form, bound) else None
+
+    def _sequences(self, bound: Bound, cu_seqlens: Any, values: bool) -> tuple[int, tuple[int, ...] | None]:
+        """The number of sequences, and the limits of packed ones, read if `values` or on a CPU.
+
+        (To read what is on a GPU is to wait for it.)
+        """
+        sizes = bound.sizes
+        if cu_seqlens is None:
+            return sizes.batch, None
+        check_bounds(cu_seqlens, sizes.batch, bound.device)
+        count = cu_seqlens.shape[0] - 1
+        if not values and bound.device.type != "cpu":
+            return count, None
+        return count, offsets_of(cu_seqlens, sizes.length)
 
     def _params(self, bound: Bound) -> Tensors:
         """The parameters, those left out at their default."""
@@ -132,11 +176,18 @@ class Function:
             for item, value in zip(self.recurrence.params, bound.params, strict=True)
         )
 
-    def _initial(self, bound: Bound, params: Tensors, given: Any, count: int, what: str) -> Tensors:
-        """What is carried into the first token of `count` sequences: as given, else learned, else zero."""
+    def _initial(
+        self, bound: Bound, params: Tensors, given: Any, count: int, what: str, zeros: bool = True
+    ) -> Tensors:
+        """What is carried into the first token of `count` sequences: as given, else learned, else zero.
+
+        Without `zeros` nothing is returned where all of it is zero.
+        """
         if given is not None:
             return self.carry.unpack(given, count, bound.sizes, bound.dtype, bound.device, what)
         learned = {state.name: state.initial for state in self.recurrence.states if state.initial}
+        if not learned and not zeros:
+            return ()
         where = {item.name: value for item, value in zip(self.recurrence.params, params, strict=True)}
         states = []
         for array in self.carry.arrays:

@@ -22,6 +22,7 @@ from rnnc.ops.options import NAMES, check_options
 from rnnc.ops.reference import default, token_loop
 from rnnc.ops.spec_file import read_spec
 from rnnc.ops.state import State
+from rnnc.ops.triton_backend import TritonKernels
 
 
 class Operator(Function):
@@ -30,12 +31,19 @@ class Operator(Function):
     Inputs are [B, T, H, axes] ([B, T, G, axes] `per group`), parameters [H, axes] ([axes] `shared`), in the
     order of declaration or by name. Packed sequences: B = 1 and `cu_seqlens` [N + 1]. States are
     [N, H, axes], N the number of sequences. `spec` is the text it was compiled from, `source` the text of
-    the generated module.
+    the generated module, `triton_source` that of its kernels.
     """
+
+    kernels: TritonKernels
 
     def __init__(self, spec: str, recurrence: Recurrence, module: ModuleType, source: str) -> None:
         super().__init__(
-            recurrence, module, carried(recurrence), lambda: self._gates, partial(default, recurrence)
+            recurrence,
+            module,
+            carried(recurrence),
+            lambda: self._gates,
+            partial(default, recurrence),
+            TritonKernels(recurrence, self._generate),
         )
         self.spec, self.source, self.name = spec, source, recurrence.name
         self.__doc__ = recurrence.doc
@@ -69,8 +77,11 @@ class Operator(Function):
         Ranges are checked unless told otherwise; back end, form, chunk size and `save` change nothing.
         """
         check_options(backend, form, chunk_size, save)
-        bound, params, states, offsets = self._bind(args, named, initial_state, cu_seqlens, check)
-        if bound.sizes.length == 0:
+        bound = self._bind(args, named, check)
+        count, offsets = self._sequences(bound, cu_seqlens, values=True)
+        params = self._params(bound)
+        states = self._initial(bound, params, initial_state, count, "initial_state")
+        if not bound.sizes.batch * bound.sizes.length:
             outputs, final = self._empty(bound, params, states, bound.dtype)
         else:
             outputs, final = token_loop(
@@ -84,6 +95,11 @@ class Operator(Function):
         from rnnc.ops.layer_class import layer_class
 
         return layer_class(self)
+
+    @property
+    def triton_source(self) -> str:
+        """The text of the Triton kernels. Raises UnavailableError where the spec has none."""
+        return self.kernels.available[1]
 
     def explain(self) -> str:
         """The normal form, the derived forms and the numerics, as equations."""
@@ -119,11 +135,12 @@ class Operator(Function):
         params = self._params(bound)
         count = bound.sizes.batch if cu_seqlens is None else cu_seqlens.shape[0] - 1
         states = self._initial(bound, params, initial_state, count, "initial_state")
-        if bound.sizes.length == 0:
+        if not bound.sizes.batch * bound.sizes.length:
             outputs, final = self._empty(bound, params, states, bound.output_dtype)
         else:
             tensors = [*bound.inputs, *params, *states]
-            results = tuple(traced.forward(self.key, tensors, cu_seqlens, reverse, form, chunk_size))
+            options = reverse, backend, form, chunk_size
+            results = tuple(traced.forward(self.key, tensors, cu_seqlens, *options))
             number = len(self.recurrence.outputs)
             outputs, final = results[:number], results[number:]
         return single(outputs), self.carry.pack(final) if output_final_state else None
@@ -133,6 +150,7 @@ class Operator(Function):
         tensors: Sequence[Tensor],
         cu_seqlens: Tensor | None,
         reverse: bool,
+        backend: str,
         form: str,
         chunk_size: int | None,
     ) -> list[Tensor]:
@@ -145,6 +163,7 @@ class Operator(Function):
             output_final_state=True,
             cu_seqlens=cu_seqlens,
             reverse=reverse,
+            backend=backend,
             form=form,
             chunk_size=chunk_size,
         )
@@ -159,6 +178,16 @@ class Operator(Function):
         outputs = [tensors[0].new_empty(shape, dtype=bound.output_dtype) for shape in shapes]
         states = [x.new_empty(x.shape) for x in tensors[count:]]
         return [*outputs, *states]
+
+    def _generate(self) -> tuple[ModuleType, str]:
+        """The module of the Triton kernels, and its text. Raises UnsupportedOnGpu."""
+
+        def produce() -> str:
+            from rnnc.codegen.triton_module import triton_source
+
+            return triton_source(self._compiled)
+
+        return cache.load(f"{self.name}_triton", self.spec, produce)
 
     @cached_property
     def _compiled(self) -> Any:

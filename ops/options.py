@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-from rnnc.ops.errors import ArgumentError, UnavailableError
+from rnnc.ops.errors import ArgumentError
 
 BACKENDS = ("auto", "triton", "torch")
 FORMS = ("auto", "recurrent", "chunked", "parallel")
@@ -21,14 +21,12 @@ SHORT = 8  # sequences shorter than this take the recurrent form
 
 
 def check_options(backend: Any, form: Any, chunk_size: Any, save: Any) -> None:
-    """Raises ArgumentError for a value that is not offered, UnavailableError for a missing back end."""
+    """Raises ArgumentError for a value that is not offered."""
     _choose("form", form, FORMS)
     _choose("save", save, SAVES)
     _choose("backend", backend, BACKENDS)
     if chunk_size is not None and chunk_size not in CHUNK_SIZES:
         raise ArgumentError(f"chunk_size: expected a power of two from 16 to 256, got {chunk_size!r}")
-    if backend == "triton":
-        raise UnavailableError("the triton back end is not in this version: use backend='torch'")
 
 
 def passes(form: str, chunk_size: int | None, longest: int) -> tuple[str, int | None]:

@@ -28,6 +28,7 @@ class Traceable(Protocol):
         tensors: Sequence[Tensor],
         cu_seqlens: Tensor | None,
         reverse: bool,
+        backend: str,
         form: str,
         chunk_size: int | None,
     ) -> list[Tensor]:
@@ -50,11 +51,12 @@ def forward(
     tensors: Sequence[Tensor],
     cu_seqlens: Tensor | None,
     reverse: bool,
+    backend: str,
     form: str,
     chunk_size: int | None,
 ) -> list[Tensor]:
     """Outputs and final states."""
-    return _functions[key].run_eagerly(tensors, cu_seqlens, reverse, form, chunk_size)
+    return _functions[key].run_eagerly(tensors, cu_seqlens, reverse, backend, form, chunk_size)
 
 
 @torch.library.custom_op(f"{NAMESPACE}::backward", mutates_args=())
@@ -64,13 +66,14 @@ def backward(
     gradients: Sequence[Tensor],
     cu_seqlens: Tensor | None,
     reverse: bool,
+    backend: str,
     form: str,
     chunk_size: int | None,
 ) -> list[Tensor]:
     """The gradients of all tensors."""
     with torch.enable_grad():
         leaves = [x.detach().requires_grad_() for x in tensors]
-        results = _functions[key].run_eagerly(leaves, cu_seqlens, reverse, form, chunk_size)
+        results = _functions[key].run_eagerly(leaves, cu_seqlens, reverse, backend, form, chunk_size)
         return list(
             torch.autograd.grad(results, leaves, gradients, allow_unused=True, materialize_grads=True)
         )
@@ -95,7 +98,8 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
 def _differentiate(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
     saved: list[Tensor] = list(ctx.saved_tensors)
     cu_seqlens = saved.pop() if ctx.packed else None
-    return None, backward(ctx.key, saved, gradients, cu_seqlens, *ctx.options), None, None, None, None
+    found = backward(ctx.key, saved, gradients, cu_seqlens, *ctx.options)
+    return None, found, None, *[None] * len(ctx.options)
 
 
 forward.register_autograd(_differentiate, setup_context=_save)

@@ -1,7 +1,7 @@
 """Runs the Triton kernels of a generated module on the user's own tensors: no copy, no host synchronisation.
 
-Tensors stay [B, T, H, axes]; a chunk is an index into them, computed in the kernel. For packed sequences the table
-of chunks is made on the device, for as many chunks as there can be at most: T / C + N.
+Tensors stay [B, T, H, axes]; a chunk is an index into them, computed in the kernel. For packed sequences the
+table of chunks is made on the device, for as many chunks as there can be at most: T / C + N.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Call:
 
 
 def chunk_tables(bounds: Tensor, chunk: int, count: int) -> tuple[Tensor, Tensor]:
-    """The number of chunks before each sequence [N], and for each chunk (sequence or -1, number) [count, 2]."""
+    """The number of chunks before each sequence [N]; for each chunk (sequence or -1, number) [count, 2]."""
     chunks = (bounds.diff() + chunk - 1) // chunk
     ends = chunks.cumsum(0)
     index = torch.arange(count, device=bounds.device)
@@ -85,7 +85,7 @@ def block(size: int) -> int:
 
 
 class Runner:
-    """Launches the kernels of one call, one after the other; `arrays` holds what they read and write, by key."""
+    """Launches the kernels of one call; `arrays` holds what they read and write, by key."""
 
     def __init__(self, module: ModuleType, call: Call, arrays: dict[str, Tensor]) -> None:
         self.module, self.call, self.arrays = module, call, arrays
@@ -94,7 +94,7 @@ class Runner:
             self.tables = chunk_tables(call.bounds, call.chunk, call.chunks)
 
     def run(self, launch: Launch, start: Tensor | None = None, end: Tensor | None = None) -> None:
-        """Allocate what the kernel writes and launch it; `start` and `end` are the states of a serial kernel."""
+        """Allocates what a kernel writes and launches it; `start`, `end`: the states of a serial kernel."""
         call = self.call
         for key, _, place, axes in launch.writes:
             if key not in self.arrays:

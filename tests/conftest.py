@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# Read when triton is first imported: kernels run in its interpreter, unless a run for a GPU says 0.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 Golden = Callable[[Path, str], None]
 

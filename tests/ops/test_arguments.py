@@ -152,8 +152,6 @@ def test_options(stand_in, options, message):
 
 def test_what_this_version_lacks(stand_in):
     operator = stand_in.operator()
-    with pytest.raises(UnavailableError, match=r"^the triton back end is not in this version"):
-        operator(**zeros(), backend="triton")
     with pytest.raises(NotImplementedError, match=r"^cost is not in this version"):
         operator.cost(B=1)
     assert issubclass(UnavailableError, RnncError)

@@ -1,0 +1,110 @@
+"""The Triton back end of an operator: which calls it takes, and why not the others."""
+
+from __future__ import annotations
+
+import importlib.util
+import warnings
+from collections.abc import Callable
+from functools import cached_property
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from rnnc.codegen.kernels import UnsupportedOnGpu
+from rnnc.dsl.recurrence import Recurrence
+from rnnc.ops.arguments import Bound
+from rnnc.ops.errors import UnavailableError
+
+Tensors = tuple[Tensor, ...]
+Generated = tuple[ModuleType, str]
+
+
+class TritonKernels:
+    """The kernels of a recurrence; `generate` loads or prints their module, when first asked for.
+
+    They have the chunked form. `auto` takes them for tensors on a GPU; where it cannot, it says so once.
+    """
+
+    def __init__(self, recurrence: Recurrence, generate: Callable[[], Generated]) -> None:
+        self.recurrence, self.generate = recurrence, generate
+        self.warned: set[str] = set()
+
+    @cached_property
+    def generated(self) -> Generated | str:
+        """The module and its text, or why there is none."""
+        try:
+            return self.generate()
+        except (UnsupportedOnGpu, NotImplementedError) as reason:
+            return f"triton has no kernels for {self.recurrence.name} in this version: {reason}"
+
+    @property
+    def available(self) -> Generated:
+        """The module and its text; raises UnavailableError."""
+        if isinstance(self.generated, str):
+            raise UnavailableError(self.generated)
+        return self.generated
+
+    def take(self, backend: str, form: str, bound: Bound) -> bool:
+        """Whether they take a call. Raises UnavailableError if they are asked to by name but cannot."""
+        if backend == "torch" or (backend == "auto" and bound.device.type != "cuda"):
+            return False
+        obstacle = self.obstacle(form, bound.output_dtype, bound.device)
+        if obstacle and backend == "triton":
+            raise UnavailableError(f"{obstacle}: use backend='torch'")
+        if obstacle and obstacle not in self.warned:
+            self.warned.add(obstacle)
+            warnings.warn(f"{obstacle}: torch is used", RuntimeWarning, stacklevel=4)
+        return obstacle is None
+
+    def obstacle(self, form: str, dtype: torch.dtype, device: torch.device) -> str | None:
+        """What keeps them from a call."""
+        if importlib.util.find_spec("triton") is None:
+            return "triton is not installed"
+        if device.type == "cpu" and not _interpreted():
+            return "triton runs on a CPU only in its interpreter (TRITON_INTERPRET=1 before Python starts)"
+        if device.type not in ("cpu", "cuda"):
+            return f"triton does not run on a device of type '{device.type}'"
+        if form not in ("auto", "chunked"):
+            return f"triton has no {form} form of {self.recurrence.name} in this version"
+        if dtype == torch.float64:
+            return "triton has no float64"
+        return self.generated if isinstance(self.generated, str) else None
+
+    def run(
+        self,
+        bound: Bound,
+        params: Tensors,
+        states: Tensors,
+        cu_seqlens: Tensor | None,
+        reverse: bool,
+        chunk: int,
+        keep: bool,
+        final: bool,
+    ) -> tuple[Tensors, Tensors]:
+        """The outputs [B, T, H, axes] and, if `final`, the final states [N, H, axes]; no `states`: zeros."""
+        from rnnc.ops.triton_autograd import TritonPlan, apply
+        from rnnc.ops.triton_launch import Call
+
+        module, _ = self.available
+        sizes = bound.sizes
+        call = Call(
+            batch=sizes.batch,
+            length=sizes.length,
+            heads=sizes.heads,
+            sizes=sizes.axes,
+            value_axis=module.VALUE_AXIS,
+            dtype=bound.output_dtype,
+            device=bound.device,
+            chunk=chunk,
+            bounds=None if cu_seqlens is None else cu_seqlens.contiguous(),
+            reverse=reverse,
+        )
+        plan = TritonPlan(module, call, self.recurrence, keep, final)
+        return apply(plan, *bound.inputs, *params, *states)
+
+
+def _interpreted() -> bool:
+    import triton
+
+    return bool(triton.knobs.runtime.interpret)
