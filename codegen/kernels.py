@@ -126,7 +126,8 @@ def _crossing(program: Program) -> list[Node]:
     moving = dependents(nodes, [carry.start for carry in program.carries])
     needed = {plain(a) for n in nodes if n.number in moving for a in n.args}
     matrices = [n for n in nodes if n in needed and n.number not in moving and n.axes == (ir.ROW, ir.COLUMN)]
-    return matrices if any(isinstance(n.op, ir.Inverse | ir.DecayDot) for n in matrices) else []
+    costly = any(isinstance(n.op, ir.Inverse | ir.DecayDot) for n in ir.reachable(matrices))
+    return matrices if costly else []
 
 
 def _zero(node: Node) -> bool:

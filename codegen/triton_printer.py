@@ -68,6 +68,7 @@ class KernelPrinter:
             if array.name not in self.arguments:
                 self.arguments[array.name] = self.names.fresh(array.name.replace("'", ""))
         self.groups = [d.name for d in normal.recurrence.inputs if d.per_group and self._reads(d.name)]
+        self.memory = {array.node: array for array in kernel.loads}
         self.gradients = decay_gradients(kernel.body)
         self.known: dict[Node, str] = {}
         self.loaded: set[Node] = set()
@@ -206,26 +207,65 @@ class KernelPrinter:
         flags = f"C, {decay.op.exclusive}, {decay.op.strict}, DOT, PRECISION"
         return [f"{', '.join(made)} = decay_dot_grads({', '.join(args)}, {flags})"]
 
+    def need(self, node: Node, inside: list[str] | None, before: list[str]) -> None:
+        """Appends what makes the node known, arguments first, right before its first use.
+
+        Values over the value axis go into the loop (`inside`; None: there is none), others before it.
+        """
+        node = plain(node)
+        if node in self.known or is_number(node) or (isinstance(node.op, ir.Load) and node.op.kind == "valid"):
+            return
+        place = inside if inside is not None and self.value_axis in node.axes else before
+        if node in self.memory:
+            place += self.load(self.memory[node])
+            return
+        together = self.gradients.get(node)
+        decay = together[2] if together else None
+        for argument in decay.args if decay else node.args:
+            self.need(argument, inside, before)
+        if is_accumulated(node, self.value_axis) and inside is not None:
+            text = line(node, self)
+            self.known[node] = self.names.fresh(f"b_{node.number}")
+            tile = ", ".join("C" if a in ir.TIME_AXES else f"B{self.sizes[a]}" for a in node.axes)
+            before.append(f"{self.known[node]} = " + (f"tl.zeros([{tile}], tl.float32)" if tile else "0.0"))
+            inside.append(f"{self.known[node]} += {text}")
+        else:
+            place += self.assign(node)
+
     def scan_body(self) -> list[str]:
-        lines = [text for array in self.kernel.loads for text in self.load(array)]
-        starts = {carry.start for carry in self.kernel.carries}
-        stores = list(self.kernel.stores)
-        lines += [text for array in stores if array.node in starts for text in self.store(array)]
-        for node in self.kernel.body:
-            if not is_number(node) and not isinstance(node.op, ir.Rename):
-                lines += self.assign(node)
-        return lines + [text for array in stores if array.node not in starts for text in self.store(array)]
+        """One chunk: every value right before its first use, every store as soon as it can be."""
+        lines: list[str] = []
+        waiting = list(self.kernel.stores)
+        for root in (*filter(_is_heavy, self.kernel.body), *(array.node for array in waiting), *self._ends()):
+            waiting = self._store_known(waiting, lines)
+            self.need(root, None, lines)
+        self._store_known(waiting, lines)
+        return lines
+
+    def _ends(self) -> list[Node]:
+        return [carry.end for carry in self.kernel.carries]
+
+    def _store_known(self, waiting: list[Array], lines: list[str]) -> list[Array]:
+        """Appends the stores whose values are there; returns the others."""
+        for array in waiting:
+            if array.node in self.known:
+                lines += self.store(array)
+        return [array for array in waiting if array.node not in self.known]
 
     def chunk_body(self) -> list[str]:
         """Loop after loop over the tiles of the value axis, with what needs no loop before each."""
         loops = max(self.kernel.levels.values(), default=0)
-        lines = [text for a in self.kernel.loads if self.value_axis not in a.node.axes for text in self.load(a)]
+        lines: list[str] = []
+        waiting = [a for a in self.kernel.stores if self.value_axis not in a.node.axes]
         for level in range(loops + 1):
-            lines += [text for node in self._between(level) for text in self.assign(node)]
-            inside = self._inside(level)
-            if inside:
-                lines += self._loop(level, inside)
-        return lines + [t for a in self.kernel.stores if self.value_axis not in a.node.axes for t in self.store(a)]
+            if level == loops:
+                for root in (*filter(_is_heavy, self._between(level)), *(array.node for array in waiting)):
+                    self.need(root, None, lines)
+                    waiting = self._store_known(waiting, lines)
+            roots = self._loop_roots(level)
+            if roots:
+                lines += self._loop(level, roots)
+        return lines
 
     def _between(self, level: int) -> Iterator[Node]:
         for node in self.kernel.body:
@@ -233,44 +273,25 @@ class KernelPrinter:
             if plainly and self.kernel.levels[node] == level and not is_number(node) and node is plain(node):
                 yield node
 
-    def _inside(self, level: int) -> list[Node]:
-        """What the loop of a level computes: sums over the value axis, stores along it, and what these need."""
-        roots = [
-            node
-            for node in self.kernel.body
-            if is_accumulated(node, self.value_axis) and self.kernel.levels[node] == level + 1
-        ]
-        roots += [a.node for a in self.kernel.stores if self.value_axis in a.node.axes and self.kernel.levels[a.node] == level]
-        given = {array.node for array in self.kernel.loads}
-        needed: set[Node] = set()
-        stack = list(roots)
-        while stack:
-            node = stack.pop()
-            if node not in needed and (node in roots or self.value_axis in node.axes):
-                needed.add(node)
-                stack += () if node in given else map(plain, node.args)
-        return sorted(needed, key=lambda node: node.number)
+    def _loop_roots(self, level: int) -> list[Node]:
+        """What the loop of a level is for: sums over the value axis, and stores along it."""
+        sums = [n for n in self.kernel.body if is_accumulated(n, self.value_axis)]
+        roots = [n for n in sums if self.kernel.levels[n] == level + 1]
+        along = [a.node for a in self.kernel.stores if self.value_axis in a.node.axes]
+        return roots + [node for node in along if self.kernel.levels[node] == level]
 
-    def _loop(self, level: int, nodes: Sequence[Node]) -> list[str]:
+    def _loop(self, level: int, roots: Sequence[Node]) -> list[str]:
         size = self.sizes[self.value_axis]
-        before, inside = [], []
-        loads = {a.node: a for a in self.kernel.loads}
-        for node in nodes:
-            if node in loads:
-                inside += self.load(loads[node])
-            elif isinstance(node.op, ir.Load | ir.Rename) or is_number(node):
-                continue
-            elif is_accumulated(node, self.value_axis):
-                text = line(node, self)
-                self.known[node] = self.names.fresh(f"b_{node.number}")
-                tile = ", ".join("C" if a in ir.TIME_AXES else f"B{self.sizes[a]}" for a in node.axes)
-                before.append(f"{self.known[node]} = " + (f"tl.zeros([{tile}], tl.float32)" if tile else "0.0"))
-                inside.append(f"{self.known[node]} += {text}")
-            else:
-                inside += self.assign(node)
+        before: list[str] = []
+        inside: list[str] = []
+        outer = dict(self.known)
+        for root in roots:
+            self.need(root, inside, before)
         for array in self.kernel.stores:
             if self.value_axis in array.node.axes and self.kernel.levels[array.node] == level:
                 inside += self.store(array)
+        # A later loop forms its tiles anew.
+        self.known = {n: name for n, name in self.known.items() if self.value_axis not in n.axes or n in outer}
         head = [f"for i_v in range(0, tl.cdiv({size}, B{size})):", *(f"    {t}" for t in self.tile(self.value_axis))]
         return [*before, *head, *(f"    {text}" for text in inside)]
 
@@ -343,6 +364,12 @@ class KernelPrinter:
     def _sizes(self) -> str:
         names = [*self.sizes.values(), *(f"B{size}" for size in self.sizes.values())]
         return _indent([f"{name}: tl.constexpr," for name in names], 1)
+
+
+def _is_heavy(node: Node) -> bool:
+    """Whether a value is worth its own place in the order: matrix products and what works on pairs of tokens."""
+    heavy = (ir.Inverse, ir.Segment, ir.SegmentAdjoint, ir.DecayDot, ir.DecayDotRows, ir.DecayDotColumns)
+    return isinstance(node.op, (*heavy, ir.DecayDotDecay)) or (isinstance(node.op, ir.Dot) and len(node.axes) == 2)
 
 
 def _indent(lines: Sequence[str], depth: int) -> str:
