@@ -208,7 +208,7 @@ class Builder:
             case Apply() | Keep():
                 parts = [self.rename(argument, old, new) for argument in value.args]
                 return self.node(value.op, parts, self.joined(parts))
-            case Sum(axis) if axis not in TIME_AXES:
+            case Sum(axis) if axis not in (*TIME_AXES, new):
                 return self.sum(self.rename(value.args[0], old, new), axis)
             case Rename(first, middle) if middle == old:
                 return self.rename(value.args[0], first, new)

@@ -35,7 +35,8 @@ class Arithmetic:
 
 def evaluate(program: Program, loads: Mapping[str, Array], sizes: Mapping[str, int], using: Arithmetic) -> dict[str, Array]:
     """All results and carried ends by name; `loads` by the names of the loads, `sizes` by axis (time: ROW)."""
-    run = _Evaluation(loads, {**_time(sizes), **sizes}, using)
+    doubled = {axis + "'" * primes: size for axis, size in sizes.items() for primes in range(4)}
+    run = _Evaluation(loads, {**_time(sizes), **doubled}, using)
     for node in program.nodes():
         run.values[node] = run.node(node)
     found = {name: run.expanded(node) for name, node in program.results.items()}

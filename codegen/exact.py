@@ -247,14 +247,19 @@ class TokenLoop(interpreter.Arithmetic):
             return np.asarray(base ** int(exponent), dtype=object)
         return self.map(lambda x: self.apply("power", x, exponent), base)
 
-    def call(self, function: str, operands: Sequence[Any], axes: Sequence[Axes], result: Axes, axis: str | None) -> Any:
+    def call(
+        self, function: str, operands: Sequence[Any], axes: Sequence[Axes], result: Axes, axis: str | None
+    ) -> Any:
         if axis is None:
             parts = [self.align(value, own, result) for value, own in zip(operands, axes, strict=True)]
             return self.map(lambda *xs: self.apply(function, *xs), *parts)
         (x,), (own,) = operands, axes
         index = own.index(axis)
         if function == "unit":
-            square = np.add((x * x).sum(index, keepdims=True), np.asarray(self.embed(Fraction(UNIT_EPSILON)), dtype=object))
+            square = np.add(
+                (x * x).sum(index, keepdims=True),
+                np.asarray(self.embed(Fraction(UNIT_EPSILON)), dtype=object),
+            )
             return x * self.map(lambda y: self.apply("power", y, Fraction(-1, 2)), square)
         raised = self.map(lambda y: self.apply("exp", y), x)
         return raised * self.map(lambda y: self.apply("reciprocal", y), raised.sum(index, keepdims=True))

@@ -21,7 +21,7 @@ from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.evaluators import evaluate
 from rnnc.codegen.exact import Dual, Oracle, TokenLoop, apply_dual, random_fraction, rationals
 from rnnc.codegen.polynomials import Polynomials, polynomials
-from rnnc.codegen.program import ROW
+from rnnc.codegen.program import ROW, Program
 from rnnc.codegen.torch_module import Form
 from rnnc.dsl.interpreter import run
 from rnnc.dsl.recurrence import Recurrence
@@ -162,7 +162,7 @@ class _Point:
         self.recurrence, self.sizes, self.tokens, self.length = recurrence, dict(sizes), tokens, length
 
         def values(name: str, axes: tuple[str, ...], timed: bool) -> Any:
-            shape = ([tokens] if timed else []) + [sizes[axis] for axis in axes]
+            shape = ([tokens] if timed else []) + [sizes[axis.rstrip("'")] for axis in axes]
             out = np.empty(shape, dtype=object)
             for index in np.ndindex(*shape):
                 out[index] = make(name, index)
@@ -200,7 +200,18 @@ class _Point:
 
     def program(self, form: Form, oracle: Oracle) -> Values:
         sizes = {**self.sizes, ROW: self.tokens}
-        return evaluate(form.forward.program, self.loads(oracle), sizes, oracle.program_arithmetic())
+        found = evaluate(form.forward.program, self.loads(oracle), sizes, oracle.program_arithmetic())
+        return self._as_declared(form.forward.program, found)
+
+    def _as_declared(self, program: Program, found: Values) -> Values:
+        """The results with their axes in the order of the declarations."""
+        recurrence = self.recurrence
+        declared = {d.name: d.axes for d in (*recurrence.inputs, *recurrence.params, *recurrence.outputs)}
+        aligned = dict(found)
+        for name, node in program.results.items():
+            axes = [axis for axis in (ROW, *declared[name.removeprefix("d'")]) if axis in node.axes]
+            aligned[name] = found[name].transpose([node.axes.index(axis) for axis in axes])
+        return aligned
 
     def backward(self, form: Form, oracle: Oracle) -> Values:
         """Gradients of the loss, those of inputs with a token axis even where there is one token."""
@@ -213,6 +224,7 @@ class _Point:
         loads = {**self.loads(oracle), **cotangents, **ends}
         sizes = {**self.sizes, ROW: self.tokens}
         found = evaluate(form.backward.program, loads, sizes, oracle.program_arithmetic())
+        found = self._as_declared(form.backward.program, found)
         if self.tokens == 1:
             for name in self.inputs:
                 if f"d'{name}" in found:

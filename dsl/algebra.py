@@ -34,6 +34,7 @@ from rnnc.dsl.polynomial import (
 )
 
 MAX_ORDERS = 720
+COPIES = range(1, 5)  # powers of a sum that are written out; higher ones are kept as they are
 
 
 def relabel(polynomial: Polynomial, labels: Mapping[str, str]) -> Polynomial:
@@ -66,9 +67,14 @@ def _relabelled(atom: Atom, labels: Mapping[str, str]) -> Polynomial:
 _counter = itertools.count()
 
 
+def _fresh(label: str) -> str:
+    """A label over the same axis that nothing else has."""
+    return f"{base(label)}$f{next(_counter)}"
+
+
 def _open(monomial: Monomial, bound: Axes) -> tuple[Polynomial, Axes]:
     """A contraction's body with labels that nothing else has in place of the bound ones."""
-    fresh = tuple(f"{base(label)}$f{next(_counter)}" for label in bound)
+    fresh = tuple(map(_fresh, bound))
     body = Polynomial(((monomial, ONE),))
     return relabel(body, dict(zip(bound, fresh, strict=True))), fresh
 
@@ -120,10 +126,10 @@ def _contract_term(monomial: Monomial, labels: Axes) -> Polynomial:
                 rest = Polynomial(((product(factors[:index] + factors[index + 1 :]), ONE),))
                 bound.remove(gone)
                 return contract(relabel(rest, {gone: kept}), tuple(bound))
-            case Contraction(inner, inner_bound) if exponent == 1 and atom.labels & set(bound):
+            case Contraction(inner, inner_bound) if exponent in COPIES and atom.labels & set(bound):
                 opened, fresh = _open(inner, inner_bound)
-                rest = Polynomial(((product(factors[:index] + factors[index + 1 :]), ONE),))
-                return contract(rest * opened, (*bound, *fresh))
+                left = [*factors[:index], (atom, exponent - 1), *factors[index + 1 :]]
+                return contract(Polynomial(((product(left), ONE),)) * opened, (*bound, *fresh))
             case _:
                 continue
     return _close(factors, bound)
@@ -163,7 +169,7 @@ def _named(factors: list[tuple[Atom, Fraction]], bound: list[str]) -> Atom:
             names[label] = f"{base(label)}${number}"
             taken.add(names[label])
         # Two steps, so that a new label never meets an old one of the same spelling.
-        aside = {label: f"{base(label)}$a{i}" for i, label in enumerate(order)}
+        aside = {label: _fresh(label) for label in order}
         named = relabel(relabel(body, aside), {aside[label]: names[label] for label in order})
         (inner, _), *_ = named.terms
         candidates.append(Atom(Contraction(inner, tuple(sorted(names.values())))))

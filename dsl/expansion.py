@@ -161,7 +161,13 @@ def _labelled(name: str, labels: Axes) -> Expression:
     squares = len(set(own)) < len(own)
     declared = (own[0], own[0] + "'") if squares else own
     expression: Expression = Name(name, declared)
-    moved = [(old, new) for old, new in zip(declared, labels, strict=True) if old != new]
-    for old, new in reversed(moved):
+    moved = {old: new for old, new in zip(declared, labels, strict=True) if old != new}
+    while moved:  # a label is free to take once its owner has moved on; in a circle, one steps aside
+        free = [old for old, new in moved.items() if new not in moved]
+        old = free[0] if free else next(iter(moved))
+        new = moved.pop(old)
+        if not free:
+            aside = base(old) + "'" * (1 + max(label.count("'") for label in labels))
+            moved[aside], new = new, aside
         expression = Rename(expression, old, new)
     return expression

@@ -104,7 +104,7 @@ def _shape(declared: Input | Param, case: Case) -> tuple[int, ...]:
 
 
 def _sizes(axes: Axes, case: Case) -> tuple[int, ...]:
-    return tuple(case.sizes[axis] for axis in axes)
+    return tuple(case.sizes[axis.rstrip("'")] for axis in axes)
 
 
 def _values(declared: Input | Param, shape: tuple[int, ...], scale: float, source: Any) -> Tensor:
