@@ -51,12 +51,12 @@ class Trial:
             sizes[what] = max(sizes[what], total / max(float(leaf.double().norm()), 1e-6))
         return sizes
 
-    def evaluate(self, form: str | None) -> Tensors:
+    def evaluate(self, form: str | None, backend: str = "torch") -> Tensors:
         """Outputs, final states, and the gradients of a random functional of them; None is the naive loop."""
         arguments, states = ([x.clone().requires_grad_() for x in xs] for xs in (self.arguments, self.states))
         options: dict[str, Any] = {"cu_seqlens": self.case.cu_seqlens, "reverse": self.case.reverse}
         if form is not None:
-            options |= {"form": form, "backend": "torch"}
+            options |= {"form": form, "backend": backend}
         if form == "chunked":
             options["chunk_size"] = self.case.chunk_size
         call = self.operator.reference if form is None else self.operator

@@ -1,0 +1,332 @@
+"""The Triton kernels, in Triton's interpreter, against the naive loop in float64: values and all gradients.
+
+What the kernels write is allocated full of NaN, so that nothing that was not written passes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import rnnc
+import rnnc.ops
+from rnnc.codegen.kernels import UnsupportedOnGpu
+from rnnc.ops.arguments import Bound, Sizes
+from rnnc.ops.errors import UnavailableError
+from rnnc.ops.operator import Operator
+from rnnc.ops.random_cases import Case
+from rnnc.ops.testing import distance
+from rnnc.ops.trial import Trial, draw_trial
+from rnnc.ops.triton_backend import TritonKernels
+from rnnc.ops.triton_launch import chunk_tables
+
+pytest.importorskip("triton")
+
+NAMES = rnnc.ops.builtin_names()
+# Lengths, sizes of the key and the value axis, heads, groups.
+PLAIN = [
+    ((1,), (5, 3), 2, 1),
+    ((15, 15), (24, 20), 1, 1),
+    ((16,), (16, 16), 2, 1),
+    ((37,), (5, 20), 4, 2),
+    ((130,), (8, 33), 1, 1),
+]
+PACKED = [
+    ((0, 17, 0, 5, 33, 0), (5, 3), 2, 1),
+    ((0, 0), (5, 3), 2, 2),
+    ((16, 1), (17, 8), 2, 1),
+]
+SMALL = ((2 * 16 + 5,), (5, 3), 2, 1)
+
+
+@pytest.fixture(autouse=True)
+def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """New arrays are full of NaN."""
+
+    def poison(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        def made(*args: Any, **options: Any) -> torch.Tensor:
+            x = make(*args, **options)
+            return x.fill_(torch.nan) if x.is_floating_point() else x
+
+        return made
+
+    monkeypatch.setattr(torch, "empty", poison(torch.empty))
+    monkeypatch.setattr(torch, "empty_like", poison(torch.empty_like))
+
+
+def operator(name: str) -> Operator:
+    found: Operator = getattr(rnnc.ops, name)
+    return found
+
+
+def case(op: Operator, shape: tuple[Any, ...], *, packed: bool, initial: bool, reverse: bool) -> Case:
+    lengths, sizes, heads, groups = shape
+    recurrence = op.recurrence
+    axes = dict(zip(recurrence.states[0].axes, sizes, strict=True))
+    grouped = {item.name: groups for item in recurrence.inputs if item.per_group}
+    return Case(7, lengths, packed, heads, axes, grouped, initial, reverse, 16)
+
+
+def trial(name: str, shape: tuple[Any, ...] = SMALL, **flags: bool) -> Trial:
+    options = {"packed": False, "initial": True, "reverse": False} | flags
+    return draw_trial(operator(name), case(operator(name), shape, **options))
+
+
+def check(drawn: Trial) -> None:
+    """A call in float32 against the loop."""
+    found = drawn.to(torch.float32).evaluate("chunked", backend="triton")
+    for what, value in found.items():
+        limit = 1e-4 if what.startswith("gradient") else 1e-5
+        assert distance(value, drawn.expected[what], drawn.scales[what]) <= limit, (what, str(drawn.case))
+
+
+@pytest.mark.parametrize("number", range(len(PLAIN)))
+@pytest.mark.parametrize("name", NAMES)
+def test_sequences_of_one_length(name: str, number: int) -> None:
+    check(trial(name, PLAIN[number], initial=number % 2 == 0, reverse=number > 2))
+
+
+@pytest.mark.parametrize("number", range(len(PACKED)))
+@pytest.mark.parametrize("name", NAMES)
+def test_packed_sequences(name: str, number: int) -> None:
+    check(trial(name, PACKED[number], packed=True, initial=number != 2, reverse=number == 2))
+
+
+def leaves(drawn: Trial, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    return [x.to(dtype).requires_grad_() for x in drawn.arguments]
+
+
+def total(outputs: Any) -> torch.Tensor:
+    parts = (outputs,) if isinstance(outputs, torch.Tensor) else outputs
+    return torch.stack([x.float().sin().sum() for x in parts]).sum()
+
+
+@pytest.mark.parametrize("name", ["gated_delta_net", "mamba2"])
+def test_what_is_kept_changes_nothing(name: str) -> None:
+    drawn = trial(name)
+    gradients = []
+    for save in ("states", "inputs"):
+        arguments = leaves(drawn)
+        outputs, final = operator(name)(*arguments, backend="triton", chunk_size=16, save=save)
+        assert final is None
+        gradients.append(torch.autograd.grad(total(outputs), arguments))
+    for states, inputs in zip(*gradients, strict=True):
+        assert torch.equal(states, inputs)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_result_depends_on_later_tokens(name: str) -> None:
+    drawn, cut, op = trial(name, ((37,), (5, 3), 1, 1)), 21, operator(name)
+    results = []
+    for change in (False, True):
+        arguments = leaves(drawn)
+        count = len(op.recurrence.inputs)
+        if change:
+            with torch.no_grad():
+                for x in arguments[:count]:
+                    x[:, cut:] = 3 * x[:, cut:].flip(1) - 1
+        outputs, _ = op(*arguments, backend="triton", chunk_size=16)
+        first = (outputs if isinstance(outputs, torch.Tensor) else outputs[0])[:, :cut]
+        gradients = torch.autograd.grad(first.sin().sum(), arguments, materialize_grads=True)
+        results.append([first, *(x[:, :cut] for x in gradients[:count]), *gradients[count:]])
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_half_precision_beside_gates_in_float32() -> None:
+    op, drawn = operator("gated_delta_net"), trial("gated_delta_net")
+    vectors = {item.name for item in op.recurrence.inputs if item.axes}
+    declared = [*op.recurrence.inputs, *op.recurrence.params]
+    arguments = [
+        x.to(torch.float16 if d.name in vectors else torch.float32).requires_grad_()
+        for d, x in zip(declared, drawn.arguments, strict=True)
+    ]
+    exact = [x.detach().double().requires_grad_() for x in arguments]
+    found, expected = op(*arguments, backend="triton", chunk_size=16)[0], op.reference(*exact)[0]
+    assert found.dtype == torch.float16
+    assert distance(found.detach(), expected.detach(), float(expected.detach().norm())) < 2e-3
+    gradients = torch.autograd.grad(total(found), arguments), torch.autograd.grad(total(expected), exact)
+    for x, one, other in zip(arguments, *gradients, strict=True):
+        assert one.dtype == x.dtype
+        assert distance(one, other, float(other.norm())) < 5e-3
+
+
+def test_only_what_requires_a_gradient_has_one() -> None:
+    drawn, op = trial("gla"), operator("gla")
+    q, k, v, gk = (x.float() for x in drawn.arguments)
+    outputs, _ = op(q, k, v.requires_grad_(), gk, backend="triton", chunk_size=16)
+    outputs.sum().backward()
+    assert v.grad is not None
+    assert [x.grad for x in (q, k, gk)] == [None] * 3
+    with torch.no_grad():
+        assert op(q, k, v, gk, backend="triton", chunk_size=16)[0].grad_fn is None
+
+
+def test_strides_do_not_matter() -> None:
+    drawn, op = trial("delta_net"), operator("delta_net")
+    arguments = leaves(drawn)
+    strided = [x.detach().transpose(1, 2).contiguous().transpose(1, 2).requires_grad_() for x in arguments]
+    results = [op(*given, backend="triton", chunk_size=16)[0] for given in (arguments, strided)]
+    assert torch.equal(*results)
+    gradients = [
+        torch.autograd.grad(o.sum(), x) for o, x in zip(results, (arguments, strided), strict=True)
+    ]  # the cotangent has strides of zero
+    for one, other in zip(*gradients, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_gradient_through_the_final_state_alone() -> None:
+    op, drawn = operator("gated_delta_net"), trial("gated_delta_net")
+    results = []
+    for dtype, options in ((torch.float32, {"backend": "triton", "chunk_size": 16}), (torch.float64, {})):
+        arguments = leaves(drawn, dtype)
+        _, final = op(*arguments, output_final_state=True, **options)
+        gradients = torch.autograd.grad(total(final), arguments, allow_unused=True, materialize_grads=True)
+        results.append(gradients)
+    for one, other in zip(*results, strict=True):
+        assert float((one - other).norm()) <= 1e-4 * max(1.0, float(other.norm()))
+
+
+@pytest.mark.parametrize("shape", [(2, 0, 2, 3), (0, 5, 2, 3)])
+def test_no_tokens(shape: tuple[int, ...]) -> None:
+    x = torch.randn(shape, requires_grad=True)
+    outputs, state = operator("gla")(x, x, x, x, backend="triton", output_final_state=True)
+    assert outputs.shape == shape
+    assert state.shape == (shape[0], 2, 3, 3)
+    (outputs.sum() + state.sum()).backward()
+
+
+def test_one_node_of_a_graph() -> None:
+    torch.compiler.reset()
+    op, drawn = operator("linear_attention"), trial("linear_attention")
+
+    def call(*arguments: torch.Tensor) -> torch.Tensor:
+        return op(*arguments, backend="triton", chunk_size=16)[0].sin().sum()
+
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    results = []
+    for function in (compiled, call):
+        arguments = leaves(drawn)
+        value = function(*arguments)
+        results.append([value, *torch.autograd.grad(value, arguments)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_source() -> None:
+    text = operator("gated_delta_net").triton_source
+    compile(text, "kernels.py", "exec")
+    assert "import triton" in text
+    assert operator("gated_delta_net").source != text
+
+
+def test_kernels_of_a_module_that_is_in_memory_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RNNC_CACHE_DIR", "/dev/null")
+    with pytest.warns(RuntimeWarning, match="cannot be used"):
+        op = rnnc.compile(operator("linear_attention").spec)
+    q = torch.randn(1, 5, 1, 4)
+    found, expected = (op(q, q, q, backend=backend)[0] for backend in ("triton", "torch"))
+    torch.testing.assert_close(found, expected)
+
+
+def test_chunk_tables() -> None:
+    bounds = torch.tensor([0, 0, 17, 33, 33, 34])
+    first, table = chunk_tables(bounds, 16, 34 // 16 + 5)
+    assert first.tolist() == [0, 0, 2, 3, 3]
+    assert table.tolist() == [[1, 0], [1, 1], [2, 0], [4, 0], *[[-1, 0]] * 3]
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"form": "recurrent"}, "triton has no recurrent form of gla in this version: use backend='torch'"),
+        ({"form": "parallel"}, "triton has no parallel form of gla in this version: use backend='torch'"),
+    ],
+)
+def test_forms_that_are_not_there(options: dict[str, str], message: str) -> None:
+    q = torch.randn(1, 3, 2, 4)
+    with pytest.raises(UnavailableError) as caught:
+        operator("gla")(q, q, q, q, backend="triton", **options)
+    assert str(caught.value) == message
+
+
+def test_float64() -> None:
+    q = torch.randn(1, 3, 2, 4, dtype=torch.float64)
+    with pytest.raises(UnavailableError, match=r"^triton has no float64: use backend='torch'$"):
+        operator("gla")(q, q, q, q, backend="triton")
+
+
+def test_without_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    q = torch.randn(1, 3, 2, 4)
+    with pytest.raises(UnavailableError, match=r"^triton runs on a CPU only in its interpreter \(TRITON_IN"):
+        operator("gla")(q, q, q, q, backend="triton")
+
+
+def test_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    q = torch.randn(1, 3, 2, 4)
+    with pytest.raises(UnavailableError, match=r"^triton is not installed: use backend='torch'$"):
+        operator("gla")(q, q, q, q, backend="triton")
+
+
+def test_second_derivative() -> None:
+    arguments = [torch.randn(1, 3, 2, 4, requires_grad=True) for _ in range(4)]
+    outputs, _ = operator("gla")(*arguments, backend="triton")
+    (first,) = torch.autograd.grad(outputs.sum(), arguments[0], create_graph=True)
+    with pytest.raises(UnavailableError, match=r"^triton has no second derivative of gla in this version"):
+        first.sum().backward()
+
+
+def kernels(reason: str = "") -> TritonKernels:
+    """Those of gla, or, with a reason, none."""
+
+    def refuse() -> Any:
+        raise UnsupportedOnGpu(reason)
+
+    op = operator("gla")
+    return TritonKernels(op.recurrence, refuse) if reason else op.kernels
+
+
+def call_on(device: str, dtype: torch.dtype = torch.float32) -> Bound:
+    """What is known of a call on a device that need not be there."""
+    return Bound((), (), Sizes(1, 5, 2, {"K": 4, "V": 4}), dtype, dtype, torch.device(device))
+
+
+def test_auto() -> None:
+    assert not kernels().take("auto", "auto", call_on("cpu"))
+    assert kernels().take("auto", "auto", call_on("cuda"))
+    assert not kernels().take("torch", "auto", call_on("cuda"))
+
+
+def test_auto_says_once_why_it_takes_torch() -> None:
+    none = kernels("a softmax")
+    with pytest.warns(RuntimeWarning) as caught:
+        taken = [none.take("auto", "auto", call_on("cuda")) for _ in range(2)]
+    assert taken == [False, False]
+    reason = "triton has no kernels for gla in this version: a softmax"
+    assert [str(warning.message) for warning in caught] == [f"{reason}: torch is used"]
+    with pytest.raises(UnavailableError) as refused:
+        none.take("triton", "auto", call_on("cuda"))
+    assert str(refused.value) == f"{reason}: use backend='torch'"
+
+
+def test_other_devices() -> None:
+    with pytest.raises(UnavailableError, match="does not run on a device of type 'mps'"):
+        kernels().take("triton", "auto", call_on("mps"))
+
+
+def test_values_of_cu_seqlens_are_not_read_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    op = operator("gla")
+    bound = dataclasses.replace(call_on("cpu"), device=torch.device("meta"))
+    unknown = torch.zeros(3, dtype=torch.int32, device="meta")  # its values cannot be read
+    assert op._sequences(bound, unknown, values=False) == (2, None)
+    with pytest.raises(NotImplementedError):
+        op._sequences(bound, unknown, values=True)
