@@ -27,7 +27,7 @@ class Function:
 
 
 def _select(apply: Apply, x: Any, y: Any) -> tuple[Any, ...]:
-    """The partials of max(x, y): 1 where x wins, ties to x."""
+    """1 where x >= y, else 0, and the rest: the partials of max(x, y), and of min(y, x)."""
     below = apply("step", y - x)
     return 1 - below, below
 
@@ -52,7 +52,7 @@ FUNCTIONS: dict[str, Function] = {
         _unary("abs", lambda apply, y, x: apply("sign", x)),
         _unary("sign", lambda apply, y, x: 0 * x),
         Function("max", 2, lambda apply, z, x, y: _select(apply, x, y)),
-        Function("min", 2, lambda apply, z, x, y: _select(apply, y, x)[::-1]),
+        Function("min", 2, lambda apply, z, x, y: _select(apply, y, x)),
         _unary("sigmoid", lambda apply, y, x: y * (1 - y)),
         _unary("tanh", lambda apply, y, x: 1 - y * y),
         _unary("relu", lambda apply, y, x: apply("step", x)),
