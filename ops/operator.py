@@ -16,7 +16,7 @@ from rnnc.dsl.expression import names
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops import cache, traced
-from rnnc.ops.errors import UnavailableError
+from rnnc.ops.errors import ArgumentError, UnavailableError
 from rnnc.ops.function import Function, Outputs, single
 from rnnc.ops.options import NAMES, check_options
 from rnnc.ops.reference import default, token_loop
@@ -111,9 +111,23 @@ class Operator(Function):
 
         return prove(self._compiled)
 
-    def cost(self, **sizes: Any) -> Any:
-        """Not in this version: raises UnavailableError."""
-        raise UnavailableError("cost is not in this version: it comes with the triton back end")
+    def cost(self, dtype: str = "bf16", chunk: int = 64, states: bool = False, **sizes: int) -> Any:
+        """Bytes through memory, operations and launches of the Triton kernels, forward and backward; prints.
+
+        `sizes` gives B, T, H and every axis by name. Raises UnavailableError where there are no kernels, and
+        ArgumentError for other sizes. See `rnnc.codegen.cost`.
+        """
+        from rnnc.codegen.cost import cost
+        from rnnc.codegen.kernels import UnsupportedOnGpu
+
+        try:
+            return cost(self._compiled, dtype, chunk, states, **sizes)
+        except (UnsupportedOnGpu, NotImplementedError) as reason:
+            raise UnavailableError(
+                f"cost: no Triton kernels for {self.name} in this version: {reason}"
+            ) from None
+        except ValueError as error:
+            raise ArgumentError(f"cost: {error}") from None
 
     def _trace(
         self,

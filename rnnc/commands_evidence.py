@@ -62,12 +62,37 @@ def cost(
     file: SpecFile,
     sizes: Annotated[list[str], typer.Argument(metavar="AXIS=SIZE ...", help="B=1 T=8192 H=96 K=128 V=128")],
     dtype: Annotated[str, typer.Option(help="Of the vector inputs: bf16, fp16, fp32.")] = "bf16",
+    chunk: Annotated[int, typer.Option(min=16, help="Tokens in a chunk: a power of two.")] = 64,
     as_json: Json = False,
 ) -> None:
-    """Bytes, floating point operations and launches of the kernels (not yet available)."""
-    del sizes, dtype, as_json
-    read_spec(file)
-    raise Refusal("cost: arrives with the Triton back end, this version has the torch back end only", FAILED)
+    """Bytes through memory, floating point operations and launches of the Triton kernels."""
+    from rnnc.codegen.compiler import compile_text
+    from rnnc.codegen.cost import cost as cost_of
+    from rnnc.codegen.kernels import UnsupportedOnGpu
+
+    given = {name: _size(text) for name, _, text in (entry.partition("=") for entry in sizes)}
+    options = given.keys() & {"dtype", "chunk", "states"}
+    if options:
+        raise Refusal(f"cost: {min(options)} is no axis: sizes are B, T, H and the axes of the spec")
+    text, path = read_spec(file)
+    compiled = compile_text(text, path)
+    try:
+        found = cost_of(compiled, dtype, chunk, **given)
+    except (UnsupportedOnGpu, NotImplementedError) as reason:
+        name = compiled.recurrence.name
+        raise Refusal(f"cost: no Triton kernels for {name} in this version: {reason}", FAILED) from None
+    except ValueError as error:
+        raise Refusal(f"cost: {error}") from None
+    if as_json:
+        say_json({"path": path, **found.as_dict()})
+    else:
+        say(str(found))
+
+
+def _size(text: str) -> int:
+    if not text.isdecimal():
+        raise Refusal(f"cost: expected AXIS=SIZE with a whole number, got '{text}'")
+    return int(text)
 
 
 def bench(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+import rnnc
 from rnnc.ops.errors import ArgumentError, ArgumentTypeError, RnncError, UnavailableError
 
 SHAPES = {"q": (2, 8, 4, 3), "k": (2, 8, 2, 3), "v": (2, 8, 4, 2), "g": (2, 8, 4), "w": (4,), "z": (2,)}
@@ -150,10 +153,10 @@ def test_options(stand_in, options, message):
     assert str(caught.value).startswith(message)
 
 
-def test_what_this_version_lacks(stand_in):
-    operator = stand_in.operator()
-    with pytest.raises(NotImplementedError, match=r"^cost is not in this version"):
-        operator.cost(B=1)
+def test_what_this_version_lacks():
+    text = Path(rnnc.__file__).parents[1].joinpath("ops/gated_delta_net.rnn").read_text("utf-8")
+    with pytest.raises(ArgumentError, match=r"^cost: sizes: missing: H, K, V; give B, T, H, K, V$"):
+        rnnc.compile(text).cost(B=1, T=8)
     assert issubclass(UnavailableError, RnncError)
 
 

@@ -182,13 +182,29 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
         assert rnnc(capsys, *arguments)[0] == 2
 
 
-@pytest.mark.parametrize("command", ["cost", "bench"])
-def test_what_comes_with_the_kernels_says_so(
-    command: str, spec: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    status, _, err = rnnc(capsys, command, str(spec), "B=1", "T=8192")
+def test_what_comes_with_the_kernels_says_so(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, _, err = rnnc(capsys, "bench", str(spec), "B=1", "T=8192")
     assert status == 1
     assert "Triton" in err
+
+
+def test_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ("B=1", "T=128", "H=2", "K=32", "V=32")
+    status, out, _ = rnnc(capsys, "cost", "linear_attention", *sizes)
+    assert status == 0
+    assert "forward" in out
+    status, out, _ = rnnc(capsys, "cost", "linear_attention", *sizes, "--dtype", "fp32", "--json")
+    assert json.loads(out)["backward"]["launches"] == 2
+    for wrong in (
+        sizes[:-1],
+        (*sizes, "X=1"),
+        (*sizes[:-1], "V=0"),
+        (*sizes[:-1], "V=x"),
+        (*sizes, "dtype=1"),
+    ):
+        status, _, err = rnnc(capsys, "cost", "linear_attention", *wrong)
+        assert status == 2
+        assert err.startswith("rnnc: cost: ")
 
 
 def test_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,263 @@
+"""The plan of the kernels -> bytes through device memory, floating point operations, launches.
+
+Bytes: every array that a launch reads or writes, once (no packing). Vectors, and what is kept of them, are
+in `dtype`; scalars per token, parameters, states and partial sums in float32. Operations: two per
+multiplication in matrix products and triangular inverses, as the kernels form them: where programs tile the
+value axis, what is formed without that axis, every one of them forms anew. Elementwise ones do not count.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rnnc.codegen import program as ir
+from rnnc.codegen.compiler import Compiled
+from rnnc.codegen.kernels import Array, Kernel, plan_backward, plan_forward
+from rnnc.codegen.program import Node
+from rnnc.dsl.recurrence import Recurrence
+
+BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
+DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+VALUE_TILE = 32  # of the kernels that walk the chunks
+
+
+@dataclass(frozen=True, slots=True)
+class KernelCost:
+    """One launch; the role `sum` is the sum over chunks, or over the heads of a group, of a gradient."""
+
+    name: str
+    role: str
+    bytes: int
+    flops: int
+    grid: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PassCost:
+    """Forward or backward: `minimum_bytes` reads what is given once and writes what is asked for once.
+
+    `saved_bytes`: what is held in memory from forward to backward beside the caller's own tensors.
+    """
+
+    kernels: tuple[KernelCost, ...]
+    minimum_bytes: int
+    saved_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        return sum(kernel.bytes for kernel in self.kernels)
+
+    @property
+    def flops(self) -> int:
+        return sum(kernel.flops for kernel in self.kernels)
+
+    @property
+    def launches(self) -> int:
+        return len(self.kernels)
+
+    def as_dict(self) -> dict[str, Any]:
+        totals = {name: getattr(self, name) for name in ("bytes", "flops", "launches")}
+        return totals | asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one call of an operator costs; `sizes` are B, T, H, G (heads of inputs per group) and the axes."""
+
+    name: str
+    dtype: str
+    chunk: int
+    sizes: Mapping[str, int]
+    forward: PassCost
+    backward: PassCost
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as plain data."""
+        given = {"name": self.name, "dtype": self.dtype, "chunk": self.chunk, "sizes": dict(self.sizes)}
+        return given | {"forward": self.forward.as_dict(), "backward": self.backward.as_dict()}
+
+    def __str__(self) -> str:
+        per = self.sizes["B"] * self.sizes["T"] * self.sizes["H"]
+        given = " ".join(f"{name}={size}" for name, size in self.sizes.items())
+        lines = [f"{self.name}: {given}, {self.dtype}, chunks of {self.chunk}; per token and head:"]
+        for name, part in (("forward", self.forward), ("backward", self.backward)):
+            once = f"each tensor once: {part.minimum_bytes / per:,.0f}"
+            kept = f"; kept for the backward pass: {part.saved_bytes / per:,.0f}" if part.saved_bytes else ""
+            lines.append(
+                f"{name:<9}{_figures(part.bytes, part.flops, per)}  {part.launches} launches ({once}{kept})"
+            )
+            for kernel in part.kernels:
+                grid = " x ".join(map(str, kernel.grid))
+                figures = _figures(kernel.bytes, kernel.flops, per)
+                lines.append(
+                    f"  {kernel.role:<7}{figures}  {kernel.name}" + (f", grid {grid}" if grid else "")
+                )
+        return "\n".join(lines)
+
+
+def _figures(size: int, flops: int, per: int) -> str:
+    return f"{size / per:>9,.0f} bytes{flops / per / 1e3:>9,.1f} kFLOP"
+
+
+def cost(
+    compiled: Compiled, dtype: str = "bf16", chunk: int = 64, states: bool = False, **sizes: int
+) -> Cost:
+    """The cost of one call; `sizes` gives B, T, H and every axis by name, and G where there are groups.
+
+    With `states`, an initial state is given and the final state taken. Raises UnsupportedOnGpu where there
+    are no kernels, and ValueError for sizes or a dtype that make no sense.
+    """
+    form = next(form for form in compiled.forms if form.name == "chunked")
+    forward = plan_forward(form.forward.program, compiled.normal, form.forward.keeps)
+    backward = plan_backward(form.backward.program, form.forward.program, compiled.normal)
+    count = _Count(compiled, _dtype(dtype), chunk, _sizes(compiled.recurrence, sizes), states)
+    kept = {array.name: array for kernel in forward for array in kernel.stores}
+    read = dict.fromkeys(array.name for kernel in backward for array in kernel.loads)
+    saved = sum(count.bytes(kept[name]) for name in read if name in kept)
+    return Cost(
+        compiled.recurrence.name,
+        _dtype(dtype),
+        chunk,
+        count.sizes,
+        PassCost(tuple(count.kernel(kernel) for kernel in forward), count.least(forward), saved),
+        PassCost(
+            (*(count.kernel(kernel) for kernel in backward), *count.sums(backward)), count.least(backward), 0
+        ),
+    )
+
+
+def _dtype(name: str) -> str:
+    short = DTYPES.get(name.removeprefix("torch."), name)
+    if short not in BYTES:
+        raise ValueError(f"dtype: expected {', '.join(BYTES)}, got '{name}'")
+    return short
+
+
+def _sizes(recurrence: Recurrence, given: Mapping[str, int]) -> dict[str, int]:
+    needed = ["B", "T", "H", *recurrence.axes]
+    missing = [name for name in needed if name not in given]
+    unknown = [name for name in given if name not in (*needed, "G")]
+    wrong = [name for name, size in given.items() if not isinstance(size, int) or size < 1]
+    for problem, names in (("missing", missing), ("unknown", unknown), ("not a whole number above 0", wrong)):
+        if names:
+            raise ValueError(f"sizes: {problem}: {', '.join(names)}; give {', '.join(needed)}")
+    sizes = {name: given[name] for name in needed}
+    if any(item.per_group for item in recurrence.inputs) and "G" not in sizes:
+        sizes["G"] = given.get("G", given["H"])
+        if sizes["H"] % sizes["G"]:
+            raise ValueError(f"sizes: H = {sizes['H']} heads are no multiple of G = {sizes['G']}")
+    return sizes
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    """Bytes and operations at given sizes."""
+
+    compiled: Compiled
+    dtype: str
+    chunk: int
+    sizes: Mapping[str, int]
+    states: bool
+
+    @property
+    def chunks(self) -> int:
+        return self.sizes["B"] * -(-self.sizes["T"] // self.chunk)
+
+    def product(self, axes: Iterable[str]) -> int:
+        """How many entries a tile over these axes has."""
+        return math.prod(self.chunk if axis in ir.TIME_AXES else self.sizes[axis] for axis in axes)
+
+    def bytes(self, array: Array) -> int:
+        """The size of an array in memory."""
+        batch, time, heads = (self.sizes[name] for name in "BTH")
+        features = tuple(axis for axis in array.node.axes if axis not in ir.TIME_AXES)
+        groups = {item.name for item in self.compiled.recurrence.inputs if item.per_group}
+        lead = {
+            "token": batch * time * (self.sizes["G"] if array.name in groups else heads),
+            "matrix": batch * time * heads * self.chunk,
+            "chunk": self.chunks * heads,
+            "partial": self.chunks * heads,
+            "param": heads,
+            "shared": 1,
+            "state": batch * heads,
+        }[array.place]
+        return lead * self.product(features) * (4 if self._in_float32(array) else BYTES[self.dtype])
+
+    def _in_float32(self, array: Array) -> bool:
+        """Gradients have the dtype of what they belong to; what the kernels add has that of the vectors."""
+        name = array.name.removeprefix("d'")
+        scalars = {item.name for item in self.compiled.recurrence.inputs if not item.axes}
+        return array.place in ("param", "shared", "partial", "state") or name in scalars
+
+    @property
+    def ends(self) -> int:
+        """The bytes of the carried state at both ends of the sequences, or 0 without."""
+        return (
+            self.states * 2 * 4 * self.sizes["B"] * self.sizes["H"] * self.product(self.compiled.normal.axes)
+        )
+
+    def kernel(self, kernel: Kernel) -> KernelCost:
+        arrays = {array.name: array for array in (*kernel.loads, *kernel.stores)}
+        size = sum(map(self.bytes, arrays.values())) + (self.ends if kernel.serial else 0)
+        tiles = -(-self.sizes[self.compiled.normal.value_axis] // self._value_tile)
+        flops = 0
+        for node in kernel.body:
+            again = kernel.serial and not any(self._value(x) for x in (node, *node.args))
+            flops += self.flops(node) * (tiles if again else 1)
+        grid = (self.chunks, self.sizes["H"])
+        if kernel.serial:
+            grid = (tiles, self.sizes["B"] * self.sizes["H"])
+        return KernelCost(kernel.name, kernel.role, size, flops * self.chunks * self.sizes["H"], grid)
+
+    @property
+    def _value_tile(self) -> int:
+        return min(VALUE_TILE, 1 << (self.sizes[self.compiled.normal.value_axis] - 1).bit_length())
+
+    def _value(self, node: Node) -> bool:
+        return self.compiled.normal.value_axis in node.axes
+
+    def flops(self, node: Node) -> int:
+        """Of one node in one chunk of one head."""
+        levels = (self.chunk - 1).bit_length()
+        match node.op:
+            case ir.Dot():
+                return 2 * self.product({*node.args[0].axes, *node.args[1].axes})
+            case ir.Inverse():
+                return (levels - 1) * 4 * self.chunk**3
+            case ir.DecayDot(axis):
+                return levels * 4 * self.chunk**2 * self.sizes[axis]
+            case ir.DecayDotDecay(axis):  # formed together with the other two derivatives
+                return levels * 8 * self.chunk**2 * self.sizes[axis]
+            case ir.Running() if len(node.axes) == 2:
+                return 2 * self.chunk * self.product(node.axes)
+            case _:
+                return 0
+
+    def sums(self, kernels: Iterable[Kernel]) -> tuple[KernelCost, ...]:
+        """Gradients that are summed after the kernels: over chunks, over the heads of a group."""
+        recurrence = self.compiled.recurrence
+        shared = {param.name for param in recurrence.params if param.shared}
+        groups = {item.name for item in recurrence.inputs if item.per_group}
+        found = []
+        for array in (array for kernel in kernels for array in kernel.stores):
+            name, size = array.name.removeprefix("d'"), self.bytes(array)
+            if array.place == "partial":
+                left = size // self.chunks // (self.sizes["H"] if name in shared else 1)
+            elif array.place == "token" and name in groups and self.sizes["G"] < self.sizes["H"]:
+                left = size // self.sizes["H"] * self.sizes["G"]
+            else:
+                continue
+            found.append(KernelCost(f"{recurrence.name}_d{name}", "sum", size + left, 0, ()))
+        return tuple(found)
+
+    def least(self, kernels: tuple[Kernel, ...]) -> int:
+        """The bytes of the pass' own arguments and results, each once, and of the state at both ends."""
+        recurrence = self.compiled.recurrence
+        declared = (*recurrence.inputs, *recurrence.params, *recurrence.outputs)
+        names = {name for item in declared for name in (item.name, f"d'{item.name}")}
+        arrays = {a.name: a for kernel in kernels for a in (*kernel.loads, *kernel.stores) if a.name in names}
+        sizes = [self.bytes(a) // (self.chunks if a.place == "partial" else 1) for a in arrays.values()]
+        return sum(sizes) + self.ends

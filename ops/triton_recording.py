@@ -1,0 +1,111 @@
+"""What a call launches, found without a GPU: the real runner on tensors without data, kernels replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnc.dsl.recurrence import Recurrence
+from rnnc.ops.triton_autograd import TritonPlan, apply
+from rnnc.ops.triton_launch import Call
+
+READ_IF = {"h0": "HAS_START", "ht": "HAS_END"}
+TABLES = ("cu_seqlens", "chunk_offsets", "chunk_table")
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One launch: the kernel's name, the grid and all arguments and options."""
+
+    kernel: str
+    grid: tuple[int, ...]
+    options: Mapping[str, Any]
+
+    @property
+    def bytes(self) -> int:
+        """The size of the tensors that the kernel reads or writes, each counted once."""
+        tensors = {
+            id(value): value
+            for name, value in self.options.items()
+            if isinstance(value, Tensor) and self.options[READ_IF.get(name, "C")]
+            if self.options["PACKED"] or name not in TABLES
+        }
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """Takes the place of a kernel of the module."""
+
+    name: str
+    launches: list[Recorded]
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        return lambda **options: self.launches.append(Recorded(self.name, grid, options))
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The sizes of a call: B, T, H, G (heads of inputs per group) and the axes."""
+
+    batch: int
+    length: int
+    heads: int
+    groups: int
+    axes: Mapping[str, int]
+
+
+def record(
+    module: ModuleType,
+    recurrence: Recurrence,
+    shapes: Shapes,
+    dtype: torch.dtype,
+    chunk: int = 64,
+    states: bool = False,
+) -> tuple[tuple[Recorded, ...], tuple[Recorded, ...]]:
+    """The launches forward and backward when everything is differentiated and arrays are kept.
+
+    Scalars per token and parameters are float32; with `states`, there is an initial and a final state.
+    """
+    launches: list[Recorded] = []
+    names = [launch.kernel for launch in (*module.FORWARD, *module.BACKWARD)]
+    stand_in: Any = SimpleNamespace(**{name: _Kernel(name, launches) for name in names})
+    stand_in.FORWARD, stand_in.BACKWARD, stand_in.VALUE_AXIS = (
+        module.FORWARD,
+        module.BACKWARD,
+        module.VALUE_AXIS,
+    )
+    device, sizes = torch.device("meta"), shapes.axes
+    call = Call(
+        batch=shapes.batch,
+        length=shapes.length,
+        heads=shapes.heads,
+        sizes=sizes,
+        value_axis=module.VALUE_AXIS,
+        dtype=dtype,
+        device=device,
+        chunk=chunk,
+        bounds=None,
+        reverse=False,
+    )
+    tensors = []
+    for item in recurrence.inputs:
+        lead = (shapes.batch, shapes.length, shapes.groups if item.per_group else shapes.heads)
+        kind = dtype if item.axes else torch.float32
+        tensors.append(torch.empty(*lead, *(sizes[axis] for axis in item.axes), dtype=kind, device=device))
+    for param in recurrence.params:
+        lead = () if param.shared else (shapes.heads,)
+        tensors.append(torch.empty(*lead, *(sizes[axis] for axis in param.axes), device=device))
+    plan = TritonPlan(stand_in, call, recurrence, True, states)
+    if states:
+        tensors.append(plan.state())
+    with torch.enable_grad():
+        outputs, final = apply(plan, *(tensor.requires_grad_() for tensor in tensors))
+        forward = tuple(launches)
+        torch.autograd.backward((*outputs, *final), tuple(map(torch.empty_like, (*outputs, *final))))
+    return forward, tuple(launches[len(forward) :])
