@@ -7,9 +7,7 @@ the smaller operand: the large operands reach the matrix product as they were lo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from fractions import Fraction
-from typing import Any
 
 from rnnc.codegen.program import (
     COLUMN,
@@ -24,15 +22,10 @@ from rnnc.codegen.program import (
     Block,
     Broadcast,
     Const,
-    DecayDot,
-    DecayDotColumns,
-    DecayDotDecay,
-    DecayDotRows,
     Deinterleave,
     Dot,
     First,
     Interleave,
-    Inverse,
     Keep,
     Load,
     Mask,
@@ -41,22 +34,16 @@ from rnnc.codegen.program import (
     Node,
     Number,
     Op,
-    Path,
-    PathAdjoint,
     Rename,
     Running,
-    RunningProduct,
-    RunningProductAdjoint,
     Segment,
-    SegmentAdjoint,
-    Softmax,
     Solve,
     Sum,
 )
 from rnnc.dsl.expression import Axes, union
 from rnnc.dsl.functions import LN2, LOG2E
 
-TYPICAL_SIZE = {axis: 64 for axis in TIME_AXES}
+TYPICAL_SIZE = dict.fromkeys(TIME_AXES, 64)
 TYPICAL_FEATURES = 128
 
 
@@ -204,7 +191,9 @@ class Builder:
                 parts = [self.rename(argument, old, new) for argument in value.args]
                 return self.add(zip(coefficients, parts, strict=True))
             case Multiply(coefficient):
-                return self.multiply([self.rename(argument, old, new) for argument in value.args], coefficient)
+                return self.multiply(
+                    [self.rename(argument, old, new) for argument in value.args], coefficient
+                )
             case Apply() | Keep():
                 parts = [self.rename(argument, old, new) for argument in value.args]
                 return self.node(value.op, parts, self.joined(parts))
@@ -217,7 +206,11 @@ class Builder:
                 return self.node(Rename(old, new), [value], axes)
 
     def broadcast(self, value: Node, axis: str) -> Node:
-        return value if axis in value.axes else self.node(Broadcast(axis), [value], self.sorted((axis, *value.axes)))
+        return (
+            value
+            if axis in value.axes
+            else self.node(Broadcast(axis), [value], self.sorted((axis, *value.axes)))
+        )
 
     def sum(self, value: Node, axis: str) -> Node:
         """The sum over an axis; a product of two values that share only that axis becomes a dot."""
@@ -278,7 +271,9 @@ class Builder:
             case Running("suffix", False):
                 return self.sum(value.args[0], ROW)
             case Apply() if all(argument.axes[:1] in ((ROW,), ()) for argument in value.args):
-                return self.node(value.op, [self.first(a) if a.axes else a for a in value.args], value.axes[1:])
+                return self.node(
+                    value.op, [self.first(a) if a.axes else a for a in value.args], value.axes[1:]
+                )
             case _:
                 assert value.axes[0] == ROW, value.axes
                 return self.node(First(), [value], value.axes[1:])

@@ -256,7 +256,7 @@ class _Count:
     def least(self, kernels: tuple[Kernel, ...]) -> int:
         """The bytes of the pass' own arguments and results, each once, and of the state at both ends."""
         recurrence = self.compiled.recurrence
-        declared = (*recurrence.inputs, *recurrence.params, *recurrence.outputs)
+        declared = recurrence.declared
         names = {name for item in declared for name in (item.name, f"d'{item.name}")}
         arrays = {a.name: a for kernel in kernels for a in (*kernel.loads, *kernel.stores) if a.name in names}
         sizes = [self.bytes(a) // (self.chunks if a.place == "partial" else 1) for a in arrays.values()]

@@ -33,7 +33,9 @@ class Arithmetic:
     dtype: Any
 
 
-def evaluate(program: Program, loads: Mapping[str, Array], sizes: Mapping[str, int], using: Arithmetic) -> dict[str, Array]:
+def evaluate(
+    program: Program, loads: Mapping[str, Array], sizes: Mapping[str, int], using: Arithmetic
+) -> dict[str, Array]:
     """All results and carried ends by name; `loads` by the names of the loads, `sizes` by axis (time: ROW)."""
     doubled = {axis + "'" * primes: size for axis, size in sizes.items() for primes in range(4)}
     run = _Evaluation(loads, {**_time(sizes), **doubled}, using)
@@ -96,14 +98,19 @@ class _Evaluation:
             case ir.Softmax(axis):
                 index = node.axes.index(axis)
                 raised = self.map(lambda x: self.using.apply("exp", x), args[0])
-                total = self.map(lambda x: self.using.apply("reciprocal", x), raised.sum(index, keepdims=True))
+                total = self.map(
+                    lambda x: self.using.apply("reciprocal", x), raised.sum(index, keepdims=True)
+                )
                 return raised * total
             case ir.Rename():
                 return args[0]
             case ir.Sum(axis):
                 return args[0].sum(node.args[0].axes.index(axis))
             case ir.Broadcast(axis):
-                shape = [self.sizes[axis] if a == axis else args[0].shape[node.args[0].axes.index(a)] for a in node.axes]
+                shape = [
+                    self.sizes[axis] if a == axis else args[0].shape[node.args[0].axes.index(a)]
+                    for a in node.axes
+                ]
                 return np.broadcast_to(self.aligned(node.args[0], node.axes), shape)
             case ir.First():
                 return args[0][0]
@@ -133,8 +140,12 @@ class _Evaluation:
             case ir.RunningProductAdjoint(direction, exclusive):
                 return self.running_product_adjoint(args[0], args[2], direction, exclusive)
             case ir.Segment(exclusive, strict):
-                return self.pairs(exclusive, strict, lambda ts: sum((args[0][t] for t in ts), self.using.number(Fraction(0))),
-                                  self.using.minus_infinity)
+                return self.pairs(
+                    exclusive,
+                    strict,
+                    lambda ts: sum((args[0][t] for t in ts), self.using.number(Fraction(0))),
+                    self.using.minus_infinity,
+                )
             case ir.Path(exclusive, strict):
                 return self.pairs(exclusive, strict, lambda ts: self.product(args[0], ts))
             case ir.SegmentAdjoint(exclusive, strict):
@@ -160,7 +171,9 @@ class _Evaluation:
                     out[i, j] = args[0][i, j]
                 return out
             case ir.Solve(transposed):
-                return self.solve(args[0].T if transposed else args[0], node.args[1], node.args[0], transposed)
+                return self.solve(
+                    args[0].T if transposed else args[0], node.args[1], node.args[0], transposed
+                )
             case ir.Inverse():
                 return self.substitute(args[0], self.identity(args[0].shape[0]), False)
             case ir.Interleave():
@@ -176,7 +189,14 @@ class _Evaluation:
             case _:
                 raise AssertionError(op)
 
-    def scan(self, x: Array, direction: str, exclusive: bool, merge: Callable[[Any, Any], Any], start: Callable[[Any], Array]) -> Array:
+    def scan(
+        self,
+        x: Array,
+        direction: str,
+        exclusive: bool,
+        merge: Callable[[Any, Any], Any],
+        start: Callable[[Any], Array],
+    ) -> Array:
         x = x[::-1] if direction == "suffix" else x
         out, running = [], start(x.shape[1:])
         for row in x:
@@ -233,7 +253,11 @@ class _Evaluation:
                     weight = np.multiply(args[1][i] * args[2][j], args[0][i, j])
                     used = self.between(i, j, op.exclusive)
                     for t in used:
-                        rest = self.factor(decay, [s for s in used if s != t], True) if product else np.multiply(factor, self.using.named["ln2"])
+                        rest = (
+                            self.factor(decay, [s for s in used if s != t], True)
+                            if product
+                            else np.multiply(factor, self.using.named["ln2"])
+                        )
                         out[t] = out[t] + weight * rest
                 case _:
                     assert_never(op)
@@ -250,7 +274,9 @@ class _Evaluation:
 
     def solve(self, matrix: Array, right: Node, left: Node, transposed: bool) -> Array:
         axis = left.axes[0] if transposed else left.axes[1]
-        return self.substitute(matrix, np.moveaxis(np.asarray(self.values[right]), right.axes.index(axis), 0), transposed)
+        return self.substitute(
+            matrix, np.moveaxis(np.asarray(self.values[right]), right.axes.index(axis), 0), transposed
+        )
 
     def substitute(self, matrix: Array, right: Array, upper: bool) -> Array:
         """(I - P)^-1 R row by row; from the last row if P is upper triangular."""

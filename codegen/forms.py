@@ -54,13 +54,15 @@ def recurrent_form(normal: Normal, builder: Builder) -> Program:
 
 
 def chunked_form(normal: Normal, builder: Builder) -> Program:
-    """C tokens at once, exact mathematics: decays stand as products (`Path`, `RunningProduct`, `DecayDot`)."""
+    """C tokens at once, exactly: decays stand as products (`Path`, `RunningProduct`, `DecayDot`)."""
     return _Chunk(normal, builder).program()
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A write on the rows of the chunk: key w, value v (None where it only reads), read f and whether f is f'."""
+    """A write on the rows of the chunk: key w, value v (None where it only reads), read f and whether f is
+    f'.
+    """
 
     key: Node
     value: Node | None
@@ -83,7 +85,9 @@ class _Chunk:
         rows = [self._row(write) for write in self.normal.writes]
         reading = [row for row in rows if row.read is not None]
         plain = [(row.key, row.value) for row in rows if row.read is None]
-        written = [(row.key, update) for row, update in zip(reading, self._updates(reading, plain), strict=True)]
+        written = [
+            (row.key, update) for row, update in zip(reading, self._updates(reading, plain), strict=True)
+        ]
         written += [(key, value) for key, value in plain if value is not None]
         for readout in self.normal.readouts:
             self.lowering.names[readout.name] = self._readout(readout, written)

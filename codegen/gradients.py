@@ -1,8 +1,9 @@
 """Program -> the program of its gradients, by one rule for each tile operation.
 
-The backward program walks the chunks in reverse: it carries the cotangent of the state, reads the state at the
-start of the chunk (the forward's, stored or recomputed: the schedule decides), and gives the gradient of every
-input and parameter. A parameter's gradient is that of one chunk; the caller sums over chunks and sequences.
+The backward program walks the chunks in reverse: it carries the cotangent of the state, reads the state at
+the start of the chunk (the forward's, stored or recomputed: the schedule decides), and gives the gradient
+of every input and parameter. A parameter's gradient is that of one chunk; the caller sums over chunks and
+sequences.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ Rule = Callable[[Builder, Node, Node], Gradients]
 
 
 def differentiate(program: Program, builder: Builder) -> Program:
-    """The backward program: results `d'<name>` for every input and parameter, the state's cotangent carried."""
+    """The backward program: results `d'<name>` for every input and parameter, the state's cotangent
+    carried.
+    """
     ends = [builder.load(Load(f"d'{carry.name}", "state"), carry.end.axes) for carry in program.carries]
     nodes = program.nodes()
     cotangents: dict[Node, list[Node]] = {}
@@ -55,7 +58,9 @@ def _is_zero(node: Node) -> bool:
 
 
 def _reduced(build: Builder, gradient: Node, argument: Node) -> Node:
-    """The gradient summed over the axes that the argument was broadcast along, and broadcast where it lacks one."""
+    """The gradient summed over the axes that the argument was broadcast along, and broadcast where it lacks
+    one.
+    """
     for axis in gradient.axes:
         if axis not in argument.axes:
             gradient = build.sum(gradient, axis)

@@ -1,10 +1,11 @@
 """Program -> the kernels of a GPU: what each computes, reads and writes.
 
-The cut at the carried state decides. Forward: `pre` forms the matrices between tokens, all chunks in parallel (where
-a triangular inverse asks for it); `scan` walks the chunks with the state in registers, the value axis tiled over
-programs, and writes the outputs and the state at the start of every chunk. Backward: `reverse` walks them back with
-the state's cotangent; `grads`, parallel over chunks, does everything that is contracted over the value axis, in loops
-over its tiles, so that no partial sum of a token's gradient reaches memory.
+The cut at the carried state decides. Forward: `pre` forms the matrices between tokens, all chunks in
+parallel (where a triangular inverse asks for it); `scan` walks the chunks with the state in registers, the
+value axis tiled over programs, and writes the outputs and the state at the start of every chunk. Backward:
+`reverse` walks them back with the state's cotangent; `grads`, parallel over chunks, does everything that is
+contracted over the value axis, in loops over its tiles, so that no partial sum of a token's gradient
+reaches memory.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One launch: `phases` are the loops over tiles of the value axis, what stands between them at either end.
+    """One launch: `phases` are the loops over tiles of the value axis, what stands between them at either
+    end.
 
-    In a kernel that walks the chunks the value axis is tiled over programs: it has one phase and no accumulators.
+    In a kernel that walks the chunks the value axis is tiled over programs: it has one phase and no
+    accumulators.
     """
 
     name: str
@@ -75,7 +78,9 @@ def plan_forward(program: Program, normal: Normal, keeps: Iterable[Node]) -> tup
     stores = tuple(Array(plain(node), name, "token") for name, node in results)
     stores += tuple(Array(carry.start, f"{carry.name}s", "chunk") for carry in program.carries)
     ends = [carry.end for carry in program.carries]
-    kernels.append(_kernel("scan", normal, program, [*(a.node for a in stores), *ends], given, stores, program.carries))
+    kernels.append(
+        _kernel("scan", normal, program, [*(a.node for a in stores), *ends], given, stores, program.carries)
+    )
     return tuple(kernels)
 
 
@@ -102,7 +107,8 @@ def plan_backward(program: Program, forward: Program, normal: Normal) -> tuple[K
     remaining = {name: node for name, node in results.items() if node not in crossing_back}
     params = {d.name for d in normal.recurrence.params}
     stores = tuple(
-        Array(node, name, "partial" if name.removeprefix("d'") in params else "token") for name, node in remaining.items()
+        Array(node, name, "partial" if name.removeprefix("d'") in params else "token")
+        for name, node in remaining.items()
     )
     given = (*matrices, *states, *cotangents, *back)
     grads = _kernel("grads", normal, program, list(remaining.values()), given, stores)
@@ -187,7 +193,9 @@ def _levels(nodes: Iterable[Node], axis: str) -> dict[Node, int]:
 
 
 def decay_gradients(nodes: Iterable[Node]) -> dict[Node, tuple[Node | None, Node | None, Node | None]]:
-    """For each derivative of a product under decays: those by x, y and the decay, which are formed together."""
+    """For each derivative of a product under decays: those by x, y and the decay, which are formed
+    together.
+    """
     groups: dict[tuple[object, ...], list[Node | None]] = {}
     members: dict[Node, tuple[object, ...]] = {}
     nodes = [node for node in nodes if isinstance(node.op, GRADIENTS)]

@@ -1,8 +1,10 @@
-"""The base-2 logarithm of a decay, where it can be written so that nothing overflows, underflows or loses digits.
+"""The base-2 logarithm of a decay, where it can be written so that nothing overflows, underflows or loses
+digits.
 
-Through exp and sigmoid the logarithm is formed without the value: sigmoid(-200) is 0 in float32, its logarithm
--289 is not. A value whose logarithm would have to be taken of the rounded number has one only if it is promised
-positive or stays away from 0; else its gradient would be 0 divided by 0 where it rounds to 0.
+Through exp and sigmoid the logarithm is formed without the value: sigmoid(-200) is 0 in float32, its
+logarithm -289 is not. A value whose logarithm would have to be taken of the rounded number has one only if
+it is promised positive or stays away from 0; else its gradient would be 0 divided by 0 where it rounds to
+0.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ def logarithm(value: Expression, known: Mapping[str, Interval]) -> Expression | 
             return Call("log2_exp", (exponent,))
         case Call("sigmoid", (gate,)):
             return Call("log2_exp", (Call("logsigmoid", (gate,)),))
-        case Add((Constant(one), Multiply((Constant(sign), Call("sigmoid", (gate,)))))) if (one, sign) == (1, -1):
+        case Add((Constant(one), Multiply((Constant(sign), Call("sigmoid", (gate,)))))) if (one, sign) == (
+            1,
+            -1,
+        ):
             return logarithm(Call("sigmoid", (Multiply((MINUS_ONE, gate)),)), known)
         case Power(base, exponent) if (inner := logarithm(base, known)) is not None:
             return Multiply((Constant(exponent), inner))

@@ -1,8 +1,9 @@
 """Exact program -> the program that rounds well: where products of decays become exponents, and why.
 
-A decay that is proven positive is carried as its base-2 logarithm: the exponent of a pair of tokens is the sum
-of the logs between them, never a difference of two long sums. A decay whose range reaches 0 or below, or which
-may round to 0, stays a product: neither a logarithm nor a division, with exact values and gradients at 0.
+A decay that is proven positive is carried as its base-2 logarithm: the exponent of a pair of tokens is the
+sum of the logs between them, never a difference of two long sums. A decay whose range reaches 0 or below,
+or which may round to 0, stays a product: neither a logarithm nor a division, with exact values and
+gradients at 0.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def describe(normal: Normal, decay_range: Interval | None) -> tuple[str, ...]:
     shape = f"per channel of '{normal.key_axis}'" if channels else "scalar"
     where = f"the decay ({shape}) lies in {decay_range}"
     if log_decay(normal, decay_range) is not None:
-        levels = "dyadic levels C/2, ..., 1, row exponents from the cut to i, column exponents from j to the cut"
+        levels = (
+            "dyadic levels C/2, ..., 1, row exponents from the cut to i, column exponents from j to the cut"
+        )
         how = levels if channels else "a C x C matrix of segment sums, masked before exp2"
         return (f"{where}, above 0: base-2 logarithms; {how}",)
     why = "but may round to 0" if excludes_zero(decay_range) else "which reaches 0"

@@ -13,6 +13,7 @@ from sympy import QQ, ring
 from rnnc.codegen.exact import Oracle
 from rnnc.dsl.functions import FUNCTIONS
 
+
 class Polynomials:
     """Variables, constants, and an oracle whose unknowns are further variables."""
 
@@ -63,12 +64,17 @@ class Polynomials:
                         total[earlier] = total[earlier] + total[value] * partial * slope
         return found
 
-    def _partials(self, function: str, args: tuple[Any, ...], value: Any) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    def _partials(
+        self, function: str, args: tuple[Any, ...], value: Any
+    ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         if function == "power":
             base, exponent = args
             return (base,), (self.number(exponent) * self.oracle.apply("power", base, exponent - 1),)
         derivative: Callable[..., Any] = FUNCTIONS[function].derivative
-        exact = [self.number(p) if isinstance(p, int | Fraction) else p for p in derivative(self.oracle.apply, value, *args)]
+        exact = [
+            self.number(p) if isinstance(p, int | Fraction) else p
+            for p in derivative(self.oracle.apply, value, *args)
+        ]
         return args, tuple(exact)
 
 

@@ -1,9 +1,9 @@
 """Factors that several products share are multiplied once.
 
-Canonical products are flat, so that equal ones are found; computing them flat would form q k^T * decay anew for
-every gradient that contains it. This pass takes the most expensive pair of factors that two or more products
-have in common, gives it a value of its own, and goes on until no pair is shared. It runs last: simplification
-would flatten its values again.
+Canonical products are flat, so that equal ones are found; computing them flat would form q k^T * decay anew
+for every gradient that contains it. This pass takes the most expensive pair of factors that two or more
+products have in common, gives it a value of its own, and goes on until no pair is shared. It runs last:
+simplification would flatten its values again.
 """
 
 from __future__ import annotations

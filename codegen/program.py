@@ -131,7 +131,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """L[i, j] = sum of x[t] over j < t <= i (exclusive: t < i); -inf above the diagonal (strict: and on it)."""
+    """L[i, j] = sum of x[t], j < t <= i (exclusive: t < i); -inf above the diagonal (strict: and on it)."""
 
     exclusive: bool
     strict: bool
@@ -154,7 +154,7 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """T[i, j] = product of d[t] over j < t <= i (exclusive: t < i); zero above the diagonal (strict: and on it)."""
+    """T[i, j] = product of d[t], j < t <= i (exclusive: t < i); 0 above the diagonal (strict: and on it)."""
 
     exclusive: bool
     strict: bool
@@ -267,11 +267,40 @@ class Block:
 
 
 Op = (
-    Load | Const | NamedConst | AxisSize | Add | Multiply | Apply | Keep | Softmax | Rename | Sum | Broadcast | First | AtFirst | Dot
-    | Running | Segment | SegmentAdjoint | Mask | Path | PathAdjoint | RunningProduct | RunningProductAdjoint
-    | DecayDot | DecayDotRows | DecayDotColumns | DecayDotDecay | Solve | Inverse
-    | Interleave | Deinterleave | Assemble | Block
-)  # fmt: skip
+    Load
+    | Const
+    | NamedConst
+    | AxisSize
+    | Add
+    | Multiply
+    | Apply
+    | Keep
+    | Softmax
+    | Rename
+    | Sum
+    | Broadcast
+    | First
+    | AtFirst
+    | Dot
+    | Running
+    | Segment
+    | SegmentAdjoint
+    | Mask
+    | Path
+    | PathAdjoint
+    | RunningProduct
+    | RunningProductAdjoint
+    | DecayDot
+    | DecayDotRows
+    | DecayDotColumns
+    | DecayDotDecay
+    | Solve
+    | Inverse
+    | Interleave
+    | Deinterleave
+    | Assemble
+    | Block
+)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -337,7 +366,7 @@ def reachable(roots: Iterable[Node]) -> tuple[Node, ...]:
 
 
 def dependents(nodes: Iterable[Node], sources: Iterable[Node]) -> frozenset[int]:
-    """The numbers of those nodes that are, or are computed from, one of the sources (nodes: arguments first)."""
+    """The numbers of the nodes that are, or are computed from, one of the sources; arguments come first."""
     found = {source.number for source in sources}
     for node in nodes:
         if any(argument.number in found for argument in node.args):

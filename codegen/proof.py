@@ -1,9 +1,10 @@
 """The exact checks: every scheduled form equals the token loop, and its backward pass the loop's derivative.
 
-Two kinds. *Symbolic*, at C = 3 tokens and axes of size 2: outputs, final state and every gradient are compared as
-polynomials in all inputs, the incoming state, the cotangents and the unknown values of the functions. *Rational*,
-at larger and odd sizes and with rows beyond the sequence: as fractions at random points, the gradient along random
-directions. A chunk starts from any state, so that equality for one chunk is equality for sequences of chunks.
+Two kinds. *Symbolic*, at C = 3 tokens and axes of size 2: outputs, final state and every gradient are
+compared as polynomials in all inputs, the incoming state, the cotangents and the unknown values of the
+functions. *Rational*, at larger and odd sizes and with rows beyond the sequence: as fractions at random
+points, the gradient along random directions. A chunk starts from any state, so that equality for one chunk
+is equality for sequences of chunks.
 """
 
 from __future__ import annotations
@@ -56,15 +57,18 @@ class Proof:
         lines = [f"{self.name}: {verdict} ({len(self.checks)} identities, {self.seconds:.1f} s)", ""]
         for check in self.checks:
             mark = "FAILED" if check.failure else "ok"
-            lines.append(f"  {mark:6} {check.form:9} {check.kind:8} {check.sizes:22} {check.what}{check.failure}")
+            lines.append(
+                f"  {mark:6} {check.form:9} {check.kind:8} {check.sizes:22} {check.what}{check.failure}"
+            )
         lines += [
             "",
-            "Stated: for every input and incoming state, the scheduled program of one chunk (or token) gives the outputs",
-            "and the state of the declared statements run token by token, and its backward program the derivatives of",
-            "both. Symbolic checks are identities of polynomials; rational checks are equalities at random fractions.",
-            "Values of exp, sigmoid and the like are unknowns that depend on their argument alone, with derivatives",
-            "from the compiler's table.",
-            "Not covered: rounding, the printed text and the libraries that run it (property tests compare those).",
+            "Stated: for every input and incoming state, the scheduled program of one chunk (or token) gives",
+            "the outputs and the state of the declared statements run token by token, and its backward",
+            "program the derivatives of both. Symbolic checks are identities of polynomials; rational checks are",
+            "equalities at random fractions. Values of exp, sigmoid and the like are unknowns that depend on",
+            "their argument alone, with derivatives from the compiler's table.",
+            "Not covered: rounding, the printed text and the libraries that run it (property tests compare",
+            "those).",
         ]
         return "\n".join(lines)
 
@@ -109,13 +113,19 @@ def _symbolic_in(ring: Polynomials, recurrence: Recurrence, form: Form, tokens: 
     found = point.program(form, ring.oracle)
     where = _describe(form, tokens, tokens, sizes)
     relations = ring.oracle.relations()
-    values = _compare(form.name, "symbolic", where, {**outputs, **final}, found, "outputs and state", relations)
+    values = _compare(
+        form.name, "symbolic", where, {**outputs, **final}, found, "outputs and state", relations
+    )
     loss = point.loss(outputs, final, ring.oracle)
     expected = {
-        f"d'{name}": np.asarray(ring.gradients(loss, values), dtype=object) for name, values in point.differentiable()
+        f"d'{name}": np.asarray(ring.gradients(loss, values), dtype=object)
+        for name, values in point.differentiable()
     }
     gradients = point.backward(form, ring.oracle)
-    return [values, _compare(form.name, "symbolic", where, expected, gradients, "all gradients", ring.oracle.relations())]
+    return [
+        values,
+        _compare(form.name, "symbolic", where, expected, gradients, "all gradients", ring.oracle.relations()),
+    ]
 
 
 def _rational(recurrence: Recurrence, form: Form, tokens: int, length: int) -> Iterator[Check]:
@@ -124,14 +134,24 @@ def _rational(recurrence: Recurrence, form: Form, tokens: int, length: int) -> I
     oracle = rationals(length)
     point = _Point(recurrence, sizes, tokens, length, lambda name, index: random_fraction(draw))
     outputs, final = point.loop(oracle)
-    found = {name: value[:length] if name in outputs and tokens > 1 else value for name, value in point.program(form, oracle).items()}
+    found = {
+        name: value[:length] if name in outputs and tokens > 1 else value
+        for name, value in point.program(form, oracle).items()
+    }
     where = _describe(form, tokens, length, sizes)
     yield _compare(form.name, "rational", where, {**outputs, **final}, found, "outputs and state")
     gradients = point.backward(form, oracle)
-    slopes = {name: np.vectorize(lambda _: random_fraction(draw), otypes=[object])(values) for name, values in point.differentiable()}
+    slopes = {
+        name: np.vectorize(lambda _: random_fraction(draw), otypes=[object])(values)
+        for name, values in point.differentiable()
+    }
     expected = point.slope(oracle, slopes)
     along = sum(
-        (np.sum(np.multiply(gradients[f"d'{name}"], slope)) for name, slope in slopes.items() if f"d'{name}" in gradients),
+        (
+            np.sum(np.multiply(gradients[f"d'{name}"], slope))
+            for name, slope in slopes.items()
+            if f"d'{name}" in gradients
+        ),
         Fraction(0),
     )
     failure = "" if along == expected else ": differs"
@@ -144,7 +164,13 @@ def _describe(form: Form, tokens: int, length: int, sizes: Mapping[str, int]) ->
 
 
 def _compare(
-    form: str, kind: str, sizes: str, expected: Values, found: Values, what: str, relations: Sequence[Any] = ()
+    form: str,
+    kind: str,
+    sizes: str,
+    expected: Values,
+    found: Values,
+    what: str,
+    relations: Sequence[Any] = (),
 ) -> Check:
     """Whether all values are equal, modulo the relations (polynomials that are zero)."""
     wrong = []
@@ -163,7 +189,9 @@ def _equal(left: Any, right: Any, relations: Sequence[Any]) -> bool:
 class _Point:
     """Values for everything a chunk is given, and the two ways to compute with them."""
 
-    def __init__(self, recurrence: Recurrence, sizes: Mapping[str, int], tokens: int, length: int, make: Any) -> None:
+    def __init__(
+        self, recurrence: Recurrence, sizes: Mapping[str, int], tokens: int, length: int, make: Any
+    ) -> None:
         self.recurrence, self.sizes, self.tokens, self.length = recurrence, dict(sizes), tokens, length
 
         def values(name: str, axes: tuple[str, ...], timed: bool) -> Any:
@@ -187,7 +215,9 @@ class _Point:
         arithmetic = TokenLoop(self.sizes, oracle.number, oracle.apply)
         return self._run(arithmetic, self.inputs, self.params, self.states)
 
-    def _run(self, arithmetic: TokenLoop, inputs: Values, params: Values, states: Values) -> tuple[Values, Values]:
+    def _run(
+        self, arithmetic: TokenLoop, inputs: Values, params: Values, states: Values
+    ) -> tuple[Values, Values]:
         tokens = {name: [np.asarray(row, dtype=object) for row in value] for name, value in inputs.items()}
         outputs, final = run(self.recurrence, arithmetic, tokens, params, states, self.length)
         aligned = {
@@ -199,7 +229,9 @@ class _Point:
         return aligned, {d.name: final[d.name] for d in self.recurrence.states}
 
     def loads(self, oracle: Oracle) -> Values:
-        valid = np.array([oracle.number(1 if t < self.length else 0) for t in range(self.tokens)], dtype=object)
+        valid = np.array(
+            [oracle.number(1 if t < self.length else 0) for t in range(self.tokens)], dtype=object
+        )
         inputs = self.inputs if self.tokens > 1 else {name: value[0] for name, value in self.inputs.items()}
         return {**inputs, **self.params, **self.states, "valid": valid}
 
@@ -211,7 +243,7 @@ class _Point:
     def _as_declared(self, program: Program, found: Values) -> Values:
         """The results with their axes in the order of the declarations."""
         recurrence = self.recurrence
-        declared = {d.name: d.axes for d in (*recurrence.inputs, *recurrence.params, *recurrence.outputs)}
+        declared = {d.name: d.axes for d in recurrence.declared}
         aligned = dict(found)
         for name, node in program.results.items():
             axes = [axis for axis in (ROW, *declared[name.removeprefix("d'")]) if axis in node.axes]
@@ -251,8 +283,12 @@ class _Point:
 
         def duals(values: Values) -> Values:
             make = np.frompyfunc(Dual, 2, 1)
-            return {name: np.asarray(make(value, slopes[name]), dtype=object) for name, value in values.items()}
+            return {
+                name: np.asarray(make(value, slopes[name]), dtype=object) for name, value in values.items()
+            }
 
-        arithmetic = TokenLoop(self.sizes, oracle.number, lambda f, *xs: apply_dual(oracle, f, *xs), dual=True)
+        arithmetic = TokenLoop(
+            self.sizes, oracle.number, lambda f, *xs: apply_dual(oracle, f, *xs), dual=True
+        )
         outputs, final = self._run(arithmetic, duals(self.inputs), duals(self.params), duals(self.states))
         return self.loss(outputs, final, oracle).slope

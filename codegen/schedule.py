@@ -26,7 +26,13 @@ class Plan:
     keeps: tuple[Node, ...] = ()
 
     def __str__(self) -> str:
-        stages = [("pre", self.pre), ("scan", self.scan), ("post", self.post), ("given", self.given), ("keeps", self.keeps)]
+        stages = [
+            ("pre", self.pre),
+            ("scan", self.scan),
+            ("post", self.post),
+            ("given", self.given),
+            ("keeps", self.keeps),
+        ]
         lines = [f"plan {self.program.name}:"]
         for name, nodes in stages:
             lines.append(f"  {name}: {' '.join(f'{type(n.op).__name__}{n!r}' for n in nodes)}")
@@ -108,8 +114,12 @@ def on_rows(program: Program, builder: Builder) -> Program:
 
 
 def worth_keeping(forward: Program, backward: Program) -> tuple[Node, ...]:
-    """What the forward pass keeps for the backward pass: the states, and small matrices that cost much to form."""
+    """What the forward pass keeps for the backward pass: the states, and small matrices that cost much to
+    form.
+    """
     states = tuple(carry.start for carry in forward.carries)
     used = {node.number for node in backward.nodes()}
     costly = (ir.Inverse, ir.DecayDot)
-    return states + tuple(n for n in reachable(forward.results.values()) if isinstance(n.op, costly) and n.number in used)
+    return states + tuple(
+        n for n in reachable(forward.results.values()) if isinstance(n.op, costly) and n.number in used
+    )

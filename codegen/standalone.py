@@ -199,7 +199,7 @@ def _interval(interval: Interval) -> str:
 
 def _arguments(recurrence: Recurrence, names: Sequence[str]) -> tuple[str, ...]:
     """The arguments of the function, each with its shape; from the first default on all have one."""
-    items: tuple[Input | Param, ...] = (*recurrence.inputs, *recurrence.params)
+    items: tuple[Input | Param, ...] = recurrence.arguments
     lines, optional = [], ""
     for name, item in zip(names, items, strict=True):
         if isinstance(item, Input):

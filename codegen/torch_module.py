@@ -100,5 +100,10 @@ def print_module(normal: Normal, forms: Sequence[Form], equations: str) -> str:
 
 
 def header(recurrence: Recurrence, equations: str) -> str:
-    lines = [f"{comment(recurrence.name)}: generated from its spec by rnnc; do not edit.", "", *map(comment, equations.splitlines())]
+    """The docstring of an emitted module: what it is, and the equations."""
+    lines = [
+        f"{comment(recurrence.name)}: generated from its spec by rnnc; do not edit.",
+        "",
+        *map(comment, equations.splitlines()),
+    ]
     return '"""' + "\n".join(lines).rstrip() + '\n"""\n'

@@ -164,7 +164,9 @@ def _tensors(node: Node, args: Sequence[str]) -> list[str]:
     """Arguments of a two-argument function, which takes no Python numbers."""
     like = next(t for t, a in zip(args, node.args, strict=True) if not is_number(a))
     return [
-        f"torch.as_tensor({t}, dtype={like}.dtype, device={like}.device)" if is_number(a) else aligned(t, a.axes, node.axes)
+        f"torch.as_tensor({t}, dtype={like}.dtype, device={like}.device)"
+        if is_number(a)
+        else aligned(t, a.axes, node.axes)
         for t, a in zip(args, node.args, strict=True)
     ]
 
@@ -182,7 +184,9 @@ def _term(coefficient: ir.Number, text: str, term: Node, axes: Axes, names: Name
     match term.op:
         case ir.Multiply(scale):
             first, second = sorted(term.args, key=lambda argument: len(argument.axes))
-            small, large = (aligned(names.name(argument), argument.axes, axes) for argument in (first, second))
+            small, large = (
+                aligned(names.name(argument), argument.axes, axes) for argument in (first, second)
+            )
             return Term("product", coefficient * scale, small, large, axes)
         case ir.Dot(axis):
             left, right = term.args
@@ -269,7 +273,8 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
         case ir.RunningProduct(direction, exclusive):
             return f'tiles.running_product({args[0]}, {BATCH}, "{direction}"{_flags(exclusive=exclusive)})'
         case ir.RunningProductAdjoint(direction, exclusive):
-            return f'tiles.running_product_grad({args[0]}, {args[2]}, {BATCH}, "{direction}"{_flags(exclusive=exclusive)})'
+            flag = _flags(exclusive=exclusive)
+            return f'tiles.running_product_grad({args[0]}, {args[2]}, {BATCH}, "{direction}"{flag})'
         case ir.Segment(exclusive, strict):
             return f"tiles.segment_sum({args[0]}{_flags(exclusive=exclusive, strict=strict)})"
         case ir.SegmentAdjoint(exclusive, _):
@@ -313,5 +318,3 @@ def _zero_filled(node: Node, args: Sequence[str]) -> list[str]:
 
 def _flags(**flags: bool) -> str:
     return "".join(f", {name}=True" for name, on in flags.items() if on)
-
-

@@ -1,4 +1,6 @@
-"""Plan -> the text of a function in torch: all chunks at once, then chunk after chunk, then all at once again."""
+"""Plan -> the text of a function in torch: all chunks at once, then chunk after chunk, then all at once
+again.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Statement:
 
 
 class Function:
-    """Prints one plan. Forward: the state is carried from the first step to the last; backward: the reverse."""
+    """Prints one plan. Forward: the state is carried from the first step to the last; backward: the
+    reverse.
+    """
 
     def __init__(self, name: str, plan: Plan, recurrence: Recurrence, direction: Direction) -> None:
         self.title, self.plan, self.recurrence, self.direction = name, plan, recurrence, direction
@@ -44,16 +48,22 @@ class Function:
         self.sizes: dict[str, str] = {}
         loads = [node for node in _loads(plan) if isinstance(node.op, ir.Load)]
         self.loads = {node.op.name: node for node in loads if isinstance(node.op, ir.Load)}
-        for declared in (*recurrence.inputs, *recurrence.params):
+        for declared in recurrence.arguments:
             name = self.names.fresh(declared.name)
             if declared.name in self.loads:
                 self.known[self.loads[declared.name]] = name
         for node in loads:
             if node not in self.known:
                 assert isinstance(node.op, ir.Load)
-                self.known[node] = "valid" if node.op.kind == "valid" else self.names.fresh(node.op.name.replace("'", ""))
+                self.known[node] = (
+                    "valid" if node.op.kind == "valid" else self.names.fresh(node.op.name.replace("'", ""))
+                )
         self.gradients = _gradient_groups(plan)
-        results = (*plan.keeps, *plan.program.results.values(), *(carry.end for carry in plan.program.carries))
+        results = (
+            *plan.keeps,
+            *plan.program.results.values(),
+            *(carry.end for carry in plan.program.carries),
+        )
         self.inline = inlined_terms((plan.pre, plan.scan, plan.post), set(map(plain, results)))
 
     # Naming
@@ -112,18 +122,26 @@ class Function:
         return "\n".join([signature, *(f"    {text}" if text else "" for text in body), ""])
 
     def _head(self) -> list[str]:
-        declared = [*self.recurrence.inputs, *self.recurrence.params]
+        declared = self.recurrence.arguments
         taken = [self.known[self.loads[d.name]] if d.name in self.loads else "_" for d in declared]
         lines = [f"{_tuple(taken)} = args"]
         if self.direction == "backward":
             lines += self._backward_head()
-        names = {name: text for name, text in zip((d.name for d in declared), taken, strict=True)}
+        names = dict(zip((d.name for d in declared), taken, strict=True))
         for axis in self._axes():
             source = next(d for d in declared if axis in d.axes)
-            timed = source in self.recurrence.inputs and ir.ROW in self.loads[source.name].axes if source.name in self.loads else None
+            timed = (
+                source in self.recurrence.inputs and ir.ROW in self.loads[source.name].axes
+                if source.name in self.loads
+                else None
+            )
             self.sizes[axis] = self.names.fresh(axis)
             index = declared.index(source)
-            offset = 2 + (1 if (timed if timed is not None else self._timed(source)) else 0) + source.axes.index(axis)
+            offset = (
+                2
+                + (1 if (timed if timed is not None else self._timed(source)) else 0)
+                + source.axes.index(axis)
+            )
             text = names[source.name] if names[source.name] != "_" else f"args[{index}]"
             lines.append(f"{self.sizes[axis]} = {text}.shape[{offset}]")
         if "valid" in self.loads or self._mentions_time():
@@ -244,9 +262,19 @@ class Function:
     def _scan_start(self, collected: Sequence[tuple[Node, str]]) -> list[str]:
         lists = [f"{name}_all" for _, name in collected]
         states = [self.known[carry.start] for carry in self.plan.program.carries]
-        lines = [f"{' = '.join(lists)} = []"] if len(lists) == 1 else [f"{', '.join(lists)} = {', '.join('[]' for _ in lists)}"] if lists else []
+        lines = (
+            [f"{' = '.join(lists)} = []"]
+            if len(lists) == 1
+            else [f"{', '.join(lists)} = {', '.join('[]' for _ in lists)}"]
+            if lists
+            else []
+        )
         if self.direction == "forward":
-            lines += [f"{_tuple(states)} = h0", *(f"{state}_done = []" for state in states), "for a, b in steps:"]
+            lines += [
+                f"{_tuple(states)} = h0",
+                *(f"{state}_done = []" for state in states),
+                "for a, b in steps:",
+            ]
             for state in states:
                 lines += [
                     f"    if {state}.shape[0] > b - a:",
@@ -255,20 +283,27 @@ class Function:
                 ]
         else:
             ends = [f"{state}_end" for state in states]
-            lines += [f"{_tuple(ends)} = dht", *(f"{s} = {s}_end[:0]" for s in states), "for a, b in reversed(steps):"]
+            lines += [
+                f"{_tuple(ends)} = dht",
+                *(f"{s} = {s}_end[:0]" for s in states),
+                "for a, b in reversed(steps):",
+            ]
             for state in states:
                 lines += [
                     f"    if {state}.shape[0] < b - a:",
                     f"        {state} = torch.cat([{state}, {state}_end[{state}.shape[0] : b - a]])",
                 ]
-        return lines + [f"    {name}_all.append({name})" for node, name in collected if node in self._starts()]
+        return lines + [
+            f"    {name}_all.append({name})" for node, name in collected if node in self._starts()
+        ]
 
     def _scan_end(self, collected: Sequence[tuple[Node, str]]) -> list[str]:
         lines = []
         for carry in self.plan.program.carries:
             state = self.known[carry.start]
             if self.direction == "forward":
-                lines.append(f"{state}_end = torch.cat([{state}, *reversed({state}_done)]) if {state}_done else {state}")
+                joined = f"torch.cat([{state}, *reversed({state}_done)])"
+                lines.append(f"{state}_end = {joined} if {state}_done else {state}")
             else:
                 rest = f"torch.cat([{state}, {state}_end[{state}.shape[0] :]])"
                 lines.append(f"{state}_end = {rest} if {state}.shape[0] < {state}_end.shape[0] else {state}")
@@ -285,10 +320,14 @@ class Function:
         states = [f"{self.known[carry.start]}_end" for carry in self.plan.program.carries]
         self.uses |= set(states)
         if self.direction == "forward":
-            outputs = [self._result(o.name) for o in self.recurrence.outputs] if self.plan.program.results else []
+            outputs = (
+                [self._result(o.name) for o in self.recurrence.outputs] if self.plan.program.results else []
+            )
             kept = [self.name(node) for node in self.plan.keeps]
-            return [f"return {_tuple(outputs)}, {_tuple(states)}, {_tuple(kept)} if keep else None"], self.uses
-        declared = [*self.recurrence.inputs, *self.recurrence.params]
+            return [
+                f"return {_tuple(outputs)}, {_tuple(states)}, {_tuple(kept)} if keep else None"
+            ], self.uses
+        declared = self.recurrence.arguments
         gradients = [self._result("d'" + d.name) for d in declared]
         return [f"return {_tuple(gradients)}, {_tuple(states)}"], self.uses
 
@@ -299,8 +338,12 @@ class Function:
         return aligned(self.name(node), node.axes, self._declared_axes(name, node))
 
     def _declared_axes(self, name: str, node: Node) -> tuple[str, ...]:
-        declared = [*self.recurrence.inputs, *self.recurrence.params, *self.recurrence.outputs]
-        axes = next(d.axes for d in declared if d.name in (name, name[2:]) and set(d.axes) >= set(node.axes) - {ir.ROW})
+        declared = self.recurrence.declared
+        axes = next(
+            d.axes
+            for d in declared
+            if d.name in (name, name[2:]) and set(d.axes) >= set(node.axes) - {ir.ROW}
+        )
         return (ir.ROW, *axes) if ir.ROW in node.axes else axes
 
 
@@ -312,7 +355,11 @@ def _loads(plan: Plan) -> list[Node]:
     computed = (*plan.pre, *plan.scan, *plan.post)
     found = {a for node in computed for a in map(plain, node.args) if isinstance(a.op, ir.Load)}
     found |= {carry.start for carry in plan.program.carries}
-    found |= {node for node in (*plan.given, *map(plain, plan.program.results.values())) if isinstance(node.op, ir.Load)}
+    found |= {
+        node
+        for node in (*plan.given, *map(plain, plan.program.results.values()))
+        if isinstance(node.op, ir.Load)
+    }
     return sorted(found, key=lambda node: node.number)
 
 
@@ -345,7 +392,9 @@ def _gradient_groups(plan: Plan) -> dict[Node, tuple[Node, Node, Node]]:
 
 
 def _with_deletions(statements: Sequence[Statement], returned: set[str]) -> list[str]:
-    """The lines, with every value deleted after its last use: peak memory is what is alive, not what was made."""
+    """The lines, with every value deleted after its last use: peak memory is what is alive, not what was
+    made.
+    """
     last: dict[str, int] = {}
     for index, statement in enumerate(statements):
         for name in statement.uses | statement.makes:

@@ -1,4 +1,6 @@
-"""A sum of terms as one line of torch: each term is added as it is formed, in place once the sum is a new array."""
+"""A sum of terms as one line of torch: each term is added as it is formed, in place once the sum is a new
+array.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ class Term:
 
 
 def print_sum(terms: Sequence[Term], axes: Axes) -> str:
-    """The expression; every term but a number is an array that broadcasts to `axes`, one at least has them all."""
+    """The expression; every term but a number is an array that broadcasts to `axes`, one at least has them
+    all.
+    """
     order = {"plain": 0, "product": 1, "dot": 2, "number": 3}
     ranked = sorted(terms, key=lambda term: (order[term.kind], term.axes != axes, term.coefficient != 1))
     text, fresh = _start(ranked[0])
@@ -48,11 +52,17 @@ def _start(term: Term) -> tuple[str, bool]:
             return f"{term.left}{factor} * {term.right}", True
         case "dot":
             product = f"{term.left} @ {term.right}"
-            return (product, True) if term.coefficient == 1 else (f"{number(term.coefficient)} * ({product})", True)
+            return (
+                (product, True)
+                if term.coefficient == 1
+                else (f"{number(term.coefficient)} * ({product})", True)
+            )
         case _:
             if term.coefficient == 1:
                 return term.left, False
-            scaled = f"-{term.left}" if term.coefficient == -1 else f"{number(term.coefficient)} * {term.left}"
+            scaled = (
+                f"-{term.left}" if term.coefficient == -1 else f"{number(term.coefficient)} * {term.left}"
+            )
             return scaled, True
 
 
@@ -82,8 +92,9 @@ def _plain_sum(text: str, other: str, coefficient: ir.Number) -> str:
 
 
 def inlined_terms(stages: Sequence[Sequence[Node]], wanted: set[Node]) -> set[Node]:
-    """Products of two arrays and matrix products that one sum over the same axes, in the same stage, needs and
-    nothing else: they are printed inside that sum."""
+    """Products of two arrays and matrix products that one sum over the same axes, in the same stage, needs
+    and nothing else: they are printed inside that sum.
+    """
     users: dict[Node, list[Node]] = {}
     for node in (node for stage in stages for node in stage):
         for argument in node.args:

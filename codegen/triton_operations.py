@@ -1,7 +1,8 @@
 """One node of a tile program as a line of Triton: the table of operations.
 
-A tile has the node's axes in order: C rows along time, a power of two that covers the axis for features. Values are
-float32 except where they come straight from memory; the operands of a product are cast to the dtype of the inputs.
+A tile has the node's axes in order: C rows along time, a power of two that covers the axis for features.
+Values are float32 except where they come straight from memory; the operands of a product are cast to the
+dtype of the inputs.
 """
 
 from __future__ import annotations
@@ -79,7 +80,9 @@ def line(node: Node, names: Namer) -> str:
         case ir.Apply("power", exponent):
             return f"tl.exp2({number(exponent or Fraction(1))} * tl.log2({args[0]}))"
         case ir.Apply(function):
-            return FUNCTIONS[function].format(*(aligned(t, a, node.axes) for t, a in zip(args, node.args, strict=True)))
+            return FUNCTIONS[function].format(
+                *(aligned(t, a, node.axes) for t, a in zip(args, node.args, strict=True))
+            )
         case ir.Keep(fill):
             value, valid = (aligned(t, a, node.axes) for t, a in zip(args, node.args, strict=True))
             return f"tl.where({valid} > 0, {value}, {fill}.0)"
@@ -211,7 +214,12 @@ def _time(node: Node, args: Sequence[str]) -> str:
         case ir.DecayDot(_, "log", exclusive, strict):
             return f"decay_dot({', '.join(args)}, C, {exclusive}, {strict}, DOT, PRECISION)"
         case ir.Running(direction, exclusive):
-            order = {("prefix", False): "<=", ("prefix", True): "<", ("suffix", False): ">=", ("suffix", True): ">"}
+            order = {
+                ("prefix", False): "<=",
+                ("prefix", True): "<",
+                ("suffix", False): ">=",
+                ("suffix", True): ">",
+            }
             sign = order[direction, exclusive]
             return f"tl.sum(tl.where(o_c[None, :] {sign} o_c[:, None], {args[0]}[None, :], 0.0), 1)"
         case ir.Segment(exclusive, strict):
@@ -224,5 +232,3 @@ def _time(node: Node, args: Sequence[str]) -> str:
             return f"inverse({args[0]}, C)"
         case _:
             raise NotImplementedError(f"no Triton for {type(node.op).__name__}")
-
-

@@ -1,4 +1,6 @@
-"""Kernel -> Triton source, through one template for the kernels that walk the chunks and one for the others."""
+"""Kernel -> Triton source, through one template for the kernels that walk the chunks and one for the
+others.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,9 @@ from rnnc.codegen.triton_operations import line
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.normal import Normal
 
-RESERVED = """tl triton T H C N h0 ht cu_seqlens chunk_offsets chunk_table HAS_START HAS_END PACKED REVERSE DOT
-PRECISION i_v i_nh i_n i_h i_t i_k i_step i_chunk exists bos length first chunks o_c o_t m_c segment_sum segment_sum_grad
-inverse decay_dot decay_dot_grads running_sum range float""".split()
+RESERVED = """tl triton T H C N h0 ht cu_seqlens chunk_offsets chunk_table HAS_START HAS_END PACKED REVERSE
+DOT PRECISION i_v i_nh i_n i_h i_t i_k i_step i_chunk exists bos length first chunks o_c o_t m_c segment_sum
+segment_sum_grad inverse decay_dot decay_dot_grads running_sum range float""".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +102,11 @@ class KernelPrinter:
 
     def _features(self) -> list[str]:
         found: dict[str, None] = {}
-        for node in (*(a.node for a in self.kernel.loads), *self.kernel.body, *(a.node for a in self.kernel.stores)):
+        for node in (
+            *(a.node for a in self.kernel.loads),
+            *self.kernel.body,
+            *(a.node for a in self.kernel.stores),
+        ):
             for inner in (node, *node.args):
                 found.update(dict.fromkeys(axis for axis in inner.axes if axis not in ir.TIME_AXES))
                 if isinstance(inner.op, ir.AxisSize):
@@ -151,7 +157,7 @@ class KernelPrinter:
         return f"i_h // (H // G_{array.name})" if array.name in self.groups else "i_h"
 
     def memory_axes(self, array: Array) -> Axes:
-        declared = {d.name: d.axes for d in (*self.normal.recurrence.inputs, *self.normal.recurrence.params)}
+        declared = {d.name: d.axes for d in self.normal.recurrence.arguments}
         own = declared.get(array.name.removeprefix("d'"))
         if own is not None and set(own) == {a for a in array.node.axes if a not in ir.TIME_AXES}:
             return own
@@ -196,7 +202,8 @@ class KernelPrinter:
     def assign_gradients(self, group: tuple[Node | None, Node | None, Node | None]) -> list[str]:
         """The derivatives of a product under decays by x, y and the decay, in one call."""
         decay = group[2]
-        assert decay is not None and isinstance(decay.op, ir.DecayDotDecay)
+        assert decay is not None
+        assert isinstance(decay.op, ir.DecayDotDecay)
         args = [self.name(argument) for argument in decay.args]
         made = []
         for node in group:
@@ -213,7 +220,11 @@ class KernelPrinter:
         Values over the value axis go into the loop (`inside`; None: there is none), others before it.
         """
         node = plain(node)
-        if node in self.known or is_number(node) or (isinstance(node.op, ir.Load) and node.op.kind == "valid"):
+        if (
+            node in self.known
+            or is_number(node)
+            or (isinstance(node.op, ir.Load) and node.op.kind == "valid")
+        ):
             return
         place = inside if inside is not None and self.value_axis in node.axes else before
         if node in self.memory:
@@ -291,8 +302,13 @@ class KernelPrinter:
             if self.value_axis in array.node.axes and self.kernel.levels[array.node] == level:
                 inside += self.store(array)
         # A later loop forms its tiles anew.
-        self.known = {n: name for n, name in self.known.items() if self.value_axis not in n.axes or n in outer}
-        head = [f"for i_v in range(0, tl.cdiv({size}, B{size})):", *(f"    {t}" for t in self.tile(self.value_axis))]
+        self.known = {
+            n: name for n, name in self.known.items() if self.value_axis not in n.axes or n in outer
+        }
+        head = [
+            f"for i_v in range(0, tl.cdiv({size}, B{size})):",
+            *(f"    {t}" for t in self.tile(self.value_axis)),
+        ]
         return [*before, *head, *(f"    {text}" for text in inside)]
 
     def tile(self, axis: str) -> list[str]:
@@ -312,7 +328,11 @@ class KernelPrinter:
     def _chunk(self) -> ChunkContext:
         tiles = [text for axis in self.sizes if axis != self.value_axis for text in self.tile(axis)]
         return ChunkContext(
-            self.kernel.name, self._arguments(), self._sizes(), _indent(tiles, 1), _indent(self.chunk_body(), 1)
+            self.kernel.name,
+            self._arguments(),
+            self._sizes(),
+            _indent(tiles, 1),
+            _indent(self.chunk_body(), 1),
         )
 
     def _scan(self) -> ScanContext:
@@ -367,9 +387,13 @@ class KernelPrinter:
 
 
 def _is_heavy(node: Node) -> bool:
-    """Whether a value is worth its own place in the order: matrix products and what works on pairs of tokens."""
+    """Whether a value is worth its own place in the order: matrix products and what works on pairs of
+    tokens.
+    """
     heavy = (ir.Inverse, ir.Segment, ir.SegmentAdjoint, ir.DecayDot, ir.DecayDotRows, ir.DecayDotColumns)
-    return isinstance(node.op, (*heavy, ir.DecayDotDecay)) or (isinstance(node.op, ir.Dot) and len(node.axes) == 2)
+    return isinstance(node.op, (*heavy, ir.DecayDotDecay)) or (
+        isinstance(node.op, ir.Dot) and len(node.axes) == 2
+    )
 
 
 def _indent(lines: Sequence[str], depth: int) -> str:

@@ -121,3 +121,13 @@ class Recurrence:
     warnings: tuple[Diagnostic, ...] = field(default=(), compare=False)
     source: str = field(default="", compare=False)
     path: str = field(default="<spec>", compare=False)
+
+    @property
+    def arguments(self) -> tuple[Input | Param, ...]:
+        """What a call is given, in order: the inputs, then the parameters."""
+        return (*self.inputs, *self.params)
+
+    @property
+    def declared(self) -> tuple[Input | Param | Output, ...]:
+        """Everything that has a shape outside the recurrence."""
+        return (*self.inputs, *self.params, *self.outputs)

@@ -43,7 +43,6 @@ from rnnc.ops.halving import (
     cross,
     half,
     half_totals,
-    level_count,
     make_factors,
     merge_half,
     running,
@@ -85,7 +84,7 @@ def product(first: Tensor, second: Tensor, *rest: Tensor | float) -> Tensor:
 
 
 def addcmul_(x: Tensor, small: Tensor, large: Tensor, value: float = 1) -> Tensor:
-    """x + value * small * large, in x (a fresh array) unless the gradient is recorded or the sum is larger."""
+    """x + value * small * large, in x (a new array) unless the gradient is recorded or the sum is larger."""
     shape = torch.broadcast_shapes(x.shape, small.shape, large.shape)
     if torch.is_grad_enabled() or shape != x.shape:
         return torch.addcmul(x, small, large, value=value)
@@ -93,7 +92,9 @@ def addcmul_(x: Tensor, small: Tensor, large: Tensor, value: float = 1) -> Tenso
 
 
 def addmm_(x: Tensor, left: Tensor, right: Tensor, alpha: float = 1) -> Tensor:
-    """x + alpha * left @ right for [M, H, rows, columns], in x (a fresh array) unless the gradient is recorded."""
+    """x + alpha * left @ right for [M, H, rows, columns], in x (a fresh array) unless the gradient is
+    recorded.
+    """
     alike = x.shape[:2] == left.shape[:2] == right.shape[:2]
     if torch.is_grad_enabled() or not alike or not x.is_contiguous():
         return torch.add(x, left @ right, alpha=alpha)
@@ -197,7 +198,7 @@ def segment_sum(x: Tensor, exclusive: bool = False, strict: bool = False) -> Ten
 
 
 def segment_sum_grad(grad: Tensor, exclusive: bool = False) -> Tensor:
-    """dx[t] = sum_{i >= t > j} dL[i,j] (exclusive: i > t): [..., C, C] -> [..., C]. No other entry is read."""
+    """dx[t] = sum_{i >= t > j} dL[i,j] (exclusive: i > t): [..., C, C] -> [..., C]. No other is read."""
     below = grad.flip(-2).cumsum(-2).flip(-2)
     if exclusive:
         below = F.pad(below[..., 1:, :], (0, 0, 0, 1))

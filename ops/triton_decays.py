@@ -1,9 +1,10 @@
 """Triton: products over pairs of tokens under a decay per channel.
 
-Time is halved again and again. In a block of 2h tokens, h = 1, 2, ..., C/2, the pairs of a row i in the upper half with
-a column j in the lower half factor at the cut between the halves: the exponent of i sums the logarithms from the cut
-to i, that of j from j to the cut. Both are at most 0, no exponent is a difference of running sums, and none depends on
-a token after its pair. Logarithms to base 2 end at -32768, where 2^x is 0.
+Time is halved again and again. In a block of 2h tokens, h = 1, 2, ..., C/2, the pairs of a row i in the
+upper half with a column j in the lower half factor at the cut between the halves: the exponent of i sums
+the logarithms from the cut to i, that of j from j to the cut. Both are at most 0, no exponent is a
+difference of running sums, and none depends on a token after its pair. Logarithms to base 2 end at -32768,
+where 2^x is 0.
 """
 
 from __future__ import annotations
@@ -40,8 +41,16 @@ def level_masks(level: tl.constexpr, C: tl.constexpr, EXCLUSIVE: tl.constexpr):
 
 
 @triton.jit
-def decay_dot(x, y, g, C: tl.constexpr, EXCLUSIVE: tl.constexpr, STRICT: tl.constexpr, DOT: tl.constexpr,
-              PRECISION: tl.constexpr):  # fmt: skip
+def decay_dot(
+    x,
+    y,
+    g,
+    C: tl.constexpr,
+    EXCLUSIVE: tl.constexpr,
+    STRICT: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """A[i,j] = sum_k x[i,k] y[j,k] 2^(sum of g[t,k] over j < t <= i), lower triangular (STRICT: below it)."""
     o_c = tl.arange(0, C)
     g = tl.maximum(g, -32768.0)
@@ -50,7 +59,7 @@ def decay_dot(x, y, g, C: tl.constexpr, EXCLUSIVE: tl.constexpr, STRICT: tl.cons
         out += tl.where(o_c[:, None] == o_c[None, :], tl.sum(x * y, 1)[:, None], 0.0)
     for level in tl.static_range(0, 8):
         if (1 << level) < C:
-            upper, pairs, sums = level_masks(level, C, EXCLUSIVE)
+            _, pairs, sums = level_masks(level, C, EXCLUSIVE)
             factor = tl.exp2(tl.dot(sums, g, input_precision="tf32x3"))
             products = tl.dot((x * factor).to(DOT), tl.trans((y * factor).to(DOT)), input_precision=PRECISION)
             out += tl.where(pairs, products, 0.0)
@@ -58,8 +67,17 @@ def decay_dot(x, y, g, C: tl.constexpr, EXCLUSIVE: tl.constexpr, STRICT: tl.cons
 
 
 @triton.jit
-def decay_dot_grads(m, x, y, g, C: tl.constexpr, EXCLUSIVE: tl.constexpr, STRICT: tl.constexpr, DOT: tl.constexpr,
-                    PRECISION: tl.constexpr):  # fmt: skip
+def decay_dot_grads(
+    m,
+    x,
+    y,
+    g,
+    C: tl.constexpr,
+    EXCLUSIVE: tl.constexpr,
+    STRICT: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
     """The derivatives of sum m * decay_dot(x, y, g) by x, y and g."""
     o_c = tl.arange(0, C)
     g = tl.maximum(g, -32768.0)

@@ -1,4 +1,6 @@
-"""Tile operations that generated Triton kernels call: sums of logarithms between tokens, the triangular inverse."""
+"""Tile operations that generated Triton kernels call: sums of logarithms between tokens, the triangular
+inverse.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ def prefix_pair(x, C: tl.constexpr):
 
 @triton.jit
 def segment_sum(x, C: tl.constexpr, EXCLUSIVE: tl.constexpr, STRICT: tl.constexpr):
-    """L[i,j] = the sum of x[t] over j < t <= i (EXCLUSIVE: t < i), -inf above the diagonal (STRICT: and on it)."""
+    """L[i,j] = the sum of x[t] over j < t <= i (EXCLUSIVE: t < i), -inf above the diagonal (STRICT: and on
+    it).
+    """
     o_c = tl.arange(0, C)
     high, low = prefix_pair(x, C)
     upper, lower = high, low
@@ -31,10 +35,8 @@ def segment_sum(x, C: tl.constexpr, EXCLUSIVE: tl.constexpr, STRICT: tl.constexp
         upper = strict.to(tl.float32)
         lower = (strict - upper.to(tl.float64)).to(tl.float32)
     pairs = (upper[:, None] - high[None, :]) + (lower[:, None] - low[None, :])
-    if EXCLUSIVE or STRICT:
-        kept = o_c[:, None] > o_c[None, :]
-    else:
-        kept = o_c[:, None] >= o_c[None, :]
+    below = EXCLUSIVE or STRICT
+    kept = o_c[:, None] > o_c[None, :] if below else o_c[:, None] >= o_c[None, :]
     return tl.where(kept, pairs, float("-inf"))
 
 

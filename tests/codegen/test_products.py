@@ -26,15 +26,14 @@ SPECS = sorted([*ROOT.glob("ops/*.rnn"), *ROOT.glob("examples/*.rnn")])
 
 
 def work(programs: Sequence[Program]) -> int:
-    """Multiplications of elementwise products, at common sizes; two factors over the same axes cost one pass."""
+    """Multiplications of elementwise products at common sizes, one pass for factors over the same axes."""
     roots = [r for p in programs for r in (*p.results.values(), *(carry.end for carry in p.carries))]
     total = 0
     for node in reachable(roots):
         if isinstance(node.op, ir.Multiply):
             total += (len({a.axes for a in node.args}) - 1) * typical_size(node.axes)
-            total += sum(typical_size(a.axes) for a in node.args) - sum(
-                map(typical_size, {a.axes for a in node.args})
-            )
+            total += sum(typical_size(a.axes) for a in node.args)
+            total -= sum(map(typical_size, {a.axes for a in node.args}))
     return total
 
 
@@ -49,7 +48,7 @@ def test_sharing(path: Path) -> None:
     assert share_products(before, builder)[1].results == after[1].results
 
     key, value = found.normal.axes
-    sizes = {axis: 2 for axis in found.recurrence.axes} | {key: 3, value: 2}
+    sizes = dict.fromkeys(found.recurrence.axes, 2) | {key: 3, value: 2}
     source = np.random.default_rng(0)
     loads = {}
     for node in {n for p in before for n in p.nodes() if isinstance(n.op, ir.Load)}:

@@ -1,7 +1,8 @@
 """The cases that break recurrent kernels, by name: every class is held to all of them.
 
-float32 against the float64 token loop (or, over long sequences, another form in float64), outputs, states and
-all gradients. The inputs of a case are made from what a spec declares: a gate is whatever its decay depends on.
+float32 against the float64 token loop (or, over long sequences, another form in float64), outputs, states
+and all gradients. The inputs of a case are made from what a spec declares: a gate is whatever its decay
+depends on.
 """
 
 from __future__ import annotations
@@ -31,10 +32,38 @@ from rnnc.ops.trial import Trial
 SIZE = 16
 OUTPUTS, GRADIENTS = 1e-5, 1e-4  # the promised ratio of the error's RMS to the result's
 NATURAL = 1e-2  # a gradient is measured against itself, or this share of |results| / |argument|
-VALUES = (-1000, -100, -30, -10, -5, -2, -1, -0.1, -1e-3, 0, 1e-3, 0.1, 0.5, 0.9, 0.999, 1, 2, 5, 10, 30, 100, 1000)
+VALUES = (
+    -1000,
+    -100,
+    -30,
+    -10,
+    -5,
+    -2,
+    -1,
+    -0.1,
+    -1e-3,
+    0,
+    1e-3,
+    0.1,
+    0.5,
+    0.9,
+    0.999,
+    1,
+    2,
+    5,
+    10,
+    30,
+    100,
+    1000,
+)
 
-DELTA = "let u = unit(k)\n{0}\nS <- {1} * (S - sigmoid(b) * u @ (u.T @ S)) + sigmoid(b) * u @ v.T\no <- S.T @ q"
-OLD = "let u = unit(k)\n{0}\nS <- {1} * S - sigmoid(b) * u @ (u.T @ S) + sigmoid(b) * u @ v.T\no <- S.T @ unit(q)"
+DELTA = (
+    "let u = unit(k)\n{0}\nS <- {1} * (S - sigmoid(b) * u @ (u.T @ S)) + sigmoid(b) * u @ v.T\no <- S.T @ q"
+)
+OLD = (
+    "let u = unit(k)\n{0}\nS <- {1} * S - sigmoid(b) * u @ (u.T @ S) + sigmoid(b) * u @ v.T\n"
+    "o <- S.T @ unit(q)"
+)
 PLAIN = "{0}\nS <- {1} * S + k @ v.T\no <- S.T @ q"
 EXTRA = {
     "log_decay": ("input g in (-inf, 0]", PLAIN, "exp(g)"),
@@ -66,7 +95,9 @@ def operator(name: str) -> Operator:
     return rnnc.compile(f"recurrence {name}[K, V]:\n" + "".join(f"    {line}\n" for line in lines))
 
 
-def make(name: str, *lengths: int, size: int = SIZE, H: int = 2, scale: float = 1.0, chunk: int = 64) -> Trial:
+def make(
+    name: str, *lengths: int, size: int = SIZE, H: int = 2, scale: float = 1.0, chunk: int = 64
+) -> Trial:
     """A float32 call on random arguments; several lengths are packed."""
     found = operator(name)
     recurrence = found.recurrence
@@ -119,7 +150,10 @@ def gate_values(trial: Trial, target: float) -> dict[str, float]:
     scope = {p.name: x.double()[None] for p, x in zip(recurrence.params, params, strict=True)}
     best, closest = {}, inf
     for values in itertools.product(*([v for v in VALUES if allowed(x.range, v)] for x in found)):
-        chosen = {x.name: torch.full((1, 1, *[1] * len(x.axes)), float(v)).double() for x, v in zip(found, values, strict=True)}
+        chosen = {
+            x.name: torch.full((1, 1, *[1] * len(x.axes)), float(v)).double()
+            for x, v in zip(found, values, strict=True)
+        }
         away = float((evaluate(decay, arithmetic, scope | chosen) - target).abs().max())
         if away < closest:
             best, closest = {x.name: float(v) for x, v in zip(found, values, strict=True)}, away
