@@ -1,0 +1,182 @@
+"""Specs nobody wrote: hypothesis draws the text, and every stage has to agree about it.
+
+A drawn recurrence is parsed, checked, normalised, proven on fractions, and run in every form in float64
+against the token loop, values and all gradients.
+"""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, given, note, seed, settings
+from hypothesis import strategies as st
+
+import rnnc
+from rnnc.codegen.compiler import analyse
+from rnnc.codegen.proof import rational_checks
+from rnnc.ops.random_cases import Case
+from rnnc.ops.testing import FORMS, distance
+from rnnc.ops.trial import draw_trial
+
+LIMIT = 1e-9
+
+# (declarations, expression): scalars and vectors over K of every kind of range.
+DECAYS = [
+    ("", "1"),
+    ("", "0.9"),
+    ("param r in (0, 1)", "r"),
+    ("param r[K]", "sigmoid(r)"),
+    ("input a", "sigmoid(a)"),
+    ("input a\nparam A_log\nparam b", "exp(-exp(A_log) * softplus(a + b))"),
+    ("input a", "(1 - sigmoid(a))"),
+    ("input a in [0, 1]", "a"),
+    ("input a in [-1, 1]", "a"),
+    ("input a", "tanh(a)"),
+    ("input a[K]", "exp(logsigmoid(a) / 16)"),
+    ("input a[K] in (-inf, 0]", "exp(a)"),
+    ("input a[K] in [0, 1]", "a"),
+    ("input a[K] in [-1, 1]", "a"),
+    ("input a, c[K]", "(sigmoid(a) * sigmoid(c))"),
+    ("input a\nparam r[K] shared", "(sigmoid(a) * exp(-softplus(r)))"),
+    ("input a[K]\nparam r shared", "exp(-exp(r) * softplus(a))"),
+]
+VECTORS = [
+    "unit({0})",
+    "silu({0})",
+    "{0} * K**-0.5",
+    "sigmoid({0})",
+    "tanh({0})",
+    "softmax({0}, K)",
+    "(elu({0}) + 1) * K**-1",
+    "min({0}, 0.5)",
+]
+GATES = ["sigmoid({0})", "2 * sigmoid({0})", "tanh({0})", "0.5", "softplus({0}) * 0.3"]
+UPDATES = [
+    "{S} - {g} * {u} @ ({u}.T @ {S})",
+    "{g} * {u} @ ({w}.T @ {S}) + {S}",
+    "(I - {g} * {u} @ {u}.T) @ {S}",
+]
+READOUTS = [
+    "S.T @ {q}",
+    "{g} * S.T @ {q}",
+    "tanh(S.T @ {q})",
+    "S.T @ {q} + {s} * z",
+    "unit(S.T @ {q}) * silu(z)",
+    "S.T @ {q} + sum({q} * {w}, K) * z",
+    "(S.T @ {q}) * (1 + sum((S.T @ {q})**2, V))**-0.5",
+    "max(S.T @ {q}, z) - min({g}, 0.4) * S.T @ {w}",
+    "sum((S.T @ {q}) * z, V) * (S.T @ {w})",
+]
+
+
+class Drawing:
+    """The text of one spec, piece by piece; every piece declares what it needs."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self.data = data
+        self.declarations: list[str] = []
+        self.lets: list[str] = []
+        self.count = 0
+
+    def pick(self, choices: list[str]) -> str:
+        return self.data.draw(st.sampled_from(choices))
+
+    def fresh(self, axes: str = "") -> str:
+        """A new input (of a group of heads, perhaps) or, now and then, a parameter."""
+        self.count += 1
+        name = f"x{self.count}"
+        kind = self.pick(
+            ["input {0}{1}", "input {0}{1}", "input {0}{1} per group", "param {0}{1}", "param {0}{1} shared"]
+        )
+        self.declarations.append(kind.format(name, axes))
+        return name
+
+    def let(self, expression: str) -> str:
+        """The expression, or a name for it."""
+        if self.data.draw(st.booleans()):
+            return f"({expression})"
+        self.count += 1
+        self.lets.append(f"let y{self.count} = {expression}")
+        return f"y{self.count}"
+
+    def vector(self) -> str:
+        return self.let(self.pick(VECTORS).format(self.fresh("[K]")))
+
+    def gate(self) -> str:
+        return self.let(self.pick(GATES).format(self.fresh()))
+
+    def update(self) -> list[str]:
+        """The statements of the state: a decay, reads, writes, in one statement or in several."""
+        declared, decay = self.data.draw(st.sampled_from(DECAYS))
+        self.declarations += declared.splitlines()
+        reads = self.data.draw(st.integers(0, 2))
+        scale = f"{decay} * S"
+        statements = []
+        if reads and self.data.draw(st.booleans()):  # beside the decay: the old state is read
+            terms = [f"{self.gate()} * {self.vector()} @ ({self.vector()}.T @ S)" for _ in range(reads)]
+            statements.append(" + ".join([scale, *terms]))
+        else:
+            statements.append(scale)
+            for _ in range(reads):
+                parts = {"S": "S", "g": self.gate(), "u": self.vector(), "w": self.vector()}
+                statements.append(self.pick(UPDATES).format(**parts))
+        writes = [f"{self.vector()} @ v.T" for _ in range(self.data.draw(st.integers(0 if reads else 1, 2)))]
+        if writes and self.data.draw(st.booleans()):
+            statements[-1] += " + " + " + ".join(writes)
+        else:
+            statements += [f"S + {write}" for write in writes]
+        return [f"S <- {statement}" for statement in statements]
+
+    def spec(self) -> str:
+        updates = self.update()
+        outputs = []
+        for number in range(self.data.draw(st.integers(1, 2))):
+            parts = {"q": self.vector(), "w": self.vector(), "g": self.gate(), "s": self.gate()}
+            line = f"o{number} <- " + self.pick(READOUTS).format(**parts)
+            outputs.append((f"o{number}[V]", line, self.data.draw(st.booleans())))
+        before = [line for _, line, old in outputs if old]
+        after = [line for _, line, old in outputs if not old]
+        lines = ["input v[V], z[V]", *self.declarations, *self.lets, "state S[K, V]"]
+        lines += [f"output {', '.join(name for name, _, _ in outputs)}", *before, *updates, *after]
+        return "recurrence drawn[K, V]:\n" + "\n".join(f"    {line}" for line in lines) + "\n"
+
+
+def draw_call(data: st.DataObject, text: str) -> Case:
+    """A small call, with the corners: packed or not, groups, a state, reversed."""
+    draw = data.draw
+    packed = draw(st.booleans())
+    lengths = draw(st.lists(st.sampled_from([0, 1, 3, 17]), min_size=1, max_size=3)) if packed else [9, 9]
+    grouped = [line.split()[1].partition("[")[0] for line in text.splitlines() if line.endswith("per group")]
+    return Case(
+        seed=draw(st.integers(0, 99)),
+        lengths=tuple(lengths),
+        packed=packed,
+        H=2,
+        sizes={"K": draw(st.sampled_from([1, 2, 5])), "V": draw(st.sampled_from([1, 3]))},
+        groups={name: draw(st.sampled_from([1, 2])) for name in grouped},
+        initial=draw(st.booleans()),
+        reverse=draw(st.booleans()),
+        chunk_size=16,
+    )
+
+
+# Each part is a run of its own, so that workers share them.
+@pytest.mark.parametrize("part", range(4))
+def test_all_stages_agree(part: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    @seed(part)
+    @settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def run(data: st.DataObject) -> None:
+        text = Drawing(data).spec()
+        note(text)
+        failed = [check for check in rational_checks(analyse(text)) if check.failure]
+        assert not failed
+        case = draw_call(data, text)
+        trial = draw_trial(rnnc.compile(text), case)
+        for form in FORMS:
+            for what, value in trial.evaluate(form).items():
+                error = distance(value, trial.expected[what], trial.scales[what])
+                assert error <= LIMIT, f"{form}: {what}: {error:.1e}\n{case}"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RNNC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        run()
