@@ -36,7 +36,7 @@ class Arithmetic:
 def evaluate(
     program: Program, loads: Mapping[str, Array], sizes: Mapping[str, int], using: Arithmetic
 ) -> dict[str, Array]:
-    """All results and carried ends by name; `loads` by the names of the loads, `sizes` by axis (time: ROW)."""
+    """All results and carried ends by name; `loads` by the names of loads, `sizes` by axis (time: ROW)."""
     doubled = {axis + "'" * primes: size for axis, size in sizes.items() for primes in range(4)}
     run = _Evaluation(loads, {**_time(sizes), **doubled}, using)
     for node in program.nodes():
@@ -82,8 +82,8 @@ class _Evaluation:
             case ir.AxisSize(axis):
                 return np.asarray(self.using.number(Fraction(self.sizes[axis])), dtype=self.using.dtype)
             case ir.Add(coefficients):
-                parts = (self.aligned(a, node.axes) for a in node.args)
-                return reduce(np.add, (self.scaled(p, c) for c, p in zip(coefficients, parts, strict=True)))
+                terms = (self.aligned(a, node.axes) for a in node.args)
+                return reduce(np.add, (self.scaled(t, c) for c, t in zip(coefficients, terms, strict=True)))
             case ir.Multiply(coefficient):
                 product = reduce(np.multiply, (self.aligned(a, node.axes) for a in node.args))
                 return self.scaled(product, coefficient)

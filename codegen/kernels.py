@@ -192,30 +192,37 @@ def _levels(nodes: Iterable[Node], axis: str) -> dict[Node, int]:
     return levels
 
 
-def decay_gradients(nodes: Iterable[Node]) -> dict[Node, tuple[Node | None, Node | None, Node | None]]:
-    """For each derivative of a product under decays: those by x, y and the decay, which are formed
-    together.
-    """
-    groups: dict[tuple[object, ...], list[Node | None]] = {}
-    members: dict[Node, tuple[object, ...]] = {}
-    nodes = [node for node in nodes if isinstance(node.op, GRADIENTS)]
-    for node in nodes:
-        if isinstance(node.op, ir.DecayDotDecay):
-            m, x, y, g = node.args
-            key = (m, x, y, g, node.op.exclusive, node.op.strict)
-            groups[key] = [None, None, node]
-            members[node] = key
-    for node in nodes:
-        m, other, g = node.args[0], node.args[1], node.args[-1]
-        for key, group in groups.items():
-            same = key[0] is m and key[3] is g and key[4:] == (node.op.exclusive, node.op.strict)  # type: ignore[union-attr]
-            if same and isinstance(node.op, ir.DecayDotRows) and key[2] is other:
-                group[0] = node
-                members[node] = key
-            elif same and isinstance(node.op, ir.DecayDotColumns) and key[1] is other:
-                group[1] = node
-                members[node] = key
-    return {node: tuple(groups[key]) for node, key in members.items()}  # type: ignore[misc]
+@dataclass(frozen=True, slots=True)
+class DecayGradients:
+    """The derivatives of one product under decays by x, y (if asked for) and the decay: formed together."""
+
+    rows: Node | None
+    columns: Node | None
+    decay: Node
+
+    @property
+    def members(self) -> tuple[Node | None, Node | None, Node]:
+        """In the order in which they are formed."""
+        return self.rows, self.columns, self.decay
+
+
+def decay_gradients(nodes: Iterable[Node]) -> dict[Node, DecayGradients]:
+    """For each derivative of a product under decays, those it is formed together with."""
+    candidates = [node for node in nodes if isinstance(node.op, GRADIENTS)]
+    found: dict[Node, DecayGradients] = {}
+    for decay in candidates:
+        if not isinstance(decay.op, ir.DecayDotDecay):
+            continue
+        m, x, y, g = decay.args
+        flags = (decay.op.axis, decay.op.mode, decay.op.exclusive, decay.op.strict)
+        by = {(node.op, node.args): node for node in candidates}
+        group = DecayGradients(
+            by.get((ir.DecayDotRows(*flags), (m, y, g))),
+            by.get((ir.DecayDotColumns(*flags), (m, x, g))),
+            decay,
+        )
+        found |= {node: group for node in group.members if node is not None}
+    return found
 
 
 def is_accumulated(node: Node, axis: str) -> bool:

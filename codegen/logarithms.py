@@ -26,9 +26,8 @@ def logarithm(value: Expression, known: Mapping[str, Interval]) -> Expression | 
             return Call("log2_exp", (exponent,))
         case Call("sigmoid", (gate,)):
             return Call("log2_exp", (Call("logsigmoid", (gate,)),))
-        case Add((Constant(one), Multiply((Constant(sign), Call("sigmoid", (gate,)))))) if (one, sign) == (
-            1,
-            -1,
+        case Add((Constant(one), Multiply((Constant(sign), Call("sigmoid", (gate,)))))) if (
+            one == 1 and sign == -1
         ):
             return logarithm(Call("sigmoid", (Multiply((MINUS_ONE, gate)),)), known)
         case Power(base, exponent) if (inner := logarithm(base, known)) is not None:

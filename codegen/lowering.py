@@ -57,14 +57,14 @@ class Lowering:
                 return build.power(self.lower(base), exponent)
             case Call("unit", (argument,), axis):
                 assert axis is not None
-                value = self.lower(argument)
-                square = build.sum(build.multiply([value, value]), axis)
+                vector = self.lower(argument)
+                square = build.sum(build.multiply([vector, vector]), axis)
                 norm = build.add([(1, square), (1, build.constant(UNIT_EPSILON))])
-                return build.multiply([value, build.power(norm, Fraction(-1, 2))])
+                return build.multiply([vector, build.power(norm, Fraction(-1, 2))])
             case Call("softmax", (argument,), axis):
                 assert axis is not None
-                value = self.lower(argument)
-                return build.node(Softmax(axis), [value], value.axes)
+                scores = self.lower(argument)
+                return build.node(Softmax(axis), [scores], scores.axes)
             case Call(function, arguments):
                 return build.apply(function, *map(self.lower, arguments))
             case Sum(body, axis):

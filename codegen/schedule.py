@@ -16,7 +16,7 @@ from rnnc.codegen.program import Node, Program, dependents, reachable
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A program cut at its carried states. `given` are values it does not compute: kept by another program."""
+    """A program cut at its carried states. `given` are values that another program kept for it."""
 
     program: Program
     pre: tuple[Node, ...]

@@ -206,10 +206,9 @@ def _product(node: Node, coefficient: ir.Number, args: Sequence[str]) -> str:
         else:
             groups.setdefault(argument.axes, []).append(text)
     ordered = sorted(groups.items(), key=lambda group: len(group[0]))
-    wide = [texts for own, texts in ordered if own == node.axes]
-    if wide and len(wide[0]) + len(ordered) > 3:
+    if groups.get(node.axes) and len(groups[node.axes]) + len(ordered) > 3:
         return _long_product(node, ordered, numbers)
-    out, axes = "", ()
+    out, axes = "", node.axes[:0]
     for own, texts in ordered:
         term = " * ".join(texts)
         if not out:

@@ -156,7 +156,8 @@ def _sum(node: Node, coefficients: Sequence[ir.Number], args: Sequence[str]) -> 
     out = ""
     for coefficient, text, argument in zip(coefficients, args, node.args, strict=True):
         term = aligned(text, argument, node.axes)
-        size = "" if abs(coefficient) == 1 else f"{number(abs(coefficient))} * "
+        magnitude = coefficient if coefficient > 0 else -coefficient
+        size = "" if magnitude == 1 else f"{number(magnitude)} * "
         sign = "-" if coefficient < 0 else "+"
         out = f"{out} {sign} {size}{term}" if out else f"{'-' if coefficient < 0 else ''}{size}{term}"
     return out

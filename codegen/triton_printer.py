@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 from rnnc.codegen import program as ir
-from rnnc.codegen.kernels import Array, Kernel, decay_gradients, is_accumulated
+from rnnc.codegen.kernels import Array, DecayGradients, Kernel, decay_gradients, is_accumulated
 from rnnc.codegen.names import Names
 from rnnc.codegen.program import Node
 from rnnc.codegen.templating import template
@@ -199,14 +199,13 @@ class KernelPrinter:
         self.known[node] = self.names.fresh(f"b_{node.number}")
         return [f"{self.known[node]} = {text}"]
 
-    def assign_gradients(self, group: tuple[Node | None, Node | None, Node | None]) -> list[str]:
+    def assign_gradients(self, group: DecayGradients) -> list[str]:
         """The derivatives of a product under decays by x, y and the decay, in one call."""
-        decay = group[2]
-        assert decay is not None
+        decay = group.decay
         assert isinstance(decay.op, ir.DecayDotDecay)
         args = [self.name(argument) for argument in decay.args]
         made = []
-        for node in group:
+        for node in group.members:
             name = self.names.fresh("_" if node is None else f"b_{node.number}")
             made.append(name)
             if node is not None:
@@ -231,8 +230,7 @@ class KernelPrinter:
             place += self.load(self.memory[node])
             return
         together = self.gradients.get(node)
-        decay = together[2] if together else None
-        for argument in decay.args if decay else node.args:
+        for argument in together.decay.args if together else node.args:
             self.need(argument, inside, before)
         if is_accumulated(node, self.value_axis) and inside is not None:
             text = line(node, self)

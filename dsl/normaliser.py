@@ -130,8 +130,8 @@ class _Substitution:
         readouts: list[Readout] = []
         outputs = []
         for name, polynomial in self.outputs:
-            found, rest = split_readouts(self.old_only(polynomial, last), name, self.state, last)
-            readouts += found
+            own, rest = split_readouts(self.old_only(polynomial, last), name, self.state, last)
+            readouts += own
             outputs.append((name, to_expression(rest)))
         return Normal(
             recurrence=self.recurrence,

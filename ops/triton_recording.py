@@ -99,8 +99,8 @@ def record(
         kind = dtype if item.axes else torch.float32
         tensors.append(torch.empty(*lead, *(sizes[axis] for axis in item.axes), dtype=kind, device=device))
     for param in recurrence.params:
-        lead = () if param.shared else (shapes.heads,)
-        tensors.append(torch.empty(*lead, *(sizes[axis] for axis in param.axes), device=device))
+        each = () if param.shared else (shapes.heads,)
+        tensors.append(torch.empty(*each, *(sizes[axis] for axis in param.axes), device=device))
     plan = TritonPlan(stand_in, call, recurrence, True, states)
     if states:
         tensors.append(plan.state())

@@ -77,7 +77,7 @@ def cost(
     text, path = read_spec(file)
     compiled = compile_text(text, path)
     try:
-        found = cost_of(compiled, dtype, chunk, **given)
+        found = cost_of(compiled, dtype, chunk, False, **given)
     except (UnsupportedOnGpu, NotImplementedError) as reason:
         name = compiled.recurrence.name
         raise Refusal(f"cost: no Triton kernels for {name} in this version: {reason}", FAILED) from None
