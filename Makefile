@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
-.PHONY: demo test smoke lint format regenerate goldens clean
+.PHONY: demo test smoke lint format regenerate offline goldens clean
 
 demo: $(VENV)/installed
 	$(BIN)/rnnc demo
@@ -28,6 +28,10 @@ format: $(VENV)/installed-test
 
 regenerate: $(VENV)/installed
 	$(BIN)/rnnc regenerate
+
+offline: $(VENV)/installed-test
+	$(PIP) --editable ".[triton]"
+	$(BIN)/python -m rnnc.offline
 
 goldens: $(VENV)/installed-test
 	$(PYTEST) --update-golden

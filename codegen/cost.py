@@ -209,7 +209,7 @@ class _Count:
             flops += self.flops(node) * (tiles if again else 1)
         grid = (self.chunks, self.sizes["H"])
         if kernel.serial:
-            grid = (tiles, self.sizes["B"] * self.sizes["H"])
+            grid = (tiles * self.sizes["B"] * self.sizes["H"],)
         return KernelCost(kernel.name, kernel.role, size, flops * self.chunks * self.sizes["H"], grid)
 
     @property

@@ -102,7 +102,13 @@ def plan_backward(program: Program, forward: Program, normal: Normal) -> tuple[K
     cotangents = tuple(Array(c.start, f"{c.name}s".replace("'", ""), "chunk") for c in program.carries)
     ends = [carry.end for carry in program.carries]
     reverse = _kernel(
-        "reverse", normal, program, [*crossing_back, *ends], matrices, (*cotangents, *back), program.carries
+        "reverse",
+        normal,
+        program,
+        [*crossing_back, *ends],
+        (*matrices, *states),
+        (*cotangents, *back),
+        program.carries,
     )
     remaining = {name: node for name, node in results.items() if node not in crossing_back}
     params = {d.name for d in normal.recurrence.params}

@@ -59,8 +59,6 @@ SCALAR_FUNCTIONS: dict[str, str] = {
     "exp2": "2.0 ** ({0})",
     "log2": "math.log2({0})",
     "log2_exp": "({0}) * tiles.LOG2E",
-    "sigmoid": "1 / (1 + math.exp(-({0})))",
-    "softplus": "math.log1p(math.exp({0}))",
 }
 
 
@@ -155,7 +153,10 @@ def _number_line(node: Node, args: Sequence[str]) -> str:
         case ir.Apply("power", exponent):
             return f"{args[0]} ** {number(exponent or Fraction(1))}"
         case ir.Apply(function):
-            return SCALAR_FUNCTIONS[function].format(*args)
+            if function in SCALAR_FUNCTIONS:
+                return SCALAR_FUNCTIONS[function].format(*args)
+            tensors = (f"torch.tensor({text}, dtype=torch.float64)" for text in args)
+            return f"float({FUNCTIONS[function].format(*tensors)})"
         case _:
             raise AssertionError(node.op)
 

@@ -95,7 +95,7 @@ def line(node: Node, names: Namer) -> str:
         case ir.Dot(axis):
             return _dot(node, args, axis, names)
         case _:
-            return _time(node, args)
+            return _time(node, args, names)
 
 
 def aligned(text: str, node: Node, axes: Axes) -> str:
@@ -207,13 +207,16 @@ def _dot(node: Node, args: Sequence[str], axis: str, names: Namer) -> str:
     return f"tl.sum({product}, {axes.index(axis)})"
 
 
-def _time(node: Node, args: Sequence[str]) -> str:
+def _time(node: Node, args: Sequence[str], names: Namer) -> str:
     """Operations along time: functions of the tile library."""
     match node.op:
         case ir.Running(direction, exclusive) if len(node.axes) == 2:
             return f"running_sum({args[0]}, C, {direction == 'suffix'}, {exclusive})"
-        case ir.DecayDot(_, "log", exclusive, strict):
-            return f"decay_dot({', '.join(args)}, C, {exclusive}, {strict}, DOT, PRECISION)"
+        case ir.DecayDot(axis, "log", exclusive, strict):
+            left, right, decay = args
+            if not zero_beyond(plain(node.args[0]), axis):
+                right = _zero_beyond(node.args[1], right, axis, names)
+            return f"decay_dot({left}, {right}, {decay}, C, {exclusive}, {strict}, DOT, PRECISION)"
         case ir.Running(direction, exclusive):
             order = {
                 ("prefix", False): "<=",

@@ -19,7 +19,7 @@ from rnnc.dsl.expression import Axes
 from rnnc.dsl.normal import Normal
 
 RESERVED = """tl triton T H C N h0 ht cu_seqlens chunk_offsets chunk_table HAS_START HAS_END PACKED REVERSE
-DOT PRECISION i_v i_nh i_n i_h i_t i_k i_step i_chunk exists bos length first chunks o_c o_t m_c segment_sum
+DOT PRECISION i_v i_nh i_n i_h i_t i_k i_step i_chunk exists bos length first chunks tiles o_c o_t m_c segment_sum
 segment_sum_grad inverse decay_dot decay_dot_grads running_sum range float""".split()
 
 
@@ -39,6 +39,7 @@ class ScanContext:
     state_offset: str
     state_mask: str
     step: str
+    value: str
     body: str
     new_state: str
 
@@ -354,6 +355,7 @@ class KernelPrinter:
             state_offset=f"o_{key}[:, None] * {value} + o_{value}[None, :]",
             state_mask=f"m_{key}[:, None] & m_{value}[None, :]",
             step="i_step" if forward else "chunks - 1 - i_step",
+            value=value,
             body=_indent(body, 2),
             new_state=self.name(carry.end),
         )

@@ -128,12 +128,12 @@ class Runner:
         }
         getattr(self.module, launch.kernel)[self._grid(launch)](**options)
 
-    def _grid(self, launch: Launch) -> tuple[int, int]:
+    def _grid(self, launch: Launch) -> tuple[int, ...]:
         call = self.call
         if launch.role not in ("scan", "reverse"):
             return call.chunks, call.heads
         size = call.sizes[call.value_axis]
-        return math.ceil(size / min(block(size), 32)), call.sequences * call.heads
+        return (math.ceil(size / min(block(size), 32)) * call.sequences * call.heads,)
 
     def _dtype(self, key: str) -> torch.dtype:
         """The dtype of a gradient is its input's; everything else is in that of the vectors."""

@@ -1,0 +1,58 @@
+"""Reports of the GPU compilers: what they are kept under, and that those in the repository are current."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+from rnnc import offline, offline_worker
+from rnnc.offline import all_jobs, builtin_names, file_of, jobs, reports, update
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where reports are written instead of into the repository."""
+    monkeypatch.setattr(offline, "FOLDER", tmp_path / "reports")
+    return tmp_path
+
+
+def test_keys_hold_all_that_counts(folder: Path) -> None:
+    first = [job.key for job in jobs("linear_attention", "90", "bf16", folder)]
+    (folder / "elsewhere").mkdir()
+    assert [job.key for job in jobs("linear_attention", "90", "bf16", folder / "elsewhere")] == first
+    others = [
+        jobs("linear_attention", arch, dtype, folder) for arch, dtype in (("80", "bf16"), ("90", "fp32"))
+    ]
+    assert len({*first, *(job.key for other in others for job in other)}) == 3 * len(first)
+
+
+def test_compiled_once(folder: Path) -> None:
+    """The reverse kernel of linear attention: no spills, wgmma."""
+    (job,) = (j for j in jobs("linear_attention", "90", "bf16", folder) if j.role == "reverse")
+    found = update([job], "90")
+    entry = found[job.key]
+    assert entry["stack"] == 0
+    assert entry["matrix"]["HGMMA"] > 0
+    file_of("90").write_text(json.dumps({job.key: entry | {"seconds": -1}}), encoding="utf-8")
+    assert update([job], "90")[job.key]["seconds"] == -1
+
+
+def test_what_a_compiler_says_is_a_report(folder: Path) -> None:
+    job = jobs("linear_attention", "90", "bf16", folder)[0]
+    broken = {**job.task, "constants": {**job.task["constants"], "BK": 100}}
+    assert "error" in offline_worker.report(broken)
+
+
+@pytest.mark.skipif(not file_of("90").is_file(), reason="the repository has no reports")
+def test_reports_are_current(tmp_path: Path) -> None:
+    known = reports("90")
+    stale = [
+        job.task["kernel"]
+        for job in all_jobs(builtin_names(), "90", ["bf16"], tmp_path)
+        if job.key not in known
+    ]
+    assert not stale, f"run make offline: {', '.join(stale)}"
