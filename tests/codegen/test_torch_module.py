@@ -16,6 +16,7 @@ import torch
 from rnnc.codegen.compiler import Compiled, analyse
 from rnnc.codegen.evaluators import FLOAT64, evaluate
 from rnnc.codegen.program import ROW
+from rnnc.dsl.functions import FUNCTIONS
 
 ROOT = Path(__file__).parents[2]
 SPECS = sorted([*ROOT.glob("ops/*.rnn"), *ROOT.glob("examples/*.rnn")])
@@ -107,3 +108,18 @@ def test_module_and_program_agree(path: Path) -> None:
             np.testing.assert_allclose(
                 dh0[n, h].numpy(), backward[f"d'{found.normal.state}"], rtol=1e-8, atol=1e-11
             )
+
+
+def test_functions_of_numbers() -> None:
+    """Every function may be applied to a constant or a size; the module computes it once, as a number."""
+    calls = [f"{f.name}({'K' if f.arity == 1 else 'K, 0.3'})" for f in FUNCTIONS.values() if f.public]
+    text = "recurrence r[K, V]:\n    input q[K], k[K], v[V]\n    state S[K, V]\n    output o[V]\n"
+    text += f"    S <- sigmoid(2) * S + k @ v.T\n    o <- ({' + '.join(calls)}) * S.T @ q\n"
+    found = analyse(text)
+    tokens = [torch.rand(1, 1, C, size, dtype=torch.float64) for size in (3, 3, 2)]
+    valid, h0 = torch.ones(1, 1, C, dtype=torch.float64), torch.zeros(1, 1, 3, 2, dtype=torch.float64)
+    (out,), _, _ = loaded(found).chunked_forward(tuple(tokens), valid, (h0,), [(0, 1)], False)
+    loads = {name: x[0, 0].numpy() for name, x in zip("qkv", tokens, strict=True)}
+    loads |= {"S": np.zeros((3, 2)), "valid": np.ones(C)}
+    expected = evaluate(found.forms[0].forward.program, loads, {"K": 3, "V": 2, ROW: C}, FLOAT64)
+    np.testing.assert_allclose(out[0, 0].numpy(), expected["o"], rtol=1e-9)
