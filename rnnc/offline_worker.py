@@ -1,0 +1,104 @@
+"""Compiles Triton kernels for GPUs that need not be there: lines of JSON in, lines of JSON out.
+
+Runs as a process of its own: Triton's interpreter must be off before Triton is imported.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+MATRIX = ("HGMMA", "HMMA", "UTCHMMA", "v_mfma")  # wgmma, mma, tcgen05, and what gfx has
+
+
+def report(job: dict[str, Any]) -> dict[str, Any]:
+    """Registers, stack and shared memory in bytes, matrix instructions, seconds; or the error."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    function = getattr(load(job["module"]), job["kernel"])
+    constants = {name: _constant(value) for name, value in job["constants"].items()}
+    names = list(job["signature"])
+    attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in job["aligned"]}
+    backend, arch, lanes = job["target"]
+    start = time.perf_counter()
+    try:
+        source = ASTSource(function, job["signature"], constants, attributes)
+        compiled = triton.compile(source, target=GPUTarget(backend, arch, lanes), options=job["options"])
+    except Exception as error:  # whatever the compiler says is the report
+        return {"error": str(error).strip().splitlines()[-1][:200]}
+    seconds = round(time.perf_counter() - start, 1)
+    found = _cuda(compiled.asm["cubin"]) if backend == "cuda" else _hip(compiled.asm["amdgcn"])
+    return found | {"shared": compiled.metadata.shared, "seconds": seconds}
+
+
+@cache
+def load(path: str) -> ModuleType:
+    """The generated module in a file."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def _constant(value: Any) -> Any:
+    import triton.language as tl
+
+    return (
+        getattr(tl, value.removeprefix("tl."))
+        if isinstance(value, str) and value.startswith("tl.")
+        else value
+    )
+
+
+def _cuda(binary: bytes) -> dict[str, Any]:
+    import triton
+
+    tool = str(Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump")
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(binary)
+        file.flush()
+        usage, text = (
+            subprocess.run([tool, option, file.name], capture_output=True, text=True, check=True).stdout
+            for option in ("--dump-resource-usage", "--dump-sass")
+        )
+    found = re.search(r"REG:(\d+) STACK:(\d+)", usage)
+    assert found is not None, usage
+    return {"registers": int(found[1]), "stack": int(found[2]), "matrix": _matrix(text)}
+
+
+def _hip(text: str) -> dict[str, Any]:
+    def entry(name: str) -> int:
+        found = re.search(rf"\.{name}:\s*(\d+)", text)
+        return int(found[1]) if found else 0
+
+    stack = entry("private_segment_fixed_size")
+    return {"registers": entry("vgpr_count"), "stack": stack, "matrix": _matrix(text)}
+
+
+def _matrix(text: str) -> dict[str, int]:
+    counts = {name: len(re.findall(rf"\b{name}", text)) for name in MATRIX}
+    return {name: count for name, count in counts.items() if count}
+
+
+def main() -> None:
+    """Answers every line of standard input with one of standard output."""
+    for text in sys.stdin:
+        print(json.dumps(report(json.loads(text))), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
