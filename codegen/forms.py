@@ -21,6 +21,7 @@ from rnnc.codegen.lowering import Lowering
 from rnnc.codegen.program import (
     COLUMN,
     ROW,
+    VALID,
     Carry,
     DecayDot,
     Load,
@@ -74,7 +75,7 @@ class _Chunk:
     def __init__(self, normal: Normal, builder: Builder) -> None:
         self.normal, self.build = normal, builder
         self.lowering = Lowering(builder, normal.recurrence, ROW)
-        self.valid = builder.load(Load("valid", "valid"), (ROW,))
+        self.valid = builder.load(Load(VALID, "valid"), (ROW,))
         self.start = builder.load(Load(normal.state, "state"), normal.axes)
         self.decay: Node | None = None
         if normal.decay is not None:

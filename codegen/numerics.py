@@ -14,7 +14,7 @@ from rnnc.codegen import program as ir
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.logarithms import excludes_zero, logarithm
 from rnnc.codegen.lowering import Lowering
-from rnnc.codegen.program import ROW, Load, Node, Program
+from rnnc.codegen.program import ROW, VALID, Load, Node, Program
 from rnnc.dsl.expression import Expression
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.normal import Normal
@@ -28,7 +28,7 @@ def stabilise(program: Program, builder: Builder, normal: Normal, decay_range: I
     if log is None:
         return decided
     value = builder.broadcast(Lowering(builder, normal.recurrence, ROW).lower(log), ROW)
-    valid = builder.load(Load("valid", "valid"), (ROW,))
+    valid = builder.load(Load(VALID, "valid"), (ROW,))
     return rewrite(decided, builder, builder.keep(value, valid, fill=0))
 
 

@@ -18,6 +18,7 @@ from rnnc.dsl.expression import Axes
 ROW, COLUMN = "@i", "@j"
 ROWS, COLUMNS = "@m", "@n"
 TIME_AXES = (ROW, COLUMN, ROWS, COLUMNS)
+VALID = "@valid"  # the load that is 1 for tokens and 0 beyond the sequence; no name of a spec is like it
 Number = Fraction | float
 Direction = Literal["prefix", "suffix"]
 Mode = Literal["log", "product"]

@@ -22,7 +22,7 @@ from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.evaluators import evaluate
 from rnnc.codegen.exact import Dual, Oracle, TokenLoop, apply_dual, random_fraction, rationals
 from rnnc.codegen.polynomials import Polynomials, polynomials
-from rnnc.codegen.program import ROW, Program
+from rnnc.codegen.program import ROW, VALID, Program
 from rnnc.codegen.torch_module import Form
 from rnnc.dsl.interpreter import run
 from rnnc.dsl.recurrence import Recurrence
@@ -233,7 +233,7 @@ class _Point:
             [oracle.number(1 if t < self.length else 0) for t in range(self.tokens)], dtype=object
         )
         inputs = self.inputs if self.tokens > 1 else {name: value[0] for name, value in self.inputs.items()}
-        return {**inputs, **self.params, **self.states, "valid": valid}
+        return {**inputs, **self.params, **self.states, VALID: valid}
 
     def program(self, form: Form, oracle: Oracle) -> Values:
         sizes = {**self.sizes, ROW: self.tokens}

@@ -144,7 +144,7 @@ class Function:
             )
             text = names[source.name] if names[source.name] != "_" else f"args[{index}]"
             lines.append(f"{self.sizes[axis]} = {text}.shape[{offset}]")
-        if "valid" in self.loads or self._mentions_time():
+        if ir.VALID in self.loads or self._mentions_time():
             lines.append("C = valid.shape[2]")
         if any(isinstance(n.op, ir.Broadcast) and is_number(n.args[0]) for n in self._computed()):
             lines.append("dtype, device = h0[0].dtype, h0[0].device")

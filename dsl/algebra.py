@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
@@ -133,6 +133,18 @@ def _contract_term(monomial: Monomial, labels: Axes) -> Polynomial:
             case _:
                 continue
     return _close(factors, bound)
+
+
+def around(
+    factors: Iterable[tuple[Atom, Fraction]], label: str, bound: Iterable[str]
+) -> tuple[list[tuple[Atom, Fraction]], set[str]]:
+    """The factors connected with a label, through bound labels, and the labels on the way (with the label)."""
+    found, rest, labels = [], list(factors), {label}
+    while joined := [factor for factor in rest if factor[0].labels & labels]:
+        found += joined
+        rest = [factor for factor in rest if factor not in joined]
+        labels |= {each for factor in joined for each in factor[0].labels} & set(bound)
+    return found, labels
 
 
 def _close(factors: list[tuple[Atom, Fraction]], bound: list[str]) -> Polynomial:

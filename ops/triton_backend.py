@@ -23,7 +23,8 @@ Generated = tuple[ModuleType, str]
 class TritonKernels:
     """The kernels of a recurrence; `generate` loads or prints their module, when first asked for.
 
-    They have the chunked form. `auto` takes them for tensors on a GPU; where it cannot, it says so once.
+    They have the chunked form. They agree with the reference in Triton's interpreter; until that is seen on a
+    GPU too, `auto` does not take them there, and says so once: `triton` does.
     """
 
     def __init__(self, recurrence: Recurrence, generate: Callable[[], Generated]) -> None:
@@ -50,6 +51,9 @@ class TritonKernels:
         if backend == "torch" or (backend == "auto" and bound.device.type != "cuda"):
             return False
         obstacle = self.obstacle(form, bound.output_dtype, bound.device)
+        if backend == "auto" and obstacle is None:
+            name = self.recurrence.name
+            obstacle = f"the kernels of {name} are not validated on a GPU (backend='triton' runs them)"
         if obstacle and backend == "triton":
             raise UnavailableError(f"{obstacle}: use backend='torch'")
         if obstacle and obstacle not in self.warned:

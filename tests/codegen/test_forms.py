@@ -9,7 +9,7 @@ import pytest
 
 from rnnc.codegen.compiler import Compiled, analyse
 from rnnc.codegen.evaluators import FLOAT64, evaluate
-from rnnc.codegen.program import ROW, Program
+from rnnc.codegen.program import ROW, VALID, Program
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.recurrence import Input, Param
 
@@ -109,7 +109,7 @@ def test_chunk_is_its_tokens(case: tuple[str, str, str]) -> None:
     inputs = {d.name for d in spec.recurrence.inputs}
     for length in (TOKENS, 4, 1):
         valid = (np.arange(TOKENS) < length).astype(float)
-        found = evaluate(chunked, loads | {"valid": valid}, {**SIZES, ROW: TOKENS}, FLOAT64)
+        found = evaluate(chunked, loads | {VALID: valid}, {**SIZES, ROW: TOKENS}, FLOAT64)
         expected = by_tokens(recurrent, loads, inputs, length)
         np.testing.assert_allclose(found["S"], expected["S"], rtol=1e-10, atol=1e-12)
         np.testing.assert_allclose(found["o"][:length], expected["o"], rtol=1e-10, atol=1e-12)

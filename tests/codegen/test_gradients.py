@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rnnc.codegen.compiler import analyse
 from rnnc.codegen.evaluators import FLOAT64, FLOAT_FUNCTIONS, evaluate
-from rnnc.codegen.program import ROW
+from rnnc.codegen.program import ROW, VALID
 from rnnc.codegen.torch_module import Form
 from rnnc.codegen.torch_operations import FUNCTIONS as TORCH
 from rnnc.dsl.functions import FUNCTIONS
@@ -166,14 +166,14 @@ def test_backward_program_is_the_derivative(spec: str, number: int) -> None:
     time = [4] if form.name == "chunked" else []
     loads = {d.name: source.uniform(-1, 1, [*time, *(SIZES[a] for a in d.axes)]) for d in recurrence.inputs}
     loads |= {d.name: source.uniform(0.2, 1, [SIZES[a] for a in d.axes]) for d in recurrence.params}
-    loads |= {"S": source.normal(size=(3, 2)), "valid": np.ones(4)}
+    loads |= {"S": source.normal(size=(3, 2)), VALID: np.ones(4)}
     weights = {
         f"d'{o.name}": source.normal(size=[*time, *(SIZES[a] for a in o.axes)]) for o in recurrence.outputs
     }
     weights["d'S"] = source.normal(size=(3, 2))
     gradients = evaluate(form.backward.program, {**loads, **weights}, {**SIZES, ROW: 4}, FLOAT64)
-    assert set(gradients) == {f"d'{name}" for name in loads if name != "valid"}
-    for name in loads.keys() - {"valid"}:
+    assert set(gradients) == {f"d'{name}" for name in loads if name != VALID}
+    for name in loads.keys() - {VALID}:
         direction = source.normal(size=loads[name].shape)
         ends = [loss(form, loads | {name: loads[name] + step * direction}, weights) for step in (1e-5, -1e-5)]
         node = form.backward.program.results.get(f"d'{name}")

@@ -15,7 +15,7 @@ import torch
 
 from rnnc.codegen.compiler import Compiled, analyse
 from rnnc.codegen.evaluators import FLOAT64, evaluate
-from rnnc.codegen.program import ROW
+from rnnc.codegen.program import ROW, VALID
 from rnnc.dsl.functions import FUNCTIONS
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def test_module_and_program_agree(path: Path) -> None:
     for n, h in np.ndindex(N, H):
         loads = {d.name: x[n, h].numpy() for d, x in zip(recurrence.inputs, inputs, strict=True)}
         loads |= {d.name: x[0, h].numpy() for d, x in zip(recurrence.params, params, strict=True)}
-        loads |= {found.normal.state: h0[n, h].numpy(), "valid": valid[n, 0].numpy()}
+        loads |= {found.normal.state: h0[n, h].numpy(), VALID: valid[n, 0].numpy()}
         loads |= {f"d'{d.name}": x[n, h].numpy() for d, x in zip(recurrence.outputs, douts, strict=True)}
         loads[f"d'{found.normal.state}"] = dht[n, h].numpy()
         forward = evaluate(form.forward.program, loads, {**sizes, ROW: C}, FLOAT64)
@@ -120,6 +120,6 @@ def test_functions_of_numbers() -> None:
     valid, h0 = torch.ones(1, 1, C, dtype=torch.float64), torch.zeros(1, 1, 3, 2, dtype=torch.float64)
     (out,), _, _ = loaded(found).chunked_forward(tuple(tokens), valid, (h0,), [(0, 1)], False)
     loads = {name: x[0, 0].numpy() for name, x in zip("qkv", tokens, strict=True)}
-    loads |= {"S": np.zeros((3, 2)), "valid": np.ones(C)}
+    loads |= {"S": np.zeros((3, 2)), VALID: np.ones(C)}
     expected = evaluate(found.forms[0].forward.program, loads, {"K": 3, "V": 2, ROW: C}, FLOAT64)
     np.testing.assert_allclose(out[0, 0].numpy(), expected["o"], rtol=1e-9)
