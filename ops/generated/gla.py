@@ -1,0 +1,362 @@
+"""gla: generated from its spec by rnnc; do not edit.
+
+S[t] = alpha * S[t-1] + k @ v.T
+o[t] = K**-0.5 * (S[t].T @ q)
+  alpha = exp(logsigmoid(gk) * 0.0625)
+
+In a chunk of C tokens with the incoming state S_in:
+  D = alpha
+  w = k
+  q_ = K**-0.5 * q
+  G[i] = D[1] * ... * D[i],  G[0] = 1
+  A[i,j] = q_[i]^T (G[i]/G[j]) w[j],  j <= i
+  r = A v + (q_ * G) S_in
+  S_out = G[C] * S_in + (w * G[C]/G)^T v
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from rnnc.ops import tiles
+
+NAME = 'gla'
+SPEC_HASH = '8cf86c233a0f92b607f9c59e50dd8787f0f93335e2d8a5c9e3733fb4f0af86a4'
+INPUTS = (('q', ('K',)), ('k', ('K',)), ('v', ('V',)), ('gk', ('K',)))
+PARAMS = ()
+STATES = (('S', ('K', 'V')),)
+OUTPUTS = (('o', ('V',)),)
+
+
+def chunked_forward(args, valid, h0, steps, keep):
+    (q, k, v, gk) = args
+    K = q.shape[3]
+    C = valid.shape[2]
+    x7 = F.logsigmoid(gk)
+    x8 = x7 * 0.0625
+    del x7
+    x11 = valid[:, :, :, None] * k
+    x13 = (K) ** -0.5
+    x14 = q * x13
+    x35 = x8 * tiles.LOG2E
+    del x8
+    x36 = torch.where(valid[:, :, :, None] > 0, x35, 0)
+    del x35
+    x37 = tiles.prefix_sum(x36, 2)
+    x38 = torch.exp2(x37)
+    del x37
+    x39 = q * x38
+    del x38
+    x45 = tiles.suffix_sum(x36, 2, exclusive=True)
+    x46 = torch.exp2(x45)
+    del x45
+    x49 = x36.sum(2)
+    x50 = torch.exp2(x49)
+    del x49
+    x53 = k * x46
+    del x46
+    f1 = tiles.decay_factors(x36)
+    x135 = tiles.decay_dot(x14, x11, f1)
+    del f1, x11, x14, x36
+    x136 = x135 @ v
+    x148 = valid[:, :, :, None] * x53
+    del x53
+    x149 = x148.mT @ v
+    del x148
+    S_all, x137_all = [], []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x39_c = x39[a:b]
+        x136_c = x136[a:b]
+        x149_c = x149[a:b]
+        x50_c = x50[a:b]
+        x40 = x39_c @ S
+        x41 = x40 * x13
+        x137 = x41 + x136_c
+        x150 = torch.addcmul(x149_c, x50_c[:, :, :, None], S)
+        x137_all.append(x137)
+        S = x150
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    x137 = torch.cat(x137_all)
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x137_all
+    del x136, x149, x39, x50
+    return (x137,), (S_end,), (S, x135) if keep else None
+
+
+def chunked_states(args, valid, h0, steps, keep):
+    (q, k, v, gk) = args
+    K = q.shape[3]
+    C = valid.shape[2]
+    x7 = F.logsigmoid(gk)
+    x8 = x7 * 0.0625
+    del x7
+    x11 = valid[:, :, :, None] * k
+    x13 = (K) ** -0.5
+    x14 = q * x13
+    x35 = x8 * tiles.LOG2E
+    del x8
+    x36 = torch.where(valid[:, :, :, None] > 0, x35, 0)
+    del x35
+    x45 = tiles.suffix_sum(x36, 2, exclusive=True)
+    x46 = torch.exp2(x45)
+    del x45
+    x49 = x36.sum(2)
+    x50 = torch.exp2(x49)
+    del x49
+    x53 = k * x46
+    del x46
+    f1 = tiles.decay_factors(x36)
+    x135 = tiles.decay_dot(x14, x11, f1)
+    del f1, x11, x14, x36
+    x148 = valid[:, :, :, None] * x53
+    del x53
+    x149 = x148.mT @ v
+    del x148
+    S_all = []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x149_c = x149[a:b]
+        x50_c = x50[a:b]
+        x150 = torch.addcmul(x149_c, x50_c[:, :, :, None], S)
+        S = x150
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x149, x50
+    return (), (S_end,), (S, x135) if keep else None
+
+
+def chunked_backward(args, valid, h0, steps, kept, douts, dht):
+    (q, k, v, gk) = args
+    if kept is None:
+        kept = chunked_states(args, valid, h0, steps, True)[2]
+    (S, x135) = kept
+    (do,) = douts
+    K = q.shape[3]
+    C = valid.shape[2]
+    x7 = F.logsigmoid(gk)
+    x8 = x7 * 0.0625
+    del x7
+    x11 = valid[:, :, :, None] * k
+    x13 = (K) ** -0.5
+    x14 = q * x13
+    x35 = x8 * tiles.LOG2E
+    del x8
+    x36 = torch.where(valid[:, :, :, None] > 0, x35, 0)
+    del x35
+    x37 = tiles.prefix_sum(x36, 2)
+    x38 = torch.exp2(x37)
+    del x37
+    x39 = q * x38
+    x45 = tiles.suffix_sum(x36, 2, exclusive=True)
+    x46 = torch.exp2(x45)
+    del x45
+    x49 = x36.sum(2)
+    x50 = torch.exp2(x49)
+    del x49
+    x53 = k * x46
+    x70 = tiles.LN2
+    x78 = do @ v.mT
+    f1 = tiles.decay_factors(x36)
+    x139, x82, x140 = tiles.decay_dot_grads(x78, x14, x11, f1)
+    del f1, x11, x14, x36, x78
+    x89 = do @ S.mT
+    x92 = x39.mT @ do
+    x93 = x92 * x13
+    del x92
+    x94 = x38 * x89 * x13
+    del x38
+    x102 = tiles.LOG2E
+    x111 = valid[:, :, :, None] * x82
+    del x82
+    x125 = gk * -1
+    x126 = torch.sigmoid(x125)
+    del x125
+    x138 = x135.mT @ do
+    x143 = x139 * x13
+    del x139
+    x146 = x94 + x143
+    del x143, x94
+    x147 = x13 * x70
+    x148 = valid[:, :, :, None] * x53
+    x153 = x39 * x89 * x147
+    del x39, x89
+    x154 = tiles.suffix_sum(x153, 2)
+    del x153
+    dS_all = []
+    (dS_end,) = dht
+    dS = dS_end[:0]
+    for a, b in reversed(steps):
+        if dS.shape[0] < b - a:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
+        dS_all.append(dS)
+        x93_c = x93[a:b]
+        x50_c = x50[a:b]
+        x128 = torch.addcmul(x93_c, x50_c[:, :, :, None], dS)
+        dS = x128
+    dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
+    dS = torch.cat(dS_all[::-1])
+    del dS_all
+    del x93
+    x59 = v @ dS.mT
+    x61 = x53 @ dS
+    del x53
+    x63 = tiles.product(x46, x59, valid[:, :, :, None])
+    del x46
+    x68 = S * dS
+    del dS
+    x69 = x68.sum(3)
+    del x68
+    x72 = x50 * x69 * x70
+    del x50, x69
+    x73 = x72[:, :, None].expand(-1, -1, C, -1)
+    del x72
+    x132 = x63 + x111
+    del x111, x63
+    x145 = torch.addcmul(x138, valid[:, :, :, None], x61)
+    del x138, x61
+    x151 = x59 * x148 * x70
+    del x148, x59
+    x152 = tiles.prefix_sum(x151, 2, exclusive=True)
+    del x151
+    x155 = x73 + x152 + x154 + x140
+    del x140, x152, x154, x73
+    x156 = tiles.product(x126, x155, (valid * 0.0625 * x102)[:, :, :, None])
+    del x126, x155
+    return (x146, x132, x145, x156), (dS_end,)
+
+
+def recurrent_forward(args, valid, h0, steps, keep):
+    (q, k, v, gk) = args
+    K = q.shape[2]
+    x6 = F.logsigmoid(gk)
+    x7 = x6 * 0.0625
+    del x6
+    x8 = torch.exp(x7)
+    del x7
+    x10 = k[:, :, :, None] * v[:, :, None]
+    x13 = (K) ** -0.5
+    x14 = q * x13
+    S_all, x16_all = [], []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x10_c = x10[a:b]
+        x8_c = x8[a:b]
+        x14_c = x14[a:b]
+        x11 = torch.addcmul(x10_c, x8_c[:, :, :, None], S)
+        x16 = (x14_c[..., None, :] @ x11).squeeze(-2)
+        x16_all.append(x16)
+        S = x11
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    x16 = torch.cat(x16_all)
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x16_all
+    del x10, x14, x8
+    return (x16,), (S_end,), (S,) if keep else None
+
+
+def recurrent_states(args, valid, h0, steps, keep):
+    (_, k, v, gk) = args
+    x6 = F.logsigmoid(gk)
+    x7 = x6 * 0.0625
+    del x6
+    x8 = torch.exp(x7)
+    del x7
+    x10 = k[:, :, :, None] * v[:, :, None]
+    S_all = []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x10_c = x10[a:b]
+        x8_c = x8[a:b]
+        x11 = torch.addcmul(x10_c, x8_c[:, :, :, None], S)
+        S = x11
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x10, x8
+    return (), (S_end,), (S,) if keep else None
+
+
+def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
+    (q, k, v, gk) = args
+    if kept is None:
+        kept = recurrent_states(args, valid, h0, steps, True)[2]
+    (S,) = kept
+    (do,) = douts
+    K = q.shape[2]
+    x6 = F.logsigmoid(gk)
+    x7 = x6 * 0.0625
+    del x6
+    x8 = torch.exp(x7)
+    del x7
+    x10 = k[:, :, :, None] * v[:, :, None]
+    x11 = torch.addcmul(x10, x8[:, :, :, None], S)
+    del x10
+    x13 = (K) ** -0.5
+    x14 = q * x13
+    x29 = (do[..., None, :] @ x11.mT).squeeze(-2)
+    del x11
+    x31 = x29 * x13
+    del x29
+    x51 = gk * -1
+    x52 = torch.sigmoid(x51)
+    del x51
+    x56 = do[:, :, None] * x14[:, :, :, None]
+    del x14
+    x57_all = []
+    (dS_end,) = dht
+    dS = dS_end[:0]
+    for a, b in reversed(steps):
+        if dS.shape[0] < b - a:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
+        x56_c = x56[a:b]
+        x8_c = x8[a:b]
+        x57 = dS + x56_c
+        x62 = x8_c[:, :, :, None] * x57
+        x57_all.append(x57)
+        dS = x62
+    dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
+    x57 = torch.cat(x57_all[::-1])
+    del x57_all
+    del x56
+    x58 = v[:, :, None] * x57
+    x59 = k[:, :, :, None] * x57
+    x60 = x58.sum(3)
+    del x58
+    x61 = x59.sum(2)
+    del x59
+    x63 = S * x57
+    del x57
+    x64 = x63.sum(3)
+    del x63
+    x65 = tiles.product(x8, x64, x52, (0.0625))
+    del x52, x64, x8
+    return (x31, x60, x61, x65), (dS_end,)

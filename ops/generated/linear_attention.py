@@ -1,0 +1,274 @@
+"""linear_attention: generated from its spec by rnnc; do not edit.
+
+S[t] = S[t-1] + phi_k @ v.T
+o[t] = S[t].T @ phi_q
+  phi_q = elu(q) + 1
+  phi_k = elu(k) + 1
+
+In a chunk of C tokens with the incoming state S_in:
+  w = phi_k
+  q_ = phi_q
+  A[i,j] = q_[i]^T w[j],  j <= i
+  r = A v + q_ S_in
+  S_out = S_in + w^T v
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from rnnc.ops import tiles
+
+NAME = 'linear_attention'
+SPEC_HASH = '8f70792284d67ccda2e478e584f2f011463c3666c46a9acd7e7a985645021949'
+INPUTS = (('q', ('K',)), ('k', ('K',)), ('v', ('V',)))
+PARAMS = ()
+STATES = (('S', ('K', 'V')),)
+OUTPUTS = (('o', ('V',)),)
+
+
+def chunked_forward(args, valid, h0, steps, keep):
+    (q, k, v) = args
+    C = valid.shape[2]
+    x6 = F.elu(k)
+    x7 = x6 + 1
+    del x6
+    x8 = valid[:, :, :, None] * x7
+    x9 = F.elu(q)
+    x10 = x9 + 1
+    del x9
+    x23 = x8.mT @ v
+    del x8
+    x78 = x10 @ x7.mT
+    del x7
+    x79 = valid[:, :, None] * x78
+    del x78
+    x80 = x79.tril(0)
+    del x79
+    x81 = x80 @ v
+    del x80
+    S_all, x82_all = [], []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x23_c = x23[a:b]
+        x81_c = x81[a:b]
+        x10_c = x10[a:b]
+        x24 = S + x23_c
+        x82 = x81_c + x10_c @ S
+        x82_all.append(x82)
+        S = x24
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    x82 = torch.cat(x82_all)
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x82_all
+    del x10, x23, x81
+    return (x82,), (S_end,), (S,) if keep else None
+
+
+def chunked_states(args, valid, h0, steps, keep):
+    (_, k, v) = args
+    C = valid.shape[2]
+    x6 = F.elu(k)
+    x7 = x6 + 1
+    del x6
+    x8 = valid[:, :, :, None] * x7
+    del x7
+    x23 = x8.mT @ v
+    del x8
+    S_all = []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x23_c = x23[a:b]
+        x24 = S + x23_c
+        S = x24
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x23
+    return (), (S_end,), (S,) if keep else None
+
+
+def chunked_backward(args, valid, h0, steps, kept, douts, dht):
+    (q, k, v) = args
+    if kept is None:
+        kept = chunked_states(args, valid, h0, steps, True)[2]
+    (S,) = kept
+    (do,) = douts
+    C = valid.shape[2]
+    x6 = F.elu(k)
+    x7 = x6 + 1
+    del x6
+    x9 = F.elu(q)
+    x10 = x9 + 1
+    del x9
+    x33 = do @ v.mT
+    x37 = x33.tril(0)
+    del x33
+    x39 = valid[:, :, None] * x37
+    x44 = x37.mT @ x10
+    del x37
+    x52 = torch.minimum(x7, torch.as_tensor(1, dtype=x7.dtype, device=x7.device))
+    x58 = x10.mT @ do
+    x62 = torch.minimum(x10, torch.as_tensor(1, dtype=x10.dtype, device=x10.device))
+    x78 = x10 @ x7.mT
+    del x10
+    x79 = valid[:, :, None] * x78
+    del x78
+    x80 = x79.tril(0)
+    del x79
+    x83 = x80.mT @ do
+    del x80
+    x86 = tiles.addmm_(do @ S.mT, x39, x7)
+    del x39
+    x87 = x62 * x86
+    del x62, x86
+    x89 = valid[:, :, :, None] * x52
+    del x52
+    x90 = x44 * x89
+    del x44
+    dS_all = []
+    (dS_end,) = dht
+    dS = dS_end[:0]
+    for a, b in reversed(steps):
+        if dS.shape[0] < b - a:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
+        dS_all.append(dS)
+        x58_c = x58[a:b]
+        x71 = dS + x58_c
+        dS = x71
+    dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
+    dS = torch.cat(dS_all[::-1])
+    del dS_all
+    del x58
+    x28 = v @ dS.mT
+    x30 = x7 @ dS
+    del dS, x7
+    x88 = torch.addcmul(x83, valid[:, :, :, None], x30)
+    del x30, x83
+    x92 = torch.addcmul(x90, x28, x89)
+    del x28, x89, x90
+    return (x87, x92, x88), (dS_end,)
+
+
+def recurrent_forward(args, valid, h0, steps, keep):
+    (q, k, v) = args
+    x5 = F.elu(k)
+    x6 = x5 + 1
+    del x5
+    x7 = v[:, :, None] * x6[:, :, :, None]
+    del x6
+    x9 = F.elu(q)
+    x10 = x9 + 1
+    del x9
+    S_all, x11_all = [], []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x7_c = x7[a:b]
+        x10_c = x10[a:b]
+        x8 = S + x7_c
+        x11 = (x10_c[..., None, :] @ x8).squeeze(-2)
+        x11_all.append(x11)
+        S = x8
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    x11 = torch.cat(x11_all)
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x11_all
+    del x10, x7
+    return (x11,), (S_end,), (S,) if keep else None
+
+
+def recurrent_states(args, valid, h0, steps, keep):
+    (_, k, v) = args
+    x5 = F.elu(k)
+    x6 = x5 + 1
+    del x5
+    x7 = v[:, :, None] * x6[:, :, :, None]
+    del x6
+    S_all = []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x7_c = x7[a:b]
+        x8 = S + x7_c
+        S = x8
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x7
+    return (), (S_end,), (S,) if keep else None
+
+
+def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
+    (q, k, v) = args
+    if kept is None:
+        kept = recurrent_states(args, valid, h0, steps, True)[2]
+    (S,) = kept
+    (do,) = douts
+    x5 = F.elu(k)
+    x6 = x5 + 1
+    del x5
+    x7 = v[:, :, None] * x6[:, :, :, None]
+    x8 = S + x7
+    del x7
+    x9 = F.elu(q)
+    x10 = x9 + 1
+    del x9
+    x15 = (do[..., None, :] @ x8.mT).squeeze(-2)
+    del x8
+    x16 = x10[:, :, :, None] * do[:, :, None]
+    x19 = torch.minimum(x10, torch.as_tensor(1, dtype=x10.dtype, device=x10.device))
+    del x10
+    x20 = x15 * x19
+    del x15, x19
+    x27 = torch.minimum(x6, torch.as_tensor(1, dtype=x6.dtype, device=x6.device))
+    x21_all = []
+    (dS_end,) = dht
+    dS = dS_end[:0]
+    for a, b in reversed(steps):
+        if dS.shape[0] < b - a:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
+        x16_c = x16[a:b]
+        x21 = dS + x16_c
+        x21_all.append(x21)
+        dS = x21
+    dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
+    x21 = torch.cat(x21_all[::-1])
+    del x21_all
+    del x16
+    x22 = x6[:, :, :, None] * x21
+    del x6
+    x23 = v[:, :, None] * x21
+    del x21
+    x24 = x22.sum(2)
+    del x22
+    x25 = x23.sum(3)
+    del x23
+    x28 = x25 * x27
+    del x25, x27
+    return (x20, x28, x24), (dS_end,)

@@ -1,0 +1,890 @@
+"""rwkv7: generated from its spec by rnnc; do not edit.
+
+S[t] = decay * S[t-1] - rate * kappa @ (S[t-1].T @ kappa).T + key @ v.T
+o[t] = S[t].T @ r
+bonus[t] = v * ((rate * k * mix * r).T @ rho - (k * mix * r).T @ rho + (k * r).T @ rho)
+  decay = exp(-exp(-0.5) * sigmoid(w0 + w))
+  rate = sigmoid(a)
+  kappa = unit(k * xi)
+  key = k * (1 + (rate - 1) * mix)
+
+In a chunk of C tokens with the incoming state S_in:
+  D = decay
+  w_1 = -rate * kappa,  f1 = kappa
+  w_2 = key,  v_2 = v
+  q = r
+  G[i] = D[1] * ... * D[i],  G[0] = 1
+  P[i,j] = f[i]^T (G[i-1]/G[j]) w_[j],  j < i
+  U = (I - P_rr)^-1 ((f * G[i-1]) S_in + P_rp v_p)
+  _r are the writes that read, _p those that do not: there U = v_
+  A[i,j] = q[i]^T (G[i]/G[j]) w_[j],  j <= i
+  r_ = A U + (q * G) S_in
+  S_out = G[C] * S_in + (w_ * G[C]/G)^T U
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from rnnc.ops import tiles
+
+NAME = 'rwkv7'
+SPEC_HASH = 'ed078d91251cb2feb5601b34a644680b84fcd376428bebf77f532fd79d9ec80e'
+INPUTS = (('r', ('K',)), ('w', ('K',)), ('k', ('K',)), ('v', ('V',)), ('a', ('K',)))
+PARAMS = (('w0', ('K',)), ('xi', ('K',)), ('mix', ('K',)), ('rho', ('K',)))
+STATES = (('S', ('K', 'V')),)
+OUTPUTS = (('o', ('V',)), ('bonus', ('V',)))
+
+
+def chunked_forward(args, valid, h0, steps, keep):
+    (r, w, k, v, a_, w0, xi, mix, rho) = args
+    C = valid.shape[2]
+    x13 = math.exp(-0.5)
+    x14 = w + w0[:, :, None]
+    x15 = torch.sigmoid(x14)
+    del x14
+    x16 = x15 * -1 * x13
+    del x15
+    x19 = torch.sigmoid(a_)
+    x20 = xi[:, :, None] * k
+    x32 = torch.addcmul(-mix[:, :, None], mix[:, :, None], x19) + 1
+    x33 = k * x32
+    x95 = x16 * tiles.LOG2E
+    del x16
+    x96 = torch.where(valid[:, :, :, None] > 0, x95, 0)
+    del x95
+    x97 = tiles.prefix_sum(x96, 2, exclusive=True)
+    x98 = torch.exp2(x97)
+    del x97
+    x100 = k * x98
+    del x98
+    x110 = tiles.prefix_sum(x96, 2)
+    x111 = torch.exp2(x110)
+    del x110
+    x112 = r * x111
+    del x111
+    x120 = tiles.suffix_sum(x96, 2, exclusive=True)
+    x121 = torch.exp2(x120)
+    del x120
+    x124 = x96.sum(2)
+    x125 = torch.exp2(x124)
+    del x124
+    x704 = k * x19
+    del x19
+    x705 = k * x121
+    x706 = r * k
+    x707 = x121 * x704
+    del x121
+    x708 = k * k
+    x709 = r * x704
+    x712 = x32 * x705
+    del x32, x705
+    x717 = mix * rho
+    x719 = xi * xi
+    x735 = x719[:, :, None] * x708
+    del x708, x719
+    x736 = x735.sum(3)
+    del x735
+    x737 = x736 + 1e-06
+    del x736
+    x738 = torch.rsqrt(x737)
+    del x737
+    x739 = x738[:, :, :, None] * x20
+    del x20
+    x740 = valid * x738
+    x741 = tiles.product(x704, (xi * -1)[:, :, None], x740[:, :, :, None])
+    del x704
+    x742 = valid[:, :, :, None] * x33
+    del x33
+    x743 = x717[:, :, None] * x709
+    del x709
+    x744 = x743.sum(3)
+    del x743
+    x745 = x717[:, :, None] * x706
+    del x717
+    x746 = x745.sum(3)
+    del x745
+    x747 = rho[:, :, None] * x706
+    del x706
+    x748 = x747.sum(3)
+    del x747
+    x749 = x744 + x748 - x746
+    del x744, x746, x748
+    x750 = x749[:, :, :, None] * v
+    del x749
+    x751 = xi[:, :, None] * x100
+    del x100
+    x753 = x740[:, :, :, None] * x707
+    del x707, x740
+    x754 = valid[:, :, :, None] * x712
+    del x712
+    x755 = x754.mT @ v
+    del x754
+    f1 = tiles.decay_factors(x96, exclusive=True)
+    x787 = tiles.decay_dot(x739, x742, f1, strict=True)
+    x788 = x787 @ v
+    x789 = tiles.decay_dot(x739, x741, f1, strict=True)
+    del f1, x739
+    f1_2 = tiles.decay_factors(x96)
+    x793 = tiles.decay_dot(r, x741, f1_2)
+    del x741
+    x794 = tiles.decay_dot(r, x742, f1_2)
+    del f1_2, x742, x96
+    x795 = x794 @ v
+    x796 = tiles.inverse(x789)
+    S_all, x800_all = [], []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x751_c = x751[a:b]
+        x788_c = x788[a:b]
+        x738_c = x738[a:b]
+        x796_c = x796[a:b]
+        x795_c = x795[a:b]
+        x112_c = x112[a:b]
+        x793_c = x793[a:b]
+        x753_c = x753[a:b]
+        x755_c = x755[a:b]
+        x125_c = x125[a:b]
+        x752 = x751_c @ S
+        x791 = torch.addcmul(x788_c, x738_c[:, :, :, None], x752)
+        x797 = x796_c @ x791
+        x800 = tiles.addmm_(x795_c + x112_c @ S, x793_c, x797)
+        x801 = x753_c.mT @ x797
+        x803 = tiles.addcmul_(torch.addcmul(x755_c, x125_c[:, :, :, None], S), xi[:, :, :, None], x801, -1)
+        x800_all.append(x800)
+        S = x803
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    x800 = torch.cat(x800_all)
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x800_all
+    del x112, x125, x738, x751, x753, x755, x788, x795
+    return (x800, x750), (S_end,), (S, x787, x789, x793, x794, x796) if keep else None
+
+
+def chunked_states(args, valid, h0, steps, keep):
+    (r, w, k, v, a_, w0, xi, mix, _) = args
+    C = valid.shape[2]
+    x13 = math.exp(-0.5)
+    x14 = w + w0[:, :, None]
+    x15 = torch.sigmoid(x14)
+    del x14
+    x16 = x15 * -1 * x13
+    del x15
+    x19 = torch.sigmoid(a_)
+    x20 = xi[:, :, None] * k
+    x32 = torch.addcmul(-mix[:, :, None], mix[:, :, None], x19) + 1
+    x33 = k * x32
+    x95 = x16 * tiles.LOG2E
+    del x16
+    x96 = torch.where(valid[:, :, :, None] > 0, x95, 0)
+    del x95
+    x97 = tiles.prefix_sum(x96, 2, exclusive=True)
+    x98 = torch.exp2(x97)
+    del x97
+    x100 = k * x98
+    del x98
+    x120 = tiles.suffix_sum(x96, 2, exclusive=True)
+    x121 = torch.exp2(x120)
+    del x120
+    x124 = x96.sum(2)
+    x125 = torch.exp2(x124)
+    del x124
+    x704 = k * x19
+    del x19
+    x705 = k * x121
+    x707 = x121 * x704
+    del x121
+    x708 = k * k
+    x712 = x32 * x705
+    del x32, x705
+    x719 = xi * xi
+    x735 = x719[:, :, None] * x708
+    del x708, x719
+    x736 = x735.sum(3)
+    del x735
+    x737 = x736 + 1e-06
+    del x736
+    x738 = torch.rsqrt(x737)
+    del x737
+    x739 = x738[:, :, :, None] * x20
+    del x20
+    x740 = valid * x738
+    x741 = tiles.product(x704, (xi * -1)[:, :, None], x740[:, :, :, None])
+    del x704
+    x742 = valid[:, :, :, None] * x33
+    del x33
+    x751 = xi[:, :, None] * x100
+    del x100
+    x753 = x740[:, :, :, None] * x707
+    del x707, x740
+    x754 = valid[:, :, :, None] * x712
+    del x712
+    x755 = x754.mT @ v
+    del x754
+    f1 = tiles.decay_factors(x96, exclusive=True)
+    x787 = tiles.decay_dot(x739, x742, f1, strict=True)
+    x788 = x787 @ v
+    x789 = tiles.decay_dot(x739, x741, f1, strict=True)
+    del f1, x739
+    f1_2 = tiles.decay_factors(x96)
+    x793 = tiles.decay_dot(r, x741, f1_2)
+    del x741
+    x794 = tiles.decay_dot(r, x742, f1_2)
+    del f1_2, x742, x96
+    x796 = tiles.inverse(x789)
+    S_all = []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x751_c = x751[a:b]
+        x788_c = x788[a:b]
+        x738_c = x738[a:b]
+        x796_c = x796[a:b]
+        x753_c = x753[a:b]
+        x755_c = x755[a:b]
+        x125_c = x125[a:b]
+        x752 = x751_c @ S
+        x791 = torch.addcmul(x788_c, x738_c[:, :, :, None], x752)
+        x797 = x796_c @ x791
+        x801 = x753_c.mT @ x797
+        x803 = tiles.addcmul_(torch.addcmul(x755_c, x125_c[:, :, :, None], S), xi[:, :, :, None], x801, -1)
+        S = x803
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x125, x738, x751, x753, x755, x788
+    return (), (S_end,), (S, x787, x789, x793, x794, x796) if keep else None
+
+
+def chunked_backward(args, valid, h0, steps, kept, douts, dht):
+    (r, w, k, v, a_, w0, xi, mix, rho) = args
+    if kept is None:
+        kept = chunked_states(args, valid, h0, steps, True)[2]
+    (S, x787, x789, x793, x794, x796) = kept
+    (do, dbonus) = douts
+    C = valid.shape[2]
+    x13 = math.exp(-0.5)
+    x14 = w + w0[:, :, None]
+    x15 = torch.sigmoid(x14)
+    del x14
+    x16 = x15 * -1 * x13
+    x19 = torch.sigmoid(a_)
+    x20 = xi[:, :, None] * k
+    x32 = torch.addcmul(-mix[:, :, None], mix[:, :, None], x19) + 1
+    x33 = k * x32
+    x95 = x16 * tiles.LOG2E
+    del x16
+    x96 = torch.where(valid[:, :, :, None] > 0, x95, 0)
+    del x95
+    x97 = tiles.prefix_sum(x96, 2, exclusive=True)
+    x98 = torch.exp2(x97)
+    del x97
+    x100 = k * x98
+    x110 = tiles.prefix_sum(x96, 2)
+    x111 = torch.exp2(x110)
+    del x110
+    x112 = r * x111
+    x120 = tiles.suffix_sum(x96, 2, exclusive=True)
+    x121 = torch.exp2(x120)
+    del x120
+    x124 = x96.sum(2)
+    x125 = torch.exp2(x124)
+    del x124
+    x175 = tiles.LN2
+    x185 = do @ v.mT
+    f1 = tiles.decay_factors(x96)
+    x189 = tiles.decay_dot_columns(x185, r, f1)
+    del x189
+    x200 = do @ S.mT
+    x202 = x112.mT @ do
+    x244 = tiles.LOG2E
+    x247 = v * dbonus
+    x248 = x247.sum(3)
+    del x247
+    x333 = -x19 + 1
+    x389 = x19 * x333
+    del x333
+    x399 = -x15 + 1
+    x400 = x15 * x399
+    del x15, x399
+    x423 = rho[:, :, None] * x248[:, :, :, None]
+    x704 = k * x19
+    x705 = k * x121
+    x706 = r * k
+    x707 = x121 * x704
+    x708 = k * k
+    x709 = r * x704
+    x712 = x32 * x705
+    x717 = mix * rho
+    x719 = xi * xi
+    x724 = x13 * x244
+    x733 = x248[:, :, :, None] * x706
+    x735 = x719[:, :, None] * x708
+    x736 = x735.sum(3)
+    del x735
+    x737 = x736 + 1e-06
+    del x736
+    x738 = torch.rsqrt(x737)
+    del x737
+    x739 = x738[:, :, :, None] * x20
+    x740 = valid * x738
+    x741 = tiles.product(x704, (xi * -1)[:, :, None], x740[:, :, :, None])
+    x742 = valid[:, :, :, None] * x33
+    x743 = x717[:, :, None] * x709
+    x744 = x743.sum(3)
+    del x743
+    x745 = x717[:, :, None] * x706
+    x746 = x745.sum(3)
+    del x745
+    x747 = rho[:, :, None] * x706
+    del x706
+    x748 = x747.sum(3)
+    del x747
+    x749 = x744 + x748 - x746
+    del x744, x746, x748
+    x751 = xi[:, :, None] * x100
+    x752 = x751 @ S
+    del x751
+    x753 = x740[:, :, :, None] * x707
+    x760 = xi[:, :, None] * x707
+    x762 = x112 * x200 * x175
+    del x112
+    x763 = tiles.suffix_sum(x762, 2)
+    del x762
+    x765 = x749[:, :, :, None] * dbonus
+    del x749
+    x766 = x733.sum(2)
+    x767 = tiles.product(x704, x248[:, :, :, None], x717[:, :, None])
+    x768 = tiles.product(r, x19, x248[:, :, :, None], x717[:, :, None])
+    x769 = x717[:, :, None] * x733
+    del x733
+    x770 = x248[:, :, :, None] * x709
+    del x709
+    x771 = x770.sum(2)
+    del x770
+    x772 = rho * x771
+    x779 = tiles.addcmul_(torch.addcmul(x766, mix, x771), mix, x766, -1)
+    del x771
+    x780 = rho * x766
+    del x766
+    x781 = x248[:, :, :, None] * x717[:, :, None]
+    del x248, x717
+    x782 = x423 - x781
+    del x423, x781
+    x783 = r * x782
+    x791 = tiles.addmm_(x738[:, :, :, None] * x752, x787, v)
+    x797 = x796 @ x791
+    del x791
+    x801 = x753.mT @ x797
+    del x753
+    x804 = x738[:, :, :, None] * x100
+    x805 = x794.mT @ do
+    x806, x189_2, x807 = tiles.decay_dot_grads(x185, r, x742, f1)
+    del x185
+    x808 = x793.mT @ do
+    x823 = do @ x797.mT
+    x824, x825, x826 = tiles.decay_dot_grads(x823, r, x741, f1)
+    del f1, x823
+    x862 = x738 * x738
+    x863 = x738 * x862
+    del x862
+    x919 = tiles.addcmul_(tiles.addcmul_(x767 + x806 + x824, x111, x200), k, x782)
+    del x111, x200, x767, x782, x806, x824
+    dS_all, x827_all = [], []
+    (dS_end,) = dht
+    dS = dS_end[:0]
+    for a, b in reversed(steps):
+        if dS.shape[0] < b - a:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
+        dS_all.append(dS)
+        x760_c = x760[a:b]
+        x808_c = x808[a:b]
+        x740_c = x740[a:b]
+        x796_c = x796[a:b]
+        x804_c = x804[a:b]
+        x202_c = x202[a:b]
+        x125_c = x125[a:b]
+        x761 = x760_c @ dS
+        x810 = torch.addcmul(x808_c, x740_c[:, :, :, None], x761, value=-1)
+        x827 = x796_c.mT @ x810
+        x842 = x804_c.mT @ x827
+        x906 = tiles.addcmul_(torch.addcmul(x202_c, x125_c[:, :, :, None], dS), xi[:, :, :, None], x842)
+        x827_all.append(x827)
+        dS = x906
+    dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
+    dS = torch.cat(dS_all[::-1])
+    x827 = torch.cat(x827_all[::-1])
+    del dS_all
+    del x827_all
+    del x202, x760, x804, x808
+    x145 = v @ dS.mT
+    x173 = S * dS
+    x174 = x173.sum(3)
+    del x173
+    x177 = x125 * x174 * x175
+    del x125, x174
+    x178 = x177[:, :, None].expand(-1, -1, C, -1)
+    del x177
+    x714 = x145 * x705
+    x726 = valid[:, :, :, None] * x145
+    del x145
+    x730 = valid[:, :, :, None] * x714
+    del x714
+    x756 = x712 @ dS
+    del x712
+    x758 = tiles.product(x32, x121, x726)
+    x774 = x730.sum(2)
+    x775 = x707 * x726
+    x777 = x775.sum(2)
+    del x775
+    x812 = dS * x801
+    del x801
+    x813 = x812.sum(3)
+    del x812
+    x814 = x797 @ dS.mT
+    del dS
+    x815 = xi[:, :, None] * x814
+    del x814
+    x816 = x707 * x815
+    del x707
+    x817 = x816.sum(3)
+    del x816
+    x818 = x740[:, :, :, None] * x815
+    del x815
+    x820 = tiles.addcmul_(x33 * x726, x704, x818, -1)
+    del x33, x726
+    x821 = x121 * x820 * x175
+    del x820
+    x822 = tiles.prefix_sum(x821, 2, exclusive=True)
+    del x821
+    x829 = x827 @ x797.mT
+    del x797
+    x830 = x829.tril(-1)
+    del x829
+    x831 = x752 * x827
+    del x752
+    x832 = x831.sum(3)
+    del x831
+    f1_2 = tiles.decay_factors(x96, exclusive=True)
+    x833, x834, x835 = tiles.decay_dot_grads(x830, x739, x741, f1_2, strict=True)
+    del x741, x830, x96
+    x836 = x827 @ v.mT
+    x837 = x787.mT @ x827
+    x838, x839, x840 = tiles.decay_dot_grads(x836, x739, x742, f1_2, strict=True)
+    del f1_2, x739, x742, x836
+    x841 = x827 @ S.mT
+    del x827
+    x844 = tiles.product(x98, x841, xi[:, :, None], x738[:, :, :, None])
+    del x98
+    x845 = x100 * x841
+    del x100, x841
+    x846 = x738[:, :, :, None] * x845
+    del x845
+    x847 = x846.sum(2)
+    x848 = (xi * x175)[:, :, None] * x846
+    del x846
+    x849 = tiles.suffix_sum(x848, 2, exclusive=True)
+    del x848
+    x850 = x178 + x763 + x807 + x822 + x826 + x835 + x840 + x849
+    del x178, x763, x807, x822, x826, x835, x840, x849
+    x853 = x825 + x834
+    del x825, x834
+    x854 = x853 * x704
+    x855 = x740[:, :, :, None] * x854
+    x857 = x855.sum(2)
+    del x855
+    x858 = xi[:, :, None] * x854
+    del x854
+    x859 = x858.sum(3)
+    del x858
+    x861 = torch.addcmul(x832, valid, x859, value=-1)
+    del x832, x859
+    x864 = x861 * x863
+    del x861
+    x865 = x864[:, :, :, None] * x708
+    x867 = x865.sum(2)
+    del x865
+    x870 = x189_2 + x839
+    del x189_2, x839
+    x871 = k * x870
+    x872 = valid[:, :, :, None] * x871
+    del x871
+    x874 = x872.sum(2)
+    x875 = valid[:, :, :, None] * x870
+    del x870
+    x876 = x704 * x875
+    del x704
+    x878 = x876.sum(2)
+    del x876
+    x880 = x740[:, :, :, None] * x853
+    del x740, x853
+    x882 = tiles.addcmul_(mix[:, :, None] * x872, x20, x880, -1)
+    del x20, x872
+    x885 = tiles.product(x19, x880, xi[:, :, None])
+    del x880
+    x886 = x833 + x838
+    del x833, x838
+    x887 = tiles.product(x886, xi[:, :, None], x738[:, :, :, None])
+    x888 = k * x886
+    del x886
+    x889 = x738[:, :, :, None] * x888
+    del x738
+    x890 = xi[:, :, None] * x888
+    del x888
+    x891 = x889.sum(2)
+    del x889
+    x892 = x890.sum(3)
+    del x890
+    x894 = torch.addcmul(x892, valid, x817, value=-1)
+    del x817, x892
+    x895 = x894 * x863
+    del x863, x894
+    x896 = x895[:, :, :, None] * x708
+    del x708
+    x897 = x896.sum(2)
+    del x896
+    x899 = tiles.addcmul_(torch.addcmul(x769, mix[:, :, None], x730), x705, x818, -1)
+    del x705, x730, x769
+    x901 = x400 * x850
+    del x400, x850
+    x902 = valid[:, :, :, None] * x901
+    del x901
+    x903 = x902 * -1 * x724
+    x904 = x902.sum(2)
+    del x902
+    x905 = x904 * -1 * x724
+    del x904
+    x907 = x772 + x777 + x878 - x774 - x780 - x874
+    del x772, x774, x777, x780, x874, x878
+    x910 = tiles.addcmul_(tiles.addcmul_(x847 + x891 - x813 - x857, xi, x867, -1), xi, x897, -1)
+    del x813, x847, x857, x867, x891, x897
+    x911 = tiles.addcmul_(x389 * x882, x389, x899)
+    del x389, x882, x899
+    x912 = tiles.addcmul_(x765 + x805 + x837, valid[:, :, :, None], x756)
+    del x756, x765, x805, x837
+    x913 = tiles.product(x19, x121, x818)
+    del x121, x19, x818
+    x914 = x719[:, :, None] * x864[:, :, :, None]
+    del x864
+    x915 = x719[:, :, None] * x895[:, :, :, None]
+    del x719, x895
+    x916 = -x914 - x915
+    del x914, x915
+    x918 = tiles.addcmul_(tiles.addcmul_(x758 + x768 + x783 + x844 + x887 - x885 - x913, x32, x875), k, x916)
+    del x32, x758, x768, x783, x844, x875, x885, x887, x913, x916
+    return (x919, x903, x918, x912, x911, x905, x910, x907, x779), (dS_end,)
+
+
+def recurrent_forward(args, valid, h0, steps, keep):
+    (r, w, k, v, a_, w0, xi, mix, rho) = args
+    x12 = math.exp(-0.5)
+    x13 = w + w0
+    x14 = torch.sigmoid(x13)
+    del x13
+    x18 = k * xi
+    x27 = torch.sigmoid(a_)
+    x32 = tiles.addcmul_(-mix, mix, x27) + 1
+    x33 = k * x32
+    del x32
+    x155 = r * k
+    x156 = mix * rho
+    x158 = rho * x155
+    x159 = x155 * x156
+    del x155, x156
+    x161 = k * x18
+    x162 = x18 * x27
+    x166 = x14 * x12
+    del x14
+    x170 = x166 * -1
+    del x166
+    x171 = torch.exp(x170)
+    del x170
+    x173 = xi * x161
+    del x161
+    x174 = x173.sum(2)
+    del x173
+    x175 = x174 + 1e-06
+    del x174
+    x176 = torch.rsqrt(x175)
+    del x175
+    x177 = x176[:, :, None] * x18
+    del x18
+    x179 = v[:, :, None] * x33[:, :, :, None]
+    del x33
+    x183 = x27 * x159
+    del x27
+    x184 = x183.sum(2)
+    del x183
+    x185 = x159.sum(2)
+    del x159
+    x186 = x158.sum(2)
+    del x158
+    x187 = x184 + x186 - x185
+    del x184, x185, x186
+    x188 = x187[:, :, None] * v
+    del x187
+    S_all, x182_all = [], []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x177_c = x177[a:b]
+        x176_c = x176[a:b]
+        x162_c = x162[a:b]
+        x179_c = x179[a:b]
+        x171_c = x171[a:b]
+        r_c = r[a:b]
+        x178 = (x177_c[..., None, :] @ S).squeeze(-2)
+        x180 = (x176_c[:, :, None] * x178)[:, :, None] * x162_c[:, :, :, None]
+        x181 = tiles.addcmul_(x179_c - x180, x171_c[:, :, :, None], S)
+        x182 = (r_c[..., None, :] @ x181).squeeze(-2)
+        x182_all.append(x182)
+        S = x181
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    x182 = torch.cat(x182_all)
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x182_all
+    del x162, x171, x176, x177, x179
+    return (x182, x188), (S_end,), (S,) if keep else None
+
+
+def recurrent_states(args, valid, h0, steps, keep):
+    (_, w, k, v, a_, w0, xi, mix, _) = args
+    x12 = math.exp(-0.5)
+    x13 = w + w0
+    x14 = torch.sigmoid(x13)
+    del x13
+    x18 = k * xi
+    x27 = torch.sigmoid(a_)
+    x32 = tiles.addcmul_(-mix, mix, x27) + 1
+    x33 = k * x32
+    del x32
+    x161 = k * x18
+    x162 = x18 * x27
+    del x27
+    x166 = x14 * x12
+    del x14
+    x170 = x166 * -1
+    del x166
+    x171 = torch.exp(x170)
+    del x170
+    x173 = xi * x161
+    del x161
+    x174 = x173.sum(2)
+    del x173
+    x175 = x174 + 1e-06
+    del x174
+    x176 = torch.rsqrt(x175)
+    del x175
+    x177 = x176[:, :, None] * x18
+    del x18
+    x179 = v[:, :, None] * x33[:, :, :, None]
+    del x33
+    S_all = []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x177_c = x177[a:b]
+        x176_c = x176[a:b]
+        x162_c = x162[a:b]
+        x179_c = x179[a:b]
+        x171_c = x171[a:b]
+        x178 = (x177_c[..., None, :] @ S).squeeze(-2)
+        x180 = (x176_c[:, :, None] * x178)[:, :, None] * x162_c[:, :, :, None]
+        x181 = tiles.addcmul_(x179_c - x180, x171_c[:, :, :, None], S)
+        S = x181
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x162, x171, x176, x177, x179
+    return (), (S_end,), (S,) if keep else None
+
+
+def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
+    (r, w, k, v, a_, w0, xi, mix, rho) = args
+    if kept is None:
+        kept = recurrent_states(args, valid, h0, steps, True)[2]
+    (S,) = kept
+    (do, dbonus) = douts
+    x12 = math.exp(-0.5)
+    x13 = w + w0
+    x14 = torch.sigmoid(x13)
+    del x13
+    x18 = k * xi
+    x27 = torch.sigmoid(a_)
+    x31 = mix * x27
+    x32 = x31 - mix + 1
+    x33 = k * x32
+    x62 = v * dbonus
+    x63 = x62.sum(2)
+    del x62
+    x64 = x63 * -1
+    x81 = r[:, :, :, None] * do[:, :, None]
+    x112 = -x27 + 1
+    x141 = -x14 + 1
+    x155 = r * k
+    x156 = mix * rho
+    x157 = k * x27
+    x158 = rho * x155
+    x159 = x155 * x156
+    x160 = r * x156
+    x161 = k * x18
+    x162 = x18 * x27
+    x165 = x63[:, :, None] * rho
+    x166 = x14 * x12
+    del x14
+    x168 = x63[:, :, None] * x27
+    x169 = x63[:, :, None] * x155
+    x170 = x166 * -1
+    x171 = torch.exp(x170)
+    del x170
+    x173 = xi * x161
+    x174 = x173.sum(2)
+    del x173
+    x175 = x174 + 1e-06
+    del x174
+    x176 = torch.rsqrt(x175)
+    del x175
+    x177 = x176[:, :, None] * x18
+    x178 = (x177[..., None, :] @ S).squeeze(-2)
+    del x177
+    x179 = v[:, :, None] * x33[:, :, :, None]
+    x180 = (x176[:, :, None] * x178)[:, :, None] * x162[:, :, :, None]
+    x181 = tiles.addcmul_(x179 - x180, x171[:, :, :, None], S)
+    del x179, x180
+    x183 = x27 * x159
+    x184 = x183.sum(2)
+    del x183
+    x185 = x159.sum(2)
+    x186 = x158.sum(2)
+    x187 = x184 + x186 - x185
+    del x184, x185, x186
+    x189 = x187[:, :, None] * dbonus
+    del x187
+    x191 = r * x165
+    x192 = tiles.product(k, x156, x64[:, :, None])
+    x193 = x64[:, :, None] * x160
+    x194 = x64[:, :, None] * x158
+    x195 = tiles.product(mix, x155, x64[:, :, None])
+    del x155, x64
+    x196 = tiles.product(x156, x157, x63[:, :, None])
+    del x156
+    x197 = x160 * x168
+    del x160
+    x198 = x158 * x168
+    del x158, x168
+    x200 = x63[:, :, None] * x159
+    del x159, x63
+    x201 = (do[..., None, :] @ x181.mT).squeeze(-2)
+    del x181
+    x220 = x176 * x176
+    x234 = tiles.addcmul_(x169 + x195, x31, x169)
+    del x169, x195, x31
+    x239 = tiles.addcmul_(x192 + x196 + x201, k, x165)
+    del x165, x192, x196, x201
+    x82_all, x83_all, x208_all = [], [], []
+    (dS_end,) = dht
+    dS = dS_end[:0]
+    for a, b in reversed(steps):
+        if dS.shape[0] < b - a:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
+        x81_c = x81[a:b]
+        x162_c = x162[a:b]
+        x18_c = x18[a:b]
+        x220_c = x220[a:b]
+        x171_c = x171[a:b]
+        x82 = dS + x81_c
+        x83 = -dS - x81_c
+        x207 = x162_c[:, :, :, None] * x83
+        x208 = x207.sum(2)
+        x221 = (x220_c[:, :, None] * x18_c)[:, :, :, None] * x208[:, :, None]
+        x233 = torch.addcmul(x221, x171_c[:, :, :, None], x82)
+        x82_all.append(x82)
+        x83_all.append(x83)
+        x208_all.append(x208)
+        dS = x233
+    dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
+    x82 = torch.cat(x82_all[::-1])
+    x83 = torch.cat(x83_all[::-1])
+    x208 = torch.cat(x208_all[::-1])
+    del x82_all
+    del x83_all
+    del x208_all
+    del x162, x81
+    x102 = v[:, :, None] * x82
+    x103 = x102.sum(3)
+    del x102
+    x106 = k * x103
+    x132 = S * x82
+    x133 = x132.sum(3)
+    del x132
+    x202 = x178[:, :, None] * x83
+    del x83
+    x203 = x202.sum(3)
+    del x202
+    x204 = x176[:, :, None] * x203
+    del x203
+    x205 = tiles.product(xi, x27, x204)
+    x209 = x178 * x208
+    del x178
+    x210 = x209.sum(2)
+    del x209
+    x211 = x176[:, :, None] * x208
+    del x208
+    x213 = x33[:, :, :, None] * x82
+    del x33, x82
+    x214 = x213.sum(2)
+    del x213
+    x217 = tiles.addcmul_(torch.addcmul(x200, x18, x204), mix, x106)
+    del x200
+    x218 = tiles.product(x27, x217, x112)
+    del x112, x217, x27
+    x219 = (x211[..., None, :] @ S.mT).squeeze(-2)
+    del x211
+    x222 = x176[:, :, None] * x219
+    x225 = x18 * x219
+    del x219
+    x226 = x225.sum(2)
+    del x225
+    x227 = x210 + x226
+    del x210, x226
+    x228 = tiles.product(x176, x227, x220, (-0.5))
+    del x176, x220, x227
+    x229 = tiles.product(xi, x18, x228[:, :, None])
+    del x18
+    x230 = x228[:, :, None] * x161
+    del x161, x228
+    x232 = tiles.product(x171, x133, x141, x166, (-1))
+    del x133, x141, x166, x171
+    x235 = tiles.addcmul_(x194 + x198 - x106, x103, x157)
+    del x106, x194, x198
+    x236 = tiles.addcmul_(tiles.addcmul_(2 * x230, x157, x204), k, x222)
+    del x157, x204, x230
+    x237 = x189 + x214
+    del x189, x214
+    x238 = tiles.addcmul_(tiles.addcmul_(torch.add(x191 + x193 + x197 + x205, x229, alpha=2), x32, x103), xi, x222)
+    del x103, x191, x193, x197, x205, x222, x229, x32
+    return (x239, x232, x238, x237, x218, x232, x236, x235, x234), (dS_end,)
