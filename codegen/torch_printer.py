@@ -4,6 +4,7 @@ again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -114,7 +115,10 @@ class Function:
         for node in self.plan.post:
             self._assign(node)
         returned = self._return()
-        body = [*head, *_with_deletions(self.statements, returned[1]), *returned[0]]
+        body = [*_with_deletions(self.statements, returned[1]), *returned[0]]
+        if any(re.search(r"\bC\b", text) for text in body):
+            head.append("C = valid.shape[2]")
+        body = [*head, *body]
         signature = {
             "forward": f"def {self.title}(args, valid, h0, steps, keep):",
             "backward": f"def {self.title}(args, valid, h0, steps, kept, douts, dht):",
@@ -204,7 +208,7 @@ class Function:
         text = line(node, self)
         self.known[node] = self.names.fresh(f"x{node.number}")
         made = set() if is_number(node) else {self.known[node]}
-        self.statements.append(Statement([f"{self.known[node]} = {text}"], self.uses, made))
+        self.statements.append(Statement(assignment(self.known[node], text), self.uses, made))
 
     def _assign_gradients(self, rows: Node, columns: Node, decay: Node) -> None:
         """The three derivatives of a decay_dot in one call."""
@@ -345,6 +349,19 @@ class Function:
             if d.name in (name, name[2:]) and set(d.axes) >= set(node.axes) - {ir.ROW}
         )
         return (ir.ROW, *axes) if ir.ROW in node.axes else axes
+
+
+def assignment(name: str, code: str) -> list[str]:
+    """`name = code`; a call that is too long for one line has its arguments on a line of their own."""
+    function, _, arguments = code.partition("(")
+    if len(name) + len(code) < 95 or not code.endswith(")") or not function.replace(".", "").isidentifier():
+        return [f"{name} = {code}"]
+    depth = 0
+    for character in arguments[:-1]:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            return [f"{name} = {code}"]
+    return [f"{name} = {function}(", f"    {arguments[:-1]}", ")"]
 
 
 def _tuple(names: Sequence[str]) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from rnnc.dsl.algebra import contract, rebuild, relabel
+from fractions import Fraction
+
+from rnnc.dsl.algebra import around, contract, rebuild, relabel
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
 from rnnc.dsl.expansion import to_expression
 from rnnc.dsl.expression import Axes
@@ -24,6 +26,8 @@ from rnnc.dsl.polynomial import (
     single,
 )
 from rnnc.dsl.recurrence import State
+
+Factor = tuple[Atom, Fraction]
 
 
 def split_readouts(
@@ -111,34 +115,38 @@ class _Reader:
         assert isinstance(atom.node, Contraction)
         (state,) = [a.node for a, _ in atom.node.monomial if self._is_state(a)]
         assert isinstance(state, Leaf)
-        rest = product((a, e) for a, e in atom.node.monomial if a.node is not state)
-        return self._separate(state, rest, atom.node.bound)
+        rest = [(a, e) for a, e in atom.node.monomial if a.node is not state]
+        return self._separate(state, rest, set(atom.node.bound))
 
-    def _separate(self, state: Leaf, query: Monomial, bound: Axes) -> tuple[Polynomial, bool]:
+    def _separate(self, state: Leaf, query: list[Factor], labels: set[str]) -> tuple[Polynomial, bool]:
+        """The factors beside the state, summed over the labels but the key's."""
         key_axis, value_axis = self.state.axes
         key, value = state.labels
-        if key not in bound or base(value) != value_axis:
+        if key not in labels or base(value) != value_axis:
             hint = f"a state's first axis is its key axis: {self.state.name}.T @ q with q over '{key_axis}'"
             raise self._refused(f"expected a contraction with the key axis '{key_axis}'", hint)
-        if monomial_labels(query) - {key}:
+        monomial = product(query)
+        if monomial_labels(monomial) - labels:
             raise self._refused(f"expected a query over '{key_axis}' alone")
-        return relabel(Polynomial(((query, ONE),)), {key: key_axis}), state.version != self.last
+        summed = contract(Polynomial(((monomial, ONE),)), tuple(labels - {key}))
+        return relabel(summed, {key: key_axis}), state.version != self.last
 
     def _opened(self, monomial: Monomial, bound: Axes) -> Polynomial:
         """A sum over readouts, `sum_v (sum_k q[k] S[k, v]) x[v]`, with the names of the readouts in it."""
-        rest, left = list(monomial), list(bound)
-        result = UNIT
-        for atom, exponent in monomial:
-            if not isinstance(atom.node, Leaf) or not self._is_state(atom):
-                continue
-            key, value = atom.node.labels
-            query = [factor for factor in rest if key in factor[0].labels and factor[0] != atom]
-            if exponent != 1 or any(self._reads(a) for a, _ in query):
+        states = [(a.node, e) for a, e in monomial if isinstance(a.node, Leaf) and self._is_state(a)]
+        rest = [factor for factor in monomial if not self._is_state(factor[0])]
+        inner = set(bound) - {label for state, _ in states for label in state.labels}
+        left, result = set(bound), UNIT
+        keys = [state.labels[0] for state, _ in states]
+        for state, exponent in states:
+            key, value = state.labels
+            query, labels = around(rest, key, inner)
+            if exponent != 1 or keys.count(key) > 1 or any(self._reads(a) for a, _ in query):
                 raise self._refused("a readout multiplies the state by itself")
-            readout = self._leaf(*self._separate(atom.node, product(query), bound))
+            readout = self._leaf(*self._separate(state, query, labels & left))
             result = result * relabel(readout, {self.state.axes[1]: value})
-            rest = [factor for factor in rest if factor not in query and factor[0] != atom]
-            left.remove(key)
+            rest = [factor for factor in rest if factor not in query]
+            left -= labels
         inside = rebuild(Polynomial(((product(rest), ONE),)), self.visit)
         return contract(result * inside, tuple(left))
 

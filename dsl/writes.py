@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from rnnc.dsl.algebra import relabel
+from rnnc.dsl.algebra import around, contract, relabel
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
 from rnnc.dsl.expansion import split_common, to_expression
 from rnnc.dsl.expression import Expression
@@ -94,12 +94,14 @@ class Collector:
         rest = [(a, e) for a, e in factors if a.node is not state]
         if state.labels[0] == key_axis and state.labels[1] in bound:
             raise self._refused(f"the state is read along its value axis '{value_axis}' (from the right)")
-        if len(bound) != 1 or state.labels[1] != value_axis:
+        if state.labels[0] not in bound or state.labels[1] != value_axis:
             raise self._refused("the state is read along both of its axes at once")
-        if monomial_labels(product(rest)) - {bound[0]}:
+        _, labels = around(rest, state.labels[0], bound)
+        if labels != set(bound) or monomial_labels(product(rest)) - labels:
             raise self._refused("the state is multiplied by a full matrix")
-        moved = relabel(Polynomial(((product(rest), ONE),)), {bound[0]: key_axis})
-        return moved.terms[0][0]
+        query = Polynomial(((product(rest), ONE),))
+        query = relabel(contract(query, tuple(labels - {state.labels[0]})), {state.labels[0]: key_axis})
+        return query.terms[0][0]
 
     def _write(self, key: Polynomial, read: Polynomial, value: Polynomial) -> Write:
         key_axis, value_axis = self.state.axes
