@@ -65,8 +65,8 @@ class Proof:
             "Stated: for every input and incoming state, the scheduled program of one chunk (or token) gives",
             "the outputs and the state of the declared statements run token by token, and its backward",
             "program the derivatives of both. Symbolic checks are identities of polynomials; rational checks",
-            "are equalities at random fractions. Values of exp, sigmoid and the like are unknowns that depend on",
-            "their argument alone, with derivatives from the compiler's table.",
+            "are equalities at random fractions. Values of exp, sigmoid and the like are unknowns that",
+            "depend on their argument alone, with derivatives from the compiler's table.",
             "Not covered: rounding, the printed text and the libraries that run it (property tests compare",
             "those).",
         ]

@@ -14,7 +14,7 @@ from rnnc.codegen.names import Names
 from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import Plan
 from rnnc.codegen.torch_operations import aligned, is_number, line
-from rnnc.codegen.torch_sums import inlined_terms, plain
+from rnnc.codegen.torch_sums import PREVIOUS, inlined_terms, plain
 from rnnc.dsl.recurrence import Recurrence
 
 RESERVED = "torch tiles math F args valid h0 ht steps keep kept douts dht C dtype device a b n float".split()
@@ -148,8 +148,6 @@ class Function:
             )
             text = names[source.name] if names[source.name] != "_" else f"args[{index}]"
             lines.append(f"{self.sizes[axis]} = {text}.shape[{offset}]")
-        if ir.VALID in self.loads or self._mentions_time():
-            lines.append("C = valid.shape[2]")
         if any(isinstance(n.op, ir.Broadcast) and is_number(n.args[0]) for n in self._computed()):
             lines.append("dtype, device = h0[0].dtype, h0[0].device")
         return lines
@@ -208,7 +206,8 @@ class Function:
         text = line(node, self)
         self.known[node] = self.names.fresh(f"x{node.number}")
         made = set() if is_number(node) else {self.known[node]}
-        self.statements.append(Statement(assignment(self.known[node], text), self.uses, made))
+        lines = [part for step in text.split("\n") for part in assignment(self.known[node], step)]
+        self.statements.append(Statement(lines, self.uses, made))
 
     def _assign_gradients(self, rows: Node, columns: Node, decay: Node) -> None:
         """The three derivatives of a decay_dot in one call."""
@@ -337,6 +336,9 @@ class Function:
 
     def _result(self, name: str) -> str:
         node = self.plan.program.results.get(name)
+        if node is not None and is_number(plain(node)) and self.direction == "forward":
+            ones = ", 1" * len(self._declared_axes(name, node))
+            return f"h0[0].new_full((1, 1{ones}), {self.name(node)})"
         if node is None or (isinstance(node.op, ir.Const) and node.op.value == 0):
             return "None"
         return aligned(self.name(node), node.axes, self._declared_axes(name, node))
@@ -353,6 +355,7 @@ class Function:
 
 def assignment(name: str, code: str) -> list[str]:
     """`name = code`; a call that is too long for one line has its arguments on a line of their own."""
+    code = code.replace(PREVIOUS, name)
     function, _, arguments = code.partition("(")
     if len(name) + len(code) < 95 or not code.endswith(")") or not function.replace(".", "").isidentifier():
         return [f"{name} = {code}"]

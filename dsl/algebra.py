@@ -138,7 +138,7 @@ def _contract_term(monomial: Monomial, labels: Axes) -> Polynomial:
 def around(
     factors: Iterable[tuple[Atom, Fraction]], label: str, bound: Iterable[str]
 ) -> tuple[list[tuple[Atom, Fraction]], set[str]]:
-    """The factors connected with a label, through bound labels, and the labels on the way (with the label)."""
+    """The factors connected with a label, through bound labels, and the labels on the way, it included."""
     found, rest, labels = [], list(factors), {label}
     while joined := [factor for factor in rest if factor[0].labels & labels]:
         found += joined

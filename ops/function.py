@@ -132,7 +132,8 @@ class Function:
             outputs, final, _ = self.module.recurrent_forward(
                 (*inputs, *learned), None, states, [(0, batch)], False
             )
-        outputs = tuple(output.to(bound.output_dtype) for output in outputs)
+        shapes = ((batch, *bound.sizes.shape(output.axes)) for output in self.recurrence.outputs)
+        outputs = tuple(x.to(bound.output_dtype).expand(s) for x, s in zip(outputs, shapes, strict=True))
         if out_state is None:
             return single(outputs), self.carry.pack(final)
         places = self.carry.unpack(out_state, batch, bound.sizes, bound.dtype, bound.device, "out_state")

@@ -81,6 +81,7 @@ class Regular:
         """Writes the steps of y [M, H, C, axes] to their places in out [B, T, H, axes], without padding."""
         low, high, full, over = self._span(first, last)
         y = y if self.chunk else y.unsqueeze(2)
+        y = y.expand((last - first) * self.count, out.shape[2], self.size, *out.shape[3:])
         y = y.unflatten(0, (last - first, self.count)).transpose(0, 1).transpose(2, 3)  # [B, n, C, H, axes]
         place = out.view(self.count, self.length, *out.shape[2:])[:, low:high]
         if self.reverse:
@@ -188,6 +189,7 @@ class Packed:
         """Writes the steps of y [M, H, C, axes] to their places in out [1, T, H, axes], without padding."""
         tokens, valid = self._rows(first, last)
         y = y if self.chunk else y.unsqueeze(2)
+        y = y.expand(len(tokens), out.shape[2], self.size, *out.shape[3:])
         row, column = valid.nonzero(as_tuple=True)
         head = torch.arange(y.shape[1], device=self.device)
         out[0].index_copy_(0, tokens[row, column], y[row[:, None], head, column[:, None]].to(out.dtype))
