@@ -118,8 +118,8 @@ def worth_keeping(forward: Program, backward: Program) -> tuple[Node, ...]:
     form.
     """
     states = tuple(carry.start for carry in forward.carries)
-    used = {node.number for node in backward.nodes()}
     costly = (ir.Inverse, ir.DecayDot)
-    return states + tuple(
-        n for n in reachable(forward.results.values()) if isinstance(n.op, costly) and n.number in used
-    )
+    formed = tuple(n for n in reachable(forward.results.values()) if isinstance(n.op, costly))
+    plan = cut(backward, given=(*states, *formed))
+    used = {argument for node in (*plan.pre, *plan.scan, *plan.post) for argument in node.args}
+    return states + tuple(node for node in formed if node in used)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
@@ -36,6 +37,7 @@ class ModuleContext:
     """What the template fills its holes with."""
 
     header: str
+    imports: str
     name: str
     spec_hash: str
     inputs: str
@@ -87,16 +89,32 @@ def print_module(normal: Normal, forms: Sequence[Form], equations: str) -> str:
         ]
     context = ModuleContext(
         header=header(recurrence, equations),
-        name=repr(recurrence.name),
-        spec_hash=repr(spec_hash(recurrence)),
-        inputs=repr(tuple((d.name, d.axes) for d in recurrence.inputs)),
-        params=repr(tuple((d.name, d.axes) for d in recurrence.params)),
-        states=repr(tuple((d.name, d.axes) for d in recurrence.states)),
-        outputs=repr(tuple((d.name, d.axes) for d in recurrence.outputs)),
+        imports=_imports(functions),
+        name=_literal(recurrence.name),
+        spec_hash=_literal(spec_hash(recurrence)),
+        inputs=_literal(tuple((d.name, d.axes) for d in recurrence.inputs)),
+        params=_literal(tuple((d.name, d.axes) for d in recurrence.params)),
+        states=_literal(tuple((d.name, d.axes) for d in recurrence.states)),
+        outputs=_literal(tuple((d.name, d.axes) for d in recurrence.outputs)),
         functions=[text.rstrip("\n") for text in functions],
     )
     holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
     return template("module.py.jinja").render(holes)
+
+
+def _imports(functions: Sequence[str]) -> str:
+    """The imports that the functions use."""
+    text = "\n".join(functions)
+    lines = ["import math", ""] if "math." in text else []
+    lines.append("import torch")
+    if re.search(r"\bF\.", text):
+        lines.append("import torch.nn.functional as F")
+    return "\n".join(lines)
+
+
+def _literal(value: object) -> str:
+    """A constant of names, in double quotes."""
+    return repr(value).replace("'", '"')
 
 
 def header(recurrence: Recurrence, equations: str) -> str:

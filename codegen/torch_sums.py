@@ -12,6 +12,10 @@ from rnnc.codegen import program as ir
 from rnnc.codegen.program import Node
 from rnnc.dsl.expression import Axes
 
+# A long sum is written in steps, a line each; this stands for the sum so far.
+PREVIOUS = "<sum>"
+WIDTH = 40
+
 Kind = Literal["plain", "product", "dot", "number"]
 
 
@@ -27,16 +31,21 @@ class Term:
 
 
 def print_sum(terms: Sequence[Term], axes: Axes) -> str:
-    """The expression; every term but a number is an array that broadcasts to `axes`, one at least has them
-    all.
+    """The expression, in steps of a line each.
+
+    Every term but a number is an array that broadcasts to `axes`; one at least has them all.
     """
     order = {"plain": 0, "product": 1, "dot": 2, "number": 3}
     ranked = sorted(terms, key=lambda term: (order[term.kind], term.axes != axes, term.coefficient != 1))
     text, fresh = _start(ranked[0])
     fresh = fresh and ranked[0].axes == axes
+    steps = []
     for term in ranked[1:]:
+        if fresh and len(text) > WIDTH:
+            steps.append(text)
+            text = PREVIOUS
         text, fresh = _add(text, fresh, term)
-    return text
+    return "\n".join([*steps, text])
 
 
 def number(value: ir.Number) -> str:

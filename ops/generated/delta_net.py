@@ -15,24 +15,20 @@ In a chunk of C tokens with the incoming state S_in:
   S_out = S_in + w^T U
 """
 
-import math
-
 import torch
-import torch.nn.functional as F
 
 from rnnc.ops import tiles
 
-NAME = 'delta_net'
-SPEC_HASH = '12a979aa2631339bfc2d8e4392013867f5d20b86a5fbff4bd9ff1d886fbd681f'
-INPUTS = (('q', ('K',)), ('k', ('K',)), ('v', ('V',)), ('b', ()))
+NAME = "delta_net"
+SPEC_HASH = "12a979aa2631339bfc2d8e4392013867f5d20b86a5fbff4bd9ff1d886fbd681f"
+INPUTS = (("q", ("K",)), ("k", ("K",)), ("v", ("V",)), ("b", ()))
 PARAMS = ()
-STATES = (('S', ('K', 'V')),)
-OUTPUTS = (('o', ('V',)),)
+STATES = (("S", ("K", "V")),)
+OUTPUTS = (("o", ("V",)),)
 
 
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, b_) = args
-    C = valid.shape[2]
     x6 = torch.sigmoid(b_)
     x7 = k * k
     x8 = x7.sum(3)
@@ -103,7 +99,6 @@ def chunked_forward(args, valid, h0, steps, keep):
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, b_) = args
-    C = valid.shape[2]
     x6 = torch.sigmoid(b_)
     x7 = k * k
     x8 = x7.sum(3)
@@ -158,7 +153,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         kept = chunked_states(args, valid, h0, steps, True)[2]
     (S, x394) = kept
     (do,) = douts
-    C = valid.shape[2]
     x6 = torch.sigmoid(b_)
     x7 = k * k
     x8 = x7.sum(3)
@@ -236,7 +230,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x410
     x463 = x387 * x418
     del x387, x418
-    x465 = tiles.addcmul_(tiles.addcmul_(x40[:, :, :, None] * x88, x40[:, :, :, None], x414), x463[:, :, :, None], q, -1)
+    x465 = tiles.addcmul_(x40[:, :, :, None] * x88, x40[:, :, :, None], x414)
+    x465 = tiles.addcmul_(x465, x463[:, :, :, None], q, -1)
     del x40, x414, x463, x88
     dS_all, x419_all = [], []
     (dS_end,) = dht
@@ -308,7 +303,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x436, x454
     x460 = tiles.addcmul_(x452 * -1 * x385, x443, x385, -1)
     del x385, x443, x452
-    x462 = tiles.addcmul_(tiles.addcmul_(tiles.addcmul_(tiles.addcmul_(torch.addcmul(x438, x380[:, :, :, None], x404), x460[:, :, :, None], k), x380[:, :, :, None], x432, -1), x11[:, :, :, None], x430, -1), x11[:, :, :, None], x446, -1)
+    x462 = torch.addcmul(x438, x380[:, :, :, None], x404)
+    x462 = tiles.addcmul_(x462, x460[:, :, :, None], k)
+    x462 = tiles.addcmul_(x462, x380[:, :, :, None], x432, -1)
+    x462 = tiles.addcmul_(x462, x11[:, :, :, None], x430, -1)
+    x462 = tiles.addcmul_(x462, x11[:, :, :, None], x446, -1)
     del x11, x380, x404, x430, x432, x438, x446, x460
     return (x465, x462, x419, x456), (dS_end,)
 

@@ -18,25 +18,21 @@ In a chunk of C tokens with the incoming state S_in:
   S_out = G[C] * S_in + (w * G[C]/G)^T U
 """
 
-import math
-
 import torch
-import torch.nn.functional as F
 
 from rnnc.ops import tiles
 
-NAME = 'gated_delta_net'
-SPEC_HASH = 'ff87af21b8d76f88cd738056d1fbc685dd8525fd65df1b2819552ac80851fa19'
-INPUTS = (('q', ('K',)), ('k', ('K',)), ('v', ('V',)), ('a', ()), ('b', ()))
-PARAMS = (('A_log', ()), ('dt_bias', ()))
-STATES = (('S', ('K', 'V')),)
-OUTPUTS = (('o', ('V',)),)
+NAME = "gated_delta_net"
+SPEC_HASH = "ff87af21b8d76f88cd738056d1fbc685dd8525fd65df1b2819552ac80851fa19"
+INPUTS = (("q", ("K",)), ("k", ("K",)), ("v", ("V",)), ("a", ()), ("b", ()))
+PARAMS = (("A_log", ()), ("dt_bias", ()))
+STATES = (("S", ("K", "V")),)
+OUTPUTS = (("o", ("V",)),)
 
 
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[3]
-    C = valid.shape[2]
     x10 = torch.exp(A_log)
     x11 = a_ + dt_bias[:, :, None]
     x12 = tiles.softplus(x11)
@@ -148,7 +144,6 @@ def chunked_forward(args, valid, h0, steps, keep):
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, A_log, dt_bias) = args
-    C = valid.shape[2]
     x10 = torch.exp(A_log)
     x11 = a_ + dt_bias[:, :, None]
     x12 = tiles.softplus(x11)
@@ -368,7 +363,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x610, x676
     x720 = x603 * x678
     del x603, x678
-    x722 = tiles.addcmul_(tiles.addcmul_(x611[:, :, :, None] * x251, x608[:, :, :, None], x674, 2), x720[:, :, :, None], q, -1)
+    x722 = tiles.addcmul_(x611[:, :, :, None] * x251, x608[:, :, :, None], x674, 2)
+    x722 = tiles.addcmul_(x722, x720[:, :, :, None], q, -1)
     del x251, x608, x611, x674, x720
     dS_all, x650_all = [], []
     (dS_end,) = dht
@@ -484,7 +480,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x312, x641, x687
     x716 = tiles.addcmul_(x699 * -1 * x597, x691, x597, -1)
     del x597, x691, x699
-    x718 = tiles.addcmul_(tiles.addcmul_(tiles.addcmul_(tiles.addcmul_(tiles.addcmul_(2 * x693, x716[:, :, :, None], k), x588[:, :, :, None], x682, -2), x591[:, :, :, None], x638, 2), x22[:, :, :, None], x680, -2), x592[:, :, :, None], x696, -1)
+    x718 = tiles.addcmul_(2 * x693, x716[:, :, :, None], k)
+    x718 = tiles.addcmul_(x718, x588[:, :, :, None], x682, -2)
+    x718 = tiles.addcmul_(x718, x591[:, :, :, None], x638, 2)
+    x718 = tiles.addcmul_(x718, x22[:, :, :, None], x680, -2)
+    x718 = tiles.addcmul_(x718, x592[:, :, :, None], x696, -1)
     del x22, x588, x591, x592, x638, x680, x682, x693, x696, x716
     return (x722, x718, x650, x705, x711, x708, x707), (dS_end,)
 

@@ -14,25 +14,22 @@ In a chunk of C tokens with the incoming state S_in:
   S_out = G[C] * S_in + (w * G[C]/G)^T v
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 
 from rnnc.ops import tiles
 
-NAME = 'gla'
-SPEC_HASH = '8cf86c233a0f92b607f9c59e50dd8787f0f93335e2d8a5c9e3733fb4f0af86a4'
-INPUTS = (('q', ('K',)), ('k', ('K',)), ('v', ('V',)), ('gk', ('K',)))
+NAME = "gla"
+SPEC_HASH = "8cf86c233a0f92b607f9c59e50dd8787f0f93335e2d8a5c9e3733fb4f0af86a4"
+INPUTS = (("q", ("K",)), ("k", ("K",)), ("v", ("V",)), ("gk", ("K",)))
 PARAMS = ()
-STATES = (('S', ('K', 'V')),)
-OUTPUTS = (('o', ('V',)),)
+STATES = (("S", ("K", "V")),)
+OUTPUTS = (("o", ("V",)),)
 
 
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, gk) = args
     K = q.shape[3]
-    C = valid.shape[2]
     x7 = F.logsigmoid(gk)
     x8 = x7 * 0.0625
     del x7
@@ -95,7 +92,6 @@ def chunked_forward(args, valid, h0, steps, keep):
 def chunked_states(args, valid, h0, steps, keep):
     (q, k, v, gk) = args
     K = q.shape[3]
-    C = valid.shape[2]
     x7 = F.logsigmoid(gk)
     x8 = x7 * 0.0625
     del x7

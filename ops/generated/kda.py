@@ -18,25 +18,21 @@ In a chunk of C tokens with the incoming state S_in:
   S_out = G[C] * S_in + (w * G[C]/G)^T U
 """
 
-import math
-
 import torch
-import torch.nn.functional as F
 
 from rnnc.ops import tiles
 
-NAME = 'kda'
-SPEC_HASH = 'ab5064437e049285a212ca2d9d4258b005a5d8133a1410ae24430d4acce14040'
-INPUTS = (('q', ('K',)), ('k', ('K',)), ('v', ('V',)), ('a', ('K',)), ('b', ()))
-PARAMS = (('A_log', ()), ('dt_bias', ('K',)))
-STATES = (('S', ('K', 'V')),)
-OUTPUTS = (('o', ('V',)),)
+NAME = "kda"
+SPEC_HASH = "ab5064437e049285a212ca2d9d4258b005a5d8133a1410ae24430d4acce14040"
+INPUTS = (("q", ("K",)), ("k", ("K",)), ("v", ("V",)), ("a", ("K",)), ("b", ()))
+PARAMS = (("A_log", ()), ("dt_bias", ("K",)))
+STATES = (("S", ("K", "V")),)
+OUTPUTS = (("o", ("V",)),)
 
 
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[3]
-    C = valid.shape[2]
     x10 = torch.exp(A_log)
     x11 = a_ + dt_bias[:, :, None]
     x12 = tiles.softplus(x11)
@@ -97,6 +93,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     x494 = tiles.decay_dot(x486, x484, f1)
     del f1, x484, x486, x73
     x495 = tiles.inverse(x493)
+    del x493
     S_all, x499_all = [], []
     (S,) = h0
     S_done = []
@@ -129,13 +126,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_all
     del x499_all
     del x21, x483, x488, x76, x83, x95
-    return (x499,), (S_end,), (S, x493, x494, x495) if keep else None
+    return (x499,), (S_end,), (S, x494, x495) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[3]
-    C = valid.shape[2]
     x10 = torch.exp(A_log)
     x11 = a_ + dt_bias[:, :, None]
     x12 = tiles.softplus(x11)
@@ -194,6 +190,7 @@ def chunked_states(args, valid, h0, steps, keep):
     x494 = tiles.decay_dot(x486, x484, f1)
     del f1, x484, x486, x73
     x495 = tiles.inverse(x493)
+    del x493
     S_all = []
     (S,) = h0
     S_done = []
@@ -218,14 +215,14 @@ def chunked_states(args, valid, h0, steps, keep):
         S = torch.cat(S_all)
     del S_all
     del x21, x488, x76, x95
-    return (), (S_end,), (S, x493, x494, x495) if keep else None
+    return (), (S_end,), (S, x494, x495) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x493, x494, x495) = kept
+    (S, x494, x495) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -328,7 +325,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x143, x534
     x569 = x478 * x535
     del x478, x535
-    x571 = tiles.addcmul_(torch.addcmul(x490, x483[:, :, :, None], x514), x569[:, :, :, None], q, -1)
+    x571 = torch.addcmul(x490, x483[:, :, :, None], x514)
+    x571 = tiles.addcmul_(x571, x569[:, :, :, None], q, -1)
     del x483, x490, x514, x569
     dS_all, x517_all = [], []
     (dS_end,) = dht
@@ -347,7 +345,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         x106 = x98_c @ dS
         x505 = torch.addcmul(x503_c, x472_c[:, :, :, None], x106)
         x517 = x495_c.mT @ x505
-        x561 = tiles.addmm_(torch.addcmul(x150_c, x95_c[:, :, :, None], dS), x502_c.mT, x517, -1)
+        x561 = torch.addcmul(x150_c, x95_c[:, :, :, None], dS)
+        x561 = tiles.addmm_(x561, x502_c.mT, x517, -1)
         x517_all.append(x517)
         dS = x561
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
@@ -428,7 +427,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x524, x75
     x566 = tiles.addcmul_(x549 * -1 * x474, x546, x474, -1)
     del x474, x546, x549
-    x568 = tiles.addcmul_(tiles.addcmul_(tiles.addcmul_(x507 - x563, x472[:, :, :, None], x538), x566[:, :, :, None], k), x21[:, :, :, None], x521, -1)
+    x568 = tiles.addcmul_(x507 - x563, x472[:, :, :, None], x538)
+    x568 = tiles.addcmul_(x568, x566[:, :, :, None], k)
+    x568 = tiles.addcmul_(x568, x21[:, :, :, None], x521, -1)
     del x21, x472, x507, x521, x538, x563, x566
     return (x571, x568, x517, x557, x562, x560, x559), (dS_end,)
 

@@ -13,24 +13,21 @@ In a chunk of C tokens with the incoming state S_in:
   S_out = S_in + w^T v
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 
 from rnnc.ops import tiles
 
-NAME = 'linear_attention'
-SPEC_HASH = '8f70792284d67ccda2e478e584f2f011463c3666c46a9acd7e7a985645021949'
-INPUTS = (('q', ('K',)), ('k', ('K',)), ('v', ('V',)))
+NAME = "linear_attention"
+SPEC_HASH = "8f70792284d67ccda2e478e584f2f011463c3666c46a9acd7e7a985645021949"
+INPUTS = (("q", ("K",)), ("k", ("K",)), ("v", ("V",)))
 PARAMS = ()
-STATES = (('S', ('K', 'V')),)
-OUTPUTS = (('o', ('V',)),)
+STATES = (("S", ("K", "V")),)
+OUTPUTS = (("o", ("V",)),)
 
 
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v) = args
-    C = valid.shape[2]
     x6 = F.elu(k)
     x7 = x6 + 1
     del x6
@@ -75,7 +72,6 @@ def chunked_forward(args, valid, h0, steps, keep):
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v) = args
-    C = valid.shape[2]
     x6 = F.elu(k)
     x7 = x6 + 1
     del x6
@@ -108,7 +104,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         kept = chunked_states(args, valid, h0, steps, True)[2]
     (S,) = kept
     (do,) = douts
-    C = valid.shape[2]
     x6 = F.elu(k)
     x7 = x6 + 1
     del x6

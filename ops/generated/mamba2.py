@@ -14,24 +14,20 @@ In a chunk of C_ tokens with the incoming state S_in:
   S_out = G[C_] * S_in + (w * G[C_]/G)^T v
 """
 
-import math
-
 import torch
-import torch.nn.functional as F
 
 from rnnc.ops import tiles
 
-NAME = 'mamba2'
-SPEC_HASH = '01ab9cd6976c6615f7b246b1665bfe3b7f44774d46533ea351d227f9dba49ac9'
-INPUTS = (('u', ('P',)), ('dt', ()), ('B', ('N',)), ('C', ('N',)))
-PARAMS = (('A_log', ()), ('dt_bias', ()), ('D', ()))
-STATES = (('S', ('N', 'P')),)
-OUTPUTS = (('o', ('P',)),)
+NAME = "mamba2"
+SPEC_HASH = "01ab9cd6976c6615f7b246b1665bfe3b7f44774d46533ea351d227f9dba49ac9"
+INPUTS = (("u", ("P",)), ("dt", ()), ("B", ("N",)), ("C", ("N",)))
+PARAMS = (("A_log", ()), ("dt_bias", ()), ("D", ()))
+STATES = (("S", ("N", "P")),)
+OUTPUTS = (("o", ("P",)),)
 
 
 def chunked_forward(args, valid, h0, steps, keep):
     (u, dt, B, C_, A_log, dt_bias, D) = args
-    C = valid.shape[2]
     x10 = torch.exp(A_log)
     x11 = dt + dt_bias[:, :, None]
     x12 = tiles.softplus(x11)
@@ -104,7 +100,6 @@ def chunked_forward(args, valid, h0, steps, keep):
 
 def chunked_states(args, valid, h0, steps, keep):
     (u, dt, B, _, A_log, dt_bias, _) = args
-    C = valid.shape[2]
     x10 = torch.exp(A_log)
     x11 = dt + dt_bias[:, :, None]
     x12 = tiles.softplus(x11)

@@ -13,19 +13,16 @@ In a chunk of C tokens with the incoming state S_in:
   S_out = G[C] * S_in + (w * G[C]/G)^T v
 """
 
-import math
-
 import torch
-import torch.nn.functional as F
 
 from rnnc.ops import tiles
 
-NAME = 'retention'
-SPEC_HASH = '5d6b4798f9e75f8a9bacba355b55ae0d6a92fa2c76cf90f156c4098f0aca8793'
-INPUTS = (('q', ('K',)), ('k', ('K',)), ('v', ('V',)))
-PARAMS = (('gamma', ()),)
-STATES = (('S', ('K', 'V')),)
-OUTPUTS = (('o', ('V',)),)
+NAME = "retention"
+SPEC_HASH = "5d6b4798f9e75f8a9bacba355b55ae0d6a92fa2c76cf90f156c4098f0aca8793"
+INPUTS = (("q", ("K",)), ("k", ("K",)), ("v", ("V",)))
+PARAMS = (("gamma", ()),)
+STATES = (("S", ("K", "V")),)
+OUTPUTS = (("o", ("V",)),)
 
 
 def chunked_forward(args, valid, h0, steps, keep):

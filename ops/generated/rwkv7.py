@@ -25,21 +25,19 @@ In a chunk of C tokens with the incoming state S_in:
 import math
 
 import torch
-import torch.nn.functional as F
 
 from rnnc.ops import tiles
 
-NAME = 'rwkv7'
-SPEC_HASH = 'ed078d91251cb2feb5601b34a644680b84fcd376428bebf77f532fd79d9ec80e'
-INPUTS = (('r', ('K',)), ('w', ('K',)), ('k', ('K',)), ('v', ('V',)), ('a', ('K',)))
-PARAMS = (('w0', ('K',)), ('xi', ('K',)), ('mix', ('K',)), ('rho', ('K',)))
-STATES = (('S', ('K', 'V')),)
-OUTPUTS = (('o', ('V',)), ('bonus', ('V',)))
+NAME = "rwkv7"
+SPEC_HASH = "ed078d91251cb2feb5601b34a644680b84fcd376428bebf77f532fd79d9ec80e"
+INPUTS = (("r", ("K",)), ("w", ("K",)), ("k", ("K",)), ("v", ("V",)), ("a", ("K",)))
+PARAMS = (("w0", ("K",)), ("xi", ("K",)), ("mix", ("K",)), ("rho", ("K",)))
+STATES = (("S", ("K", "V")),)
+OUTPUTS = (("o", ("V",)), ("bonus", ("V",)))
 
 
 def chunked_forward(args, valid, h0, steps, keep):
     (r, w, k, v, a_, w0, xi, mix, rho) = args
-    C = valid.shape[2]
     x13 = math.exp(-0.5)
     x14 = w + w0[:, :, None]
     x15 = torch.sigmoid(x14)
@@ -48,7 +46,8 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x15
     x19 = torch.sigmoid(a_)
     x20 = xi[:, :, None] * k
-    x32 = torch.addcmul(-mix[:, :, None], mix[:, :, None], x19) + 1
+    x32 = torch.addcmul(-mix[:, :, None], mix[:, :, None], x19)
+    x32 = x32 + 1
     x33 = k * x32
     x95 = x16 * tiles.LOG2E
     del x16
@@ -133,6 +132,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del f1_2, x742, x96
     x795 = x794 @ v
     x796 = tiles.inverse(x789)
+    del x789
     S_all, x800_all = [], []
     (S,) = h0
     S_done = []
@@ -156,7 +156,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         x797 = x796_c @ x791
         x800 = tiles.addmm_(x795_c + x112_c @ S, x793_c, x797)
         x801 = x753_c.mT @ x797
-        x803 = tiles.addcmul_(torch.addcmul(x755_c, x125_c[:, :, :, None], S), xi[:, :, :, None], x801, -1)
+        x803 = torch.addcmul(x755_c, x125_c[:, :, :, None], S)
+        x803 = tiles.addcmul_(x803, xi[:, :, :, None], x801, -1)
         x800_all.append(x800)
         S = x803
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -166,12 +167,11 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_all
     del x800_all
     del x112, x125, x738, x751, x753, x755, x788, x795
-    return (x800, x750), (S_end,), (S, x787, x789, x793, x794, x796) if keep else None
+    return (x800, x750), (S_end,), (S, x787, x793, x794, x796) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (r, w, k, v, a_, w0, xi, mix, _) = args
-    C = valid.shape[2]
     x13 = math.exp(-0.5)
     x14 = w + w0[:, :, None]
     x15 = torch.sigmoid(x14)
@@ -180,7 +180,8 @@ def chunked_states(args, valid, h0, steps, keep):
     del x15
     x19 = torch.sigmoid(a_)
     x20 = xi[:, :, None] * k
-    x32 = torch.addcmul(-mix[:, :, None], mix[:, :, None], x19) + 1
+    x32 = torch.addcmul(-mix[:, :, None], mix[:, :, None], x19)
+    x32 = x32 + 1
     x33 = k * x32
     x95 = x16 * tiles.LOG2E
     del x16
@@ -240,6 +241,7 @@ def chunked_states(args, valid, h0, steps, keep):
     x794 = tiles.decay_dot(r, x742, f1_2)
     del f1_2, x742, x96
     x796 = tiles.inverse(x789)
+    del x789
     S_all = []
     (S,) = h0
     S_done = []
@@ -259,21 +261,22 @@ def chunked_states(args, valid, h0, steps, keep):
         x791 = torch.addcmul(x788_c, x738_c[:, :, :, None], x752)
         x797 = x796_c @ x791
         x801 = x753_c.mT @ x797
-        x803 = tiles.addcmul_(torch.addcmul(x755_c, x125_c[:, :, :, None], S), xi[:, :, :, None], x801, -1)
+        x803 = torch.addcmul(x755_c, x125_c[:, :, :, None], S)
+        x803 = tiles.addcmul_(x803, xi[:, :, :, None], x801, -1)
         S = x803
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     if keep:
         S = torch.cat(S_all)
     del S_all
     del x125, x738, x751, x753, x755, x788
-    return (), (S_end,), (S, x787, x789, x793, x794, x796) if keep else None
+    return (), (S_end,), (S, x787, x793, x794, x796) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (r, w, k, v, a_, w0, xi, mix, rho) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x787, x789, x793, x794, x796) = kept
+    (S, x787, x793, x794, x796) = kept
     (do, dbonus) = douts
     C = valid.shape[2]
     x13 = math.exp(-0.5)
@@ -283,7 +286,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x16 = x15 * -1 * x13
     x19 = torch.sigmoid(a_)
     x20 = xi[:, :, None] * k
-    x32 = torch.addcmul(-mix[:, :, None], mix[:, :, None], x19) + 1
+    x32 = torch.addcmul(-mix[:, :, None], mix[:, :, None], x19)
+    x32 = x32 + 1
     x33 = k * x32
     x95 = x16 * tiles.LOG2E
     del x16
@@ -401,7 +405,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x862 = x738 * x738
     x863 = x738 * x862
     del x862
-    x919 = tiles.addcmul_(tiles.addcmul_(x767 + x806 + x824, x111, x200), k, x782)
+    x919 = tiles.addcmul_(x767 + x806 + x824, x111, x200)
+    x919 = tiles.addcmul_(x919, k, x782)
     del x111, x200, x767, x782, x806, x824
     dS_all, x827_all = [], []
     (dS_end,) = dht
@@ -421,7 +426,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         x810 = torch.addcmul(x808_c, x740_c[:, :, :, None], x761, value=-1)
         x827 = x796_c.mT @ x810
         x842 = x804_c.mT @ x827
-        x906 = tiles.addcmul_(torch.addcmul(x202_c, x125_c[:, :, :, None], dS), xi[:, :, :, None], x842)
+        x906 = torch.addcmul(x202_c, x125_c[:, :, :, None], dS)
+        x906 = tiles.addcmul_(x906, xi[:, :, :, None], x842)
         x827_all.append(x827)
         dS = x906
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
@@ -498,7 +504,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x846
     x849 = tiles.suffix_sum(x848, 2, exclusive=True)
     del x848
-    x850 = x178 + x763 + x807 + x822 + x826 + x835 + x840 + x849
+    x850 = x178 + x763 + x807 + x822 + x826 + x835 + x840
+    x850 = x850 + x849
     del x178, x763, x807, x822, x826, x835, x840, x849
     x853 = x825 + x834
     del x825, x834
@@ -556,7 +563,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x708
     x897 = x896.sum(2)
     del x896
-    x899 = tiles.addcmul_(torch.addcmul(x769, mix[:, :, None], x730), x705, x818, -1)
+    x899 = torch.addcmul(x769, mix[:, :, None], x730)
+    x899 = tiles.addcmul_(x899, x705, x818, -1)
     del x705, x730, x769
     x901 = x400 * x850
     del x400, x850
@@ -569,7 +577,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x904
     x907 = x772 + x777 + x878 - x774 - x780 - x874
     del x772, x774, x777, x780, x874, x878
-    x910 = tiles.addcmul_(tiles.addcmul_(x847 + x891 - x813 - x857, xi, x867, -1), xi, x897, -1)
+    x910 = tiles.addcmul_(x847 + x891 - x813 - x857, xi, x867, -1)
+    x910 = tiles.addcmul_(x910, xi, x897, -1)
     del x813, x847, x857, x867, x891, x897
     x911 = tiles.addcmul_(x389 * x882, x389, x899)
     del x389, x882, x899
@@ -583,7 +592,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x719, x895
     x916 = -x914 - x915
     del x914, x915
-    x918 = tiles.addcmul_(tiles.addcmul_(x758 + x768 + x783 + x844 + x887 - x885 - x913, x32, x875), k, x916)
+    x918 = x758 + x768 + x783 + x844 + x887 - x885 - x913
+    x918 = tiles.addcmul_(tiles.addcmul_(x918, x32, x875), k, x916)
     del x32, x758, x768, x783, x844, x875, x885, x887, x913, x916
     return (x919, x903, x918, x912, x911, x905, x910, x907, x779), (dS_end,)
 
@@ -885,6 +895,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x157, x204, x230
     x237 = x189 + x214
     del x189, x214
-    x238 = tiles.addcmul_(tiles.addcmul_(torch.add(x191 + x193 + x197 + x205, x229, alpha=2), x32, x103), xi, x222)
+    x238 = torch.add(x191 + x193 + x197 + x205, x229, alpha=2)
+    x238 = tiles.addcmul_(tiles.addcmul_(x238, x32, x103), xi, x222)
     del x103, x191, x193, x197, x205, x222, x229, x32
     return (x239, x232, x238, x237, x218, x232, x236, x235, x234), (dS_end,)
