@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.forms import chunked_form, recurrent_form
@@ -112,9 +114,11 @@ def _imports(functions: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _literal(value: object) -> str:
-    """A constant of names, in double quotes."""
-    return repr(value).replace("'", '"')
+def _literal(value: str | tuple[Any, ...]) -> str:
+    """A constant of names, in double quotes (an axis may end in a single one)."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return f"({', '.join(map(_literal, value))}{',' if len(value) == 1 else ''})"
 
 
 def header(recurrence: Recurrence, equations: str) -> str:
