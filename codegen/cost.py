@@ -207,7 +207,7 @@ class _Count:
         for node in kernel.body:
             again = kernel.serial and not any(self._value(x) for x in (node, *node.args))
             flops += self.flops(node) * (tiles if again else 1)
-        grid = (self.chunks, self.sizes["H"])
+        grid: tuple[int, ...] = (self.chunks, self.sizes["H"])
         if kernel.serial:
             grid = (tiles * self.sizes["B"] * self.sizes["H"],)
         return KernelCost(kernel.name, kernel.role, size, flops * self.chunks * self.sizes["H"], grid)

@@ -55,17 +55,27 @@ def inverse(p, C: tl.constexpr):
     """(I - P)^-1 for strictly lower triangular P [C, C]; no other entry of P is read.
 
     X <- X + X P_off X over blocks of 2, 4, ..., C, P_off the lower left quarter of every block: only true
-    inverses appear on the way. (Powers of P overflow where keys are correlated.)
+    inverses appear on the way. (Powers of P overflow where keys are correlated.) Up to 16, all blocks on the
+    diagonal are one batch of small products.
     """
-    o_c = tl.arange(0, C)
-    x = tl.where(o_c[:, None] == o_c[None, :], 1.0, 0.0)
-    for level in tl.static_range(0, 8):
+    N: tl.constexpr = C // 16
+    o_c, o_b, o_n = tl.arange(0, C), tl.arange(0, 16), tl.arange(0, N)
+    same = o_n[:, None, None, None] == o_n[None, None, :, None]
+    diagonal = tl.sum(tl.where(same, tl.reshape(p, [N, 16, N, 16]), 0.0), 2)
+    x = tl.where((o_b[:, None] == o_b[None, :])[None, :, :], 1.0, 0.0) + tl.zeros([N, 16, 16], tl.float32)
+    for level in tl.static_range(0, 4):
+        block = o_b >> level
+        quarter = (block[:, None] % 2 == 1) & (block[:, None] - 1 == block[None, :])
+        off = tl.where(quarter[None, :, :], diagonal, 0.0)
+        if level == 0:
+            x += off
+        else:
+            x += tl.dot(tl.dot(x, off, input_precision="tf32x3"), x, input_precision="tf32x3")
+    y = tl.reshape(tl.where(same, x[:, :, None, :], 0.0), [C, C])
+    for level in tl.static_range(4, 8):
         if (1 << level) < C:
             block = o_c >> level
             quarter = (block[:, None] % 2 == 1) & (block[:, None] - 1 == block[None, :])
             off = tl.where(quarter, p, 0.0)
-            if level == 0:
-                x += off
-            else:
-                x += tl.dot(tl.dot(x, off, input_precision="tf32x3"), x, input_precision="tf32x3")
-    return x
+            y += tl.dot(tl.dot(y, off, input_precision="tf32x3"), y, input_precision="tf32x3")
+    return y
