@@ -68,7 +68,7 @@ class Kernel:
 def plan_forward(program: Program, normal: Normal, keeps: Iterable[Node]) -> tuple[Kernel, ...]:
     """The kernels of the forward pass; the last array of `scan` is the state at the start of every chunk."""
     _refuse(program)
-    crossing = _crossing(program)
+    crossing = _crossing(program, normal.value_axis)
     kernels = []
     if crossing:
         stores = tuple(Array(node, f"m{index}", "matrix") for index, node in enumerate(crossing))
@@ -87,7 +87,7 @@ def plan_forward(program: Program, normal: Normal, keeps: Iterable[Node]) -> tup
 def plan_backward(program: Program, forward: Program, normal: Normal) -> tuple[Kernel, ...]:
     """The kernels of the backward pass, given the matrices and the states that the forward pass kept."""
     _refuse(program)
-    crossing = _crossing(forward)
+    crossing = _crossing(forward, normal.value_axis)
     matrices = tuple(Array(node, f"m{index}", "matrix") for index, node in enumerate(crossing))
     states = tuple(Array(carry.start, f"{carry.name}s", "chunk") for carry in forward.carries)
     nodes = program.nodes()
@@ -131,12 +131,14 @@ def _refuse(program: Program) -> None:
             raise UnsupportedOnGpu("a softmax")
 
 
-def _crossing(program: Program) -> list[Node]:
-    """What `pre` hands to the scan: inverses and products under a decay per channel, and with them the other
-    matrices between tokens."""
+def _crossing(program: Program, value_axis: str) -> list[Node]:
+    """What `pre` hands to the scan: where there is an inverse or a product under a decay per channel, all
+    matrices between tokens that values are multiplied with.
+    """
     nodes = program.nodes()
     moving = dependents(nodes, [carry.start for carry in program.carries])
-    needed = {plain(a) for n in nodes if n.number in moving for a in n.args}
+    later = [n for n in nodes if n.number in moving or value_axis in n.axes]
+    needed = {plain(argument) for n in later for argument in n.args}
     matrices = [n for n in nodes if n in needed and n.number not in moving and n.axes == (ir.ROW, ir.COLUMN)]
     costly = any(isinstance(n.op, ir.Inverse | ir.DecayDot) for n in ir.reachable(matrices))
     return matrices if costly else []
