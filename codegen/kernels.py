@@ -141,7 +141,14 @@ def _crossing(program: Program, value_axis: str) -> list[Node]:
     needed = {plain(argument) for n in later for argument in n.args}
     matrices = [n for n in nodes if n in needed and n.number not in moving and n.axes == (ir.ROW, ir.COLUMN)]
     costly = any(isinstance(n.op, ir.Inverse | ir.DecayDot) for n in ir.reachable(matrices))
-    return matrices if costly else []
+    return list(dict.fromkeys(map(_unscaled, matrices))) if costly else []
+
+
+def _unscaled(matrix: Node) -> Node:
+    """The matrix without the factors of its rows and columns: forward and backward scale it differently."""
+    factors = [plain(a) for a in matrix.args] if isinstance(matrix.op, ir.Multiply) else []
+    square = [factor for factor in factors if len(factor.axes) == 2]
+    return _unscaled(square[0]) if len(square) == 1 and square[0].axes == matrix.axes else matrix
 
 
 def _zero(node: Node) -> bool:

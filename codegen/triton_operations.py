@@ -218,14 +218,7 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
                 right = _zero_beyond(node.args[1], right, axis, names)
             return f"decay_dot({left}, {right}, {decay}, C, {exclusive}, {strict}, DOT, PRECISION)"
         case ir.Running(direction, exclusive):
-            order = {
-                ("prefix", False): "<=",
-                ("prefix", True): "<",
-                ("suffix", False): ">=",
-                ("suffix", True): ">",
-            }
-            sign = order[direction, exclusive]
-            return f"tl.sum(tl.where(o_c[None, :] {sign} o_c[:, None], {args[0]}[None, :], 0.0), 1)"
+            return f"running_scalar({args[0]}, C, {direction == 'suffix'}, {exclusive})"
         case ir.Segment(exclusive, strict):
             return f"segment_sum({args[0]}, C, {exclusive}, {strict})"
         case ir.SegmentAdjoint(exclusive, _):

@@ -9,6 +9,20 @@ import triton.language as tl
 
 
 @triton.jit
+def running_scalar(x, C: tl.constexpr, SUFFIX: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    """Sums of x [C] over the tokens up to each one (SUFFIX: from it on), without itself if EXCLUSIVE.
+
+    The exclusive sums are those of the neighbours, not a difference: one large logarithm would cost the rest.
+    """
+    o_c = tl.arange(0, C)
+    if EXCLUSIVE and SUFFIX:
+        x = tl.where(o_c < C - 1, tl.gather(x, tl.minimum(o_c + 1, C - 1), 0), 0.0)
+    elif EXCLUSIVE:
+        x = tl.where(o_c > 0, tl.gather(x, tl.maximum(o_c - 1, 0), 0), 0.0)
+    return tl.cumsum(x, 0, reverse=SUFFIX)
+
+
+@triton.jit
 def prefix_pair(x, C: tl.constexpr):
     """The running sums of x [C] as a pair of float32 whose sum holds them to float64's precision.
 
