@@ -21,7 +21,6 @@ from rnnc.dsl.normal import Normal
 
 Role = Literal["pre", "scan", "reverse", "grads"]
 Place = Literal["token", "param", "shared", "matrix", "chunk", "state", "partial"]
-GRADIENTS = (ir.DecayDotRows, ir.DecayDotColumns, ir.DecayDotDecay)
 STACKED = (ir.Interleave, ir.Deinterleave, ir.Assemble, ir.Block)
 PRODUCTS = (ir.Path, ir.PathAdjoint, ir.RunningProduct, ir.RunningProductAdjoint)
 
@@ -205,39 +204,6 @@ def _levels(nodes: Iterable[Node], axis: str) -> dict[Node, int]:
         contracts = axis not in node.axes and any(axis in a.axes for a in args)
         levels[node] = level + 1 if contracts else level
     return levels
-
-
-@dataclass(frozen=True, slots=True)
-class DecayGradients:
-    """The derivatives of one product under decays by x, y (if asked for) and the decay: formed together."""
-
-    rows: Node | None
-    columns: Node | None
-    decay: Node
-
-    @property
-    def members(self) -> tuple[Node | None, Node | None, Node]:
-        """In the order in which they are formed."""
-        return self.rows, self.columns, self.decay
-
-
-def decay_gradients(nodes: Iterable[Node]) -> dict[Node, DecayGradients]:
-    """For each derivative of a product under decays, those it is formed together with."""
-    candidates = [node for node in nodes if isinstance(node.op, GRADIENTS)]
-    found: dict[Node, DecayGradients] = {}
-    for decay in candidates:
-        if not isinstance(decay.op, ir.DecayDotDecay):
-            continue
-        m, x, y, g = decay.args
-        flags = (decay.op.axis, decay.op.mode, decay.op.exclusive, decay.op.strict)
-        by = {(node.op, node.args): node for node in candidates}
-        group = DecayGradients(
-            by.get((ir.DecayDotRows(*flags), (m, y, g))),
-            by.get((ir.DecayDotColumns(*flags), (m, x, g))),
-            decay,
-        )
-        found |= {node: group for node in group.members if node is not None}
-    return found
 
 
 def is_accumulated(node: Node, axis: str) -> bool:

@@ -123,3 +123,39 @@ def worth_keeping(forward: Program, backward: Program) -> tuple[Node, ...]:
     plan = cut(backward, given=(*states, *formed))
     used = {argument for node in (*plan.pre, *plan.scan, *plan.post) for argument in node.args}
     return states + tuple(node for node in formed if node in used)
+
+
+GRADIENTS = (ir.DecayDotRows, ir.DecayDotColumns, ir.DecayDotDecay)
+
+
+@dataclass(frozen=True, slots=True)
+class DecayGradients:
+    """The derivatives of one product under decays by x, y (if asked for) and the decay: formed together."""
+
+    rows: Node | None
+    columns: Node | None
+    decay: Node
+
+    @property
+    def members(self) -> tuple[Node | None, Node | None, Node]:
+        """In the order in which they are formed."""
+        return self.rows, self.columns, self.decay
+
+
+def decay_gradients(nodes: Iterable[Node]) -> dict[Node, DecayGradients]:
+    """For each derivative of a product under decays, those it is formed together with."""
+    candidates = [node for node in nodes if isinstance(node.op, GRADIENTS)]
+    found: dict[Node, DecayGradients] = {}
+    for decay in candidates:
+        if not isinstance(decay.op, ir.DecayDotDecay):
+            continue
+        m, x, y, g = decay.args
+        flags = (decay.op.axis, decay.op.mode, decay.op.exclusive, decay.op.strict)
+        by = {(node.op, node.args): node for node in candidates}
+        group = DecayGradients(
+            by.get((ir.DecayDotRows(*flags), (m, y, g))),
+            by.get((ir.DecayDotColumns(*flags), (m, x, g))),
+            decay,
+        )
+        found |= {node: group for node in group.members if node is not None}
+    return found

@@ -12,7 +12,7 @@ from typing import Literal
 from rnnc.codegen import program as ir
 from rnnc.codegen.names import Names
 from rnnc.codegen.program import Node
-from rnnc.codegen.schedule import Plan
+from rnnc.codegen.schedule import DecayGradients, Plan, decay_gradients
 from rnnc.codegen.torch_operations import aligned, is_number, line
 from rnnc.codegen.torch_sums import PREVIOUS, inlined_terms, plain
 from rnnc.dsl.recurrence import Recurrence
@@ -59,7 +59,7 @@ class Function:
                 self.known[node] = (
                     "valid" if node.op.kind == "valid" else self.names.fresh(node.op.name.replace("'", ""))
                 )
-        self.gradients = _gradient_groups(plan)
+        self.gradients = decay_gradients((*plan.pre, *plan.post))
         results = (
             *plan.keeps,
             *plan.program.results.values(),
@@ -197,8 +197,8 @@ class Function:
             return
         group = self.gradients.get(node)
         self.uses = set()
-        if group is not None and all(plain(argument) in self.known for argument in group[2].args):
-            self._assign_gradients(*group)
+        if group is not None and all(plain(argument) in self.known for argument in group.decay.args):
+            self._assign_gradients(group)
             return
         if isinstance(node.op, ir.AxisSize):
             self.known[node] = self.sizes[node.op.axis]
@@ -209,18 +209,20 @@ class Function:
         lines = [part for step in text.split("\n") for part in assignment(self.known[node], step)]
         self.statements.append(Statement(lines, self.uses, made))
 
-    def _assign_gradients(self, rows: Node, columns: Node, decay: Node) -> None:
+    def _assign_gradients(self, group: DecayGradients) -> None:
         """The three derivatives of a decay_dot in one call."""
-        op = decay.op
+        decay, op = group.decay, group.decay.op
         assert isinstance(op, ir.DecayDotDecay)
         factors = self.factors(decay.args[3], op.mode, op.exclusive)
         args = [self.name(argument) for argument in decay.args[:3]]
-        for node in (rows, columns, decay):
-            self.known[node] = self.names.fresh(f"x{node.number}")
-        makes = [self.known[node] for node in (rows, columns, decay)]
+        makes = []
+        for node in group.members:
+            makes.append("_" if node is None else self.names.fresh(f"x{node.number}"))
+            if node is not None:
+                self.known[node] = makes[-1]
         strict = ", strict=True" if op.strict else ""
         text = f"{', '.join(makes)} = tiles.decay_dot_grads({', '.join(args)}, {factors}{strict})"
-        self.statements.append(Statement([text], self.uses, set(makes)))
+        self.statements.append(Statement([text], self.uses, {name for name in makes if name != "_"}))
 
     # The scan
 
@@ -394,21 +396,6 @@ def _batched(plan: Plan) -> set[Node]:
         if any(argument in found for argument in node.args):
             found.add(node)
     return found
-
-
-def _gradient_groups(plan: Plan) -> dict[Node, tuple[Node, Node, Node]]:
-    """The derivatives of one decay_dot by x, y and the decay, where the plan has all three."""
-    nodes = [*plan.pre, *plan.post]
-    groups: dict[Node, tuple[Node, Node, Node]] = {}
-    for decay in nodes:
-        if isinstance(decay.op, ir.DecayDotDecay):
-            cotangent, x, y, g = decay.args
-            op = (decay.op.axis, decay.op.mode, decay.op.exclusive, decay.op.strict)
-            rows = [n for n in nodes if n.op == ir.DecayDotRows(*op) and n.args == (cotangent, y, g)]
-            columns = [n for n in nodes if n.op == ir.DecayDotColumns(*op) and n.args == (cotangent, x, g)]
-            if rows and columns:
-                groups |= dict.fromkeys((rows[0], columns[0], decay), (rows[0], columns[0], decay))
-    return groups
 
 
 def _with_deletions(statements: Sequence[Statement], returned: set[str]) -> list[str]:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 from rnnc.codegen import program as ir
-from rnnc.codegen.kernels import Array, DecayGradients, Kernel, decay_gradients, is_accumulated
+from rnnc.codegen.kernels import Array, Kernel, is_accumulated
 from rnnc.codegen.names import Names
 from rnnc.codegen.program import Node
+from rnnc.codegen.schedule import DecayGradients, decay_gradients
 from rnnc.codegen.templating import template
 from rnnc.codegen.torch_operations import is_number
 from rnnc.codegen.torch_sums import plain
