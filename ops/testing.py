@@ -20,7 +20,7 @@ from rnnc.ops.trial import Tensors, Trial, draw_trial
 
 FORMS = ("recurrent", "chunked", "parallel")
 LIMITS = {torch.float64: 1e-9, torch.float32: 1e-4}  # of the relative error
-SLACK = 20.0  # in float32, times the error of the loop itself
+SLACK = 10.0  # in float32, times the error of the loop itself
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 
