@@ -1,4 +1,4 @@
-"""What an operator raises: one clear sentence about the argument, never about the machinery."""
+"""What an operator raises and warns of: one clear sentence, never about the machinery."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ class ArgumentTypeError(RnncError, TypeError):
 
 class UnavailableError(RnncError, NotImplementedError):
     """A combination of back end and form, or a feature, that this version does not have."""
+
+
+class SpecWarning(UserWarning):
+    """What is doubtful in a spec that compiles: rendered as `rnnc check` does."""
 
 
 class SpecFileError(RnncError, OSError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from functools import cached_property, partial, wraps
 from pathlib import Path
@@ -16,7 +17,7 @@ from rnnc.dsl.expression import names
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops import cache, traced
-from rnnc.ops.errors import ArgumentError, UnavailableError
+from rnnc.ops.errors import ArgumentError, SpecWarning, UnavailableError
 from rnnc.ops.function import Function, Outputs, single
 from rnnc.ops.options import NAMES, check_options
 from rnnc.ops.reference import default, token_loop
@@ -221,19 +222,16 @@ class Operator(Function):
 def compile(spec: str | os.PathLike[str]) -> Operator:  # noqa: A001
     """The operator of a spec: a path, or, if there is a line break in it, the text itself.
 
-    Raises SpecError with everything that is wrong with the spec; SpecFileError if it cannot be read.
+    Warns (SpecWarning) of what is doubtful in it, as `rnnc check` does. Raises SpecError with everything that
+    is wrong with the spec; SpecFileError if it cannot be read.
     """
-    from rnnc.dsl.checker import check
-    from rnnc.dsl.parser import parse
+    from rnnc.codegen.compiler import analyse
 
     is_text = isinstance(spec, str) and "\n" in spec
     text, path = (str(spec), "<spec>") if is_text else (read_spec(Path(spec)), str(spec))
-    recurrence = check(parse(text, path))
-
-    def produce() -> str:
-        from rnnc.codegen.compiler import compile_text
-
-        return compile_text(text, path).source
-
-    module, source = cache.load(recurrence.name, text, produce)
+    compiled = analyse(text, path)
+    for finding in compiled.warnings:
+        warnings.warn(finding.render(text, path), SpecWarning, stacklevel=2)
+    recurrence = compiled.recurrence
+    module, source = cache.load(recurrence.name, text, lambda: compiled.source)
     return Operator(text, recurrence, module, source)

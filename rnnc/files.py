@@ -8,10 +8,8 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
-from rnnc.dsl.diagnostics import Diagnostic, SpecError
+from rnnc.dsl.spec_text import SPEC_BYTES, decode
 from rnnc.refusal import Refusal
-
-SPEC_BYTES = 1 << 20  # a spec is a page of text; what is longer is another file given by mistake
 
 
 def builtin_specs() -> dict[str, Path]:
@@ -26,7 +24,7 @@ def read_spec(name: str) -> tuple[str, str]:
     Raises Refusal where there is no such file, SpecError where it cannot be a spec.
     """
     if name == "-":
-        return _decode(sys.stdin.buffer.read(SPEC_BYTES + 1), "<stdin>"), "<stdin>"
+        return decode(sys.stdin.buffer.read(SPEC_BYTES + 1), "<stdin>"), "<stdin>"
     path = Path(name)
     try:
         if not path.exists() and name in builtin_specs():
@@ -39,21 +37,7 @@ def read_spec(name: str) -> tuple[str, str]:
         raise Refusal(f"{name}: no such file, nor a built-in model (see `rnnc list`)") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise Refusal(f"{name!r}: cannot be read: {_reason(error)}") from None
-    return _decode(data, name), name
-
-
-def _decode(data: bytes, path: str) -> str:
-    if len(data) > SPEC_BYTES:
-        message = f"a spec has at most {SPEC_BYTES >> 20} MiB, this file has more"
-        raise SpecError([Diagnostic("too-large", message)], path=path)
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        message = f"not a text file: byte {error.start} is not UTF-8"
-        raise SpecError([Diagnostic("not-text", message)], path=path) from None
-    if "\0" in text:
-        raise SpecError([Diagnostic("not-text", "not a text file: it holds a null character")], path=path)
-    return text
+    return decode(data, name), name
 
 
 def write_text(path: Path, text: str) -> None:

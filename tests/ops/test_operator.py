@@ -9,7 +9,7 @@ import torch
 
 import rnnc
 from rnnc.dsl.diagnostics import SpecError
-from rnnc.ops.errors import SpecFileError
+from rnnc.ops.errors import SpecFileError, SpecWarning
 from rnnc.ops.operator import Operator
 
 SPECS = {path.stem: path for path in sorted(Path(rnnc.__file__).parents[1].glob("ops/*.rnn"))}
@@ -130,3 +130,19 @@ def test_compile_takes_text_or_a_path(tmp_path):
     (tmp_path / "large.rnn").write_bytes(b"#" * 10_000_000)
     with pytest.raises(SpecError, match=r"a spec has at most 1 MiB"):
         rnnc.compile(tmp_path / "large.rnn")
+
+
+DELTA_FREE = """recurrence w[K, V]:
+    input q[K], k[K], v[V]
+    state S[K, V]
+    S <- S + k @ v.T
+    output o[V]
+    o <- S.T @ q
+"""
+
+
+def test_what_is_doubtful_in_a_spec_is_warned_of_every_time() -> None:
+    spec = DELTA_FREE.replace("v[V]", "v[V], spare")
+    for _ in range(2):  # the second time the module comes from the cache
+        with pytest.warns(SpecWarning, match=r"<spec>:2:29: warning\[unused-name\]"):
+            rnnc.compile(spec)
