@@ -5,12 +5,25 @@ upper half with a column j in the lower half factor at the cut between the halve
 the logarithms from the cut to i, that of j from j to the cut. Both are at most 0, no exponent is a
 difference of running sums, and none depends on a token after its pair. Logarithms to base 2 end at -32768,
 where 2^x is 0.
+
+At a level every token is in one half only, so one tile holds x in the upper halves and y in the lower ones,
+and one product serves both. The levels are a loop of the kernel, not unrolled: unrolled, they compile twenty
+times as long and their tiles do not fit the registers.
 """
 
 from __future__ import annotations
 
 import triton
 import triton.language as tl
+
+
+@triton.jit
+def sum_of(taken, x):
+    """taken [C, C], of zeros and ones, @ x [C, K], to float32's precision: the zeros and ones are exact in
+    tf32, so two products do for three."""
+    high = (x.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
+    low = tl.dot(taken, x - high, input_precision="tf32")
+    return tl.dot(taken, high, low, input_precision="tf32")
 
 
 @triton.jit
@@ -22,22 +35,26 @@ def running_sum(x, C: tl.constexpr, SUFFIX: tl.constexpr, EXCLUSIVE: tl.constexp
         taken = token > row if EXCLUSIVE else token >= row
     else:
         taken = token < row if EXCLUSIVE else token <= row
-    return tl.dot(tl.where(taken, 1.0, 0.0), tl.maximum(x, -32768.0), input_precision="tf32x3")
+    return sum_of(tl.where(taken, 1.0, 0.0), tl.maximum(x, -32768.0))
 
 
 @triton.jit
-def level_masks(level: tl.constexpr, C: tl.constexpr, EXCLUSIVE: tl.constexpr):
-    """At a level: which rows are upper, which pairs belong to it, and which tokens a row's exponent sums."""
+def level_bounds(level, C: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    """At a level: which tokens are in upper halves, and where its exponent starts and ends."""
     o_c = tl.arange(0, C)
-    upper = (o_c >> level) % 2 == 1
-    block = o_c >> (level + 1)
-    cut = (block << (level + 1)) + (1 << level)
-    row, token = o_c[:, None], o_c[None, :]
-    last = token < row if EXCLUSIVE else token <= row
-    above = (token >= cut[:, None]) & last & upper[:, None]
-    below = (token > row) & (token < cut[:, None]) & (~upper)[:, None]
-    pairs = (block[:, None] == block[None, :]) & upper[:, None] & (~upper)[None, :]
-    return upper, pairs, tl.where(above | below, 1.0, 0.0)
+    upper = ((o_c >> level) & 1) == 1
+    cut = ((o_c >> level) | 1) << level
+    first = tl.where(upper, cut, o_c + 1)
+    end = tl.where(upper, o_c if EXCLUSIVE else o_c + 1, cut)
+    return upper, first, end
+
+
+@triton.jit
+def level_factor(g, first, end, C: tl.constexpr):
+    """2^(the sum of g [C, K] over the tokens from `first` to before `end`)."""
+    token = tl.arange(0, C)[None, :]
+    taken = (token >= first[:, None]) & (token < end[:, None])
+    return tl.exp2(sum_of(tl.where(taken, 1.0, 0.0), g))
 
 
 @triton.jit
@@ -52,17 +69,18 @@ def decay_dot(
     PRECISION: tl.constexpr,
 ):
     """A[i,j] = sum_k x[i,k] y[j,k] 2^(sum of g[t,k] over j < t <= i), lower triangular (STRICT: below it)."""
+    LEVELS: tl.constexpr = tl.constexpr(C.bit_length() - 1)
     o_c = tl.arange(0, C)
+    row, column = o_c[:, None], o_c[None, :]
     g = tl.maximum(g, -32768.0)
     out = tl.zeros([C, C], tl.float32)
     if not (STRICT or EXCLUSIVE):
-        out += tl.where(o_c[:, None] == o_c[None, :], tl.sum(x * y, 1)[:, None], 0.0)
-    for level in tl.static_range(0, 8):
-        if (1 << level) < C:
-            _, pairs, sums = level_masks(level, C, EXCLUSIVE)
-            factor = tl.exp2(tl.dot(sums, g, input_precision="tf32x3"))
-            products = tl.dot((x * factor).to(DOT), tl.trans((y * factor).to(DOT)), input_precision=PRECISION)
-            out += tl.where(pairs, products, 0.0)
+        out += tl.where(row == column, tl.sum(x * y, 1)[:, None], 0.0)
+    for level in range(LEVELS):
+        upper, first, end = level_bounds(level, C, EXCLUSIVE)
+        z = (tl.where(upper[:, None], x, y) * level_factor(g, first, end, C)).to(DOT)
+        pairs = (((row ^ column) >> level) == 1) & (row > column)
+        out += tl.where(pairs, tl.dot(z, tl.trans(z), input_precision=PRECISION), 0.0)
     return out
 
 
@@ -79,22 +97,24 @@ def decay_dot_grads(
     PRECISION: tl.constexpr,
 ):
     """The derivatives of sum m * decay_dot(x, y, g) by x, y and g."""
+    LEVELS: tl.constexpr = tl.constexpr(C.bit_length() - 1)
     o_c = tl.arange(0, C)
+    row, column = o_c[:, None], o_c[None, :]
     g = tl.maximum(g, -32768.0)
     dx, dy, dg = x * 0.0, y * 0.0, g * 0.0
     if not (STRICT or EXCLUSIVE):
-        diagonal = tl.sum(tl.where(o_c[:, None] == o_c[None, :], m, 0.0), 1)
+        diagonal = tl.sum(tl.where(row == column, m, 0.0), 1)
         dx += diagonal[:, None] * y
         dy += diagonal[:, None] * x
-    for level in tl.static_range(0, 8):
-        if (1 << level) < C:
-            upper, pairs, sums = level_masks(level, C, EXCLUSIVE)
-            factor = tl.exp2(tl.dot(sums, g, input_precision="tf32x3"))
-            weights = tl.where(pairs, m, 0.0).to(DOT)
-            read = factor * tl.dot(weights, (y * factor).to(DOT), input_precision=PRECISION)
-            written = factor * tl.dot(tl.trans(weights), (x * factor).to(DOT), input_precision=PRECISION)
-            dx += read
-            dy += written
-            slopes = tl.where(upper[:, None], x * read, y * written)
-            dg += 0.6931471805599453 * tl.dot(tl.trans(sums), slopes, input_precision="tf32x3")
-    return dx, dy, dg
+    both = tl.where(row > column, m, tl.trans(m)).to(DOT)
+    for level in range(LEVELS):
+        upper, first, end = level_bounds(level, C, EXCLUSIVE)
+        factor = level_factor(g, first, end, C)
+        z = tl.where(upper[:, None], x, y)
+        weights = tl.where(((row ^ column) >> level) == 1, both, 0.0)
+        dz = factor * tl.dot(weights.to(DOT), (z * factor).to(DOT), input_precision=PRECISION)
+        dx += tl.where(upper[:, None], dz, 0.0)
+        dy += tl.where(upper[:, None], 0.0, dz)
+        taken = tl.where((row >= first[None, :]) & (row < end[None, :]), 1.0, 0.0)
+        dg = tl.dot(taken, z * dz, dg, input_precision=PRECISION)
+    return dx, dy, 0.6931471805599453 * dg
