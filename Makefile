@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
-.PHONY: demo test smoke lint format regenerate offline goldens clean
+.PHONY: demo test smoke lint format regenerate offline gpu goldens clean
 
 demo: $(VENV)/installed
 	$(BIN)/rnnc demo
@@ -32,6 +32,10 @@ regenerate: $(VENV)/installed
 offline: $(VENV)/installed-test
 	$(PIP) --editable ".[triton]"
 	$(BIN)/python -m rnnc.offline
+
+# On a machine with a GPU and no network: with the Python that is there, nothing is installed.
+gpu:
+	$(PYTHON) -m benchmarks.gpu $(GPU)
 
 goldens: $(VENV)/installed-test
 	$(PYTEST) --update-golden

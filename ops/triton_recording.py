@@ -51,13 +51,14 @@ class _Kernel:
 
 @dataclass(frozen=True)
 class Shapes:
-    """The sizes of a call: B, T, H, G (heads of inputs per group) and the axes."""
+    """The sizes of a call: B, T, H, G (heads of inputs per group) and the axes; packed sequences, if any."""
 
     batch: int
     length: int
     heads: int
     groups: int
     axes: Mapping[str, int]
+    packed: int = 0
 
 
 def record(
@@ -67,6 +68,7 @@ def record(
     dtype: torch.dtype,
     chunk: int = 64,
     states: bool = False,
+    reverse: bool = False,
 ) -> tuple[tuple[Recorded, ...], tuple[Recorded, ...]]:
     """The launches forward and backward when everything is differentiated and arrays are kept.
 
@@ -90,8 +92,8 @@ def record(
         dtype=dtype,
         device=device,
         chunk=chunk,
-        bounds=None,
-        reverse=False,
+        bounds=torch.empty(shapes.packed + 1, dtype=torch.int32, device=device) if shapes.packed else None,
+        reverse=reverse,
     )
     tensors = []
     for item in recurrence.inputs:

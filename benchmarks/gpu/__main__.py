@@ -1,0 +1,131 @@
+"""Kernels compiled, compared with float64 and timed beside a peer, on one GPU, in under eight minutes.
+
+    python -m benchmarks.gpu [--models gla kda] [--seconds 460] [--dry] [--out FOLDER]
+
+Every part has its share of the time; what no time was left for is recorded as not run, what fails as failed,
+and the rest goes on. Results are kept as they come: another run with the same commit, device and versions
+does what is left. `--dry` does the same on a CPU, in Triton's interpreter, at tiny sizes, and times nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks.gpu import ROOT
+from benchmarks.gpu.entries import Entry, of_models
+from benchmarks.gpu.pool import Answer, Pool
+from benchmarks.gpu.results import Results, commit
+from benchmarks.gpu.tables import show
+
+# The share of the time at which a part ends, and the most that one of its entries may take, in seconds.
+PARTS = {"compile": (0.45, 120.0), "error": (0.65, 60.0), "time": (1.0, 60.0)}
+CHECKERS = 4  # processes that use the GPU at once where no times are taken
+
+
+class Run:
+    """One run: the workers, the results, the time there is."""
+
+    def __init__(self, pool: Pool, results: Results, seconds: float, cores: int, console: Console) -> None:
+        self.pool, self.results, self.cores, self.console = pool, results, cores, console
+        self.start, self.seconds = time.monotonic(), seconds
+        self.broken: dict[str, str] = {}  # calls with a kernel that did not compile, and why
+        self.counts: dict[str, int] = {}
+
+    def deadline(self, part: str) -> float:
+        return self.start + self.seconds * PARTS[part][0]
+
+    def compile(self, entries: Sequence[Entry]) -> None:
+        """All kernels of the entries, those of different calls that are the same once, in parallel."""
+        calls = list({_call(e): e for e in entries if e.who == "rnnc"}.values())
+        end, most = self.deadline("compile"), PARTS["compile"][1]
+        listed = dict(self._run(((e, {"list": e.as_dict()}) for e in calls), self.cores, end, most))
+        first: dict[str, Entry] = {}
+        users: dict[str, list[str]] = {}
+        for entry in calls:
+            answer = listed[entry]
+            if answer["status"] != "ok":
+                self.broken[_call(entry)] = str(answer.get("reason"))
+            for number, signature in enumerate(answer.get("kernels", ())):
+                first.setdefault(signature, replace(entry, kind="compile", who="rnnc", kernel=number))
+                users.setdefault(signature, []).append(_call(entry))
+        todo = ((signature, entry.as_dict()) for signature, entry in first.items())
+        for signature, answer in self._run(todo, self.cores, end, most):
+            self._add(first[signature], answer)
+            if answer["status"] == "error" or answer.get("reason") == "no time was left":
+                reason = f"{answer.get('launch') or first[signature]}: {answer.get('reason')}"
+                self.broken |= dict.fromkeys(users[signature], reason)
+
+    def do(self, part: str, entries: Sequence[Entry], workers: int) -> None:
+        """What is left of the entries of a part."""
+        todo = [entry for entry in entries if not self.results.done(entry)]
+        for entry in todo:
+            if entry.who == "rnnc" and _call(entry) in self.broken:
+                self._add(entry, {"status": "not run", "reason": self.broken[_call(entry)]})
+        ready = [e for e in todo if e.who != "rnnc" or _call(e) not in self.broken]
+        requests = ((entry, entry.as_dict()) for entry in ready)
+        for entry, answer in self._run(requests, workers, self.deadline(part), PARTS[part][1]):
+            self._add(entry, answer)
+
+    def _run(
+        self, requests: Iterable[tuple[object, object]], workers: int, deadline: float, most: float
+    ) -> Iterable[tuple[object, Answer]]:
+        return self.pool.run(requests, workers, deadline, most)
+
+    def _add(self, entry: Entry, answer: Answer) -> None:
+        self.results.add(entry, answer)
+        spent = time.monotonic() - self.start
+        self.console.print(f"{spent:6.1f} s  {answer['status']:<8} {entry}", markup=False, highlight=False)
+
+
+def _call(entry: Entry) -> str:
+    """What the kernels of an entry depend on."""
+    return f"{entry.model} {entry.dtype} {entry.call}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs and prints; the exit status is 1 where something was wrong."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="*", help="built-in models; all if none is given")
+    parser.add_argument("--seconds", type=float, default=460, help="for everything")
+    parser.add_argument("--dry", action="store_true", help="on a CPU, in the interpreter, at tiny sizes")
+    parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
+    parser.add_argument("--cores", type=int, default=min(16, os.cpu_count() or 1))
+    parser.add_argument("--afresh", action="store_true", help="do again what has been done")
+    given = parser.parse_args(arguments)
+    console = Console(width=150)
+    given.out.mkdir(parents=True, exist_ok=True)
+    models = given.models or sorted(path.stem for path in (ROOT / "ops").glob("*.rnn"))
+    pool = Pool("cpu" if given.dry else "cuda", given.cores, given.out / "workers.log")
+    start = time.monotonic()
+    try:
+        about = pool.workers[0].ask(None, 120)
+        if not given.dry and about.get("device", "interpreter") == "interpreter":
+            parser.error(f"no GPU: {about.get('reason', 'torch sees none')}; --dry needs none")
+        device = "dry run" if given.dry else about["device"]
+        results = Results(given.out, {"commit": commit(), **about, "device": device})
+        if not given.afresh:
+            results.read()
+        run = Run(pool, results, given.seconds, given.cores, console)
+        errors, times = of_models(models, given.dry)
+        run.compile([*errors, *times])
+        run.do("error", errors, min(CHECKERS, given.cores))
+        run.do("time", times, 1)
+    finally:
+        pool.close()
+    show(results, [*errors, *times], console)
+    console.print(f"written: {results.write(time.monotonic() - start)}")
+    wrong = [e for e in (*errors, *times) if results.answers[e.key]["status"] in ("error", "failed")]
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

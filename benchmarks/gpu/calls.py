@@ -1,0 +1,85 @@
+"""The tensors of a call, the operator on them, and the same in float64."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import rnnc.ops
+from benchmarks.gpu.entries import Call
+from rnnc.dsl.recurrence import Initialiser
+from rnnc.ops.initialisers import INITIALISERS
+
+TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64}
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Inputs and parameters in order of declaration, initial states, the limits of packed sequences."""
+
+    arguments: tuple[Tensor, ...]
+    states: tuple[Tensor, ...]
+    cu_seqlens: Tensor | None
+
+    def exact(self) -> Tensors:
+        """The same in float64."""
+        arguments, states = (tuple(x.double() for x in xs) for xs in (self.arguments, self.states))
+        return Tensors(arguments, states, self.cu_seqlens)
+
+    def to(self, device: str) -> Tensors:
+        """The same on another device."""
+        arguments, states = (tuple(x.to(device) for x in xs) for xs in (self.arguments, self.states))
+        return Tensors(arguments, states, None if self.cu_seqlens is None else self.cu_seqlens.to(device))
+
+    def heads(self, batch: int, count: int, inputs: int) -> Tensors:
+        """The first sequences and heads, which do not depend on the others. No groups, no states."""
+        some = [x[:batch, :, :count] for x in self.arguments[:inputs]]
+        return replace(self, arguments=(*some, *(x[:count] for x in self.arguments[inputs:])))
+
+
+def operator(model: str) -> Any:
+    """A built-in operator."""
+    return getattr(rnnc.ops, model)
+
+
+def draw(model: str, call: Call, dtype: str, device: str) -> Tensors:
+    """Vectors in `dtype`, scalars per token in float32, normal; parameters about as a layer starts them."""
+    recurrence = operator(model).recurrence
+    source = torch.Generator(device).manual_seed(1)
+    torch.manual_seed(1)
+    axes = dict(zip(recurrence.axes, call.sizes, strict=True))
+    arguments = []
+    for item in recurrence.inputs:
+        heads = (call.G or call.H) if item.per_group else call.H
+        shape = (call.B, call.T, heads, *(axes[axis] for axis in item.axes))
+        x = torch.randn(shape, generator=source, device=device)
+        arguments.append(x.to(TYPES[dtype]) if item.axes else x)
+    for param in recurrence.params:
+        lead = () if param.shared else (call.H,)
+        shape = (*lead, *(axes[axis] for axis in param.axes))
+        start = _initial(param.initialiser, shape)
+        if param.range is None:  # a bonus that starts at zero would not be seen
+            start += 0.1 * torch.randn(shape)
+        arguments.append(start.to(device))
+    count = len(call.lengths) or call.B
+    states = tuple(
+        torch.randn((count, call.H, *(axes[axis] for axis in state.axes)), generator=source, device=device)
+        for state in recurrence.states
+        if call.states
+    )
+    bounds = torch.tensor((0, *call.lengths)).cumsum(0).to(device, torch.int32) if call.lengths else None
+    return Tensors(tuple(arguments), states, bounds)
+
+
+def _initial(start: Initialiser | None, shape: tuple[int, ...]) -> Tensor:
+    """What a layer starts a parameter with."""
+    if start is None:
+        return torch.zeros(shape)
+    arguments = [_initial(a, shape) if isinstance(a, Initialiser) else a for a in start.arguments]
+    if start.name == "fixed":
+        return arguments[0]
+    nested = any(isinstance(a, Tensor) for a in arguments)
+    return INITIALISERS[start.name](*arguments, *([] if nested else [shape]))

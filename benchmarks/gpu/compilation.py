@@ -1,0 +1,59 @@
+"""The kernels of a call, compiled before they are needed: Triton finds them in its cache when they run."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from torch import Tensor
+
+from benchmarks.gpu.calls import TYPES, operator
+from benchmarks.gpu.entries import Call, Entry
+from rnnc.ops.options import passes
+from rnnc.ops.triton_recording import Recorded, Shapes, record
+
+
+def launches(model: str, dtype: str, call: Call) -> tuple[Recorded, ...]:
+    """What a call launches, forward and backward, with the arguments it launches it with."""
+    op = operator(model)
+    module, _ = op.kernels.available
+    axes = dict(zip(op.recurrence.axes, call.sizes, strict=True))
+    shapes = Shapes(call.B, call.T, call.H, call.G or call.H, axes, len(call.lengths))
+    chunk = passes("chunked", call.chunk, call.T)[1] or 0
+    forward, backward = record(module, op.recurrence, shapes, TYPES[dtype], chunk, call.states, call.reverse)
+    return (*forward, *backward)
+
+
+def compile_kernel(entry: Entry) -> dict[str, Any]:
+    """Registers, bytes spilled and shared per program, seconds of one launch's kernel. Needs a GPU."""
+    launch = launches(entry.model, entry.dtype, entry.call)[entry.kernel]
+    module, _ = operator(entry.model).kernels.available
+    start = time.perf_counter()
+    compiled = getattr(module, launch.kernel).warmup(grid=launch.grid, **launch.options)
+    seconds = time.perf_counter() - start
+    compiled._init_handles()
+    return {
+        "launch": launch.kernel,
+        "registers": compiled.n_regs,
+        "spills": compiled.n_spills,
+        "shared": compiled.metadata.shared,
+        "seconds": round(seconds, 2),
+    }
+
+
+def signatures(entry: Entry) -> list[str]:
+    """For every launch of a call, what its binary depends on: equal ones are compiled once."""
+    return [_signature(launch) for launch in launches(entry.model, entry.dtype, entry.call)]
+
+
+def _signature(launch: Recorded) -> str:
+    """Names, dtypes and constants; of a size only whether it is 1 or a multiple of 16."""
+    parts = [launch.kernel]
+    for name, value in sorted(launch.options.items()):
+        if isinstance(value, Tensor):
+            parts.append(f"{name}: {value.dtype}")
+        elif name in ("H", "T") or name.startswith("G_"):
+            parts.append(f"{name}: {'int' if name == 'T' else (value == 1, value % 16 == 0)}")
+        else:
+            parts.append(f"{name}: {value}")
+    return ", ".join(parts)

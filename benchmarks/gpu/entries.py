@@ -1,0 +1,117 @@
+"""What there is to do: one entry per kernel to compile, comparison to make, time to take.
+
+An entry is plain data, so that it can be sent to another process and be found again in the results.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+DTYPES = ("bf16", "fp16", "fp32")
+# The shapes that the field is measured at: B, T, H, and the size of both axes.
+SHAPES = (
+    (1, 8192, 96, 128),
+    (2, 16384, 16, 128),
+    (4, 2048, 16, 128),
+    (4, 4096, 64, 128),
+    (8, 2048, 32, 256),
+    (8, 1024, 8, 64),
+)
+PEER = "fla-core"
+HEADS = {"rwkv7": 64}  # models whose heads are smaller than 128: as many more of them
+
+
+@dataclass(frozen=True)
+class Call:
+    """The shape of one call. `sizes` are those of the key and the value axis; `lengths`: packed sequences."""
+
+    B: int
+    T: int
+    H: int
+    sizes: tuple[int, int]
+    G: int = 0  # groups, where the spec has them; 0: as many as heads
+    lengths: tuple[int, ...] = ()
+    states: bool = False
+    reverse: bool = False
+    chunk: int | None = None
+
+    def __str__(self) -> str:
+        shape = f"{self.B} x {self.T} x {self.H} x {'/'.join(map(str, dict.fromkeys(self.sizes)))}"
+        flags = " packed" * bool(self.lengths) + " states" * self.states + " reverse" * self.reverse
+        return shape + flags + (f" chunks of {self.chunk}" if self.chunk else "")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing to do. `kind`: compile, error, graph, time; `who`: rnnc or the peer; `kernel`: its number."""
+
+    kind: str
+    model: str
+    dtype: str
+    call: Call
+    who: str = "rnnc"
+    kernel: int = -1
+
+    @property
+    def key(self) -> str:
+        """What the entry is found by."""
+        return json.dumps(self.as_dict(), sort_keys=True)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def of(data: dict[str, Any]) -> Entry:
+        """The entry that was written as plain data."""
+        call = data["call"]
+        tuples = {name: tuple(call[name]) for name in ("sizes", "lengths")}
+        return Entry(**{**data, "call": Call(**{**call, **tuples})})
+
+    def __str__(self) -> str:
+        number = f" kernel {self.kernel}" if self.kernel >= 0 else ""
+        return f"{self.kind} {self.model} {self.dtype} {self.call} {self.who}{number}"
+
+
+def shapes(dry: bool, most: int) -> Iterator[Call]:
+    """The calls that are timed, with heads of at most that size."""
+    for B, T, H, size in SHAPES:
+        head = min(size, most)
+        yield (
+            Call(1, 20, 1, (head // 16,) * 2, chunk=16) if dry else Call(B, T, H * size // head, (head,) * 2)
+        )
+
+
+def cases(dry: bool, dtype: str, size: int) -> Iterator[Call]:
+    """The calls that are compared with the reference: ragged, packed, odd; and other sizes of a chunk."""
+    if dry:
+        yield Call(1, 21, 2, (5, 6), G=1, states=True, chunk=16)
+        if dtype == "fp32":
+            yield Call(1, 26, 1, (5, 3), lengths=(0, 17, 1, 0, 8), states=True, chunk=16)
+        return
+    lengths = (0, 300, 1, 0, 63, 64, 65, 500, 0)
+    yield Call(2, 1000, 4, (size, size), G=2, states=True)
+    if dtype != "fp16":
+        yield Call(1, sum(lengths), 2, (size, size), lengths=lengths, states=True)
+    if dtype == "bf16":
+        yield Call(1, 130, 3, (72, 40), reverse=True)
+        yield from (Call(2, 200, 2, (size, size), states=True, chunk=chunk) for chunk in (16, 32))
+
+
+def of_models(models: Sequence[str], dry: bool) -> tuple[list[Entry], list[Entry]]:
+    """Comparisons and times of all models, what matters most first."""
+    errors, times = [], []
+    for dtype in DTYPES:
+        for model in models:
+            found = [Entry("error", model, dtype, call) for call in cases(dry, dtype, HEADS.get(model, 128))]
+            errors += found
+            if dtype == "bf16":
+                errors.append(replace(found[0], kind="graph"))
+    for number in range(len(SHAPES)):
+        for who in ("rnnc", PEER):
+            for model in models:
+                call = list(shapes(dry, HEADS.get(model, 256)))[number]
+                times.append(Entry("time", model, "fp16" if dry else "bf16", call, who))
+    return errors, list(dict.fromkeys(times))

@@ -1,0 +1,118 @@
+"""The operators of fla-core on the arguments of the built-in models.
+
+What a peer has no room for (feature maps, gates, normalisation) is done in torch, as its users do it; where
+its kernels offer it, they are asked to. Every adapter takes what the built-in takes and returns the outputs.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+os.environ.setdefault("FLA_DISABLE_BACKEND_DISPATCH", "1")  # its own kernels, not those of other packages
+
+
+def _fla(module: str, name: str) -> Callable[..., Any]:
+    return getattr(import_module(f"fla.ops.{module}"), name)  # type: ignore[no-any-return]
+
+
+def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    call = _fla("linear_attn", "chunk_linear_attn")
+    return call(F.elu(q) + 1, F.elu(k) + 1, v, scale=1.0, normalize=False)[0]
+
+
+def retention(q: Tensor, k: Tensor, v: Tensor, gamma: Tensor) -> Tensor:
+    """Its decays are fixed, at what the built-in starts with."""
+    del gamma
+    return _fla("retention", "chunk_retention")(q, k, v)[0]
+
+
+def mamba2(u: Tensor, dt: Tensor, B: Tensor, C: Tensor, A_log: Tensor, dt_bias: Tensor, D: Tensor) -> Tensor:
+    delta = F.softplus(dt + dt_bias)
+    g = -A_log.exp() * delta
+    k = (B * delta[..., None]).to(B.dtype)
+    out = _fla("simple_gla", "chunk_simple_gla")(C, k, u, g=g, scale=1.0)[0]
+    return out + (D[:, None] * u).to(u.dtype)
+
+
+def gla(q: Tensor, k: Tensor, v: Tensor, gk: Tensor) -> Tensor:
+    return _fla("gla", "chunk_gla")(q, k, v, F.logsigmoid(gk.float()) / 16)[0]
+
+
+def delta_net(q: Tensor, k: Tensor, v: Tensor, b: Tensor) -> Tensor:
+    call = _fla("delta_rule", "chunk_delta_rule")
+    return call(q, k, v, b.sigmoid(), scale=1.0, use_qk_l2norm_in_kernel=True)[0]
+
+
+def gated_delta_net(
+    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, A_log: Tensor, dt_bias: Tensor
+) -> Tensor:
+    return _fla("gated_delta_rule", "chunk_gated_delta_rule")(
+        q,
+        k,
+        v,
+        a,
+        b,
+        use_qk_l2norm_in_kernel=True,
+        use_beta_sigmoid_in_kernel=True,
+        allow_neg_eigval=True,
+        use_gate_in_kernel=True,
+        A_log=A_log,
+        dt_bias=dt_bias,
+    )[0]
+
+
+def kda(q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
+    return _fla("kda", "chunk_kda")(
+        q,
+        k,
+        v,
+        a,
+        b,
+        use_qk_l2norm_in_kernel=True,
+        use_beta_sigmoid_in_kernel=True,
+        use_gate_in_kernel=True,
+        A_log=A_log,
+        dt_bias=dt_bias.flatten(),
+    )[0]
+
+
+def rwkv7(
+    r: Tensor,
+    w: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    w0: Tensor,
+    xi: Tensor,
+    mix: Tensor,
+    rho: Tensor,
+) -> tuple[Tensor, Tensor]:
+    kind, bound = r.dtype, -math.exp(-0.5)
+    g = bound * torch.sigmoid(w0 + w)
+    rate = a.sigmoid()
+    kappa = F.normalize(k * xi, dim=-1)
+    key = k * (1 + (rate - 1) * mix)
+    read, write = (-kappa).to(kind), (kappa * rate).to(kind)
+    out = _fla("rwkv7", "chunk_rwkv7")(r, g, key.to(kind), v, read, write, lower_bound=-0.607)[0]
+    return out, ((r * rho * key).sum(-1, keepdim=True) * v).to(kind)
+
+
+PEERS: dict[str, Callable[..., Any]] = {
+    each.__name__: each
+    for each in (linear_attention, retention, mamba2, gla, delta_net, gated_delta_net, kda, rwkv7)
+}
+
+
+def version() -> str:
+    """The installed version; raises ImportError with the reason where there is none."""
+    import fla
+
+    return str(getattr(fla, "__version__", "unknown"))

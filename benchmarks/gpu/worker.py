@@ -1,0 +1,92 @@
+"""One process that does entries: a line of JSON in, a line of JSON out.
+
+A process of its own, because a kernel that goes wrong on a GPU takes its process with it, and because
+Triton's interpreter is on or off for all of a process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+import traceback
+from typing import Any
+
+from benchmarks.gpu.entries import Entry
+
+
+def main(device: str) -> None:
+    """Answers until there are no more lines. What entries print goes to standard error."""
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        request = json.loads(line)
+        with contextlib.redirect_stdout(sys.stderr):
+            answer = about() if request is None else _answer(request, device)
+        print(json.dumps(answer), file=answers, flush=True)
+
+
+def _answer(request: dict[str, Any], device: str) -> dict[str, Any]:
+    start = time.perf_counter()
+    try:
+        answer = {"status": "ok", **_do(request, device)}
+    except Exception as error:  # whatever happens is the result
+        trace = traceback.format_exc().strip().splitlines()
+        answer = {"status": "error", "reason": f"{type(error).__name__}: {error}"[:400], "trace": trace[-8:]}
+    return answer | {"took": round(time.perf_counter() - start, 2)}
+
+
+def _do(request: dict[str, Any], device: str) -> dict[str, Any]:
+    if "list" in request:
+        from benchmarks.gpu.compilation import signatures
+
+        return {"kernels": signatures(Entry.of(request["list"]))}
+    entry = Entry.of(request)
+    if device == "cpu" and entry.dtype == "bf16" and entry.kind != "compile":
+        return {"status": "not run", "reason": "Triton's interpreter multiplies matrices in bf16 wrongly"}
+    if entry.kind == "compile":
+        from benchmarks.gpu.compilation import compile_kernel, launches
+
+        if device == "cpu":
+            launch = launches(entry.model, entry.dtype, entry.call)[entry.kernel]
+            return {"status": "not run", "reason": "no GPU", "launch": launch.kernel}
+        return compile_kernel(entry)
+    if entry.kind == "time":
+        from benchmarks.gpu.times import time_entry
+
+        return time_entry(entry, device)
+    from benchmarks.gpu.errors import error, graph
+
+    return (graph if entry.kind == "graph" else error)(entry, device)
+
+
+def about() -> dict[str, Any]:
+    """The device and the versions of what decides a result."""
+    import platform
+
+    import torch
+    import triton
+
+    from rnnc.ops.cache import compiler_digest
+
+    found = {
+        "device": "interpreter",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "compiler": compiler_digest()[:16],
+    }
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        found |= {
+            "device": properties.name,
+            "capability": f"{properties.major}.{properties.minor}",
+            "multiprocessors": properties.multi_processor_count,
+            "gigabytes": round(properties.total_memory / 2**30, 1),
+            "cuda": torch.version.cuda or torch.version.hip or "",
+        }
+    return found
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

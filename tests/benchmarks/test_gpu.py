@@ -1,0 +1,117 @@
+"""The run on a GPU, as far as it goes without one: `--dry`, results that are taken up again, lost workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+pytest.importorskip("triton")
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+def dry(out: Path) -> str:
+    command = [sys.executable, "-m", "benchmarks.gpu", "--dry", "--cores=1", f"--out={out}"]
+    environment = {"OMP_NUM_THREADS": "1"} | dict(os.environ) | {"RNNC_CACHE_DIR": str(out / "cache")}
+    done = subprocess.run(
+        [*command, "--models", "linear_attention"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def entries(out: Path, kind: str) -> list[dict[str, Any]]:
+    report = json.loads((out / "dry_run.json").read_text("utf-8"))
+    assert report["stamp"]["device"] == "dry run"
+    return [entry for entry in report["entries"] if entry["kind"] == kind]
+
+
+@pytest.mark.slow
+def test_dry_run_from_end_to_end_and_again(tmp_path: Path) -> None:
+    assert "errors against float64" in dry(tmp_path)
+    compared = [e for e in entries(tmp_path, "error") if e["dtype"] != "bf16"]
+    assert [e["answer"]["status"] for e in compared] == ["ok"] * 3
+    assert all(e["answer"]["deterministic"] for e in compared)
+    for entry in entries(tmp_path, "time"):
+        answer = entry["answer"]
+        if entry["who"] == "rnnc":
+            assert answer["status"] == "ok"
+            assert answer["forward_ms"] is answer["both_ms"] is None  # an interpreter's times are no times
+        else:
+            assert answer["status"] == "not run"
+            assert "fla" in answer["reason"]
+    lines = (tmp_path / "dry_run.jsonl").read_text("utf-8").splitlines()
+    dry(tmp_path)
+    more = (tmp_path / "dry_run.jsonl").read_text("utf-8").splitlines()[len(lines) :]
+    again = {line["entry"]["kind"] for line in map(json.loads, more) if line["answer"]["status"] == "ok"}
+    assert not again
+
+
+def test_results_of_another_commit_and_torn_lines_are_left(tmp_path: Path) -> None:
+    from benchmarks.gpu.entries import Call, Entry
+    from benchmarks.gpu.results import Results
+
+    entry = Entry("error", "gla", "bf16", Call(1, 5, 2, (3, 4), lengths=(2, 3)))
+    first = Results(tmp_path, {"commit": "a", "device": "X 1"})
+    first.add(entry, {"status": "ok"})
+    with (tmp_path / "x_1.jsonl").open("a") as file:
+        file.write('{"stamp": {"comm')
+    for stamp, done in (("a", True), ("b", False)):
+        results = Results(tmp_path, {"commit": stamp, "device": "X 1"})
+        results.read()
+        assert results.done(entry) is done
+    assert Entry.of(json.loads(entry.key)) == entry
+
+
+def test_a_worker_that_ends_or_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.gpu import pool
+
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import json, os, sys, time\n"
+        "for line in sys.stdin:\n"
+        "    request = json.loads(line)\n"
+        "    if request == 'end': os._exit(3)\n"
+        "    if request == 'hang': time.sleep(60)\n"
+        "    print(json.dumps({'status': 'ok', 'pid': os.getpid()}), flush=True)\n"
+    )
+
+    def start(worker: pool.Worker) -> Any:
+        pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        return subprocess.Popen([sys.executable, str(script)], **pipes)
+
+    monkeypatch.setattr(pool.Worker, "_start", start)
+    workers = pool.Pool("cpu", 1, tmp_path / "log")
+    requests = [(name, name) for name in ("one", "end", "two", "hang", "three")]
+    found = dict(workers.run(requests, 1, time.monotonic() + 60, 2.0))
+    late = dict(workers.run([("late", "late")], 1, time.monotonic() - 1, 2.0))
+    workers.close()
+    assert [found[name]["status"] for name, _ in requests] == ["ok", "error", "ok", "error", "ok"]
+    assert "status 3" in found["end"]["reason"]
+    assert "ended after" in found["hang"]["reason"]
+    assert late["late"] == {"status": "not run", "reason": "no time was left"}
+
+
+def test_peers_take_what_the_built_in_models_take() -> None:
+    import rnnc.ops
+    from benchmarks.gpu.peers import PEERS
+
+    for name, peer in PEERS.items():
+        arguments = peer.__code__.co_varnames[: peer.__code__.co_argcount]
+        assert arguments == tuple(getattr(rnnc.ops, name).signature.names), name
