@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from rnnc.codegen import program as ir
+from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled
-from rnnc.codegen.kernels import Array, Kernel, plan_backward, plan_forward
+from rnnc.codegen.kernels import Kernel, plan_backward, plan_forward
 from rnnc.codegen.program import Node
 from rnnc.dsl.recurrence import Recurrence
 
@@ -204,7 +205,7 @@ class _Count:
         size = sum(map(self.bytes, arrays.values())) + (self.ends if kernel.serial else 0)
         tiles = -(-self.sizes[self.compiled.normal.value_axis] // self._value_tile)
         flops = 0
-        for node in kernel.body:
+        for node in (node for phase in kernel.phases for node in phase.nodes):
             again = kernel.serial and not any(self._value(x) for x in (node, *node.args))
             flops += self.flops(node) * (tiles if again else 1)
         grid: tuple[int, ...] = (self.chunks, self.sizes["H"])

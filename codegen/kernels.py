@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rnnc.codegen import program as ir
+from rnnc.codegen.arrays import Array, Place
+from rnnc.codegen.order import chunk_phases, levels, serial_phases
+from rnnc.codegen.phases import Phase, verify
 from rnnc.codegen.program import Node, Program, dependents
 from rnnc.codegen.torch_sums import plain
 from rnnc.dsl.normal import Normal
 
 Role = Literal["pre", "scan", "reverse", "grads"]
-Place = Literal["token", "param", "shared", "matrix", "chunk", "state", "partial"]
 STACKED = (ir.Interleave, ir.Deinterleave, ir.Assemble, ir.Block)
 PRODUCTS = (ir.Path, ir.PathAdjoint, ir.RunningProduct, ir.RunningProductAdjoint)
 
@@ -30,22 +32,8 @@ class UnsupportedOnGpu(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Array:
-    """A value in memory, and how it is laid out.
-
-    token: [B, T, H, axes]; param: [H, axes]; shared: [axes]; matrix: [B, T, H, C], the rows of [C, C];
-    chunk: [chunks, H, axes]; state: [N, H, axes]; partial: [chunks, H, axes] in float32, summed afterwards.
-    """
-
-    node: Node
-    name: str
-    place: Place
-
-
-@dataclass(frozen=True, slots=True)
 class Kernel:
-    """One launch: `phases` are the loops over tiles of the value axis, what stands between them at either
-    end.
+    """One launch. `body` is every value that it forms, once; `phases` are what it does, in order.
 
     In a kernel that walks the chunks the value axis is tiled over programs: it has one phase and no
     accumulators.
@@ -56,8 +44,13 @@ class Kernel:
     loads: tuple[Array, ...]
     body: tuple[Node, ...]
     stores: tuple[Array, ...]
-    levels: dict[Node, int]
+    phases: tuple[Phase, ...]
     carries: tuple[ir.Carry, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"kernel {self.name} ({self.role}):"]
+        lines += [f"  {text}" for phase in self.phases for text in str(phase).splitlines()]
+        return "\n".join(lines)
 
     @property
     def serial(self) -> bool:
@@ -188,24 +181,17 @@ def _kernel(
                 place = "shared" if node.op.name in shared else "param"
             loads.append(Array(node, node.op.name, place))
     body = tuple(node for node in nodes if not isinstance(node.op, ir.Load))
-    levels = _levels((*(a.node for a in loads), *starts, *body), normal.value_axis)
-    if role in ("scan", "reverse") and max(levels.values(), default=0) > 0:
-        raise UnsupportedOnGpu(f"a sum over the value axis '{normal.value_axis}' on the way of the state")
+    serial = role in ("scan", "reverse")
+    axis = normal.value_axis
+    if (
+        serial
+        and max(levels((*(array.node for array in loads), *starts, *body), axis).values(), default=0) > 0
+    ):
+        raise UnsupportedOnGpu(f"a sum over the value axis '{axis}' on the way of the state")
+    if serial:
+        phases = serial_phases(body, loads, stores, starts, [carry.end for carry in carries])
+    else:
+        phases = chunk_phases(body, loads, stores, axis)
+    verify(phases, starts)
     name = f"{normal.recurrence.name}_{program.name.split('_')[0]}_{role}"
-    return Kernel(name, role, tuple(loads), body, stores, levels, carries)
-
-
-def _levels(nodes: Iterable[Node], axis: str) -> dict[Node, int]:
-    """The loop over the value axis that a value is formed in (values over that axis) or ready before."""
-    levels: dict[Node, int] = {}
-    for node in nodes:
-        args = [plain(argument) for argument in node.args]
-        level = max((levels.get(a, 0) for a in args), default=0)
-        contracts = axis not in node.axes and any(axis in a.axes for a in args)
-        levels[node] = level + 1 if contracts else level
-    return levels
-
-
-def is_accumulated(node: Node, axis: str) -> bool:
-    """Whether a value is a sum over the value axis."""
-    return axis not in node.axes and any(axis in argument.axes for argument in node.args)
+    return Kernel(name, role, tuple(loads), body, stores, phases, carries)

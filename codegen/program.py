@@ -341,12 +341,16 @@ class Program:
 
     def __str__(self) -> str:
         lines = [f"program {self.name}:"]
-        for node in self.nodes():
-            detail = ", ".join([*map(repr, node.args), *_attributes(node.op)])
-            lines.append(f"  {node!r}[{', '.join(node.axes)}] = {type(node.op).__name__}({detail})")
+        lines += [f"  {describe(node)}" for node in self.nodes()]
         lines += [f"  carry {c.name}: {c.start!r} -> {c.end!r}" for c in self.carries]
         lines += [f"  result {name} = {node!r}" for name, node in self.results.items()]
         return "\n".join(lines)
+
+
+def describe(node: Node) -> str:
+    """The node as one line."""
+    detail = ", ".join([*map(repr, node.args), *_attributes(node.op)])
+    return f"{node!r}[{', '.join(node.axes)}] = {type(node.op).__name__}({detail})"
 
 
 def _attributes(op: Op) -> Iterator[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.explain import normal_equations
-from rnnc.codegen.kernels import Array, plan_backward, plan_forward
+from rnnc.codegen.kernels import plan_backward, plan_forward
 from rnnc.codegen.program import TIME_AXES
 from rnnc.codegen.templating import template
 from rnnc.codegen.torch_module import header
@@ -53,11 +54,11 @@ def _launch(printer: KernelPrinter) -> str:
     kernel = printer.kernel
     reads = tuple(_array(printer, array) for array in kernel.loads)
     writes = tuple(_array(printer, array) for array in kernel.stores)
-    sizes = tuple(printer.sizes.items())
-    parts = (kernel.name, kernel.role, reads, writes, tuple(printer.groups), sizes)
+    sizes = tuple(printer.addresses.sizes.items())
+    parts = (kernel.name, kernel.role, reads, writes, tuple(printer.addresses.groups), sizes)
     return f"Launch({', '.join(map(repr, parts))})"
 
 
 def _array(printer: KernelPrinter, array: Array) -> tuple[str, str, str, tuple[str, ...]]:
-    axes = tuple(axis for axis in printer.memory_axes(array) if axis not in TIME_AXES)
-    return array.name, printer.arguments[array.name], array.place, axes
+    axes = tuple(axis for axis in printer.addresses.memory_axes(array) if axis not in TIME_AXES)
+    return array.name, printer.addresses.arguments[array.name], array.place, axes

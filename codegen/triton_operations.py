@@ -73,7 +73,7 @@ def line(node: Node, names: Namer) -> str:
     args = [names.name(argument) for argument in node.args]
     match node.op:
         case ir.Add(coefficients):
-            return _sum(node, coefficients, args)
+            return _sum(node.axes, coefficients, args, node.args)
         case ir.Multiply(coefficient):
             factors = [aligned(t, a, node.axes) for t, a in zip(args, node.args, strict=True)]
             return " * ".join([*([] if coefficient == 1 else [number(coefficient)]), *factors])
@@ -152,10 +152,18 @@ def _constant(node: Node) -> float:
             raise NotImplementedError(f"a function of an axis size: {node.op}")
 
 
-def _sum(node: Node, coefficients: Sequence[ir.Number], args: Sequence[str]) -> str:
+def terms(node: Node, names: Namer, indices: Sequence[int]) -> str:
+    """Some terms of a sum."""
+    assert isinstance(node.op, ir.Add)
+    chosen = [node.args[index] for index in indices]
+    coefficients = [node.op.coefficients[index] for index in indices]
+    return _sum(node.axes, coefficients, [names.name(argument) for argument in chosen], chosen)
+
+
+def _sum(axes: Axes, coefficients: Sequence[ir.Number], args: Sequence[str], nodes: Sequence[Node]) -> str:
     out = ""
-    for coefficient, text, argument in zip(coefficients, args, node.args, strict=True):
-        term = aligned(text, argument, node.axes)
+    for coefficient, text, argument in zip(coefficients, args, nodes, strict=True):
+        term = aligned(text, argument, axes)
         magnitude = coefficient if coefficient > 0 else -coefficient
         size = "" if magnitude == 1 else f"{number(magnitude)} * "
         sign = "-" if coefficient < 0 else "+"

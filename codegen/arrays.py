@@ -1,0 +1,23 @@
+"""The arrays that kernels read and write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rnnc.codegen.program import Node
+
+Place = Literal["token", "param", "shared", "matrix", "chunk", "state", "partial"]
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """A value in memory, and how it is laid out.
+
+    token: [B, T, H, axes]; param: [H, axes]; shared: [axes]; matrix: [B, T, H, C], the rows of [C, C];
+    chunk: [chunks, H, axes]; state: [N, H, axes]; partial: [chunks, H, axes] in float32, summed afterwards.
+    """
+
+    node: Node
+    name: str
+    place: Place

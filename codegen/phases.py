@@ -1,0 +1,134 @@
+"""The order of work in a kernel, as data: loops over the tiles of an axis, and what stands between them.
+
+A phase says what it accumulates, what it forms, in order, and when it writes. A tile that is read from
+memory is read again in every phase that needs it: that costs less than the registers to hold it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from rnnc.codegen import program as ir
+from rnnc.codegen.arrays import Array
+from rnnc.codegen.program import Node, describe
+from rnnc.codegen.torch_operations import is_number
+from rnnc.codegen.torch_sums import plain
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some terms of a sum, added to it as soon as they are there; the first part starts the sum."""
+
+    total: Node
+    terms: tuple[int, ...]
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """An array's tile is read."""
+
+    array: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """An array's tile is written."""
+
+    array: Array
+
+
+Step = Node | Read | Part | Store
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A loop over the tiles of `axis` that adds up `sums`, or, without an axis, work that is done once.
+
+    `body` is in order: tiles read, values formed, parts of sums, stores. Tiles along the axis are gone when
+    the loop ends; everything else stays.
+    """
+
+    axis: str | None
+    body: tuple[Step, ...]
+    sums: tuple[Node, ...] = ()
+
+    def __str__(self) -> str:
+        sums = [f"{node!r}[{', '.join(node.axes)}]" for node in self.sums]
+        head = f"for the tiles of {self.axis}, sums {' '.join(sums)}:" if self.axis else "once:"
+        return "\n".join([head, *(f"  {_text(step)}" for step in self.body)])
+
+    @property
+    def nodes(self) -> Iterator[Node]:
+        """The values that the phase forms."""
+        return (step for step in self.body if isinstance(step, Node))
+
+
+def _text(step: Step) -> str:
+    match step:
+        case Node():
+            return describe(step)
+        case Read(array):
+            return f"{array.node!r}[{', '.join(array.node.axes)}] = read {array.name}"
+        case Part(total, terms, first):
+            return f"{total!r} {'=' if first else '+='} {' '.join(f'{total.args[i]!r}' for i in terms)}"
+        case Store(array):
+            return f"store {array.name} = {plain(array.node)!r}"
+
+
+def verify(phases: Iterable[Phase], starts: Iterable[Node]) -> None:
+    """Raises AssertionError if a step uses what is not there; `starts` are there from the beginning."""
+    known, sums = set(starts), dict[Node, set[int]]()
+    for phase in phases:
+        ready = set(known)
+        for step in phase.body:
+            used = [plain(node) for node in _uses(step)]
+            missing = [node for node in used if node not in ready and not is_free(node)]
+            assert not missing, f"not there: {missing} for {_text(step)}"
+            match step:
+                case Node():
+                    ready.add(step)
+                case Read(array):
+                    ready.add(array.node)
+                case Part(total, terms):
+                    added = sums.setdefault(total, set())
+                    assert not added & set(terms), f"a term twice: {_text(step)}"
+                    added |= set(terms)
+                    if len(added) == len(total.args):
+                        ready.add(total)
+                case Store():
+                    pass
+        known = {n for n in ready if phase.axis is None or phase.axis not in n.axes}
+
+
+def _uses(step: Step) -> Iterable[Node]:
+    match step:
+        case Node():
+            return step.args
+        case Read():
+            return ()
+        case Part(total, terms):
+            return [total.args[index] for index in terms]
+        case Store(array):
+            return [array.node]
+
+
+def is_free(node: Node) -> bool:
+    """Whether a value needs no step: numbers, and which tokens are valid."""
+    return is_number(node) or (isinstance(node.op, ir.Load) and node.op.kind == "valid")
+
+
+def is_accumulated(node: Node, axis: str) -> bool:
+    """Whether a value is a sum over the tiled axis."""
+    return axis not in node.axes and any(axis in argument.axes for argument in node.args)
+
+
+def is_heavy(node: Node) -> bool:
+    """Whether a value is worth its own place in the order: matrix products and what works on pairs of
+    tokens.
+    """
+    heavy = (ir.Inverse, ir.Segment, ir.SegmentAdjoint, ir.DecayDot, ir.DecayDotRows, ir.DecayDotColumns)
+    return isinstance(node.op, (*heavy, ir.DecayDotDecay)) or (
+        isinstance(node.op, ir.Dot) and len(node.axes) == 2
+    )

@@ -1,0 +1,130 @@
+"""Where the arrays of a kernel lie: names of arguments and sizes, addresses and masks of tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rnnc.codegen import program as ir
+from rnnc.codegen.arrays import Array
+from rnnc.codegen.kernels import Kernel
+from rnnc.codegen.names import Names
+from rnnc.dsl.expression import Axes
+from rnnc.dsl.normal import Normal
+
+SHAPES = {
+    "token": "B, T, H",
+    "matrix": "B, T, H, C",
+    "chunk": "chunks, H",
+    "partial": "chunks, H",
+    "param": "H",
+    "shared": "",
+    "state": "N, H",
+}
+
+
+class Addresses:
+    """The arguments of a kernel, by the name of the array, and the sizes, by axis."""
+
+    def __init__(self, kernel: Kernel, normal: Normal, names: Names) -> None:
+        self.kernel, self.normal = kernel, normal
+        features = self._features()
+        self.sizes = {axis: names.fresh(axis) for axis in features}
+        for size in self.sizes.values():
+            names.taken |= {f"B{size}", f"o_{size}", f"m_{size}", f"i_{size}"}
+        self.arguments: dict[str, str] = {}
+        for array in (*kernel.loads, *kernel.stores):
+            if array.name not in self.arguments:
+                self.arguments[array.name] = names.fresh(array.name.replace("'", ""))
+        read = {array.name for array in kernel.loads}
+        self.groups = [d.name for d in normal.recurrence.inputs if d.per_group and d.name in read]
+
+    def _features(self) -> list[str]:
+        """The feature axes that occur, as declared."""
+        kernel = self.kernel
+        found: dict[str, None] = {}
+        for node in (*(a.node for a in kernel.loads), *kernel.body, *(a.node for a in kernel.stores)):
+            for inner in (node, *node.args):
+                found.update(dict.fromkeys(axis for axis in inner.axes if axis not in ir.TIME_AXES))
+                if isinstance(inner.op, ir.AxisSize):
+                    found[inner.op.axis] = None
+        if kernel.carries:
+            found.update(dict.fromkeys(self.normal.axes))
+        return [axis for axis in self.normal.recurrence.axes if axis in found]
+
+    def tile(self, axis: str, index: str | None = None) -> list[str]:
+        """The offsets and the mask along a feature axis: all of it, or tile number `index`."""
+        size = self.sizes[axis]
+        start = f"{index} * B{size} + " if index else ""
+        return [f"o_{size} = {start}tl.arange(0, B{size})", f"m_{size} = o_{size} < {size}"]
+
+    def memory_axes(self, array: Array) -> Axes:
+        """The axes of an array in the order in which they lie in memory."""
+        declared = {d.name: d.axes for d in self.normal.recurrence.arguments}
+        own = declared.get(array.name.removeprefix("d'"))
+        if own is not None and set(own) == {a for a in array.node.axes if a not in ir.TIME_AXES}:
+            return own
+        return array.node.axes
+
+    def pointer(self, array: Array) -> tuple[str, str]:
+        """The address of an array's tile and its mask (empty: none)."""
+        base, axes = self.arguments[array.name], self.memory_axes(array)
+        features = [axis for axis in axes if axis not in ir.TIME_AXES]
+        entries = " * ".join(self.sizes[axis] for axis in features)
+        times = f" * {entries}" if len(features) < 2 else f" * ({entries})"
+        times = times if features else ""
+        tile = array.node.axes
+        time = next((axis for axis in tile if axis in ir.TIME_AXES), ir.ROW)
+        offset = [self._index(axis, features, tile) for axis in features]
+        match array.place:
+            case "token":
+                head = "H"
+                if array.name in self.groups:
+                    head = f"G_{array.name}"
+                row = f"(o_t * {head} + {self._head(array)})"
+                offset.insert(0, f"{self._spread(row, time, tile)}{times}")
+            case "matrix":
+                row = self._spread("(o_t * H + i_h)", ir.ROW, tile)
+                offset.insert(0, f"{row} * C + {self._spread('o_c', ir.COLUMN, tile)}")
+            case "param":
+                offset.insert(0, f"i_h{times}")
+            case "chunk" | "partial":
+                offset.insert(0, f"i_chunk{times}")
+            case "shared":
+                pass
+            case "state":
+                raise AssertionError("states are addressed by the template")
+        masks = [self._spread(f"m_{self.sizes[axis]}", axis, tile) for axis in features]
+        if array.place == "chunk" and not self.kernel.serial:  # a chunk that no sequence has holds nothing
+            first = self.sizes[features[0]]
+            masks[0] = self._spread(f"(o_{first} < {first} * exists)", features[0], tile)
+        if array.place in ("token", "matrix"):
+            masks.insert(0, self._spread("m_c", time, tile))
+        return f"{base} + {' + '.join(offset)}" if offset else base, " & ".join(masks)
+
+    def _head(self, array: Array) -> str:
+        return f"i_h // (H // G_{array.name})" if array.name in self.groups else "i_h"
+
+    def _index(self, axis: str, features: Sequence[str], tile: Axes) -> str:
+        after = [self.sizes[later] for later in features[features.index(axis) + 1 :]]
+        return " * ".join([self._spread(f"o_{self.sizes[axis]}", axis, tile), *after])
+
+    def _spread(self, text: str, axis: str, tile: Axes) -> str:
+        if len(tile) < 2:
+            return text
+        return f"{text}[{', '.join(':' if other == axis else 'None' for other in tile)}]"
+
+    def declarations(self) -> list[str]:
+        """The arguments with their shapes, as lines of the head."""
+        lines = []
+        arrays = {array.name: array for array in reversed((*self.kernel.loads, *self.kernel.stores))}
+        for name, argument in self.arguments.items():
+            array = arrays[name]
+            features = [self.sizes[a] for a in self.memory_axes(array) if a not in ir.TIME_AXES]
+            shape = ", ".join(part for part in (SHAPES[array.place], *features) if part)
+            lines.append(f"{argument},  # [{shape}]")
+        return [*lines, *(f"G_{name}," for name in self.groups)]
+
+    def constants(self) -> list[str]:
+        """The sizes of axes and of their tiles, as lines of the head."""
+        names = [*self.sizes.values(), *(f"B{size}" for size in self.sizes.values())]
+        return [f"{name}: tl.constexpr," for name in names]

@@ -1,0 +1,111 @@
+"""Phases -> lines of Triton."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rnnc.codegen import program as ir
+from rnnc.codegen.arrays import Array
+from rnnc.codegen.kernels import Kernel
+from rnnc.codegen.names import Names
+from rnnc.codegen.phases import Part, Phase, Read, Step, Store
+from rnnc.codegen.program import Node
+from rnnc.codegen.schedule import DecayGradients, decay_gradients
+from rnnc.codegen.torch_operations import is_number
+from rnnc.codegen.torch_sums import plain
+from rnnc.codegen.triton_addresses import Addresses
+from rnnc.codegen.triton_operations import line, terms
+
+
+class Body:
+    """Prints the phases of a kernel; knows what each value is called."""
+
+    def __init__(self, kernel: Kernel, addresses: Addresses, names: Names) -> None:
+        self.addresses, self.names = addresses, names
+        self.memory = {array.node for array in kernel.loads}
+        self.groups = decay_gradients(kernel.body)
+        self.called: dict[Node, str] = {}
+
+    # What `triton_operations.line` asks for
+
+    def name(self, node: Node) -> str:
+        """The value in float32."""
+        node = plain(node)
+        if is_number(node):
+            return line(node, self)
+        if isinstance(node.op, ir.Load) and node.op.kind == "valid":
+            return "m_c.to(tl.float32)"
+        return f"{self.called[node]}.to(tl.float32)" if node in self.memory else self.called[node]
+
+    def raw(self, node: Node) -> str:
+        """The value in the dtype that it has in memory."""
+        return self.called.get(plain(node)) or self.name(node)
+
+    def size(self, axis: str) -> str:
+        return self.addresses.sizes[axis]
+
+    def mask(self, axis: str) -> str:
+        return f"m_{self.size(axis)}"
+
+    # Lines
+
+    def phase(self, phase: Phase) -> list[str]:
+        """The lines of a phase: those before a loop, the loop, and what it contains."""
+        inside = [text for step in phase.body for text in self.step(step, phase.sums)]
+        if phase.axis is None:
+            return inside
+        size = self.size(phase.axis)
+        zeros = [f"{self.called[node]} = {self.zeros(node)}" for node in phase.sums]
+        tile = self.addresses.tile(phase.axis, f"i_{size}")
+        return [*zeros, f"for i_{size} in range(0, tl.cdiv({size}, B{size})):", *_indented((*tile, *inside))]
+
+    def step(self, step: Step, sums: Iterable[Node]) -> list[str]:
+        match step:
+            case Store(array):
+                return [self.store(array)]
+            case Part(total, indices, first):
+                return [f"{self.call(total)} {'=' if first else '+='} {terms(total, self, indices)}"]
+            case Read(array):
+                return [self.load(array)]
+            case Node() if step in self.groups:
+                return self.gradients(self.groups[step]) if self.groups[step].decay is step else []
+            case Node():
+                text = line(step, self)
+                return [f"{self.call(step)} {'+=' if step in sums else '='} {text}"]
+
+    def call(self, node: Node, stem: str = "") -> str:
+        """The name of a value, new when it is formed for the first time."""
+        if node not in self.called:
+            self.called[node] = self.names.fresh(f"b_{stem or node.number}")
+        return self.called[node]
+
+    def zeros(self, node: Node) -> str:
+        tile = ", ".join("C" if axis in ir.TIME_AXES else f"B{self.size(axis)}" for axis in node.axes)
+        return f"tl.zeros([{tile}], tl.float32)" if tile else "0.0"
+
+    def load(self, array: Array) -> str:
+        if len(array.node.axes) > 2:
+            raise NotImplementedError("a value over more than two axes")
+        address, mask = self.addresses.pointer(array)
+        masked = f", mask={mask}, other=0.0" if mask else ""
+        name = self.call(array.node, self.addresses.arguments[array.name])
+        return f"{name} = tl.load({address}{masked})"
+
+    def store(self, array: Array) -> str:
+        address, mask = self.addresses.pointer(array)
+        dtype = f"{self.addresses.arguments[array.name]}.dtype.element_ty"
+        masked = f", mask={mask}" if mask else ""
+        return f"tl.store({address}, {self.name(array.node)}.to({dtype}){masked})"
+
+    def gradients(self, group: DecayGradients) -> list[str]:
+        """The derivatives of a product under decays by x, y and the decay, in one call."""
+        decay = group.decay
+        assert isinstance(decay.op, ir.DecayDotDecay)
+        args = [self.name(argument) for argument in decay.args]
+        made = [self.names.fresh("_") if node is None else self.call(node) for node in group.members]
+        flags = f"C, {decay.op.exclusive}, {decay.op.strict}, DOT, PRECISION"
+        return [f"{', '.join(made)} = decay_dot_grads({', '.join(args)}, {flags})"]
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"    {text}" for text in lines]

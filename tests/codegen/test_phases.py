@@ -1,0 +1,80 @@
+"""The order of work in kernels, as data."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import rnnc
+from rnnc.codegen.compiler import compile_text
+from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_backward, plan_forward
+from rnnc.codegen.phases import Part, Read, Store, verify
+from rnnc.codegen.program import COLUMN, ROW
+
+OPS = Path(rnnc.__file__).parents[1] / "ops"
+NAMES = sorted(path.stem for path in OPS.glob("*.rnn"))
+
+
+def kernels(name: str) -> dict[str, Kernel]:
+    """The kernels of a built-in model by role."""
+    compiled = compile_text((OPS / f"{name}.rnn").read_text("utf-8"))
+    form = compiled.forms[0]
+    try:
+        forward = plan_forward(form.forward.program, compiled.normal, form.forward.keeps)
+        backward = plan_backward(form.backward.program, form.forward.program, compiled.normal)
+    except (UnsupportedOnGpu, NotImplementedError) as reason:
+        pytest.skip(str(reason))
+    return {kernel.role: kernel for kernel in (*forward, *backward)}
+
+
+def loops(kernel: Kernel) -> list[tuple[str | None, list[tuple[str, ...]]]]:
+    """The axes of the phases and of what each adds up."""
+    return [(phase.axis, [node.axes for node in phase.sums]) for phase in kernel.phases]
+
+
+@pytest.mark.parametrize("name", ["gated_delta_net", "mamba2"])
+def test_kernels_that_walk_the_chunks_have_one_phase(name: str) -> None:
+    found = kernels(name)
+    assert loops(found["scan"]) == loops(found["reverse"]) == [(None, [])]
+
+
+def test_gradients_of_a_delta_rule() -> None:
+    """Matrices between tokens first, then one sum over the value axis at a time."""
+    found = loops(kernels("gated_delta_net")["grads"])
+    assert [axis for axis, _ in found] == [None, "V"] * 4 + [None]
+    assert [sums for axis, sums in found if axis][1:] == [[(ROW, "K")]] * 3
+    assert found[1][1].count((ROW, COLUMN)) == 2
+    assert (ROW, "K") not in found[1][1]
+
+
+def test_gradients_without_a_read() -> None:
+    found = loops(kernels("mamba2")["grads"])
+    assert [sums for axis, sums in found if axis][1:] == [[(ROW, "N")]] * 2
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_array_is_written_once(name: str) -> None:
+    for kernel in kernels(name).values():
+        steps = [step for phase in kernel.phases for step in phase.body]
+        assert sorted(step.array.name for step in steps if isinstance(step, Store)) == sorted(
+            array.name for array in kernel.stores
+        )
+        assert {step.array.name for step in steps if isinstance(step, Read)} == {
+            array.name for array in kernel.loads
+        }
+        assert str(kernel).count("store ") == len(kernel.stores)
+
+
+def test_what_is_not_there_is_noticed() -> None:
+    grads = kernels("gated_delta_net")["grads"]
+    with pytest.raises(AssertionError, match="not there"):
+        verify(grads.phases[1:], ())
+    part = next(step for phase in grads.phases for step in phase.body if isinstance(step, Part))
+    twice = [
+        dataclasses.replace(phase, body=(*phase.body, part)) if part in phase.body else phase
+        for phase in grads.phases
+    ]
+    with pytest.raises(AssertionError, match="a term twice"):
+        verify(twice, ())
