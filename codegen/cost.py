@@ -23,11 +23,12 @@ from rnnc.dsl.recurrence import Recurrence
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 VALUE_TILE = 32  # of the kernels that walk the chunks
+SUM_TILE = 32  # sums of one program of the launch that sums gradients
 
 
 @dataclass(frozen=True, slots=True)
 class KernelCost:
-    """One launch; the role `sum` is the sum over chunks, or over the heads of a group, of a gradient."""
+    """One launch; the role `sum` sums gradients over chunks, or over the heads of a group."""
 
     name: str
     role: str
@@ -238,11 +239,11 @@ class _Count:
                 return 0
 
     def sums(self, kernels: Iterable[Kernel]) -> tuple[KernelCost, ...]:
-        """Gradients that are summed after the kernels: over chunks, over the heads of a group."""
+        """The launch that sums gradients after the kernels: over chunks, over the heads of a group."""
         recurrence = self.compiled.recurrence
         shared = {param.name for param in recurrence.params if param.shared}
         groups = {item.name for item in recurrence.inputs if item.per_group}
-        found = []
+        total, programs = 0, 0
         for array in (array for kernel in kernels for array in kernel.stores):
             name, size = array.name.removeprefix("d'"), self.bytes(array)
             if array.place == "partial":
@@ -251,8 +252,9 @@ class _Count:
                 left = size // self.sizes["H"] * self.sizes["G"]
             else:
                 continue
-            found.append(KernelCost(f"{recurrence.name}_d{name}", "sum", size + left, 0, ()))
-        return tuple(found)
+            total += size + left
+            programs += -(-left // (4 if self._in_float32(array) else BYTES[self.dtype]) // SUM_TILE)
+        return (KernelCost("sums", "sum", total, 0, (programs,)),) if total else ()
 
     def least(self, kernels: tuple[Kernel, ...]) -> int:
         """The bytes of the pass' own arguments and results, each once, and of the state at both ends."""
@@ -260,5 +262,11 @@ class _Count:
         declared = recurrence.declared
         names = {name for item in declared for name in (item.name, f"d'{item.name}")}
         arrays = {a.name: a for kernel in kernels for a in (*kernel.loads, *kernel.stores) if a.name in names}
-        sizes = [self.bytes(a) // (self.chunks if a.place == "partial" else 1) for a in arrays.values()]
-        return sum(sizes) + self.ends
+        groups = {f"d'{item.name}" for item in recurrence.inputs if item.per_group}
+        each = {name: self.bytes(array) for name, array in arrays.items()}
+        for name, array in arrays.items():  # what the kernels write before it is summed
+            if array.place == "partial":
+                each[name] //= self.chunks
+            elif name in groups:
+                each[name] = each[name] // self.sizes["H"] * self.sizes["G"]
+        return sum(each.values()) + self.ends

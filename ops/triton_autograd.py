@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from rnnc.dsl.recurrence import Input, Param, Recurrence
 from rnnc.ops.errors import UnavailableError
-from rnnc.ops.triton_launch import Call, Runner
+from rnnc.ops.triton_launch import Call, Runner, Sum
 
 Tensors = tuple[Tensor, ...]
 
@@ -148,7 +149,7 @@ def _backward(
                 runner.run(launch, None if dend is None else dend.contiguous(), dstart)
             else:
                 runner.run(launch)
-        found = _collect(plan, arrays, tensors, wanted)
+        found = _collect(runner, len(plan.recurrence.inputs), tensors, plan.declared, wanted)
     return found if start is None else [*found, dstart]
 
 
@@ -160,23 +161,24 @@ def _kept(plan: TritonPlan) -> list[str]:
 
 
 def _collect(
-    plan: TritonPlan, arrays: dict[str, Tensor], tensors: Tensors, wanted: Sequence[bool]
+    runner: Runner, inputs: int, tensors: Tensors, declared: Sequence[Input | Param], wanted: Sequence[bool]
 ) -> list[Tensor | None]:
     """The gradients of inputs and parameters: the heads of a group summed, and the chunks of a parameter."""
     found: list[Tensor | None] = []
-    inputs = len(plan.recurrence.inputs)
-    for item, tensor, want in zip(plan.declared, tensors, wanted, strict=False):
-        gradient = arrays.get(f"d'{item.name}") if want else None
-        if gradient is None:
-            found.append(None)
-        elif len(found) < inputs:
-            groups = tensor.shape[2]
-            same = gradient.shape[2] == groups
-            found.append(gradient if same else gradient.unflatten(2, (groups, -1)).sum(3))
-        else:
-            # [chunks, H, axes]; a parameter that all heads share lacks the axis of heads.
-            shared = gradient.dim() == tensor.dim() + 2
-            found.append(gradient.sum((0, 1) if shared else 0).to(tensor.dtype))
+    sums: list[Sum] = []
+    for item, tensor, want in zip(declared, tensors, wanted, strict=False):
+        gradient = runner.arrays.get(f"d'{item.name}") if want else None
+        if gradient is None or (len(found) < inputs and gradient.shape == tensor.shape):
+            found.append(gradient)
+            continue
+        target = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+        found.append(target)
+        if len(found) <= inputs:  # [B, T, H, axes] to [B, T, G, axes]
+            rows, width = gradient.shape[2] // tensor.shape[2], math.prod(tensor.shape[3:])
+        else:  # [chunks, H, axes] to [H, axes], or to [axes] where all heads share it
+            rows, width = gradient.numel() // tensor.numel(), tensor.numel()
+        sums.append(Sum(gradient, target, rows, width))
+    runner.sum(sums)
     return found
 
 

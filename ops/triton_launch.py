@@ -7,7 +7,7 @@ table of chunks is made on the device, for as many chunks as there can be at mos
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -27,6 +27,15 @@ class Launch(NamedTuple):
     writes: tuple[ArraySpec, ...]
     groups: tuple[str, ...]
     sizes: tuple[tuple[str, str], ...]
+
+
+class Sum(NamedTuple):
+    """`target` [outer, width] = `source` [outer, rows, width] summed over its rows."""
+
+    source: Tensor
+    target: Tensor
+    rows: int
+    width: int
 
 
 @dataclass(frozen=True)
@@ -74,6 +83,10 @@ SCHEDULE: dict[str, dict[str, int]] = {
     "reverse": {"num_warps": 8, "num_stages": 1},
     "grads": {"num_warps": 8, "num_stages": 1},
 }
+
+# Said, because Triton's default changes with its version.
+EVERYWHERE = {"enable_fp_fusion": True}
+SUM_TILE = (128, 32)  # rows and sums of a program at a time
 
 
 def chunk_tables(bounds: Tensor, chunk: int, count: int) -> tuple[Tensor, Tensor]:
@@ -134,9 +147,26 @@ class Runner:
             "REVERSE": call.reverse,
             "DOT": _TRITON[call.dtype](),
             "PRECISION": "tf32x3" if call.dtype == torch.float32 else "tf32",
+            **EVERYWHERE,
         }
         options |= SCHEDULE[launch.role]
         getattr(self.module, launch.kernel)[self._grid(launch)](**options)
+
+    def sum(self, sums: Sequence[Sum]) -> None:
+        """All sums in one launch; none if there are none."""
+        if not sums:
+            return
+        sizes = tuple(each.target.numel() for each in sums)
+        self.module.sums[(sum(-(-size // SUM_TILE[1]) for size in sizes),)](
+            sources=tuple(each.source for each in sums),
+            targets=tuple(each.target for each in sums),
+            rows=tuple(each.rows for each in sums),
+            widths=tuple(each.width for each in sums),
+            sizes=sizes,
+            BR=SUM_TILE[0],
+            BN=SUM_TILE[1],
+            **EVERYWHERE,
+        )
 
     def _grid(self, launch: Launch) -> tuple[int, ...]:
         call = self.call

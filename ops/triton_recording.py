@@ -30,10 +30,11 @@ class Recorded:
     def bytes(self) -> int:
         """The size of the tensors that the kernel reads or writes, each counted once."""
         tensors = {
-            id(value): value
+            id(tensor): tensor
             for name, value in self.options.items()
-            if isinstance(value, Tensor) and self.options[READ_IF.get(name, "C")]
-            if self.options["PACKED"] or name not in TABLES
+            for tensor in (value if isinstance(value, tuple) else (value,))
+            if isinstance(tensor, Tensor) and self.options.get(READ_IF.get(name, ""), True)
+            if name not in TABLES or self.options["PACKED"]
         }
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
@@ -75,7 +76,7 @@ def record(
     Scalars per token and parameters are float32; with `states`, there is an initial and a final state.
     """
     launches: list[Recorded] = []
-    names = [launch.kernel for launch in (*module.FORWARD, *module.BACKWARD)]
+    names = [*(launch.kernel for launch in (*module.FORWARD, *module.BACKWARD)), "sums"]
     stand_in: Any = SimpleNamespace(**{name: _Kernel(name, launches) for name in names})
     stand_in.FORWARD, stand_in.BACKWARD, stand_in.VALUE_AXIS = (
         module.FORWARD,

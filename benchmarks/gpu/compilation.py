@@ -50,10 +50,13 @@ def _signature(launch: Recorded) -> str:
     """Names, dtypes and constants; of a size only whether it is 1 or a multiple of 16."""
     parts = [launch.kernel]
     for name, value in sorted(launch.options.items()):
-        if isinstance(value, Tensor):
-            parts.append(f"{name}: {value.dtype}")
-        elif name in ("H", "T") or name.startswith("G_"):
-            parts.append(f"{name}: {'int' if name == 'T' else (value == 1, value % 16 == 0)}")
+        each = value if isinstance(value, tuple) else (value,)
+        if all(isinstance(one, Tensor) for one in each):
+            parts.append(f"{name}: {[one.dtype for one in each]}")
+        elif name == "T":
+            parts.append("T")
+        elif name in ("H", "rows", "widths", "sizes") or name.startswith("G_"):
+            parts.append(f"{name}: {[(one == 1, one % 16 == 0) for one in each]}")
         else:
             parts.append(f"{name}: {value}")
     return ", ".join(parts)

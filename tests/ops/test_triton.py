@@ -23,6 +23,7 @@ from rnnc.ops.testing import distance
 from rnnc.ops.trial import Trial, draw_trial
 from rnnc.ops.triton_backend import TritonKernels
 from rnnc.ops.triton_launch import chunk_tables
+from rnnc.ops.triton_recording import Shapes, record
 
 pytest.importorskip("triton")
 
@@ -332,3 +333,15 @@ def test_values_of_cu_seqlens_are_not_read_on_a_gpu(monkeypatch: pytest.MonkeyPa
     assert op._sequences(bound, unknown, values=False) == (2, None)
     with pytest.raises(NotImplementedError):
         op._sequences(bound, unknown, values=True)
+
+
+@pytest.mark.parametrize("name", ["mamba2", "rwkv7"])
+def test_gradients_are_summed_in_one_launch(name: str) -> None:
+    """Of all parameters, and of the inputs per group."""
+    op = operator(name)
+    axes = dict.fromkeys(op.recurrence.axes, 16)
+    _, backward = record(op.kernels.available[0], op.recurrence, Shapes(2, 40, 4, 2, axes), torch.float32)
+    (last,) = (launch for launch in backward if launch.kernel == "sums")
+    assert last is backward[-1]
+    grouped = sum(item.per_group for item in op.recurrence.inputs)
+    assert len(last.options["targets"]) == len(op.recurrence.params) + grouped
