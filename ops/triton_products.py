@@ -1,0 +1,200 @@
+"""Triton: products of decays of any sign between tokens, without a logarithm or a division.
+
+A decay of exactly 0 is a reset: what lies across it is exactly 0, and the derivative by it is exact. Scalar
+decays give the C x C matrix of products; decays per channel go by dyadic levels, as in `triton_decays`: in a
+block of 2h tokens the factor of a row i of the upper half is the product from the cut to i, that of a column
+j of the lower half the product from j to the cut. Nothing depends on a token after its pair.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from rnnc.ops.triton_decays import sum_of
+
+
+@triton.jit
+def neighbour(x, C: tl.constexpr, NEXT: tl.constexpr):
+    """For every token of x [C] or [C, K] the value before it (NEXT: after it); 1 beyond the end."""
+    o_c = tl.arange(0, C)
+    source = tl.minimum(o_c + 1, C - 1) if NEXT else tl.maximum(o_c - 1, 0)
+    beyond = o_c == C - 1 if NEXT else o_c == 0
+    if len(x.shape) == 2:
+        source = source[:, None] + tl.zeros(x.shape, tl.int32)
+        beyond = beyond[:, None]
+    return tl.where(beyond, 1.0, tl.gather(x, source, 0))
+
+
+@triton.jit
+def running_product(d, C: tl.constexpr, SUFFIX: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    """Products of d [C] or [C, K] over the tokens up to each one (SUFFIX: from it on), without itself if
+    EXCLUSIVE.
+    """
+    if EXCLUSIVE:
+        d = neighbour(d, C, SUFFIX)
+    return tl.cumprod(d, 0, reverse=SUFFIX)
+
+
+@triton.jit
+def path(d, C: tl.constexpr, EXCLUSIVE: tl.constexpr, STRICT: tl.constexpr):
+    """T[i,j] = the product of d[t] over j < t <= i (EXCLUSIVE: t < i), 0 above the diagonal (STRICT: and on
+    it).
+    """
+    o_c = tl.arange(0, C)
+    token, column = o_c[:, None], o_c[None, :]
+    if EXCLUSIVE:
+        taken = tl.where(token - 1 > column, neighbour(d, C, False)[:, None], 1.0)
+    else:
+        taken = tl.where(token > column, d[:, None], 1.0)
+    kept = token > column if EXCLUSIVE or STRICT else token >= column
+    return tl.where(kept, tl.cumprod(taken, 0), 0.0)
+
+
+@triton.jit
+def path_grad(d, grad, C: tl.constexpr, EXCLUSIVE: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr):
+    """dd[t] = the sum of T[i,t] dT[i,j] T[t-1,j] over i >= t > j (EXCLUSIVE: i > t); no other dT is read."""
+    o_c = tl.arange(0, C)
+    grad = tl.where(o_c[:, None] > o_c[None, :], grad, 0.0)
+    before = path(d, C, True, True)
+    after = before if EXCLUSIVE else path(d, C, False, False)
+    through = tl.dot(grad.to(DOT), tl.trans(before.to(DOT)), input_precision=PRECISION)
+    return tl.sum(after * through, 0)
+
+
+@triton.jit
+def running_product_scalar_grad(d, grad, C: tl.constexpr, SUFFIX: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    """The gradient of d [C] from that of `running_product`."""
+    others = running_product(d, C, SUFFIX, True)
+    if SUFFIX:
+        # From i to t lie the decays between the two and, unless EXCLUSIVE, that of i.
+        reached = tl.sum(path(d, C, True, True) * (grad if EXCLUSIVE else grad * d)[None, :], 1)
+    else:
+        reached = tl.sum(path(d, C, EXCLUSIVE, True) * grad[:, None], 0)
+    return others * (reached if EXCLUSIVE else reached + grad)
+
+
+@triton.jit
+def other_half(whole, level, C: tl.constexpr):
+    """For every token what the other half of its block of 2h tokens, h = 2^level, has in the same place."""
+    beside = tl.arange(0, C) ^ (1 << level)
+    return tl.gather(whole, beside[:, None] + tl.zeros(whole.shape, tl.int32), 0)
+
+
+@triton.jit
+def widened(prefix, suffix, whole, level, C: tl.constexpr):
+    """From blocks of 2^level tokens to blocks of twice as many: the products from a block's start to a token,
+    from the token to its end, and over all of it.
+    """
+    upper = (((tl.arange(0, C) >> level) & 1) == 1)[:, None]
+    other = other_half(whole, level, C)
+    return tl.where(upper, prefix * other, prefix), tl.where(upper, suffix, suffix * other), whole * other
+
+
+@triton.jit
+def level_pairs(level, C: tl.constexpr):
+    """At a level: which rows are in upper halves, and which pairs of tokens belong to it, in either order."""
+    o_c = tl.arange(0, C)
+    return (((o_c >> level) & 1) == 1)[:, None], ((o_c[:, None] ^ o_c[None, :]) >> level) == 1
+
+
+@triton.jit
+def running_product_grad(d, grad, C: tl.constexpr, SUFFIX: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    """The gradient of d [C, K] from that of `running_product`."""
+    LEVELS: tl.constexpr = tl.constexpr(C.bit_length() - 1)
+    one = d * 0.0 + 1.0
+    # The derivative by a product from i to t: without t's own decay, with that of i unless EXCLUSIVE.
+    prefix = one if SUFFIX or EXCLUSIVE else d
+    suffix = d if SUFFIX and not EXCLUSIVE else one
+    whole = d
+    reached = grad * 0.0 if EXCLUSIVE else grad
+    for level in range(LEVELS):
+        upper, pairs = level_pairs(level, C)
+        factor = tl.where(upper, prefix, suffix)
+        reads = upper if SUFFIX else upper == 0
+        taken = tl.where(pairs & reads, 1.0, 0.0)
+        reached += factor * sum_of(taken, grad * factor)
+        prefix, suffix, whole = widened(prefix, suffix, whole, level, C)
+    return running_product(d, C, SUFFIX, True) * reached
+
+
+@triton.jit
+def product_dot(
+    x,
+    y,
+    d,
+    C: tl.constexpr,
+    EXCLUSIVE: tl.constexpr,
+    STRICT: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """A[i,j] = sum_k x[i,k] y[j,k] (product of d[t,k] over j < t <= i), lower triangular (STRICT: below
+    it).
+    """
+    LEVELS: tl.constexpr = tl.constexpr(C.bit_length() - 1)
+    o_c = tl.arange(0, C)
+    row, column = o_c[:, None], o_c[None, :]
+    out = tl.zeros([C, C], tl.float32)
+    if not (STRICT or EXCLUSIVE):
+        out += tl.where(row == column, tl.sum(x * y, 1)[:, None], 0.0)
+    suffix = d * 0.0 + 1.0
+    prefix = suffix if EXCLUSIVE else d
+    whole = d
+    for level in range(LEVELS):
+        upper, pairs = level_pairs(level, C)
+        z = tl.where(upper, x * prefix, y * suffix).to(DOT)
+        products = tl.dot(z, tl.trans(z), input_precision=PRECISION)
+        out += tl.where(pairs & (row > column), products, 0.0)
+        prefix, suffix, whole = widened(prefix, suffix, whole, level, C)
+    return out
+
+
+@triton.jit
+def product_dot_grads(
+    m,
+    x,
+    y,
+    d,
+    C: tl.constexpr,
+    EXCLUSIVE: tl.constexpr,
+    STRICT: tl.constexpr,
+    DOT: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """The derivatives of sum m * product_dot(x, y, d) by x, y and d.
+
+    From wide blocks to narrow ones; `dprefix`, `dsuffix` and `dwhole` are the derivatives by a half's
+    products up to a token, from a token on, and over all of it.
+    """
+    LEVELS: tl.constexpr = tl.constexpr(C.bit_length() - 1)
+    o_c = tl.arange(0, C)
+    row, column = o_c[:, None], o_c[None, :]
+    one = d * 0.0 + 1.0
+    dx, dy = x * 0.0, y * 0.0
+    dprefix, dsuffix, dwhole = d * 0.0, d * 0.0, d * 0.0
+    if not (STRICT or EXCLUSIVE):
+        diagonal = tl.sum(tl.where(row == column, m, 0.0), 1)
+        dx += diagonal[:, None] * y
+        dy += diagonal[:, None] * x
+    both = tl.where(row > column, m, tl.trans(m)).to(DOT)
+    for step in range(LEVELS):
+        level = LEVELS - 1 - step
+        prefix, suffix, whole = (one if EXCLUSIVE else d), one, d
+        for narrow in range(level):
+            prefix, suffix, whole = widened(prefix, suffix, whole, narrow, C)
+        upper, pairs = level_pairs(level, C)
+        factor = tl.where(upper, prefix, suffix)
+        z = tl.where(upper, x, y)
+        weights = tl.where(pairs, both, 0.0)
+        slope = tl.dot(weights.to(DOT), (z * factor).to(DOT), input_precision=PRECISION)
+        dx += tl.where(upper, factor * slope, 0.0)
+        dy += tl.where(upper, 0.0, factor * slope)
+        other = other_half(whole, level, C)
+        half = o_c >> level
+        beside = tl.where((half[:, None] ^ half[None, :]) == 1, 1.0, 0.0)
+        inside = tl.where(upper, dprefix, dsuffix) * factor
+        dwhole = dwhole * other + tl.dot(beside, inside, input_precision=PRECISION)
+        dprefix = tl.where(upper, dprefix * other + z * slope, dprefix)
+        dsuffix = tl.where(upper, dsuffix, dsuffix * other + z * slope)
+    return dx, dy, dwhole if EXCLUSIVE else dwhole + dprefix
