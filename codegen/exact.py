@@ -2,10 +2,10 @@
 
 A function like sigmoid has no rational value, and a proof needs none: `Oracle` gives every (function,
 argument) pair one unknown of its own, the same whoever asks. Only what relates functions to each other is
-known to it: exp of a logsigmoid is the sigmoid, sigmoid(-x) is 1 - sigmoid(x), powers of a number are
-powers of one root, and logarithms of decays (`log2_exp`, `log2`) are kept as formal logarithms, whose sums
-exp2 turns back into products. ln 2 and log2 e stand for 1, which is consistent because they occur only
-where base 2 stands in for base e.
+known to it: exp of a logsigmoid is the sigmoid, sigmoid(-x) is 1 - sigmoid(x), tanh(x) is 2 sigmoid(2 x) - 1,
+powers of a number are powers of one root, and logarithms of decays (`log2_exp`, `log2`) are kept as formal
+logarithms, whose sums exp2 turns back into products. ln 2 and log2 e stand for 1, which is consistent because
+they occur only where base 2 stands in for base e.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ class Oracle:
                 return self.number(Fraction(1, 2))
             case "sigmoid", (x,) if ("sigmoid", -x) in self.known:
                 return 1 - self.known["sigmoid", -x]
+            case "tanh", (x,):
+                return 2 * self.apply("sigmoid", 2 * x) - 1
             case "power", (x, exponent):
                 return self.power(x, exponent)
             case "reciprocal", (x,):

@@ -49,6 +49,12 @@ class Lowering:
                 return build.node(AxisSize(axis), (), ())
             case Name(name):
                 return self.names[name]
+            case Add((Constant(one), Multiply((Constant(two), Call("sigmoid", (gate,)))))) if (
+                one == -1 and two == 2
+            ):
+                # Near 0 the difference would keep few of the sigmoid's digits.
+                half = build.multiply([build.constant(Fraction(1, 2)), self.lower(gate)])
+                return build.apply("tanh", half)
             case Add(terms):
                 return build.add((1, self.lower(term)) for term in terms)
             case Multiply(factors):

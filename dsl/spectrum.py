@@ -20,6 +20,7 @@ from rnnc.dsl.polynomial import UNIT, Polynomial
 from rnnc.dsl.proportions import direction, ratio
 from rnnc.dsl.transition import Pair, Transition, transition_of
 from rnnc.dsl.witness import Witness, find_witness
+from rnnc.dsl.writes import undecayed
 
 Kind = Literal["diagonal", "symmetric", "real", "general"]
 MAX_RANK = 6  # of the sums of eigenvalue bounds: two to the rank
@@ -50,7 +51,7 @@ class Spectrum:
 def spectrum(normal: Normal) -> Spectrum:
     """The strongest enclosure of the eigenvalues that one of the rules proves."""
     transition = transition_of(normal)
-    for rule in (_diagonal, _symmetric, _symmetric_times_decay, _one_read, _products):
+    for rule in (_diagonal, _symmetric, _symmetric_times_decay, _one_read_of_decayed, _one_read, _products):
         found = rule(transition)
         if found is not None:
             return found
@@ -117,6 +118,30 @@ def _squares(t: Transition, scales: list[Polynomial | None]) -> list[Polynomial]
         strength, u = direction(w, t.axis)
         found.append(strength * scale * t.dot(u, u))
     return found
+
+
+def _one_read_of_decayed(t: Transition) -> Spectrum | None:
+    """`(I + w f'^T) Diag(D)` with D >= 0 and products w_i f'_i of one sign.
+
+    Scaling the rows and columns makes w f'^T symmetric, and commutes with D.
+    """
+    if len(t.pairs) != 1:
+        return None
+    ((w, f),) = t.pairs
+    read, decay = undecayed(f, t.decay), t.range(t.decay)
+    if read is None or decay.low < 0:
+        return None
+    entries, trace = t.range(w * read), t.dot(w, read)
+    if entries.low < 0 < entries.high:
+        return None
+    inner = t.reach(UNIT, [trace])
+    interval = inner * decay
+    reasons = (
+        f"one read, of the decayed state, and its products with the key, {t.text(w * read)}, have one sign",
+        f"similar to M Diag(D), M symmetric with eigenvalues in {inner}, D in {decay}, never negative",
+        _found(interval),
+    )
+    return Spectrum(interval, "real", False, t.norm().high, decay, reasons)
 
 
 def _one_read(t: Transition) -> Spectrum | None:

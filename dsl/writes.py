@@ -120,17 +120,8 @@ class Collector:
         )
 
     def _undecayed(self, read: Polynomial) -> Expression | None:
-        if not read.terms or len(self.decay.terms) != 1:
-            return None
-        (decay, factor), *_ = self.decay.terms
-        if not decay:
-            return None
-        for monomial, _ in read.terms:
-            own = dict(monomial)
-            if any(own.get(a, Fraction(0)) * e <= 0 or abs(own[a]) < abs(e) for a, e in decay):
-                return None
-        inverse = tuple((a, -e) for a, e in decay)
-        return to_expression(Polynomial.of((times(m, inverse), c / factor) for m, c in read.terms))
+        found = undecayed(read, self.decay)
+        return None if found is None else to_expression(found)
 
     def _refused(self, why: str) -> SpecError:
         key_axis, value_axis = self.state.axes
@@ -140,6 +131,21 @@ class Collector:
         )
         message = f"the transition of '{self.state.name}' is not handled: {why}"
         return SpecError([Diagnostic("unsupported", message, notes=(note,))])
+
+
+def undecayed(read: Polynomial, decay: Polynomial) -> Polynomial | None:
+    """The f' with read = decay * f', where every term of the read has the decay as a factor; else None."""
+    if not read.terms or len(decay.terms) != 1:
+        return None
+    (factors, coefficient), *_ = decay.terms
+    if not factors:
+        return None
+    for monomial, _ in read.terms:
+        own = dict(monomial)
+        if any(own.get(a, Fraction(0)) * e <= 0 or abs(own[a]) < abs(e) for a, e in factors):
+            return None
+    inverse = tuple((a, -e) for a, e in factors)
+    return Polynomial.of((times(m, inverse), c / coefficient) for m, c in read.terms)
 
 
 def _grouped(table: Table) -> list[tuple[Polynomial, Polynomial]]:

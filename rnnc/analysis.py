@@ -11,6 +11,7 @@ from rnnc.console import diagnostic_record
 from rnnc.dsl.checker import check
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
 from rnnc.dsl.expression import names
+from rnnc.dsl.interval import REAL
 from rnnc.dsl.normal import Normal
 from rnnc.dsl.normaliser import normalise
 from rnnc.dsl.parser import parse
@@ -117,10 +118,11 @@ def _decay(normal: Normal) -> str:
 
 
 def _eigenvalues(found: Spectrum) -> str:
-    if found.real:
+    if found.real and found.interval != REAL:
         return f"real, in {found.interval}"
     high = found.interval.high
-    return "no bound was found" if high == inf else f"of modulus at most {high:.6g}"
+    unbounded = "real, no bound was found" if found.real else "no bound was found"
+    return unbounded if high == inf else f"of modulus at most {high:.6g}"
 
 
 def _ranges(recurrence: Recurrence) -> dict[str, tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from rnnc.codegen.builder import Builder
@@ -77,3 +78,13 @@ def test_exact_powers_share_a_root() -> None:
     assert oracle.apply("rsqrt", 9) == oracle.number("1/3")
     assert oracle.apply("sigmoid", 5) + oracle.apply("sigmoid", -5) == 1
     assert oracle.apply("sigmoid", 0) * 2 == 1
+
+
+@pytest.mark.parametrize("gate", ["2 * sigmoid(f) - 1", "(sigmoid(f) - 0.5) * 2", "tanh(f / 2)"])
+def test_a_signed_gate_keeps_its_digits_near_zero(gate: str) -> None:
+    compiled = analyse(SPEC.format(decay=gate, range="(0, 1]"))
+    assert compiled.normal.decay is not None
+    builder = Builder(("K", "V"))
+    node = Lowering(builder, compiled.recurrence, None).lower(compiled.normal.decay)
+    found = evaluate(Program("recurrent", {"d": node}, ()), {"f": np.array(1e-20)}, {}, FLOAT64)["d"]
+    assert float(found) == pytest.approx(5e-21, rel=1e-12)

@@ -51,6 +51,8 @@ UPDATES = {
     "alpha * (S - gamma * u @ (S.T @ u).T - gamma * w @ (S.T @ w).T)": ("(-1, 1)", "symmetric", 1.0),
     "decay * S - gamma * u @ (S.T @ u).T": ("(-1, 1)", "symmetric", 1.0),
     "(I - gamma * u @ u.T) @ (decay * S)": ("(0, 1)", "real", 1.0),
+    "(I - u @ (sigmoid(x) * u).T) @ (decay * S)": ("(0, 1)", "real", 2.0),
+    "(I - beta * u @ (sigmoid(x) * u).T) @ (decay * S)": ("(-1, 1)", "real", 3.0),
     "(I - beta * u @ u.T) @ (decay * S)": ("(-1, 1)", "real", 1.0),
     "decay * ((I - beta * u @ u.T) @ S)": ("(-1, 1)", "real", 1.0),
     "decay * S - sigmoid(x) * u @ (S.T @ u).T": ("(-1, 1)", "real", 2.0),

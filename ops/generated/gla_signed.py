@@ -1,0 +1,332 @@
+"""gla_signed: generated from its spec by rnnc; do not edit.
+
+S[t] = alpha * S[t-1] + k @ v.T
+o[t] = K**-0.5 * (S[t].T @ q)
+  alpha = 2 * sigmoid(g0 + gk) - 1
+
+In a chunk of C tokens with the incoming state S_in:
+  D = alpha
+  w = k
+  q_ = K**-0.5 * q
+  G[i] = D[1] * ... * D[i],  G[0] = 1
+  A[i,j] = q_[i]^T (G[i]/G[j]) w[j],  j <= i
+  r = A v + (q_ * G) S_in
+  S_out = G[C] * S_in + (w * G[C]/G)^T v
+"""
+
+import torch
+
+from rnnc.ops import tiles
+
+NAME = "gla_signed"
+SPEC_HASH = "e81df874800e12bdd8dd704a2c4fb5791365d1d642d9cc8da281aca31fa48c0d"
+INPUTS = (("q", ("K",)), ("k", ("K",)), ("v", ("V",)), ("gk", ("K",)))
+PARAMS = (("g0", ("K",)),)
+STATES = (("S", ("K", "V")),)
+OUTPUTS = (("o", ("V",)),)
+
+
+def chunked_forward(args, valid, h0, steps, keep):
+    (q, k, v, gk, g0) = args
+    K = q.shape[3]
+    x9 = torch.add(0.5 * gk, g0[:, :, None], alpha=0.5)
+    x10 = torch.tanh(x9)
+    del x9
+    x11 = torch.where(valid[:, :, :, None] > 0, x10, 1)
+    del x10
+    x12 = valid[:, :, :, None] * k
+    x14 = (K) ** -0.5
+    x15 = q * x14
+    x16 = tiles.running_product(x11, 2, "prefix")
+    x18 = q * x16
+    del x16
+    x28 = tiles.running_product(x11, 2, "suffix", exclusive=True)
+    x29 = tiles.running_product(x11, 2, "suffix")
+    x30 = x29[:, :, 0]
+    del x29
+    x33 = k * x28
+    del x28
+    f1 = tiles.product_factors(x11)
+    x108 = tiles.decay_dot(x15, x12, f1)
+    del f1, x11, x12, x15
+    x109 = x108 @ v
+    x125 = valid[:, :, :, None] * x33
+    del x33
+    x126 = x125.mT @ v
+    del x125
+    S_all, x110_all = [], []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x18_c = x18[a:b]
+        x109_c = x109[a:b]
+        x126_c = x126[a:b]
+        x30_c = x30[a:b]
+        x19 = x18_c @ S
+        x20 = x19 * x14
+        x110 = x20 + x109_c
+        x127 = torch.addcmul(x126_c, x30_c[:, :, :, None], S)
+        x110_all.append(x110)
+        S = x127
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    x110 = torch.cat(x110_all)
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x110_all
+    del x109, x126, x18, x30
+    return (x110,), (S_end,), (S, x108) if keep else None
+
+
+def chunked_states(args, valid, h0, steps, keep):
+    (q, k, v, gk, g0) = args
+    K = q.shape[3]
+    x9 = torch.add(0.5 * gk, g0[:, :, None], alpha=0.5)
+    x10 = torch.tanh(x9)
+    del x9
+    x11 = torch.where(valid[:, :, :, None] > 0, x10, 1)
+    del x10
+    x12 = valid[:, :, :, None] * k
+    x14 = (K) ** -0.5
+    x15 = q * x14
+    x28 = tiles.running_product(x11, 2, "suffix", exclusive=True)
+    x29 = tiles.running_product(x11, 2, "suffix")
+    x30 = x29[:, :, 0]
+    del x29
+    x33 = k * x28
+    del x28
+    f1 = tiles.product_factors(x11)
+    x108 = tiles.decay_dot(x15, x12, f1)
+    del f1, x11, x12, x15
+    x125 = valid[:, :, :, None] * x33
+    del x33
+    x126 = x125.mT @ v
+    del x125
+    S_all = []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x126_c = x126[a:b]
+        x30_c = x30[a:b]
+        x127 = torch.addcmul(x126_c, x30_c[:, :, :, None], S)
+        S = x127
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x126, x30
+    return (), (S_end,), (S, x108) if keep else None
+
+
+def chunked_backward(args, valid, h0, steps, kept, douts, dht):
+    (q, k, v, gk, g0) = args
+    if kept is None:
+        kept = chunked_states(args, valid, h0, steps, True)[2]
+    (S, x108) = kept
+    (do,) = douts
+    K = q.shape[3]
+    C = valid.shape[2]
+    x9 = torch.add(0.5 * gk, g0[:, :, None], alpha=0.5)
+    x10 = torch.tanh(x9)
+    del x9
+    x11 = torch.where(valid[:, :, :, None] > 0, x10, 1)
+    x12 = valid[:, :, :, None] * k
+    x14 = (K) ** -0.5
+    x15 = q * x14
+    x16 = tiles.running_product(x11, 2, "prefix")
+    x18 = q * x16
+    x28 = tiles.running_product(x11, 2, "suffix", exclusive=True)
+    x29 = tiles.running_product(x11, 2, "suffix")
+    x30 = x29[:, :, 0]
+    x33 = k * x28
+    x54 = do @ v.mT
+    f1 = tiles.product_factors(x11)
+    x113, x59, x114 = tiles.decay_dot_grads(x54, x15, x12, f1)
+    del f1, x54
+    x67 = valid[:, :, :, None] * x59
+    del x59
+    x73 = do @ S.mT
+    x76 = x18.mT @ do
+    del x18
+    x77 = x76 * x14
+    del x76
+    x78 = x16 * x73 * x14
+    x96 = x10 * -1 * x10 + 1
+    del x10
+    x111 = x108.mT @ do
+    x115 = x113 * x14
+    del x113
+    x122 = x78 + x115
+    del x115, x78
+    x130 = x73 * x15
+    del x15, x73
+    x131 = tiles.running_product_grad(x11, x130, 2, "prefix")
+    del x130, x16
+    dS_all = []
+    (dS_end,) = dht
+    dS = dS_end[:0]
+    for a, b in reversed(steps):
+        if dS.shape[0] < b - a:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
+        dS_all.append(dS)
+        x77_c = x77[a:b]
+        x30_c = x30[a:b]
+        x101 = torch.addcmul(x77_c, x30_c[:, :, :, None], dS)
+        dS = x101
+    dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
+    dS = torch.cat(dS_all[::-1])
+    del dS_all
+    del x30, x77
+    x39 = v @ dS.mT
+    x41 = x33 @ dS
+    del x33
+    x43 = tiles.product(x28, x39, valid[:, :, :, None])
+    x48 = S * dS
+    del dS
+    x49 = x48.sum(3)
+    del x48
+    x50 = tiles.at_first(x49, C)
+    del x49
+    x51 = tiles.running_product_grad(x11, x50, 2, "suffix")
+    del x29, x50
+    x104 = x43 + x67
+    del x43, x67
+    x121 = torch.addcmul(x111, valid[:, :, :, None], x41)
+    del x111, x41
+    x128 = x39 * x12
+    del x12, x39
+    x129 = tiles.running_product_grad(x11, x128, 2, "suffix", exclusive=True)
+    del x11, x128, x28
+    x132 = x51 + x129 + x131 + x114
+    del x114, x129, x131, x51
+    x133 = x96 * x132
+    del x132, x96
+    x134 = valid[:, :, :, None] * x133
+    del x133
+    x135 = x134 * 0.5
+    x136 = x134.sum(2)
+    del x134
+    x137 = x136 * 0.5
+    del x136
+    return (x122, x104, x121, x135, x137), (dS_end,)
+
+
+def recurrent_forward(args, valid, h0, steps, keep):
+    (q, k, v, gk, g0) = args
+    K = q.shape[2]
+    x8 = torch.add(0.5 * gk, g0, alpha=0.5)
+    x9 = torch.tanh(x8)
+    del x8
+    x11 = k[:, :, :, None] * v[:, :, None]
+    x14 = (K) ** -0.5
+    x15 = q * x14
+    S_all, x17_all = [], []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x11_c = x11[a:b]
+        x9_c = x9[a:b]
+        x15_c = x15[a:b]
+        x12 = torch.addcmul(x11_c, x9_c[:, :, :, None], S)
+        x17 = (x15_c[..., None, :] @ x12).squeeze(-2)
+        x17_all.append(x17)
+        S = x12
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    x17 = torch.cat(x17_all)
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x17_all
+    del x11, x15, x9
+    return (x17,), (S_end,), (S,) if keep else None
+
+
+def recurrent_states(args, valid, h0, steps, keep):
+    (_, k, v, gk, g0) = args
+    x8 = torch.add(0.5 * gk, g0, alpha=0.5)
+    x9 = torch.tanh(x8)
+    del x8
+    x11 = k[:, :, :, None] * v[:, :, None]
+    S_all = []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x11_c = x11[a:b]
+        x9_c = x9[a:b]
+        x12 = torch.addcmul(x11_c, x9_c[:, :, :, None], S)
+        S = x12
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x11, x9
+    return (), (S_end,), (S,) if keep else None
+
+
+def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
+    (q, k, v, gk, g0) = args
+    if kept is None:
+        kept = recurrent_states(args, valid, h0, steps, True)[2]
+    (S,) = kept
+    (do,) = douts
+    K = q.shape[2]
+    x8 = torch.add(0.5 * gk, g0, alpha=0.5)
+    x9 = torch.tanh(x8)
+    del x8
+    x11 = k[:, :, :, None] * v[:, :, None]
+    x12 = torch.addcmul(x11, x9[:, :, :, None], S)
+    del x11
+    x14 = (K) ** -0.5
+    x15 = q * x14
+    x21 = (do[..., None, :] @ x12.mT).squeeze(-2)
+    del x12
+    x23 = x21 * x14
+    del x21
+    x41 = x9 * -1 * x9 + 1
+    x45 = do[:, :, None] * x15[:, :, :, None]
+    del x15
+    x46_all = []
+    (dS_end,) = dht
+    dS = dS_end[:0]
+    for a, b in reversed(steps):
+        if dS.shape[0] < b - a:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
+        x45_c = x45[a:b]
+        x9_c = x9[a:b]
+        x46 = dS + x45_c
+        x51 = x9_c[:, :, :, None] * x46
+        x46_all.append(x46)
+        dS = x51
+    dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
+    x46 = torch.cat(x46_all[::-1])
+    del x46_all
+    del x45, x9
+    x47 = v[:, :, None] * x46
+    x48 = k[:, :, :, None] * x46
+    x49 = x47.sum(3)
+    del x47
+    x50 = x48.sum(2)
+    del x48
+    x52 = S * x46
+    del x46
+    x53 = x52.sum(3)
+    del x52
+    x54 = x53 * x41 * 0.5
+    del x41, x53
+    return (x23, x49, x50, x54, x54), (dS_end,)

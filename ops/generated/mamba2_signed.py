@@ -1,0 +1,434 @@
+"""mamba2_signed: generated from its spec by rnnc; do not edit.
+
+S[t] = alpha * S[t-1] + delta * B @ u.T
+o[t] = D * u + S[t].T @ C
+  delta = softplus(dt + dt_bias)
+  alpha = 2 * exp(-exp(A_log) * delta) - 1
+
+In a chunk of C_ tokens with the incoming state S_in:
+  D_ = alpha
+  w = delta * B,  v = u
+  q = C
+  G[i] = D_[1] * ... * D_[i],  G[0] = 1
+  A[i,j] = q[i]^T (G[i]/G[j]) w[j],  j <= i
+  r = A v + (q * G) S_in
+  S_out = G[C_] * S_in + (w * G[C_]/G)^T v
+"""
+
+import torch
+
+from rnnc.ops import tiles
+
+NAME = "mamba2_signed"
+SPEC_HASH = "b75046ec372bc5beac9d4497514a1c510fb59caa0de6cd1bfca24e3763a1de68"
+INPUTS = (("u", ("P",)), ("dt", ()), ("B", ("N",)), ("C", ("N",)))
+PARAMS = (("A_log", ()), ("dt_bias", ()), ("D", ()))
+STATES = (("S", ("N", "P")),)
+OUTPUTS = (("o", ("P",)),)
+
+
+def chunked_forward(args, valid, h0, steps, keep):
+    (u, dt, B, C_, A_log, dt_bias, D) = args
+    x11 = torch.exp(A_log)
+    x12 = dt + dt_bias[:, :, None]
+    x13 = tiles.softplus(x12)
+    del x12
+    x14 = (x11 * -1)[:, :, None] * x13
+    del x11
+    x15 = torch.exp(x14)
+    del x14
+    x17 = 2 * x15 + -1
+    del x15
+    x18 = torch.where(valid > 0, x17, 1)
+    del x17
+    x21 = tiles.running_product(x18, 2, "prefix")
+    x31 = tiles.path(x18)
+    x32 = C_ @ B.mT
+    x36 = x31 * x32
+    del x31, x32
+    x39 = D[:, :, None, None] * u
+    x41 = tiles.running_product(x18, 2, "suffix", exclusive=True)
+    x42 = tiles.running_product(x18, 2, "suffix")
+    del x18
+    x43 = x42[:, :, 0]
+    del x42
+    x167 = valid * x13
+    x168 = valid * x13
+    del x13
+    x169 = x41 * x167
+    del x167, x41
+    x171 = x169[:, :, :, None] * B
+    del x169
+    x172 = x171.mT @ u
+    del x171
+    x186 = x168[:, :, None] * x36
+    del x168, x36
+    x187 = x186 @ u
+    del x186
+    S_all, x188_all = [], []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        C__c = C_[a:b]
+        x43_c = x43[a:b]
+        x172_c = x172[a:b]
+        x39_c = x39[a:b]
+        x187_c = x187[a:b]
+        x21_c = x21[a:b]
+        x23 = C__c @ S
+        x44 = x43_c[:, :, None, None] * S
+        x173 = x44 + x172_c
+        x188 = tiles.addcmul_(x39_c + x187_c, x21_c[:, :, :, None], x23)
+        x188_all.append(x188)
+        S = x173
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    x188 = torch.cat(x188_all)
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x188_all
+    del x172, x187, x21, x39, x43
+    return (x188,), (S_end,), (S,) if keep else None
+
+
+def chunked_states(args, valid, h0, steps, keep):
+    (u, dt, B, _, A_log, dt_bias, _) = args
+    x11 = torch.exp(A_log)
+    x12 = dt + dt_bias[:, :, None]
+    x13 = tiles.softplus(x12)
+    del x12
+    x14 = (x11 * -1)[:, :, None] * x13
+    del x11
+    x15 = torch.exp(x14)
+    del x14
+    x17 = 2 * x15 + -1
+    del x15
+    x18 = torch.where(valid > 0, x17, 1)
+    del x17
+    x41 = tiles.running_product(x18, 2, "suffix", exclusive=True)
+    x42 = tiles.running_product(x18, 2, "suffix")
+    del x18
+    x43 = x42[:, :, 0]
+    del x42
+    x167 = valid * x13
+    del x13
+    x169 = x41 * x167
+    del x167, x41
+    x171 = x169[:, :, :, None] * B
+    del x169
+    x172 = x171.mT @ u
+    del x171
+    S_all = []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x43_c = x43[a:b]
+        x172_c = x172[a:b]
+        x44 = x43_c[:, :, None, None] * S
+        x173 = x44 + x172_c
+        S = x173
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x172, x43
+    return (), (S_end,), (S,) if keep else None
+
+
+def chunked_backward(args, valid, h0, steps, kept, douts, dht):
+    (u, dt, B, C_, A_log, dt_bias, D) = args
+    if kept is None:
+        kept = chunked_states(args, valid, h0, steps, True)[2]
+    (S,) = kept
+    (do,) = douts
+    C = valid.shape[2]
+    x11 = torch.exp(A_log)
+    x12 = dt + dt_bias[:, :, None]
+    x13 = tiles.softplus(x12)
+    x14 = (x11 * -1)[:, :, None] * x13
+    x15 = torch.exp(x14)
+    del x14
+    x17 = 2 * x15 + -1
+    x18 = torch.where(valid > 0, x17, 1)
+    del x17
+    x21 = tiles.running_product(x18, 2, "prefix")
+    x23 = C_ @ S
+    x31 = tiles.path(x18)
+    x32 = C_ @ B.mT
+    x36 = x31 * x32
+    x41 = tiles.running_product(x18, 2, "suffix", exclusive=True)
+    x42 = tiles.running_product(x18, 2, "suffix")
+    x43 = x42[:, :, 0]
+    x71 = D[:, :, None, None] * do
+    x72 = u * do
+    x73 = x72.sum(2)
+    del x72
+    x74 = x73.sum(2)
+    del x73
+    x76 = do @ u.mT
+    x78 = x36.mT @ do
+    x91 = x31 * x76
+    del x31
+    x94 = x91.mT @ C_
+    x101 = torch.sigmoid(x12)
+    del x12
+    x106 = x23 * do
+    del x23
+    x107 = x21[:, :, :, None] * do
+    x108 = x106.sum(3)
+    del x106
+    x110 = do @ S.mT
+    x113 = C_.mT @ x107
+    del x107
+    x114 = tiles.running_product_grad(x18, x108, 2, "prefix")
+    del x108
+    x167 = valid * x13
+    x168 = valid * x13
+    del x13
+    x169 = x41 * x167
+    x178 = x167[:, :, :, None] * x78
+    del x78
+    x179 = x36 * x76
+    del x36
+    x180 = x179.sum(2)
+    del x179
+    x182 = tiles.product(valid, x180, x101)
+    del x180
+    x183 = x167[:, :, :, None] * x94
+    del x94
+    x189 = tiles.product(x32, x76, x168[:, :, None])
+    del x32, x76
+    x190 = x168[:, :, None] * x91
+    del x168, x91
+    x192 = tiles.path_grad(x18, x189)
+    del x189
+    x194 = x182.sum(2)
+    x205 = tiles.addmm_(x21[:, :, :, None] * x110, x190, B)
+    del x110, x190, x21
+    dS_all = []
+    (dS_end,) = dht
+    dS = dS_end[:0]
+    for a, b in reversed(steps):
+        if dS.shape[0] < b - a:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
+        dS_all.append(dS)
+        x43_c = x43[a:b]
+        x113_c = x113[a:b]
+        x64 = x43_c[:, :, None, None] * dS
+        x131 = x64 + x113_c
+        dS = x131
+    dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
+    dS = torch.cat(dS_all[::-1])
+    del dS_all
+    del x113, x43
+    x51 = u @ dS.mT
+    x53 = B @ dS
+    x59 = B * x51
+    x60 = x59.sum(3)
+    del x59
+    x62 = tiles.product(valid, x41, x60)
+    x65 = S * dS
+    del dS
+    x66 = x65.sum(2)
+    del x65
+    x67 = x66.sum(2)
+    del x66
+    x68 = tiles.at_first(x67, C)
+    del x67
+    x69 = tiles.running_product_grad(x18, x68, 2, "suffix")
+    del x42, x68
+    x176 = x60 * x167
+    del x60
+    x177 = tiles.running_product_grad(x18, x176, 2, "suffix", exclusive=True)
+    del x176, x18, x41
+    x184 = torch.addcmul(x183, x169[:, :, :, None], x51)
+    del x183, x51
+    x185 = tiles.addcmul_(x71 + x178, x169[:, :, :, None], x53)
+    del x169, x178, x53, x71
+    x195 = x69 + x177 + x114 + x192
+    del x114, x177, x192, x69
+    x196 = x15 * x195
+    del x15, x195
+    x197 = x167 * x196
+    del x167
+    x198 = x197.sum(2)
+    del x197
+    x199 = tiles.product(valid, x196, x11[:, :, None])
+    del x196
+    x200 = torch.add(x62, x199, alpha=-2)
+    del x199, x62
+    x201 = x101 * x200
+    del x101, x200
+    x202 = x201.sum(2)
+    x203 = x11 * x198 * -2
+    del x11, x198
+    x204 = x194 + x202
+    del x194, x202
+    x206 = x182 + x201
+    del x182, x201
+    return (x185, x206, x184, x205, x203, x204, x74), (dS_end,)
+
+
+def recurrent_forward(args, valid, h0, steps, keep):
+    (u, dt, B, C_, A_log, dt_bias, D) = args
+    x10 = torch.exp(A_log)
+    x11 = dt + dt_bias
+    x12 = tiles.softplus(x11)
+    del x11
+    x19 = (x12[:, :, None] * u)[:, :, None] * B[:, :, :, None]
+    x22 = D[:, :, None] * u
+    x62 = x10 * x12
+    del x10, x12
+    x63 = x62 * -1
+    del x62
+    x64 = torch.exp(x63)
+    del x63
+    x65 = 2 * x64 + -1
+    del x64
+    S_all, x69_all = [], []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x65_c = x65[a:b]
+        x19_c = x19[a:b]
+        C__c = C_[a:b]
+        x22_c = x22[a:b]
+        x66 = x65_c[:, :, None, None] * S
+        x67 = x66 + x19_c
+        x68 = (C__c[..., None, :] @ x67).squeeze(-2)
+        x69 = x68 + x22_c
+        x69_all.append(x69)
+        S = x67
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    x69 = torch.cat(x69_all)
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x69_all
+    del x19, x22, x65
+    return (x69,), (S_end,), (S,) if keep else None
+
+
+def recurrent_states(args, valid, h0, steps, keep):
+    (u, dt, B, _, A_log, dt_bias, _) = args
+    x10 = torch.exp(A_log)
+    x11 = dt + dt_bias
+    x12 = tiles.softplus(x11)
+    del x11
+    x19 = (x12[:, :, None] * u)[:, :, None] * B[:, :, :, None]
+    x62 = x10 * x12
+    del x10, x12
+    x63 = x62 * -1
+    del x62
+    x64 = torch.exp(x63)
+    del x63
+    x65 = 2 * x64 + -1
+    del x64
+    S_all = []
+    (S,) = h0
+    S_done = []
+    for a, b in steps:
+        if S.shape[0] > b - a:
+            S_done.append(S[b - a :])
+            S = S[: b - a]
+        S_all.append(S)
+        x65_c = x65[a:b]
+        x19_c = x19[a:b]
+        x66 = x65_c[:, :, None, None] * S
+        x67 = x66 + x19_c
+        S = x67
+    S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    if keep:
+        S = torch.cat(S_all)
+    del S_all
+    del x19, x65
+    return (), (S_end,), (S,) if keep else None
+
+
+def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
+    (u, dt, B, C_, A_log, dt_bias, D) = args
+    if kept is None:
+        kept = recurrent_states(args, valid, h0, steps, True)[2]
+    (S,) = kept
+    (do,) = douts
+    x10 = torch.exp(A_log)
+    x11 = dt + dt_bias
+    x12 = tiles.softplus(x11)
+    x19 = (x12[:, :, None] * u)[:, :, None] * B[:, :, :, None]
+    x26 = D[:, :, None] * do
+    x27 = u * do
+    x28 = x27.sum(2)
+    del x27
+    x31 = C_[:, :, :, None] * do[:, :, None]
+    x55 = torch.sigmoid(x11)
+    del x11
+    x62 = x10 * x12
+    x63 = x62 * -1
+    x64 = torch.exp(x63)
+    del x63
+    x65 = 2 * x64 + -1
+    x66 = x65[:, :, None, None] * S
+    x67 = x66 + x19
+    del x19, x66
+    x70 = (do[..., None, :] @ x67.mT).squeeze(-2)
+    del x67
+    x32_all = []
+    (dS_end,) = dht
+    dS = dS_end[:0]
+    for a, b in reversed(steps):
+        if dS.shape[0] < b - a:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
+        x31_c = x31[a:b]
+        x65_c = x65[a:b]
+        x32 = dS + x31_c
+        x71 = x65_c[:, :, None, None] * x32
+        x32_all.append(x32)
+        dS = x71
+    dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
+    x32 = torch.cat(x32_all[::-1])
+    del x32_all
+    del x31, x65
+    x36 = B[:, :, :, None] * x32
+    x37 = x36.sum(2)
+    del x36
+    x38 = x12[:, :, None] * x37
+    x39 = u[:, :, None] * x32
+    x40 = x39.sum(3)
+    del x39
+    x41 = x12[:, :, None] * x40
+    del x12, x40
+    x42 = u * x37
+    del x37
+    x43 = x42.sum(2)
+    del x42
+    x45 = S * x32
+    del x32
+    x46 = x45.sum(2)
+    del x45
+    x47 = x46.sum(2)
+    del x46
+    x60 = x26 + x38
+    del x26, x38
+    x72 = x64 * x47
+    del x47, x64
+    x73 = x10 * x72
+    del x10
+    x74 = torch.add(x43, x73, alpha=-2)
+    del x43, x73
+    x75 = x74 * x55
+    del x55, x74
+    x76 = x72 * x62 * -2
+    del x62, x72
+    return (x60, x75, x41, x70, x76, x75, x28), (dS_end,)
