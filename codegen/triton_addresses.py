@@ -22,6 +22,14 @@ SHAPES = {
 }
 
 
+def is_input(array: Array) -> bool:
+    """Whether an array is an input: beyond the sequence its last token is read again.
+
+    Whatever a spec computes of it is defined there (a logarithm of zero is not), and does not count.
+    """
+    return isinstance(array.node.op, ir.Load) and array.node.op.kind == "input"
+
+
 class Addresses:
     """The arguments of a kernel, by the name of the array, and the sizes, by axis."""
 
@@ -80,7 +88,8 @@ class Addresses:
                 head = "H"
                 if array.name in self.groups:
                     head = f"G_{array.name}"
-                row = f"(o_t * {head} + {self._head(array)})"
+                token = "o_r" if is_input(array) else "o_t"
+                row = f"({token} * {head} + {self._head(array)})"
                 offset.insert(0, f"{self._spread(row, time, tile)}{times}")
             case "matrix":
                 row = self._spread("(o_t * H + i_h)", ir.ROW, tile)
@@ -97,7 +106,7 @@ class Addresses:
         if array.place == "chunk" and not self.kernel.serial:  # a chunk that no sequence has holds nothing
             first = self.sizes[features[0]]
             masks[0] = self._spread(f"(o_{first} < {first} * exists)", features[0], tile)
-        if array.place in ("token", "matrix"):
+        if array.place in ("token", "matrix") and not is_input(array):
             masks.insert(0, self._spread("m_c", time, tile))
         return f"{base} + {' + '.join(offset)}" if offset else base, " & ".join(masks)
 

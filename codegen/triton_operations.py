@@ -47,6 +47,7 @@ FUNCTIONS: dict[str, str] = {
 }
 # f(0) = 0, so that what lies beyond an axis stays zero.
 KEEPS_ZERO = frozenset("sqrt abs sign tanh relu silu gelu elu erf sin step log2_exp".split())
+# Not finite at 0.
 UNBOUNDED = frozenset("log log2 rsqrt reciprocal".split())
 NUMBERS = {"ln2": "0.6931471805599453", "log2e": "1.4426950408889634"}
 
@@ -78,7 +79,10 @@ def line(node: Node, names: Namer) -> str:
             factors = [aligned(t, a, node.axes) for t, a in zip(args, node.args, strict=True)]
             return " * ".join([*([] if coefficient == 1 else [number(coefficient)]), *factors])
         case ir.Apply("power", exponent):
-            return f"tl.exp2({number(exponent or Fraction(1))} * tl.log2({args[0]}))"
+            base = _one_beyond(node.args[0], args[0], names)
+            return f"tl.exp2({number(exponent or Fraction(1))} * tl.log2({base}))"
+        case ir.Apply(function) if function in UNBOUNDED:
+            return FUNCTIONS[function].format(_one_beyond(node.args[0], args[0], names))
         case ir.Apply(function):
             return FUNCTIONS[function].format(
                 *(aligned(t, a, node.axes) for t, a in zip(args, node.args, strict=True))
@@ -182,24 +186,32 @@ def zero_beyond(node: Node, axis: str) -> bool:
         case ir.Add():
             return len(args) == len(node.args) and all(zero_beyond(a, axis) for a in args)
         case ir.Multiply():
-            return any(zero_beyond(a, axis) for a in args) and not any(_unbounded(a) for a in args)
+            return any(zero_beyond(a, axis) for a in args)
         case ir.Apply(function):
             return function in KEEPS_ZERO and all(zero_beyond(a, axis) for a in args)
         case _:
             return False
 
 
-def _unbounded(node: Node) -> bool:
-    return isinstance(node.op, ir.Apply) and node.op.function in UNBOUNDED
+def _one_beyond(node: Node, text: str, names: Namer) -> str:
+    """The tile, 1 beyond its feature axes, so that no function of it is infinite there."""
+    for axis in node.axes:
+        if axis not in ir.TIME_AXES:
+            text = f"tl.where({_where(node, axis, names)}, {text}, 1.0)"
+    return text
 
 
 def _zero_beyond(node: Node, text: str, axis: str, names: Namer) -> str:
     if axis in ir.TIME_AXES or zero_beyond(plain(node), axis):
         return text
-    where = names.mask(axis)
-    if len(node.axes) > 1:
-        where = f"{where}[{', '.join(':' if a == axis else 'None' for a in node.axes)}]"
-    return f"tl.where({where}, {text}, 0.0)"
+    return f"tl.where({_where(node, axis, names)}, {text}, 0.0)"
+
+
+def _where(node: Node, axis: str, names: Namer) -> str:
+    """The mask of a feature axis, spread over the tile."""
+    if len(node.axes) < 2:
+        return names.mask(axis)
+    return f"{names.mask(axis)}[{', '.join(':' if a == axis else 'None' for a in node.axes)}]"
 
 
 def _dot(node: Node, args: Sequence[str], axis: str, names: Namer) -> str:

@@ -15,7 +15,7 @@ from rnnc.codegen.triton_body import Body
 from rnnc.dsl.normal import Normal
 
 RESERVED = """tl triton T H C N h0 ht cu_seqlens chunk_offsets chunk_table HAS_START HAS_END PACKED REVERSE
-DOT PRECISION i_v i_nh i_n i_h i_t i_k i_step i_chunk exists bos length first chunks tiles o_c o_t m_c
+DOT PRECISION i_v i_nh i_n i_h i_t i_k i_step i_chunk exists bos length first chunks tiles o_c o_t o_r m_c
 segment_sum segment_sum_grad inverse decay_dot decay_dot_grads running_sum running_scalar
 range float""".split()
 

@@ -346,3 +346,25 @@ def test_gradients_are_summed_in_one_launch(name: str) -> None:
     assert last is backward[-1]
     grouped = sum(item.per_group for item in op.recurrence.inputs)
     assert len(last.options["targets"]) == len(op.recurrence.params) + grouped
+
+
+SINGULAR = """recurrence singular[K, V]:
+    input q[K]
+    input k[K], v[V] in (0, inf)
+    input g in (0, 1)
+    state S[K, V]
+    output o[V]
+    S <- exp(log(g)) * S + log(k) @ (log(v) + 1 / v).T
+    o <- S.T @ q + rsqrt(v)
+"""
+
+
+@pytest.mark.parametrize(("lengths", "packed"), [((21,), False), ((0, 17, 0, 5), True)])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_functions_that_are_not_defined_at_zero(
+    lengths: tuple[int, ...], packed: bool, reverse: bool
+) -> None:
+    """What lies beyond the sequence, or beyond an axis, is not computed with zeros."""
+    op = rnnc.compile(SINGULAR)
+    shape = (lengths, (5, 3), 2, 1)
+    check(draw_trial(op, case(op, shape, packed=packed, initial=True, reverse=reverse)))
