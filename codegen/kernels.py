@@ -24,7 +24,6 @@ from rnnc.dsl.normal import Normal
 
 Role = Literal["pre", "scan", "reverse", "grads"]
 STACKED = (ir.Interleave, ir.Deinterleave, ir.Assemble, ir.Block)
-PRODUCTS = (ir.Path, ir.PathAdjoint, ir.RunningProduct, ir.RunningProductAdjoint)
 
 
 class UnsupportedOnGpu(ValueError):
@@ -117,8 +116,6 @@ def _refuse(program: Program) -> None:
     for node in program.nodes():
         if isinstance(node.op, STACKED):
             raise UnsupportedOnGpu("several reads of the state per token")
-        if isinstance(node.op, PRODUCTS) or getattr(node.op, "mode", "log") == "product":
-            raise UnsupportedOnGpu("a decay whose range reaches 0")
         if isinstance(node.op, ir.Softmax):
             raise UnsupportedOnGpu("a softmax")
 

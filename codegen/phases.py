@@ -128,7 +128,8 @@ def is_heavy(node: Node) -> bool:
     """Whether a value is worth its own place in the order: matrix products and what works on pairs of
     tokens.
     """
-    heavy = (ir.Inverse, ir.Segment, ir.SegmentAdjoint, ir.DecayDot, ir.DecayDotRows, ir.DecayDotColumns)
+    heavy = (ir.Inverse, ir.Segment, ir.SegmentAdjoint, ir.Path, ir.PathAdjoint)
+    heavy = (*heavy, ir.DecayDot, ir.DecayDotRows, ir.DecayDotColumns)
     return isinstance(node.op, (*heavy, ir.DecayDotDecay)) or (
         isinstance(node.op, ir.Dot) and len(node.axes) == 2
     )

@@ -104,7 +104,8 @@ class Body:
         args = [self.name(argument) for argument in decay.args]
         made = [self.names.fresh("_") if node is None else self.call(node) for node in group.members]
         flags = f"C, {decay.op.exclusive}, {decay.op.strict}, DOT, PRECISION"
-        return [f"{', '.join(made)} = decay_dot_grads({', '.join(args)}, {flags})"]
+        grads = "decay_dot_grads" if decay.op.mode == "log" else "product_dot_grads"
+        return [f"{', '.join(made)} = {grads}({', '.join(args)}, {flags})"]
 
 
 def _indented(lines: Iterable[str]) -> list[str]:

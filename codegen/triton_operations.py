@@ -232,20 +232,39 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
     match node.op:
         case ir.Running(direction, exclusive) if len(node.axes) == 2:
             return f"running_sum({args[0]}, C, {direction == 'suffix'}, {exclusive})"
-        case ir.DecayDot(axis, "log", exclusive, strict):
+        case ir.DecayDot(axis, mode, exclusive, strict):
             left, right, decay = args
             if not zero_beyond(plain(node.args[0]), axis):
                 right = _zero_beyond(node.args[1], right, axis, names)
-            return f"decay_dot({left}, {right}, {decay}, C, {exclusive}, {strict}, DOT, PRECISION)"
+            dot = "decay_dot" if mode == "log" else "product_dot"
+            return f"{dot}({left}, {right}, {decay}, C, {exclusive}, {strict}, DOT, PRECISION)"
         case ir.Running(direction, exclusive):
             return f"running_scalar({args[0]}, C, {direction == 'suffix'}, {exclusive})"
         case ir.Segment(exclusive, strict):
             return f"segment_sum({args[0]}, C, {exclusive}, {strict})"
         case ir.SegmentAdjoint(exclusive, _):
             return f"segment_sum_grad({args[0]}, C, {exclusive})"
+        case ir.RunningProduct(direction, exclusive):
+            return f"running_product({args[0]}, C, {direction == 'suffix'}, {exclusive})"
+        case ir.RunningProductAdjoint(direction, exclusive):
+            grad = "running_product_grad" if len(node.axes) == 2 else "running_product_scalar_grad"
+            return f"{grad}({args[0]}, {args[2]}, C, {direction == 'suffix'}, {exclusive})"
+        case ir.Path(exclusive, strict):
+            return f"path({args[0]}, C, {exclusive}, {strict})"
+        case ir.PathAdjoint(exclusive, _):
+            return f"path_grad({args[0]}, {args[1]}, C, {exclusive}, DOT, PRECISION)"
+        case ir.First():
+            return f"tl.sum(tl.where({_first(node.args[0])}, {args[0]}, 0.0), 0)"
+        case ir.AtFirst():
+            return f"tl.where({_first(node)}, {aligned(args[0], node.args[0], node.axes)}, 0.0)"
         case ir.Mask(strict):
             return f"tl.where(o_c[:, None] {'>' if strict else '>='} o_c[None, :], {args[0]}, 0.0)"
         case ir.Inverse():
             return f"inverse({args[0]}, C)"
         case _:
             raise NotImplementedError(f"no Triton for {type(node.op).__name__}")
+
+
+def _first(node: Node) -> str:
+    """The mask of the first row."""
+    return "o_c[:, None] == 0" if len(node.axes) == 2 else "o_c == 0"

@@ -27,8 +27,7 @@ from rnnc.ops.triton_recording import Shapes, record
 
 pytest.importorskip("triton")
 
-PRODUCTS = ("gla_signed", "mamba2_signed")  # decays that reach 0: no kernels yet
-NAMES = tuple(name for name in rnnc.ops.builtin_names() if name not in PRODUCTS)
+NAMES = rnnc.ops.builtin_names()
 # Lengths, sizes of the key and the value axis, heads, groups.
 PLAIN = [
     ((1,), (5, 3), 2, 1),
