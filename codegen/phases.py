@@ -124,12 +124,14 @@ def is_accumulated(node: Node, axis: str) -> bool:
     return axis not in node.axes and any(axis in argument.axes for argument in node.args)
 
 
+HEAVY = (
+    *(ir.Inverse, ir.Segment, ir.SegmentAdjoint, ir.Path, ir.PathAdjoint),
+    *(ir.DecayDot, ir.DecayDotRows, ir.DecayDotColumns, ir.DecayDotDecay),
+)
+
+
 def is_heavy(node: Node) -> bool:
     """Whether a value is worth its own place in the order: matrix products and what works on pairs of
     tokens.
     """
-    heavy = (ir.Inverse, ir.Segment, ir.SegmentAdjoint, ir.Path, ir.PathAdjoint)
-    heavy = (*heavy, ir.DecayDot, ir.DecayDotRows, ir.DecayDotColumns)
-    return isinstance(node.op, (*heavy, ir.DecayDotDecay)) or (
-        isinstance(node.op, ir.Dot) and len(node.axes) == 2
-    )
+    return isinstance(node.op, HEAVY) or (isinstance(node.op, ir.Dot) and len(node.axes) == 2)
