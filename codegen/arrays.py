@@ -7,7 +7,7 @@ from typing import Literal
 
 from rnnc.codegen.program import Node
 
-Place = Literal["token", "param", "shared", "matrix", "chunk", "state", "partial"]
+Place = Literal["token", "row", "param", "shared", "matrix", "chunk", "total", "state", "partial"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,7 @@ class Array:
 
     token: [B, T, H, axes]; param: [H, axes]; shared: [axes]; matrix: [B, T, H, C], the rows of [C, C];
     chunk: [chunks, H, axes]; state: [N, H, axes]; partial: [chunks, H, axes] in float32, summed afterwards.
+    Between kernels, in float32: row: [B, T, H], a factor of every token; total: [chunks, H, axes].
     """
 
     node: Node

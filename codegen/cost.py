@@ -16,7 +16,7 @@ from typing import Any
 from rnnc.codegen import program as ir
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled
-from rnnc.codegen.kernels import Kernel, plan_backward, plan_forward
+from rnnc.codegen.kernels import Kernel, plan_kernels
 from rnnc.codegen.program import Node
 from rnnc.dsl.recurrence import Recurrence
 
@@ -113,8 +113,7 @@ def cost(
     are no kernels, and ValueError for sizes or a dtype that make no sense.
     """
     form = next(form for form in compiled.forms if form.name == "chunked")
-    forward = plan_forward(form.forward.program, compiled.normal, form.forward.keeps)
-    backward = plan_backward(form.backward.program, form.forward.program, compiled.normal)
+    forward, backward = plan_kernels(form, compiled.normal)
     count = _Count(compiled, _dtype(dtype), chunk, _sizes(compiled.recurrence, sizes), states)
     kept = {array.name: array for kernel in forward for array in kernel.stores}
     read = dict.fromkeys(array.name for kernel in backward for array in kernel.loads)
@@ -179,8 +178,10 @@ class _Count:
         groups = {item.name for item in self.compiled.recurrence.inputs if item.per_group}
         lead = {
             "token": batch * time * (self.sizes["G"] if array.name in groups else heads),
+            "row": batch * time * heads,
             "matrix": batch * time * heads * self.chunk,
             "chunk": self.chunks * heads,
+            "total": self.chunks * heads,
             "partial": self.chunks * heads,
             "param": heads,
             "shared": 1,
@@ -192,7 +193,7 @@ class _Count:
         """Gradients have the dtype of what they belong to; what the kernels add has that of the vectors."""
         name = array.name.removeprefix("d'")
         scalars = {item.name for item in self.compiled.recurrence.inputs if not item.axes}
-        return array.place in ("param", "shared", "partial", "state") or name in scalars
+        return array.place in ("row", "total", "param", "shared", "partial", "state") or name in scalars
 
     @property
     def ends(self) -> int:

@@ -1,28 +1,31 @@
 """Program -> the kernels of a GPU: what each computes, reads and writes.
 
 The cut at the carried state decides. Forward: `pre` forms the matrices between tokens, all chunks in
-parallel (where a triangular inverse asks for it); `scan` walks the chunks with the state in registers, the
-value axis tiled over programs, and writes the outputs and the state at the start of every chunk. Backward:
-`reverse` walks them back with the state's cotangent; `grads`, parallel over chunks, does everything that is
-contracted over the value axis, in loops over its tiles, so that no partial sum of a token's gradient
-reaches memory.
+parallel (where a triangular inverse or decays per channel ask for it); `scan` walks the chunks with the
+state in registers, the value axis tiled over programs, and writes the outputs and the state at the start of
+every chunk. Backward: `reverse` walks them back with the state's cotangent; `grads`, parallel over chunks,
+does everything that is contracted over the value axis, in loops over its tiles, so that no partial sum of a
+token's gradient reaches memory. Where decays are per channel, what remains after the contraction is a kernel
+of its own, `channels`: it, and `pre`, loop over tiles of the key axis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 from rnnc.codegen import program as ir
 from rnnc.codegen.arrays import Array, Place
+from rnnc.codegen.operands import contractions, crossing, per_channel, with_plain_operands
 from rnnc.codegen.order import chunk_phases, levels, serial_phases
 from rnnc.codegen.phases import Phase, verify
 from rnnc.codegen.program import Node, Program, dependents
+from rnnc.codegen.torch_module import Form
 from rnnc.codegen.torch_sums import plain
 from rnnc.dsl.normal import Normal
 
-Role = Literal["pre", "scan", "reverse", "grads"]
+Role = Literal["pre", "scan", "reverse", "grads", "channels"]
 STACKED = (ir.Interleave, ir.Deinterleave, ir.Assemble, ir.Block)
 
 
@@ -32,7 +35,8 @@ class UnsupportedOnGpu(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """One launch. `body` is every value that it forms, once; `phases` are what it does, in order.
+    """One launch. `body` is every value that it forms, once; `phases` are what it does, in order; the axes in
+    `tiled` are in tiles, over programs or in loops.
 
     In a kernel that walks the chunks the value axis is tiled over programs: it has one phase and no
     accumulators.
@@ -44,6 +48,7 @@ class Kernel:
     body: tuple[Node, ...]
     stores: tuple[Array, ...]
     phases: tuple[Phase, ...]
+    tiled: tuple[str, ...]
     carries: tuple[ir.Carry, ...] = ()
 
     def __str__(self) -> str:
@@ -56,15 +61,21 @@ class Kernel:
         return self.role in ("scan", "reverse")
 
 
-def plan_forward(program: Program, normal: Normal, keeps: Iterable[Node]) -> tuple[Kernel, ...]:
+def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[Kernel, ...]]:
+    """The kernels of the forward and of the backward pass; raises UnsupportedOnGpu."""
+    forward, backward = form.forward.program, form.backward.program
+    for program in (forward, backward):
+        _refuse(program)
+    given = crossing(forward, normal)
+    forward, backward = (with_plain_operands(p, given, form.builder) for p in (forward, backward))
+    return _plan_forward(forward, normal, given), _plan_backward(backward, forward, normal, given)
+
+
+def _plan_forward(program: Program, normal: Normal, given: tuple[Array, ...]) -> tuple[Kernel, ...]:
     """The kernels of the forward pass; the last array of `scan` is the state at the start of every chunk."""
-    _refuse(program)
-    crossing = _crossing(program, normal.value_axis)
     kernels = []
-    if crossing:
-        stores = tuple(Array(node, f"m{index}", "matrix") for index, node in enumerate(crossing))
-        kernels.append(_kernel("pre", normal, program, crossing, (), stores))
-    given = tuple(Array(node, f"m{index}", "matrix") for index, node in enumerate(crossing))
+    if given:
+        kernels.append(_kernel("pre", normal, program, [array.node for array in given], (), given))
     results = [(name, node) for name, node in program.results.items()]
     stores = tuple(Array(plain(node), name, "token") for name, node in results)
     stores += tuple(Array(carry.start, f"{carry.name}s", "chunk") for carry in program.carries)
@@ -75,11 +86,10 @@ def plan_forward(program: Program, normal: Normal, keeps: Iterable[Node]) -> tup
     return tuple(kernels)
 
 
-def plan_backward(program: Program, forward: Program, normal: Normal) -> tuple[Kernel, ...]:
-    """The kernels of the backward pass, given the matrices and the states that the forward pass kept."""
-    _refuse(program)
-    crossing = _crossing(forward, normal.value_axis)
-    matrices = tuple(Array(node, f"m{index}", "matrix") for index, node in enumerate(crossing))
+def _plan_backward(
+    program: Program, forward: Program, normal: Normal, kept: tuple[Array, ...]
+) -> tuple[Kernel, ...]:
+    """The kernels of the backward pass, given what the forward pass kept."""
     states = tuple(Array(carry.start, f"{carry.name}s", "chunk") for carry in forward.carries)
     nodes = program.nodes()
     moving = dependents(nodes, [carry.start for carry in program.carries])
@@ -97,7 +107,7 @@ def plan_backward(program: Program, forward: Program, normal: Normal) -> tuple[K
         normal,
         program,
         [*crossing_back, *ends],
-        (*matrices, *states),
+        (*kept, *states),
         (*cotangents, *back),
         program.carries,
     )
@@ -107,9 +117,29 @@ def plan_backward(program: Program, forward: Program, normal: Normal) -> tuple[K
         Array(node, name, "partial" if name.removeprefix("d'") in params else "token")
         for name, node in remaining.items()
     )
-    given = (*matrices, *states, *cotangents, *back)
-    grads = _kernel("grads", normal, program, list(remaining.values()), given, stores)
-    return (reverse, grads) if remaining else (reverse,)
+    given = (*kept, *states, *cotangents, *back)
+    return reverse, *_gradients(program, normal, stores, given)
+
+
+def _gradients(
+    program: Program, normal: Normal, stores: tuple[Array, ...], given: tuple[Array, ...]
+) -> Iterator[Kernel]:
+    """`grads`: everything, or, where decays are per channel, what is contracted over values; `channels`: the
+    rest, in tiles of channels.
+    """
+    nodes = [array.node for array in stores]
+    if not per_channel(program):
+        if stores:
+            yield _kernel("grads", normal, program, nodes, given, stores)
+        return
+    contracted = contractions(_needed(nodes, [array.node for array in given]), stores, normal.value_axis)
+    if contracted:
+        yield _kernel("grads", normal, program, [a.node for a in contracted], given, contracted)
+    rest = tuple(array for array in stores if array not in contracted)
+    if rest:
+        # Operands that are tiles of tokens and channels cost less to form again than to read.
+        known = tuple(array for array in given if array.place != "token")
+        yield _kernel("channels", normal, program, [a.node for a in rest], (*known, *contracted), rest)
 
 
 def _refuse(program: Program) -> None:
@@ -118,26 +148,6 @@ def _refuse(program: Program) -> None:
             raise UnsupportedOnGpu("several reads of the state per token")
         if isinstance(node.op, ir.Softmax):
             raise UnsupportedOnGpu("a softmax")
-
-
-def _crossing(program: Program, value_axis: str) -> list[Node]:
-    """What `pre` hands to the scan: where there is an inverse or a product under a decay per channel, all
-    matrices between tokens that values are multiplied with.
-    """
-    nodes = program.nodes()
-    moving = dependents(nodes, [carry.start for carry in program.carries])
-    later = [n for n in nodes if n.number in moving or value_axis in n.axes]
-    needed = {plain(argument) for n in later for argument in n.args}
-    matrices = [n for n in nodes if n in needed and n.number not in moving and n.axes == (ir.ROW, ir.COLUMN)]
-    costly = any(isinstance(n.op, ir.Inverse | ir.DecayDot) for n in ir.reachable(matrices))
-    return list(dict.fromkeys(map(_unscaled, matrices))) if costly else []
-
-
-def _unscaled(matrix: Node) -> Node:
-    """The matrix without the factors of its rows and columns: forward and backward scale it differently."""
-    factors = [plain(a) for a in matrix.args] if isinstance(matrix.op, ir.Multiply) else []
-    square = [factor for factor in factors if len(factor.axes) == 2]
-    return _unscaled(square[0]) if len(square) == 1 and square[0].axes == matrix.axes else matrix
 
 
 def _zero(node: Node) -> bool:
@@ -188,7 +198,8 @@ def _kernel(
     if serial:
         phases = serial_phases(body, loads, stores, starts, [carry.end for carry in carries])
     else:
+        axis = normal.key_axis if role in ("pre", "channels") and per_channel(program) else axis
         phases = chunk_phases(body, loads, stores, axis)
     verify(phases, starts)
     name = f"{normal.recurrence.name}_{program.name.split('_')[0]}_{role}"
-    return Kernel(name, role, tuple(loads), body, stores, phases, carries)
+    return Kernel(name, role, tuple(loads), body, stores, phases, (axis,), carries)

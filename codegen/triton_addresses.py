@@ -13,8 +13,10 @@ from rnnc.dsl.normal import Normal
 
 SHAPES = {
     "token": "B, T, H",
+    "row": "B, T, H",
     "matrix": "B, T, H, C",
     "chunk": "chunks, H",
+    "total": "chunks, H",
     "partial": "chunks, H",
     "param": "H",
     "shared": "",
@@ -50,11 +52,11 @@ class Addresses:
         """The feature axes that occur, as declared."""
         kernel = self.kernel
         found: dict[str, None] = {}
-        for node in (*(a.node for a in kernel.loads), *kernel.body, *(a.node for a in kernel.stores)):
-            for inner in (node, *node.args):
-                found.update(dict.fromkeys(axis for axis in inner.axes if axis not in ir.TIME_AXES))
-                if isinstance(inner.op, ir.AxisSize):
-                    found[inner.op.axis] = None
+        formed = [inner for node in kernel.body for inner in (node, *node.args)]
+        for node in (*(a.node for a in kernel.loads), *formed, *(a.node for a in kernel.stores)):
+            found.update(dict.fromkeys(axis for axis in node.axes if axis not in ir.TIME_AXES))
+            if isinstance(node.op, ir.AxisSize):
+                found[node.op.axis] = None
         if kernel.carries:
             found.update(dict.fromkeys(self.normal.axes))
         return [axis for axis in self.normal.recurrence.axes if axis in found]
@@ -84,7 +86,7 @@ class Addresses:
         time = next((axis for axis in tile if axis in ir.TIME_AXES), ir.ROW)
         offset = [self._index(axis, features, tile) for axis in features]
         match array.place:
-            case "token":
+            case "token" | "row":
                 head = "H"
                 if array.name in self.groups:
                     head = f"G_{array.name}"
@@ -96,7 +98,7 @@ class Addresses:
                 offset.insert(0, f"{row} * C + {self._spread('o_c', ir.COLUMN, tile)}")
             case "param":
                 offset.insert(0, f"i_h{times}")
-            case "chunk" | "partial":
+            case "chunk" | "total" | "partial":
                 offset.insert(0, f"i_chunk{times}")
             case "shared":
                 pass
@@ -106,7 +108,7 @@ class Addresses:
         if array.place == "chunk" and not self.kernel.serial:  # a chunk that no sequence has holds nothing
             first = self.sizes[features[0]]
             masks[0] = self._spread(f"(o_{first} < {first} * exists)", features[0], tile)
-        if array.place in ("token", "matrix") and not is_input(array):
+        if array.place in ("token", "row", "matrix") and not is_input(array):
             masks.insert(0, self._spread("m_c", time, tile))
         return f"{base} + {' + '.join(offset)}" if offset else base, " & ".join(masks)
 

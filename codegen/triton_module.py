@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.explain import normal_equations
-from rnnc.codegen.kernels import plan_backward, plan_forward
+from rnnc.codegen.kernels import plan_kernels
 from rnnc.codegen.program import TIME_AXES
 from rnnc.codegen.templating import template
 from rnnc.codegen.torch_module import header
@@ -29,8 +29,7 @@ def triton_source(compiled: Compiled) -> str:
     """The text of the module; raises UnsupportedOnGpu."""
     normal = compiled.normal
     form = next(form for form in compiled.forms if form.name == "chunked")
-    forward = plan_forward(form.forward.program, normal, form.forward.keeps)
-    backward = plan_backward(form.backward.program, form.forward.program, normal)
+    forward, backward = plan_kernels(form, normal)
     printers = [KernelPrinter(kernel, normal) for kernel in (*forward, *backward)]
     texts = [printer.text().rstrip("\n") for printer in printers]
     launches = [_launch(printer) for printer in printers]
@@ -55,7 +54,8 @@ def _launch(printer: KernelPrinter) -> str:
     reads = tuple(_array(printer, array) for array in kernel.loads)
     writes = tuple(_array(printer, array) for array in kernel.stores)
     sizes = tuple(printer.addresses.sizes.items())
-    parts = (kernel.name, kernel.role, reads, writes, tuple(printer.addresses.groups), sizes)
+    tiled = tuple(axis for axis, _ in sizes if axis in kernel.tiled)
+    parts = (kernel.name, kernel.role, reads, writes, tuple(printer.addresses.groups), sizes, tiled)
     return f"Launch({', '.join(map(repr, parts))})"
 
 

@@ -19,7 +19,10 @@ ArraySpec = tuple[str, str, str, tuple[str, ...]]
 
 
 class Launch(NamedTuple):
-    """One kernel: `reads` and `writes` are arrays as (key, argument, place, axes)."""
+    """One kernel: `reads` and `writes` are arrays as (key, argument, place, axes).
+
+    The axes in `tiled` are looped over, or spread over programs, in tiles; of the others a program holds all.
+    """
 
     kernel: str
     role: str
@@ -27,6 +30,7 @@ class Launch(NamedTuple):
     writes: tuple[ArraySpec, ...]
     groups: tuple[str, ...]
     sizes: tuple[tuple[str, str], ...]
+    tiled: tuple[str, ...]
 
 
 class Sum(NamedTuple):
@@ -69,8 +73,10 @@ class Call:
         own = tuple(self.sizes[axis] for axis in axes)
         lead = {
             "token": (self.batch, self.length, self.heads),
+            "row": (self.batch, self.length, self.heads),
             "matrix": (self.batch, self.length, self.heads, self.chunk),
             "chunk": (self.chunks, self.heads),
+            "total": (self.chunks, self.heads),
             "partial": (self.chunks, self.heads),
         }[place]
         return lead + (own if place != "matrix" else ())
@@ -82,7 +88,10 @@ SCHEDULE: dict[str, dict[str, int]] = {
     "scan": {"num_warps": 8, "num_stages": 1},
     "reverse": {"num_warps": 8, "num_stages": 1},
     "grads": {"num_warps": 8, "num_stages": 1},
+    "channels": {"num_warps": 8, "num_stages": 1},
 }
+TILE = 32  # entries of a tiled axis, at most
+IN_FLOAT32 = ("row", "total", "partial")
 
 # Said, because Triton's default changes with its version.
 EVERYWHERE = {"enable_fp_fusion": True}
@@ -120,7 +129,7 @@ class Runner:
         call = self.call
         for key, _, place, axes in launch.writes:
             if key not in self.arrays:
-                dtype = torch.float32 if place == "partial" else self._dtype(key)
+                dtype = torch.float32 if place in IN_FLOAT32 else self._dtype(key)
                 self.arrays[key] = torch.empty(call.shape(place, axes), dtype=dtype, device=call.device)
         options: dict[str, Any] = {
             argument: self.arrays[key] for key, argument, _, _ in (*launch.reads, *launch.writes)
@@ -130,7 +139,7 @@ class Runner:
         for axis, name in launch.sizes:
             size = call.sizes[axis]
             options[name] = size
-            options[f"B{name}"] = min(block(size), 32) if axis == call.value_axis else block(size)
+            options[f"B{name}"] = min(block(size), TILE) if axis in launch.tiled else block(size)
         filler = next(iter(self.arrays.values()))
         serial = launch.role in ("scan", "reverse")
         if serial:
@@ -173,7 +182,7 @@ class Runner:
         if launch.role not in ("scan", "reverse"):
             return call.chunks, call.heads
         size = call.sizes[call.value_axis]
-        return (math.ceil(size / min(block(size), 32)) * call.sequences * call.heads,)
+        return (math.ceil(size / min(block(size), TILE)) * call.sequences * call.heads,)
 
     def _dtype(self, key: str) -> torch.dtype:
         """The dtype of a gradient is its input's; everything else is in that of the vectors."""

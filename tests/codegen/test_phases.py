@@ -9,7 +9,7 @@ import pytest
 
 import rnnc
 from rnnc.codegen.compiler import compile_text
-from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_backward, plan_forward
+from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_kernels
 from rnnc.codegen.phases import Part, Read, Store, verify
 from rnnc.codegen.program import COLUMN, ROW
 
@@ -22,8 +22,7 @@ def kernels(name: str) -> dict[str, Kernel]:
     compiled = compile_text((OPS / f"{name}.rnn").read_text("utf-8"))
     form = compiled.forms[0]
     try:
-        forward = plan_forward(form.forward.program, compiled.normal, form.forward.keeps)
-        backward = plan_backward(form.backward.program, form.forward.program, compiled.normal)
+        forward, backward = plan_kernels(form, compiled.normal)
     except (UnsupportedOnGpu, NotImplementedError) as reason:
         pytest.skip(str(reason))
     return {kernel.role: kernel for kernel in (*forward, *backward)}

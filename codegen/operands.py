@@ -1,0 +1,159 @@
+"""What `pre` hands to the kernels after it.
+
+The scans multiply matrices that they find in memory: where decays are per channel, the operands come scaled
+by the running decays, [tokens, channels], and with them the matrices between tokens, the sums over channels
+that scale rows, and the decay of the whole chunk. Otherwise only matrices that cost much to form cross: those that
+come from a triangular inverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from rnnc.codegen import program as ir
+from rnnc.codegen.arrays import Array, Place
+from rnnc.codegen.builder import Builder
+from rnnc.codegen.phases import is_accumulated
+from rnnc.codegen.program import COLUMN, ROW, Node, Program, dependents, reachable
+from rnnc.codegen.torch_operations import is_number
+from rnnc.codegen.torch_sums import plain
+from rnnc.dsl.expression import Axes
+from rnnc.dsl.normal import Normal
+
+MATRIX = (ROW, COLUMN)
+
+
+def crossing(program: Program, normal: Normal) -> tuple[Array, ...]:
+    """The arrays that `pre` writes for the forward program, and later kernels read."""
+    frontier = _frontier(program, normal.value_axis)
+    matrices = list(dict.fromkeys(unscaled(n) for n in frontier if n.axes == MATRIX))
+    found = {node: Array(node, f"m{index}", "matrix") for index, node in enumerate(matrices)}
+    if not per_channel(program):
+        costly = any(isinstance(n.op, ir.Inverse) for n in reachable(matrices))
+        return tuple(found.values()) if costly else ()
+    for node in frontier:
+        for core in cores(node, normal.key_axis):
+            if core not in found:
+                found[core] = Array(core, f"x{core.number}", _place(core.axes))
+    return tuple(found.values())
+
+
+def per_channel(program: Program) -> bool:
+    """Whether a decay has a value for every channel of the key."""
+    return any(isinstance(node.op, ir.DecayDot | ir.DecayDotDecay) for node in program.nodes())
+
+
+def unscaled(matrix: Node) -> Node:
+    """The matrix without the factors of its rows and columns: forward and backward scale it differently."""
+    factors = [plain(a) for a in matrix.args] if isinstance(matrix.op, ir.Multiply) else []
+    square = [factor for factor in factors if len(factor.axes) == 2]
+    return unscaled(square[0]) if len(square) == 1 and square[0].axes == matrix.axes else matrix
+
+
+def cores(node: Node, key_axis: str) -> Iterator[Node]:
+    """The values over the key axis, or summed over it, that a value is a product of.
+
+    Forward and backward scale them by different vectors, so these are left out.
+    """
+    node = plain(node)
+    if isinstance(node.op, ir.Load) or not _spans(node, key_axis):
+        return
+    factors = [plain(argument) for argument in node.args]
+    large = [factor for factor in factors if len(factor.axes) == 2]
+    if isinstance(node.op, ir.Multiply) and (len(node.axes) < 2 or len(large) == 1):
+        for factor in factors:
+            yield from cores(factor, key_axis)
+    else:
+        yield node
+
+
+def _spans(node: Node, key_axis: str) -> bool:
+    """Whether a value is computed from tokens' values over the key axis."""
+    return any(key_axis in inner.axes and ROW in inner.axes for inner in reachable([node]))
+
+
+def _frontier(program: Program, value_axis: str) -> list[Node]:
+    """What does not depend on the carried state, and is used together with it or with values."""
+    nodes = program.nodes()
+    moving = dependents(nodes, [carry.start for carry in program.carries])
+    later = [n for n in nodes if n.number in moving or value_axis in n.axes]
+    needed = {plain(argument) for n in later for argument in n.args}
+    return [
+        n
+        for n in nodes
+        if n in needed and n.number not in moving and value_axis not in n.axes and not is_number(n)
+    ]
+
+
+def _place(axes: Axes) -> Place:
+    match axes:
+        case (first, second) if {first, second} == {ROW, COLUMN}:
+            return "matrix"
+        case (first,) if first == ROW:
+            return "row"
+        case (first, *_) if first == ROW:
+            return "token"
+        case _:
+            return "total"
+
+
+def with_plain_operands(program: Program, given: Iterable[Array], builder: Builder) -> Program:
+    """The program with vectors that scale a matrix in memory moved to the other side of its products.
+
+    They are over the contracted axis; so the matrix is an operand as it was read.
+    """
+    memory = {array.node for array in given if array.place == "token"}
+    new: dict[Node, Node] = {}
+    for node in program.nodes():
+        args = [new[argument] for argument in node.args]
+        if isinstance(node.op, ir.Dot):
+            new[node] = _plain_dot(node, args, memory, builder)
+        else:
+            new[node] = node if list(node.args) == args else builder.node(node.op, args, node.axes)
+    return replace(
+        program,
+        results={name: new[node] for name, node in program.results.items()},
+        carries=tuple(replace(carry, end=new[carry.end]) for carry in program.carries),
+    )
+
+
+def _plain_dot(node: Node, args: list[Node], memory: set[Node], builder: Builder) -> Node:
+    for index, side in enumerate(args):
+        core, scale = _split(side)
+        if core in memory and scale and plain(args[1 - index]) not in memory:
+            other = args[1 - index]
+            assert isinstance(side.op, ir.Multiply)
+            scaled = builder.node(ir.Multiply(side.op.coefficient), [*scale, other], other.axes)
+            return builder.node(node.op, [core, scaled] if index == 0 else [scaled, core], node.axes)
+    return node if list(node.args) == args else builder.node(node.op, args, node.axes)
+
+
+def _split(node: Node) -> tuple[Node, list[Node]]:
+    """The one matrix among the factors of a product, and the others; the node itself if there are more."""
+    large = [factor for factor in node.args if len(factor.axes) == 2]
+    if not isinstance(node.op, ir.Multiply) or len(large) != 1:
+        return node, []
+    return large[0], [factor for factor in node.args if factor is not large[0]]
+
+
+def contractions(nodes: Iterable[Node], stores: Iterable[Array], value_axis: str) -> tuple[Array, ...]:
+    """What a kernel over tiles of the value axis writes for one without: the sums over values that the rest
+    is computed from, and all stores that are such sums or lie along the axis.
+    """
+    body = list(nodes)
+    wanted = {array.node: array for array in stores}
+    sums = [n for n in body if is_accumulated(n, value_axis)]
+    found = [array for array in wanted.values() if value_axis in array.node.axes or array.node in sums]
+    reached: set[Node] = set()
+    stack = [array.node for array in stores if array not in found]
+    while stack:
+        node = stack.pop()
+        if node in reached:
+            continue
+        reached.add(node)
+        if node not in sums:
+            stack.extend(plain(argument) for argument in node.args)
+    names = {array.node for array in found}
+    found += [Array(n, f"x{n.number}", _place(n.axes)) for n in sums if n in reached and n not in names]
+    return tuple(found)
