@@ -2,8 +2,8 @@
 
 The scans multiply matrices that they find in memory: where decays are per channel, the operands come scaled
 by the running decays, [tokens, channels], and with them the matrices between tokens, the sums over channels
-that scale rows, and the decay of the whole chunk. Otherwise only matrices that cost much to form cross: those that
-come from a triangular inverse.
+that scale rows, and the decay of the whole chunk. Otherwise only matrices that cost much to form cross: those
+that come from a triangular inverse.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def _frontier(program: Program, value_axis: str) -> list[Node]:
     """What does not depend on the carried state, and is used together with it or with values."""
     nodes = program.nodes()
     moving = dependents(nodes, [carry.start for carry in program.carries])
-    later = [n for n in nodes if n.number in moving or value_axis in n.axes]
+    later = {n for n in nodes if n.number in moving or value_axis in n.axes}
     needed = {plain(argument) for n in later for argument in n.args}
     return [
         n
