@@ -132,7 +132,7 @@ def test_compile_takes_text_or_a_path(tmp_path):
         rnnc.compile(tmp_path / "large.rnn")
 
 
-DELTA_FREE = """recurrence w[K, V]:
+ADDS_ONLY = """recurrence w[K, V]:
     input q[K], k[K], v[V]
     state S[K, V]
     S <- S + k @ v.T
@@ -142,7 +142,7 @@ DELTA_FREE = """recurrence w[K, V]:
 
 
 def test_what_is_doubtful_in_a_spec_is_warned_of_every_time() -> None:
-    spec = DELTA_FREE.replace("v[V]", "v[V], spare")
+    spec = ADDS_ONLY.replace("v[V]", "v[V], spare")
     for _ in range(2):  # the second time the module comes from the cache
         with pytest.warns(SpecWarning, match=r"<spec>:2:29: warning\[unused-name\]"):
             rnnc.compile(spec)
