@@ -8,10 +8,12 @@ import triton
 import triton.language as tl
 
 
-# out[e, i] = sum over r of x[e, r, i], for every x [outer, rows, width] of `sources`; sizes = outer * width.
-# The order is fixed: the same bits in every run.
 @triton.jit
 def sums(sources, targets, rows, widths, sizes, BR: tl.constexpr, BN: tl.constexpr):
+    """out[e, i] = sum over r of x[e, r, i], for every x [outer, rows, width] of `sources`; sizes = outer * width.
+
+    The order is fixed: the same bits in every run.
+    """
     # One program: BN sums of one array.
     i_p = tl.program_id(0).to(tl.int64)
     for i_x in tl.static_range(len(sources)):
