@@ -10,9 +10,9 @@ import triton.language as tl
 
 @triton.jit
 def sums(sources, targets, rows, widths, sizes, BR: tl.constexpr, BN: tl.constexpr):
-    """out[e, i] = sum over r of x[e, r, i], for every x [outer, rows, width] of `sources`; sizes = outer * width.
+    """out[e, i] = sum over r of x[e, r, i], for every x [outer, rows, width] of `sources`.
 
-    The order is fixed: the same bits in every run.
+    `sizes` are outer * width. The order is fixed: the same bits in every run.
     """
     # One program: BN sums of one array.
     i_p = tl.program_id(0).to(tl.int64)
