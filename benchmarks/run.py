@@ -147,7 +147,8 @@ def main() -> None:
         times = 1 if name == "naive loop" else arguments.times
         try:
             row = [seconds(run, call, shape.inputs(), times) * 1000 for run in (forward, both)]
-        except ImportError:
+        except ImportError as error:
+            print(f"{name}: left out: {error}", file=sys.stderr)
             continue
         table.add_row(
             name, *(f"{value:.0f}" for value in (*row, peak_megabytes(name, shape, arguments.threads)))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from rnnc import __version__, commands_evidence, commands_models, commands_spec
+from rnnc import __version__, commands_bench, commands_evidence, commands_models, commands_spec
 from rnnc.console import err, say, say_spec_error
 from rnnc.dsl.diagnostics import SpecError
 from rnnc.refusal import FAILED, Refusal
@@ -50,7 +50,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compile": commands_spec.compile_file,
     "test": commands_evidence.property_tests,
     "cost": commands_evidence.cost,
-    "bench": commands_evidence.bench,
+    "bench": commands_bench.bench,
     "regenerate": commands_models.regenerate,
     "list": commands_models.list_models,
     "new": commands_models.new,

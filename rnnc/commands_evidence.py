@@ -1,7 +1,8 @@
-"""`rnnc prove`, `rnnc test`, `rnnc cost`, `rnnc bench`: is it right, and what does it cost?"""
+"""`rnnc prove`, `rnnc test`, `rnnc cost`: is it right, and what does it cost?"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -70,7 +71,7 @@ def cost(
     from rnnc.codegen.cost import cost as cost_of
     from rnnc.codegen.kernels import UnsupportedOnGpu
 
-    given = {name: _size(text) for name, _, text in (entry.partition("=") for entry in sizes)}
+    given = axis_sizes("cost", sizes)
     options = given.keys() & {"dtype", "chunk", "states"}
     if options:
         raise Refusal(f"cost: {min(options)} is no axis: sizes are B, T, H and the axes of the spec")
@@ -89,18 +90,11 @@ def cost(
         say(str(found))
 
 
-def _size(text: str) -> int:
-    if not text.isdecimal():
-        raise Refusal(f"cost: expected AXIS=SIZE with a whole number, got '{text}'")
-    return int(text)
-
-
-def bench(
-    file: SpecFile,
-    sizes: Annotated[list[str] | None, typer.Argument(metavar="AXIS=SIZE ...", help="B=1 T=8192 ...")] = None,
-    as_json: Json = False,
-) -> None:
-    """Times on this machine's device against installed peers (not yet available)."""
-    del sizes, as_json
-    read_spec(file)
-    raise Refusal("bench: arrives with the Triton back end, this version has the torch back end only", FAILED)
+def axis_sizes(command: str, entries: Iterable[str]) -> dict[str, int]:
+    """AXIS=SIZE arguments as numbers. Raises Refusal."""
+    found = {}
+    for name, _, text in (entry.partition("=") for entry in entries):
+        if not text.isdecimal():
+            raise Refusal(f"{command}: expected AXIS=SIZE with a whole number, got '{text}'")
+        found[name] = int(text)
+    return found

@@ -10,8 +10,8 @@ from torch import Tensor
 
 import rnnc.ops
 from benchmarks.gpu.entries import Call
-from rnnc.dsl.recurrence import Initialiser
-from rnnc.ops.initialisers import INITIALISERS
+from rnnc import measurement
+from rnnc.ops.arguments import Sizes
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64}
 
@@ -48,22 +48,15 @@ def operator(model: str) -> Any:
 def draw(model: str, call: Call, dtype: str, device: str) -> Tensors:
     """Vectors in `dtype`, scalars per token in float32, normal; parameters about as a layer starts them."""
     recurrence = operator(model).recurrence
-    source = torch.Generator(device).manual_seed(1)
-    torch.manual_seed(1)
     axes = dict(zip(recurrence.axes, call.sizes, strict=True))
-    arguments = []
-    for item in recurrence.inputs:
-        heads = (call.G or call.H) if item.per_group else call.H
-        shape = (call.B, call.T, heads, *(axes[axis] for axis in item.axes))
-        x = torch.randn(shape, generator=source, device=device)
-        arguments.append(x.to(TYPES[dtype]) if item.axes else x)
-    for param in recurrence.params:
-        lead = () if param.shared else (call.H,)
-        shape = (*lead, *(axes[axis] for axis in param.axes))
-        start = _initial(param.initialiser, shape)
-        if param.range is None:  # a bonus that starts at zero would not be seen
-            start += 0.1 * torch.randn(shape)
-        arguments.append(start.to(device))
+    arguments = measurement.draw(recurrence, Sizes(call.B, call.T, call.H, axes), TYPES[dtype], device)
+    if call.G:
+        step = call.H // call.G
+        arguments = [
+            x[:, :, ::step].contiguous() if getattr(item, "per_group", False) else x
+            for item, x in zip((*recurrence.inputs, *recurrence.params), arguments, strict=True)
+        ]
+    source = torch.Generator(device).manual_seed(3)
     count = len(call.lengths) or call.B
     states = tuple(
         torch.randn((count, call.H, *(axes[axis] for axis in state.axes)), generator=source, device=device)
@@ -72,14 +65,3 @@ def draw(model: str, call: Call, dtype: str, device: str) -> Tensors:
     )
     bounds = torch.tensor((0, *call.lengths)).cumsum(0).to(device, torch.int32) if call.lengths else None
     return Tensors(tuple(arguments), states, bounds)
-
-
-def _initial(start: Initialiser | None, shape: tuple[int, ...]) -> Tensor:
-    """What a layer starts a parameter with."""
-    if start is None:
-        return torch.zeros(shape)
-    arguments = [_initial(a, shape) if isinstance(a, Initialiser) else a for a in start.arguments]
-    if start.name == "fixed":
-        return arguments[0]
-    nested = any(isinstance(a, Tensor) for a in arguments)
-    return INITIALISERS[start.name](*arguments, *([] if nested else [shape]))

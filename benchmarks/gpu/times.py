@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.gpu.calls import Tensors, draw, operator
 from benchmarks.gpu.entries import Call, Entry
 from benchmarks.gpu.errors import LIMITS, compare, named, reference
-from benchmarks.gpu.peers import PEERS, version
+from rnnc.peers import PEERS, Peer
 
 MILLISECONDS = (20, 80)  # to warm up, to measure
 Function = Callable[..., Any]
@@ -20,16 +20,15 @@ Function = Callable[..., Any]
 
 def time_entry(entry: Entry, device: str) -> dict[str, Any]:
     """Milliseconds (median) and peak megabytes; without a GPU only that it runs, and no time."""
+    result: dict[str, Any] = {}
     if entry.who != "rnnc":
-        if entry.model not in PEERS:
-            return {"status": "not run", "reason": f"{entry.who} has no {entry.model}"}
+        peer = _peer(entry)
+        if peer is None:
+            return {"status": "not run", "reason": f"{entry.who}: no adapter for {entry.model}"}
         try:
-            found = version()
+            result["version"] = peer.version()
         except ImportError as error:
             return {"status": "not run", "reason": f"{entry.who}: {error}"}
-        result: dict[str, Any] = {"version": found}
-    else:
-        result = {}
     tensors = draw(entry.model, entry.call, entry.dtype, device)
     function = _function(entry)
     if device == "cuda":
@@ -45,9 +44,15 @@ def time_entry(entry: Entry, device: str) -> dict[str, Any]:
     return {"status": "ok" if right else "failed", **result}
 
 
+def _peer(entry: Entry) -> Peer | None:
+    found = (peer for peer in PEERS.get(entry.model, ()) if peer.package == entry.who)
+    return next(found, None)
+
+
 def _function(entry: Entry) -> Function:
-    if entry.who != "rnnc":
-        return PEERS[entry.model]
+    peer = _peer(entry)
+    if peer is not None:
+        return peer.call
     op = operator(entry.model)
     return lambda *arguments: op(*arguments, backend="triton", form="chunked", chunk_size=entry.call.chunk)[0]
 

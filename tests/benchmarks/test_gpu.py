@@ -106,12 +106,3 @@ def test_a_worker_that_ends_or_hangs_is_replaced(tmp_path: Path, monkeypatch: py
     assert "status 3" in found["end"]["reason"]
     assert "ended after" in found["hang"]["reason"]
     assert late["late"] == {"status": "not run", "reason": "no time was left"}
-
-
-def test_peers_take_what_the_built_in_models_take() -> None:
-    import rnnc.ops
-    from benchmarks.gpu.peers import PEERS
-
-    for name, peer in PEERS.items():
-        arguments = peer.__code__.co_varnames[: peer.__code__.co_argcount]
-        assert arguments == tuple(getattr(rnnc.ops, name).signature.names), name

@@ -182,10 +182,20 @@ def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
         assert rnnc(capsys, *arguments)[0] == 2
 
 
-def test_what_comes_with_the_kernels_says_so(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, _, err = rnnc(capsys, "bench", str(spec), "B=1", "T=8192")
-    assert status == 1
-    assert "Triton" in err
+def test_bench(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ("B=1", "T=9", "H=1", "K=4", "V=4")
+    status, out, _ = rnnc(capsys, "bench", "gla", *sizes, "--json")
+    assert status == 0
+    rows = {row["name"]: row for row in json.loads(out)["rows"]}
+    for name in ("rnnc, torch", "naive loop"):
+        assert rows[name]["forward_ms"] > 0
+        assert rows[name]["both_ms"] > 0
+        assert rows[name]["error"] < 1e-5
+    (peer,) = (row for name, row in rows.items() if name.startswith("fla-core"))
+    assert peer["forward_ms"] is None
+    assert peer["note"]
+    for wrong in (("X=1",), ("T=0",), ("T",), ("--dtype", "fp8")):
+        assert rnnc(capsys, "bench", "gla", *wrong)[0] == 2
 
 
 def test_cost(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The operators of fla-core on the arguments of the built-in models.
+"""Operators of other libraries on the arguments of the built-in models: what those are compared with.
 
 What a peer has no room for (feature maps, gates, normalisation) is done in torch, as its users do it; where
 its kernels offer it, they are asked to. Every adapter takes what the built-in takes and returns the outputs.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -17,24 +18,49 @@ from torch import Tensor
 from torch.nn import functional as F
 
 os.environ.setdefault("FLA_DISABLE_BACKEND_DISPATCH", "1")  # its own kernels, not those of other packages
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A library, by its name on PyPI and that of its module; the kind of device that its operator runs on."""
+
+    package: str
+    module: str
+    device: str
+    call: Callable[..., Any]
+
+    def version(self) -> str:
+        """The installed version. Raises ImportError with the reason where there is none."""
+        return str(getattr(import_module(self.module), "__version__", "unknown"))
 
 
 def _fla(module: str, name: str) -> Callable[..., Any]:
     return getattr(import_module(f"fla.ops.{module}"), name)  # type: ignore[no-any-return]
 
 
-def linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def _transformers_gated_delta_net(
+    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, A_log: Tensor, dt_bias: Tensor
+) -> Any:
+    """Its fallback for machines without a GPU, gates included as its models compute them."""
+    module = import_module("transformers.models.qwen3_next.modeling_qwen3_next")
+    g = -A_log.exp() * F.softplus(a + dt_bias)
+    call = module.torch_chunk_gated_delta_rule
+    return call(q, k, v, g, 2 * b.sigmoid(), use_qk_l2norm_in_kernel=True)[0]
+
+
+def _linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Any:
     call = _fla("linear_attn", "chunk_linear_attn")
     return call(F.elu(q) + 1, F.elu(k) + 1, v, scale=1.0, normalize=False)[0]
 
 
-def retention(q: Tensor, k: Tensor, v: Tensor, gamma: Tensor) -> Tensor:
+def _retention(q: Tensor, k: Tensor, v: Tensor, gamma: Tensor) -> Any:
     """Its decays are fixed, at what the built-in starts with."""
     del gamma
     return _fla("retention", "chunk_retention")(q, k, v)[0]
 
 
-def mamba2(u: Tensor, dt: Tensor, B: Tensor, C: Tensor, A_log: Tensor, dt_bias: Tensor, D: Tensor) -> Tensor:
+def _mamba2(u: Tensor, dt: Tensor, B: Tensor, C: Tensor, A_log: Tensor, dt_bias: Tensor, D: Tensor) -> Any:
     delta = F.softplus(dt + dt_bias)
     g = -A_log.exp() * delta
     k = (B * delta[..., None]).to(B.dtype)
@@ -42,18 +68,18 @@ def mamba2(u: Tensor, dt: Tensor, B: Tensor, C: Tensor, A_log: Tensor, dt_bias: 
     return out + (D[:, None] * u).to(u.dtype)
 
 
-def gla(q: Tensor, k: Tensor, v: Tensor, gk: Tensor) -> Tensor:
+def _gla(q: Tensor, k: Tensor, v: Tensor, gk: Tensor) -> Any:
     return _fla("gla", "chunk_gla")(q, k, v, F.logsigmoid(gk.float()) / 16)[0]
 
 
-def delta_net(q: Tensor, k: Tensor, v: Tensor, b: Tensor) -> Tensor:
+def _delta_net(q: Tensor, k: Tensor, v: Tensor, b: Tensor) -> Any:
     call = _fla("delta_rule", "chunk_delta_rule")
     return call(q, k, v, b.sigmoid(), scale=1.0, use_qk_l2norm_in_kernel=True)[0]
 
 
-def gated_delta_net(
+def _gated_delta_net(
     q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, A_log: Tensor, dt_bias: Tensor
-) -> Tensor:
+) -> Any:
     return _fla("gated_delta_rule", "chunk_gated_delta_rule")(
         q,
         k,
@@ -69,7 +95,7 @@ def gated_delta_net(
     )[0]
 
 
-def kda(q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, A_log: Tensor, dt_bias: Tensor) -> Tensor:
+def _kda(q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, A_log: Tensor, dt_bias: Tensor) -> Any:
     return _fla("kda", "chunk_kda")(
         q,
         k,
@@ -84,7 +110,7 @@ def kda(q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, A_log: Tensor, dt
     )[0]
 
 
-def rwkv7(
+def _rwkv7(
     r: Tensor,
     w: Tensor,
     k: Tensor,
@@ -94,7 +120,7 @@ def rwkv7(
     xi: Tensor,
     mix: Tensor,
     rho: Tensor,
-) -> tuple[Tensor, Tensor]:
+) -> Any:
     kind, bound = r.dtype, -math.exp(-0.5)
     g = bound * torch.sigmoid(w0 + w)
     rate = a.sigmoid()
@@ -105,14 +131,17 @@ def rwkv7(
     return out, ((r * rho * key).sum(-1, keepdim=True) * v).to(kind)
 
 
-PEERS: dict[str, Callable[..., Any]] = {
-    each.__name__: each
-    for each in (linear_attention, retention, mamba2, gla, delta_net, gated_delta_net, kda, rwkv7)
+FLA = ("fla-core", "fla", "cuda")
+PEERS: dict[str, tuple[Peer, ...]] = {
+    "linear_attention": (Peer(*FLA, _linear_attention),),
+    "retention": (Peer(*FLA, _retention),),
+    "mamba2": (Peer(*FLA, _mamba2),),
+    "gla": (Peer(*FLA, _gla),),
+    "delta_net": (Peer(*FLA, _delta_net),),
+    "gated_delta_net": (
+        Peer(*FLA, _gated_delta_net),
+        Peer("transformers", "transformers", "cpu", _transformers_gated_delta_net),
+    ),
+    "kda": (Peer(*FLA, _kda),),
+    "rwkv7": (Peer(*FLA, _rwkv7),),
 }
-
-
-def version() -> str:
-    """The installed version; raises ImportError with the reason where there is none."""
-    import fla
-
-    return str(getattr(fla, "__version__", "unknown"))
