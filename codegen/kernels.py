@@ -148,6 +148,8 @@ def _refuse(program: Program) -> None:
             raise UnsupportedOnGpu("several reads of the state per token")
         if isinstance(node.op, ir.Softmax):
             raise UnsupportedOnGpu("a softmax")
+        if any(axis.endswith("'") for axis in node.axes):
+            raise UnsupportedOnGpu("a square matrix")
 
 
 def _zero(node: Node) -> bool:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.explain import normal_equations
-from rnnc.codegen.kernels import plan_kernels
+from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_kernels
 from rnnc.codegen.program import TIME_AXES
+from rnnc.codegen.recurrent_kernels import TokenKernel, base, plan_tokens
+from rnnc.codegen.steps_printer import StepsPrinter
 from rnnc.codegen.templating import template
 from rnnc.codegen.torch_module import header
 from rnnc.codegen.triton_printer import KernelPrinter
@@ -20,32 +23,58 @@ class TritonContext:
 
     header: str
     value_axis: str
+    no_chunks: str
     forward: str
     backward: str
+    forward_steps: str
+    backward_steps: str
     kernels: list[str]
 
 
 def triton_source(compiled: Compiled) -> str:
-    """The text of the module; raises UnsupportedOnGpu."""
-    normal = compiled.normal
-    form = next(form for form in compiled.forms if form.name == "chunked")
-    forward, backward = plan_kernels(form, normal)
-    printers = [KernelPrinter(kernel, normal) for kernel in (*forward, *backward)]
-    texts = [printer.text().rstrip("\n") for printer in printers]
-    launches = [_launch(printer) for printer in printers]
+    """The text of the module: the recurrent form and, where there is one, the chunked form."""
+    no_chunks = ""
+    try:
+        forward, backward = (_printed(kernels, compiled) for kernels in chunk_kernels(compiled))
+    except (UnsupportedOnGpu, NotImplementedError) as reason:
+        no_chunks, forward, backward = str(reason), ([], []), ([], [])
+    steps = [StepsPrinter(kernel, compiled.normal) for kernel in token_kernels(compiled)]
+    step_texts = [printer.text().rstrip("\n") for printer in steps]
     context = TritonContext(
-        header=header(compiled.recurrence, normal_equations(normal)),
-        value_axis=normal.value_axis,
-        forward=_tuple(launches[: len(forward)]),
-        backward=_tuple(launches[len(forward) :]),
-        kernels=texts,
+        header=header(compiled.recurrence, normal_equations(compiled.normal)),
+        value_axis=compiled.normal.value_axis,
+        no_chunks=repr(no_chunks),
+        forward=_tuple(forward[0]),
+        backward=_tuple(backward[0]),
+        forward_steps=_tuple([_step_launch(steps[0])]),
+        backward_steps=_tuple([_step_launch(steps[1])]),
+        kernels=[*forward[1], *backward[1], *step_texts],
     )
     holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
     return template("triton_module.py.jinja").render(holes)
 
 
+def chunk_kernels(compiled: Compiled) -> tuple[tuple[Kernel, ...], tuple[Kernel, ...]]:
+    """The kernels of the chunked form, forward and backward. Raises UnsupportedOnGpu."""
+    form = next(form for form in compiled.forms if form.name == "chunked")
+    return plan_kernels(form, compiled.normal)
+
+
+def token_kernels(compiled: Compiled) -> tuple[TokenKernel, TokenKernel]:
+    """The kernels of the recurrent form, forward and backward."""
+    form = next(form for form in compiled.forms if form.name == "recurrent")
+    return plan_tokens(form.forward.program, form.backward.program, compiled.normal)
+
+
+def _printed(kernels: Iterable[Kernel], compiled: Compiled) -> tuple[list[str], list[str]]:
+    """What the launcher needs to know of each, and the texts."""
+    printers = [KernelPrinter(kernel, compiled.normal) for kernel in kernels]
+    texts = [printer.text().rstrip("\n") for printer in printers]
+    return [_launch(printer) for printer in printers], texts
+
+
 def _tuple(launches: list[str]) -> str:
-    return "(\n" + "".join(f"    {launch},\n" for launch in launches) + ")"
+    return "(\n" + "".join(f"    {launch},\n" for launch in launches) + ")" if launches else "()"
 
 
 def _launch(printer: KernelPrinter) -> str:
@@ -62,3 +91,17 @@ def _launch(printer: KernelPrinter) -> str:
 def _array(printer: KernelPrinter, array: Array) -> tuple[str, str, str, tuple[str, ...]]:
     axes = tuple(axis for axis in printer.addresses.memory_axes(array) if axis not in TIME_AXES)
     return array.name, printer.addresses.arguments[array.name], array.place, axes
+
+
+def _step_launch(printer: StepsPrinter) -> str:
+    """As `_launch`; then the states (key, axes, arguments by what they hold), and the tiled axis."""
+    kernel = printer.kernel
+    arrays = [
+        tuple(
+            (array.name, printer.arguments[array.name], array.place, tuple(map(base, array.axes)))
+            for array in group
+        )
+        for group in (kernel.loads, kernel.stores)
+    ]
+    parts = (kernel.name, kernel.role, *arrays, tuple(printer.groups), tuple(printer.sizes.items()))
+    return f"StepLaunch({', '.join(map(repr, (*parts, printer.state_arguments(), kernel.tile)))})"

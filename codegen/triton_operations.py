@@ -91,8 +91,11 @@ def line(node: Node, names: Namer) -> str:
             value, valid = (aligned(t, a, node.axes) for t, a in zip(args, node.args, strict=True))
             return f"tl.where({valid} > 0, {value}, {fill}.0)"
         case ir.Sum(axis):
-            value = _zero_beyond(node.args[0], args[0], axis, names)
+            value = cleared(node.args[0], args[0], axis, names)
             return f"tl.sum({value}, {node.args[0].axes.index(axis)})"
+        case ir.Softmax(axis):
+            where = spread(names.mask(axis), axis, node.axes)
+            return f"softmax({args[0]}, {where}, {node.axes.index(axis)})"
         case ir.Broadcast(axis):
             ones = ", ".join("C" if a in ir.TIME_AXES else f"B{names.size(a)}" for a in node.axes)
             return f"tl.zeros([{ones}], tl.float32) + {aligned(args[0], node.args[0], node.axes)}"
@@ -181,7 +184,11 @@ def zero_beyond(node: Node, axis: str) -> bool:
     match node.op:
         case ir.Load():
             return True
-        case ir.Rename() | ir.Keep(0) | ir.Sum() | ir.Dot():
+        case ir.Rename(old, new):
+            return zero_beyond(node.args[0], old if axis == new else axis)
+        case ir.Softmax(own) if own == axis:
+            return True
+        case ir.Keep(0) | ir.Sum() | ir.Dot():
             return all(zero_beyond(a, axis) for a in args)
         case ir.Add():
             return len(args) == len(node.args) and all(zero_beyond(a, axis) for a in args)
@@ -197,31 +204,32 @@ def _one_beyond(node: Node, text: str, names: Namer) -> str:
     """The tile, 1 beyond its feature axes, so that no function of it is infinite there."""
     for axis in node.axes:
         if axis not in ir.TIME_AXES:
-            text = f"tl.where({_where(node, axis, names)}, {text}, 1.0)"
+            text = f"tl.where({spread(names.mask(axis), axis, node.axes)}, {text}, 1.0)"
     return text
 
 
-def _zero_beyond(node: Node, text: str, axis: str, names: Namer) -> str:
-    if axis in ir.TIME_AXES or zero_beyond(plain(node), axis):
+def cleared(node: Node, text: str, axis: str, names: Namer) -> str:
+    """The value with zeros beyond a feature axis."""
+    if axis in ir.TIME_AXES or zero_beyond(node, axis):
         return text
-    return f"tl.where({_where(node, axis, names)}, {text}, 0.0)"
+    return f"tl.where({spread(names.mask(axis), axis, node.axes)}, {text}, 0.0)"
 
 
-def _where(node: Node, axis: str, names: Namer) -> str:
-    """The mask of a feature axis, spread over the tile."""
-    if len(node.axes) < 2:
-        return names.mask(axis)
-    return f"{names.mask(axis)}[{', '.join(':' if a == axis else 'None' for a in node.axes)}]"
+def spread(text: str, axis: str, axes: Axes) -> str:
+    """A vector along one axis of a tile."""
+    if len(axes) < 2:
+        return text
+    return f"{text}[{', '.join(':' if other == axis else 'None' for other in axes)}]"
 
 
 def _dot(node: Node, args: Sequence[str], axis: str, names: Namer) -> str:
     left, right = node.args
     if len(left.axes) == 2 and len(right.axes) == 2:
-        texts = [_zero_beyond(side, names.raw(side), axis, names) for side in node.args]
+        texts = [cleared(side, names.raw(side), axis, names) for side in node.args]
         first = texts[0] if left.axes[1] == axis else f"tl.trans({texts[0]})"
         second = texts[1] if right.axes[0] == axis else f"tl.trans({texts[1]})"
         return f"tl.dot({first}.to(DOT), {second}.to(DOT), input_precision=PRECISION)"
-    texts = [_zero_beyond(side, text, axis, names) for side, text in zip(node.args, args, strict=True)]
+    texts = [cleared(side, text, axis, names) for side, text in zip(node.args, args, strict=True)]
     axes = (axis, *node.axes) if len(right.axes) == 2 or not node.axes else (*node.axes, axis)
     product = " * ".join(aligned(t, a, axes) for t, a in zip(texts, node.args, strict=True))
     return f"tl.sum({product}, {axes.index(axis)})"
@@ -235,7 +243,7 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
         case ir.DecayDot(axis, mode, exclusive, strict):
             left, right, decay = args
             if not zero_beyond(plain(node.args[0]), axis):
-                right = _zero_beyond(node.args[1], right, axis, names)
+                right = cleared(node.args[1], right, axis, names)
             dot = "decay_dot" if mode == "log" else "product_dot"
             return f"{dot}({left}, {right}, {decay}, C, {exclusive}, {strict}, DOT, PRECISION)"
         case ir.Running(direction, exclusive):

@@ -26,10 +26,13 @@ Default = Callable[[str, Sizes, torch.dtype, torch.device], Tensor]
 
 
 class Kernels(Protocol):
-    """The chunked form as kernels of a GPU."""
+    """The forms as kernels of a GPU."""
 
-    def take(self, backend: str, form: str, bound: Bound) -> bool:
-        """Whether they take a call. Raises UnavailableError if they are asked to by name but cannot."""
+    def take(self, backend: str, form: str, bound: Bound) -> str | None:
+        """The form in which they take a call, or None.
+
+        Raises UnavailableError if they are asked to by name but cannot.
+        """
 
     def run(
         self,
@@ -38,6 +41,7 @@ class Kernels(Protocol):
         states: Tensors,
         cu_seqlens: Tensor | None,
         reverse: bool,
+        form: str,
         chunk: int,
         keep: bool,
         final: bool,
@@ -88,14 +92,14 @@ class Function:
         """
         check_options(backend, form, chunk_size, save)
         bound, keep = self._bind(args, named, check), save != "inputs"
-        kernels = self._chosen(backend, form, bound)
-        count, offsets = self._sequences(bound, cu_seqlens, check or kernels is None)
+        taken = self._chosen(backend, form, bound)
+        count, offsets = self._sequences(bound, cu_seqlens, check or taken is None)
         params, sizes = self._params(bound), bound.sizes
-        if kernels is not None and sizes.batch * sizes.length:
+        if self.kernels and taken and sizes.batch * sizes.length:
             states = self._initial(bound, params, initial_state, count, "initial_state", zeros=False)
             chunk = passes("chunked", chunk_size, sizes.length)[1] or CHUNK
-            outputs, final = kernels.run(
-                bound, params, states, cu_seqlens, bool(reverse), chunk, keep, output_final_state
+            outputs, final = self.kernels.run(
+                bound, params, states, cu_seqlens, bool(reverse), taken, chunk, keep, output_final_state
             )
             return single(outputs), self.carry.pack(final) if output_final_state else None
         states = self._initial(bound, params, initial_state, count, "initial_state")
@@ -148,11 +152,11 @@ class Function:
             self.signature.check_ranges(bound)
         return bound
 
-    def _chosen(self, backend: str, form: str, bound: Bound) -> Kernels | None:
-        """The kernels if they take the call. Raises UnavailableError."""
+    def _chosen(self, backend: str, form: str, bound: Bound) -> str | None:
+        """The form in which the kernels take the call, if they do. Raises UnavailableError."""
         if self.kernels is None and backend == "triton":
             raise UnavailableError("there are no triton kernels here: use backend='torch'")
-        return self.kernels if self.kernels and self.kernels.take(backend, form, bound) else None
+        return self.kernels.take(backend, form, bound) if self.kernels else None
 
     def _sequences(self, bound: Bound, cu_seqlens: Any, values: bool) -> tuple[int, tuple[int, ...] | None]:
         """The number of sequences, and the limits of packed ones, read if `values` or on a CPU.

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from rnnc.dsl.recurrence import Input, Param, Recurrence
 from rnnc.ops.errors import UnavailableError
-from rnnc.ops.triton_launch import Call, Runner, Sum
+from rnnc.ops.triton_launch import Call, Runner, Sum, run_sums
+from rnnc.ops.triton_steps import StepRunner
 
 Tensors = tuple[Tensor, ...]
 
@@ -24,7 +25,7 @@ class TritonPlan:
     """One call: the module's kernels, the shapes, what is declared.
 
     `keep`: arrays are kept for the backward pass; `final`: the final state is returned. The tensors of a call
-    are inputs, parameters and, unless it starts at zero, the initial state.
+    are inputs, parameters and, unless they start at zero, the initial states.
     """
 
     module: ModuleType
@@ -32,22 +33,34 @@ class TritonPlan:
     recurrence: Recurrence
     keep: bool
     final: bool = True
+    form: str = "chunked"
 
     @property
     def declared(self) -> tuple[Input | Param, ...]:
         return (*self.recurrence.inputs, *self.recurrence.params)
 
-    def arrays(self, tensors: Tensors) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Inputs and parameters by name, and the initial state if there is one."""
+    def arrays(self, tensors: Tensors) -> tuple[dict[str, Tensor], Tensors]:
+        """Inputs and parameters by name, and the initial states if there are any."""
         declared = self.declared
         named = {d.name: x.contiguous() for d, x in zip(declared, tensors, strict=False)}
-        return named, tensors[-1].contiguous() if len(tensors) > len(declared) else None
+        return named, tuple(x.contiguous() for x in tensors[len(declared) :])
 
-    def state(self) -> Tensor:
-        """Room for a state of every sequence."""
-        (state,) = self.recurrence.states
-        shape = (self.call.sequences, self.call.heads, *(self.call.sizes[axis] for axis in state.axes))
-        return torch.empty(shape, dtype=torch.float32, device=self.call.device)
+    def states(self) -> Tensors:
+        """Room for the states of every sequence."""
+        lead = (self.call.sequences, self.call.heads)
+        return tuple(
+            torch.empty(
+                (*lead, *(self.call.sizes[axis] for axis in state.axes)),
+                dtype=torch.float32,
+                device=self.call.device,
+            )
+            for state in self.recurrence.states
+        )
+
+    def runner(self, arrays: dict[str, Tensor]) -> Runner | StepRunner:
+        """What launches the kernels of the form."""
+        kind = StepRunner if self.form == "recurrent" else Runner
+        return kind(self.module, self.call, arrays)
 
 
 def apply(plan: TritonPlan, *tensors: Tensor) -> tuple[Tensors, Tensors]:
@@ -55,7 +68,7 @@ def apply(plan: TritonPlan, *tensors: Tensor) -> tuple[Tensors, Tensors]:
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
         results = cast(Tensors, _Recurrence.apply(plan, *tensors))  # type: ignore[no-untyped-call]
     else:
-        results = _forward(plan, tensors)[0]
+        results = _forward(plan, tensors, False)[0]
     count = len(plan.recurrence.outputs)
     return results[:count], results[count:]
 
@@ -65,8 +78,7 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, plan: TritonPlan, *tensors: Tensor) -> Tensors:
-        results, arrays = _forward(plan, tensors)
-        kept = _kept(plan) if plan.keep else []
+        results, arrays, kept = _forward(plan, tensors, plan.keep)
         ctx.plan, ctx.kept = plan, kept
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*tensors, *(arrays[key] for key in kept))
@@ -106,20 +118,15 @@ class _Once(torch.autograd.Function):
         )
 
 
-def _forward(plan: TritonPlan, tensors: Tensors) -> tuple[Tensors, dict[str, Tensor]]:
-    """Outputs and final state, and all arrays by key."""
+def _forward(plan: TritonPlan, tensors: Tensors, keep: bool) -> tuple[Tensors, dict[str, Tensor], list[str]]:
+    """Outputs and final states, all arrays by key, and the keys of those that are kept."""
     arrays, start = plan.arrays(tensors)
-    final = plan.state() if plan.final else None
+    final = plan.states() if plan.final else ()
+    runner = plan.runner(arrays)
     with _on(plan.call.device):
-        _run_forward(Runner(plan.module, plan.call, arrays), start, final)
+        runner.forward(start, final, keep)
     outputs = tuple(arrays[output.name] for output in plan.recurrence.outputs)
-    return outputs if final is None else (*outputs, final), arrays
-
-
-def _run_forward(runner: Runner, start: Tensor | None, final: Tensor | None) -> None:
-    for launch in runner.module.FORWARD:
-        serial = launch.role == "scan"
-        runner.run(launch, start if serial else None, final if serial else None)
+    return (*outputs, *final), arrays, runner.kept if keep else []
 
 
 def _backward(
@@ -132,53 +139,52 @@ def _backward(
     """The gradient of every wanted tensor, None for the others."""
     arrays, start = plan.arrays(tensors)
     arrays |= kept
-    runner = Runner(plan.module, plan.call, arrays)
+    runner = plan.runner(arrays)
     outputs = plan.recurrence.outputs
-    dend = gradients[-1] if plan.final else None
-    dstart = None if start is None or not wanted[-1] else plan.state()
+    count = len(plan.declared)
+    dstart = plan.states() if start and any(wanted[count:]) else ()
     with _on(plan.call.device):
         if not kept:
-            _run_forward(runner, start, None)
+            runner.forward(start, (), True)
         for output, gradient in zip(outputs, gradients, strict=False):
             shape = plan.call.shape("token", output.axes)
             if gradient is None:
                 gradient = torch.zeros(shape, dtype=plan.call.dtype, device=plan.call.device)
             arrays[f"d'{output.name}"] = gradient.contiguous()
-        for launch in plan.module.BACKWARD:
-            if launch.role == "reverse":
-                runner.run(launch, None if dend is None else dend.contiguous(), dstart)
-            else:
-                runner.run(launch)
-        found = _collect(runner, len(plan.recurrence.inputs), tensors, plan.declared, wanted)
-    return found if start is None else [*found, dstart]
+        runner.backward(_cotangents(plan, gradients[len(outputs) :]), dstart)
+        found = _collect(plan, arrays, tensors, wanted)
+    return [*found, *(dstart or [None] * len(start))]
 
 
-def _kept(plan: TritonPlan) -> list[str]:
-    """What the backward kernels read that the forward kernels wrote."""
-    written = {key for launch in plan.module.FORWARD for key, *_ in launch.writes}
-    read = [key for launch in plan.module.BACKWARD for key, *_ in launch.reads]
-    return [key for key in dict.fromkeys(read) if key in written]
+def _cotangents(plan: TritonPlan, gradients: Sequence[Tensor | None]) -> Tensors:
+    """The cotangents of the final states; none where all are zero."""
+    if all(gradient is None for gradient in gradients):
+        return ()
+    pairs = zip(gradients, plan.states(), strict=True)
+    return tuple(torch.zeros_like(room) if g is None else g.contiguous() for g, room in pairs)
 
 
 def _collect(
-    runner: Runner, inputs: int, tensors: Tensors, declared: Sequence[Input | Param], wanted: Sequence[bool]
+    plan: TritonPlan, arrays: dict[str, Tensor], tensors: Tensors, wanted: Sequence[bool]
 ) -> list[Tensor | None]:
-    """The gradients of inputs and parameters: the heads of a group summed, and the chunks of a parameter."""
+    """The gradients of inputs and parameters: summed over the heads of a group and the tiles of a state, and
+    for a parameter over chunks or sequences.
+    """
     found: list[Tensor | None] = []
     sums: list[Sum] = []
-    for item, tensor, want in zip(declared, tensors, wanted, strict=False):
-        gradient = runner.arrays.get(f"d'{item.name}") if want else None
+    inputs = len(plan.recurrence.inputs)
+    for item, tensor, want in zip(plan.declared, tensors, wanted, strict=False):
+        gradient = arrays.get(f"d'{item.name}") if want else None
         if gradient is None or (len(found) < inputs and gradient.shape == tensor.shape):
             found.append(gradient)
             continue
         target = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)
+        # [B, T, H, tiles, axes] to [B, T, G, axes]; [chunks, H, axes] to [H, axes], or, where all heads share
+        # it, to [axes].
+        width = math.prod(tensor.shape[3:]) if len(found) < inputs else tensor.numel()
         found.append(target)
-        if len(found) <= inputs:  # [B, T, H, axes] to [B, T, G, axes]
-            rows, width = gradient.shape[2] // tensor.shape[2], math.prod(tensor.shape[3:])
-        else:  # [chunks, H, axes] to [H, axes], or to [axes] where all heads share it
-            rows, width = gradient.numel() // tensor.numel(), tensor.numel()
-        sums.append(Sum(gradient, target, rows, width))
-    runner.sum(sums)
+        sums.append(Sum(gradient, target, gradient.numel() // tensor.numel(), width))
+    run_sums(plan.module, sums)
     return found
 
 

@@ -23,8 +23,9 @@ Generated = tuple[ModuleType, str]
 class TritonKernels:
     """The kernels of a recurrence; `generate` loads or prints their module, when first asked for.
 
-    They have the chunked form. They agree with the reference in Triton's interpreter; until that is seen on a
-    GPU too, `auto` does not take them there, and says so once: `triton` does.
+    They have the recurrent form and, for most classes, the chunked one. They agree with the reference in
+    Triton's interpreter; until that is seen on a GPU too, `auto` does not take them there, and says so once:
+    `triton` does.
     """
 
     def __init__(self, recurrence: Recurrence, generate: Callable[[], Generated]) -> None:
@@ -46,22 +47,39 @@ class TritonKernels:
             raise UnavailableError(self.generated)
         return self.generated
 
-    def take(self, backend: str, form: str, bound: Bound) -> bool:
-        """Whether they take a call. Raises UnavailableError if they are asked to by name but cannot."""
+    def take(self, backend: str, form: str, bound: Bound) -> str | None:
+        """The form in which they take a call, or None.
+
+        Raises UnavailableError if they are asked to by name but cannot.
+        """
         if backend == "torch" or (backend == "auto" and bound.device.type != "cuda"):
-            return False
-        obstacle = self.obstacle(form, bound.output_dtype, bound.device)
+            return None
+        obstacle = self.obstacle(form, bound.output_dtype, bound.device, backend)
+        name = self.recurrence.name
         if backend == "auto" and obstacle is None:
-            name = self.recurrence.name
             obstacle = f"the kernels of {name} are not validated on a GPU (backend='triton' runs them)"
         if obstacle and backend == "triton":
             raise UnavailableError(f"{obstacle}: use backend='torch'")
-        if obstacle and obstacle not in self.warned:
-            self.warned.add(obstacle)
-            warnings.warn(f"{obstacle}: torch is used", RuntimeWarning, stacklevel=4)
-        return obstacle is None
+        if obstacle:
+            self._warn(f"{obstacle}: torch is used")
+            return None
+        if form == "auto" and self.no_chunks:
+            self._warn(f"{self.no_chunks}: its recurrent form runs, one token after the other")
+        return "recurrent" if form == "recurrent" or self.no_chunks else "chunked"
 
-    def obstacle(self, form: str, dtype: torch.dtype, device: torch.device) -> str | None:
+    def _warn(self, message: str) -> None:
+        """Warns, the first time."""
+        if message not in self.warned:
+            self.warned.add(message)
+            warnings.warn(message, RuntimeWarning, stacklevel=5)
+
+    @property
+    def no_chunks(self) -> str:
+        """Why there is no chunked form; empty if there is one."""
+        reason = self.available[0].NO_CHUNKS
+        return reason and f"triton has no chunked form of {self.recurrence.name} in this version: {reason}"
+
+    def obstacle(self, form: str, dtype: torch.dtype, device: torch.device, backend: str) -> str | None:
         """What keeps them from a call."""
         if importlib.util.find_spec("triton") is None:
             return "triton is not installed"
@@ -69,11 +87,15 @@ class TritonKernels:
             return "triton runs on a CPU only in its interpreter (TRITON_INTERPRET=1 before Python starts)"
         if device.type not in ("cpu", "cuda"):
             return f"triton does not run on a device of type '{device.type}'"
-        if form not in ("auto", "chunked"):
-            return f"triton has no {form} form of {self.recurrence.name} in this version"
+        if form == "parallel":
+            return f"triton has no parallel form of {self.recurrence.name} in this version"
         if dtype == torch.float64:
             return "triton has no float64"
-        return self.generated if isinstance(self.generated, str) else None
+        if isinstance(self.generated, str):
+            return self.generated
+        if form == "chunked" or (form == "auto" and backend == "auto"):
+            return self.no_chunks or None
+        return None
 
     def run(
         self,
@@ -82,16 +104,23 @@ class TritonKernels:
         states: Tensors,
         cu_seqlens: Tensor | None,
         reverse: bool,
+        form: str,
         chunk: int,
         keep: bool,
         final: bool,
     ) -> tuple[Tensors, Tensors]:
-        """The outputs [B, T, H, axes] and, if `final`, the final states [N, H, axes]; no `states`: zeros."""
+        """The outputs [B, T, H, axes] and, if `final`, the final states [N, H, axes]; no `states`: zeros.
+
+        Raises UnavailableError for sizes that the kernels of the form do not take.
+        """
         from rnnc.ops.triton_autograd import TritonPlan, apply
         from rnnc.ops.triton_launch import Call
+        from rnnc.ops.triton_steps import check_sizes
 
         module, _ = self.available
         sizes = bound.sizes
+        if form == "recurrent":
+            check_sizes(module, sizes.axes, self.recurrence.name)
         call = Call(
             batch=sizes.batch,
             length=sizes.length,
@@ -104,7 +133,7 @@ class TritonKernels:
             bounds=None if cu_seqlens is None else cu_seqlens.contiguous(),
             reverse=reverse,
         )
-        plan = TritonPlan(module, call, self.recurrence, keep, final)
+        plan = TritonPlan(module, call, self.recurrence, keep, final, form)
         return apply(plan, *bound.inputs, *params, *states)
 
 

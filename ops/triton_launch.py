@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+Tensors = tuple[Tensor, ...]
 ArraySpec = tuple[str, str, str, tuple[str, ...]]
 
 
@@ -124,6 +125,27 @@ class Runner:
         if call.bounds is not None:
             self.tables = chunk_tables(call.bounds, call.chunk, call.chunks)
 
+    @property
+    def kept(self) -> list[str]:
+        """The keys of what the backward kernels read that the forward kernels wrote."""
+        written = {key for launch in self.module.FORWARD for key, *_ in launch.writes}
+        read = [key for launch in self.module.BACKWARD for key, *_ in launch.reads]
+        return [key for key in dict.fromkeys(read) if key in written]
+
+    def forward(self, start: Tensors, end: Tensors, keep: bool) -> None:
+        """All chunks; no `start`: zeros, no `end`: not wanted. (What is kept is written either way.)"""
+        for launch in self.module.FORWARD:
+            self._launch(launch, start, end)
+
+    def backward(self, start: Tensors, end: Tensors) -> None:
+        """All chunks from the last: `start` is the cotangent of the final state."""
+        for launch in self.module.BACKWARD:
+            self._launch(launch, start, end)
+
+    def _launch(self, launch: Launch, start: Tensors, end: Tensors) -> None:
+        serial = launch.role in ("scan", "reverse")
+        self.run(launch, start[0] if serial and start else None, end[0] if serial and end else None)
+
     def run(self, launch: Launch, start: Tensor | None = None, end: Tensor | None = None) -> None:
         """Allocates what a kernel writes and launches it; `start`, `end`: the states of a serial kernel."""
         call = self.call
@@ -161,22 +183,6 @@ class Runner:
         options |= SCHEDULE[launch.role]
         getattr(self.module, launch.kernel)[self._grid(launch)](**options)
 
-    def sum(self, sums: Sequence[Sum]) -> None:
-        """All sums in one launch; none if there are none."""
-        if not sums:
-            return
-        sizes = tuple(each.target.numel() for each in sums)
-        self.module.sums[(sum(-(-size // SUM_TILE[1]) for size in sizes),)](
-            sources=tuple(each.source for each in sums),
-            targets=tuple(each.target for each in sums),
-            rows=tuple(each.rows for each in sums),
-            widths=tuple(each.width for each in sums),
-            sizes=sizes,
-            BR=SUM_TILE[0],
-            BN=SUM_TILE[1],
-            **EVERYWHERE,
-        )
-
     def _grid(self, launch: Launch) -> tuple[int, ...]:
         call = self.call
         if launch.role not in ("scan", "reverse"):
@@ -188,6 +194,24 @@ class Runner:
         """The dtype of a gradient is its input's; everything else is in that of the vectors."""
         source = self.arrays.get(key.removeprefix("d'"))
         return source.dtype if key.startswith("d'") and source is not None else self.call.dtype
+
+
+def run_sums(module: ModuleType, sums: Sequence[Sum]) -> None:
+    """All sums in one launch; none if there are none."""
+    if not sums:
+        return
+    sizes = tuple(each.target.numel() for each in sums)
+    most = max(each.rows for each in sums)
+    module.sums[(sum(-(-size // SUM_TILE[1]) for size in sizes),)](
+        sources=tuple(each.source for each in sums),
+        targets=tuple(each.target for each in sums),
+        rows=tuple(each.rows for each in sums),
+        widths=tuple(each.width for each in sums),
+        sizes=sizes,
+        BR=min(SUM_TILE[0], 1 << (most - 1).bit_length()),
+        BN=SUM_TILE[1],
+        **EVERYWHERE,
+    )
 
 
 def _language() -> Any:

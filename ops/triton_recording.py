@@ -70,19 +70,16 @@ def record(
     chunk: int = 64,
     states: bool = False,
     reverse: bool = False,
+    form: str = "chunked",
 ) -> tuple[tuple[Recorded, ...], tuple[Recorded, ...]]:
     """The launches forward and backward when everything is differentiated and arrays are kept.
 
     Scalars per token and parameters are float32; with `states`, there is an initial and a final state.
     """
     launches: list[Recorded] = []
-    names = [*(launch.kernel for launch in (*module.FORWARD, *module.BACKWARD)), "sums"]
-    stand_in: Any = SimpleNamespace(**{name: _Kernel(name, launches) for name in names})
-    stand_in.FORWARD, stand_in.BACKWARD, stand_in.VALUE_AXIS = (
-        module.FORWARD,
-        module.BACKWARD,
-        module.VALUE_AXIS,
-    )
+    groups = (module.FORWARD, module.BACKWARD, module.FORWARD_STEPS, module.BACKWARD_STEPS)
+    names = [*(launch.kernel for group in groups for launch in group), "sums"]
+    stand_in: Any = SimpleNamespace(**(vars(module) | {name: _Kernel(name, launches) for name in names}))
     device, sizes = torch.device("meta"), shapes.axes
     call = Call(
         batch=shapes.batch,
@@ -104,9 +101,9 @@ def record(
     for param in recurrence.params:
         each = () if param.shared else (shapes.heads,)
         tensors.append(torch.empty(*each, *(sizes[axis] for axis in param.axes), device=device))
-    plan = TritonPlan(stand_in, call, recurrence, True, states)
+    plan = TritonPlan(stand_in, call, recurrence, True, states, form)
     if states:
-        tensors.append(plan.state())
+        tensors += plan.states()
     with torch.enable_grad():
         outputs, final = apply(plan, *(tensor.requires_grad_() for tensor in tensors))
         forward = tuple(launches)

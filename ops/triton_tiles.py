@@ -93,3 +93,11 @@ def inverse(p, C: tl.constexpr):
             off = tl.where(quarter, p, 0.0)
             y += tl.dot(tl.dot(y, off, input_precision="tf32x3"), y, input_precision="tf32x3")
     return y
+
+
+@triton.jit
+def softmax(x, exists, AXIS: tl.constexpr):
+    """softmax along an axis over the entries that exist, 0 elsewhere; `exists` broadcasts to x."""
+    x = tl.where(exists, x, -float("inf"))
+    e = tl.exp(x - tl.max(x, AXIS, keep_dims=True))
+    return e / tl.sum(e, AXIS, keep_dims=True)

@@ -83,10 +83,18 @@ def _launches(path: Path, recurrence: Any, dtype: str) -> list[tuple[str, str, M
     module = load(str(path))
     axes = dict.fromkeys(recurrence.axes, SIZES.get(recurrence.name, SIZE))
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype]
-    forward, backward = record(module, recurrence, Shapes(1, 8192, 96, 96, axes), kind, states=True)
-    roles = {launch.kernel: launch.role for launch in (*module.FORWARD, *module.BACKWARD)}
-    launches = [one for one in (*forward, *backward) if one.kernel in roles]  # not the sums: one for all
-    return [(one.kernel, roles[one.kernel], one.options) for one in launches]
+    shapes = Shapes(1, 8192, 96, 96, axes)
+    found = []
+    for form, groups in (
+        ("chunked", (module.FORWARD, module.BACKWARD)),
+        ("recurrent", (module.FORWARD_STEPS, module.BACKWARD_STEPS)),
+    ):
+        roles = {launch.kernel: launch.role for group in groups for launch in group}
+        if roles:
+            forward, backward = record(module, recurrence, shapes, kind, states=True, form=form)
+            launches = [one for one in (*forward, *backward) if one.kernel in roles]  # not the sums
+            found += [(one.kernel, roles[one.kernel], one.options) for one in launches]
+    return found
 
 
 def _job(

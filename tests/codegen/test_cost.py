@@ -14,7 +14,7 @@ import rnnc
 from rnnc.codegen.compiler import Compiled, compile_text
 from rnnc.codegen.cost import Cost, cost
 from rnnc.codegen.kernels import UnsupportedOnGpu
-from rnnc.codegen.triton_module import triton_source
+from rnnc.codegen.triton_module import chunk_kernels, triton_source
 
 SPECS = {path.stem: path for path in sorted(Path(rnnc.__file__).parents[1].glob("ops/*.rnn"))}
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -24,7 +24,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 def compiled(request: pytest.FixtureRequest) -> Compiled:
     found = compile_text(SPECS[request.param].read_text("utf-8"))
     try:
-        triton_source(found)
+        chunk_kernels(found)
     except (UnsupportedOnGpu, NotImplementedError) as reason:
         pytest.skip(str(reason))
     return found

@@ -1,0 +1,338 @@
+"""Kernel that walks the tokens -> Triton source, through one template for each direction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+
+from rnnc.codegen import program as ir
+from rnnc.codegen.names import Names
+from rnnc.codegen.program import Carry, Node, dependents
+from rnnc.codegen.recurrent_kernels import TokenArray, TokenKernel, base
+from rnnc.codegen.templating import template
+from rnnc.codegen.token_memory import TokenMemory
+from rnnc.codegen.torch_operations import is_number
+from rnnc.codegen.torch_sums import plain
+from rnnc.codegen.triton_operations import aligned, cleared, line, zero_beyond
+from rnnc.dsl.expression import Axes
+from rnnc.dsl.normal import Normal
+
+RESERVED = """tl triton T H N h0 ht cu_seqlens every HAS_START HAS_END KEEP PACKED REVERSE i_v i_nh i_n
+i_h i_t o_t o_kept o_formed i_part i_back part begin end room first bos length tiles softmax
+range float""".split()
+
+
+@dataclass(frozen=True, slots=True)
+class StateHoles:
+    """A carried state in the text: its variable, its arrays, and its tile in them."""
+
+    name: str
+    start: str
+    end: str
+    kept: str
+    formed: str
+    own: str
+    shape: str
+    tile: str
+    size: str
+    offset: str
+    mask: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepsContext:
+    """The holes of `triton_steps.py.jinja`."""
+
+    name: str
+    arguments: str
+    states: tuple[StateHoles, ...]
+    sizes: str
+    program: str
+    where: str
+    offsets: str
+    once: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class StepsBackContext:
+    """The holes of `triton_steps_back.py.jinja`."""
+
+    name: str
+    arguments: str
+    states: tuple[StateHoles, ...]
+    cotangents: tuple[StateHoles, ...]
+    sizes: str
+    program: str
+    where: str
+    offsets: str
+    once: str
+    sums: str
+    again: str
+    body: str
+    stores: str
+
+
+class StepsPrinter:
+    """Prints one kernel; also knows the order of its arguments."""
+
+    def __init__(self, kernel: TokenKernel, normal: Normal) -> None:
+        self.kernel, self.normal = kernel, normal
+        self.names = Names(RESERVED)
+        self.nodes = ir.reachable([*kernel.program.nodes(), *(carry.end for carry in kernel.again)])
+        self.sizes = {axis: self.names.fresh(axis) for axis in self._features()}
+        for size in self.sizes.values():
+            self.names.taken |= {f"B{size}", f"o_{size}", f"m_{size}"}
+        self.arguments: dict[str, str] = {}
+        for array in (*kernel.loads, *kernel.stores):
+            if array.name not in self.arguments:
+                self.arguments[array.name] = self.names.fresh(array.name.replace("'", ""))
+        read = {array.name for array in kernel.loads}
+        self.groups = [d.name for d in normal.recurrence.inputs if d.per_group and d.name in read]
+        self.memory = TokenMemory(kernel, self.sizes, self.groups)
+        self.states = {carry.name: self._holes(carry) for carry in (*kernel.again, *kernel.carries)}
+        self.loads = {array.node: array for array in kernel.loads}
+        varying = [n for n in self.nodes if isinstance(n.op, ir.Load) and n.op.kind != "param"]
+        self.varying = dependents(self.nodes, varying)
+        self.once: list[str] = []
+        self.known = self._carried()
+
+    # Names
+
+    def name(self, node: Node) -> str:
+        node = plain(node)
+        return line(node, self) if is_number(node) else self.known[node]
+
+    def raw(self, node: Node) -> str:
+        return self.name(node)
+
+    def size(self, axis: str) -> str:
+        return self.memory.size(axis)
+
+    def mask(self, axis: str) -> str:
+        return f"m_{self.size(axis)}"
+
+    def _features(self) -> list[str]:
+        """The axes of all values; those of a square value have one size."""
+        found = {base(axis) for node in self.nodes for axis in node.axes}
+        found |= {base(node.op.axis) for node in self.nodes if isinstance(node.op, ir.AxisSize)}
+        found |= {axis for item in self.kernel.stores for axis in map(base, item.axes)}
+        return [axis for axis in self.normal.recurrence.axes if axis in found]
+
+    def _holes(self, carry: Carry) -> StateHoles:
+        axes, memory = carry.start.axes, self.memory
+        stem = carry.name.replace("'", "")
+        own = ", ".join(["H", *map(memory.size, axes)])
+        return StateHoles(
+            name=self.names.fresh(f"b_{stem}"),
+            start=self.names.fresh(f"{stem}_start"),
+            end=self.names.fresh(f"{stem}_end"),
+            kept=self.names.fresh(f"{stem}_kept"),
+            formed=self.names.fresh(f"{stem}_formed"),
+            own=own,
+            shape=f"[N, {own}]",
+            tile=memory.tile(axes),
+            size=memory.entries(axes),
+            offset=memory.offset(axes, axes),
+            mask=memory.mask(axes),
+        )
+
+    def _carried(self) -> dict[Node, str]:
+        carries = (*self.kernel.again, *self.kernel.carries)
+        return {carry.start: self.states[carry.name].name for carry in carries}
+
+    # Values
+
+    def need(self, node: Node, lines: list[str]) -> None:
+        """Appends what makes the value known right before its first use, or once for all tokens."""
+        node = plain(node)
+        if node in self.known or is_number(node):
+            return
+        steady = node.number not in self.varying
+        for argument in node.args:
+            self.need(argument, self.once if steady else lines)
+        text = self._load(self.loads[node]) if node in self.loads else self._line(node)
+        self.known[node] = self.names.fresh(f"b_{self._stem(node)}")
+        (self.once if steady else lines).append(f"{self.known[node]} = {text}")
+
+    def _stem(self, node: Node) -> str:
+        return self.arguments[self.loads[node].name] if node in self.loads else str(node.number)
+
+    def _line(self, node: Node) -> str:
+        return self._contraction(node) if isinstance(node.op, ir.Dot) else line(node, self)
+
+    def _contraction(self, node: Node) -> str:
+        """A sum of products of vectors or tiles: there are no rows to make a matrix product of."""
+        assert isinstance(node.op, ir.Dot)
+        axis = node.op.axis
+        orders = [(*node.axes[:at], axis, *node.axes[at:]) for at in range(len(node.axes) + 1)]
+        axes = next(
+            (order for order in orders if all(_in_order(a.axes, order) for a in node.args)), orders[0]
+        )
+        factors = (aligned(cleared(a, self.name(a), axis, self), a, axes) for a in node.args)
+        return f"tl.sum({' * '.join(factors)}, {axes.index(axis)})"
+
+    def _load(self, array: TokenArray) -> str:
+        """The tile in float32; of a cotangent, summed over what the value in the program has no axis for."""
+        own = array.node.axes
+        extra = tuple(axis for axis in array.axes if axis not in own)
+        tile = array.axes if extra else own
+        address = self.memory.address(array, self.arguments[array.name], tile)
+        mask = self.memory.masked(array, tile)
+        text = f"tl.load({address}{f', mask={mask}, other=0.0' if mask else ''}).to(tl.float32)"
+        left = list(tile)
+        for axis in extra:
+            text = f"tl.sum({text}, {left.index(axis)})"
+            left.remove(axis)
+        return text
+
+    def _store(self, array: TokenArray) -> str:
+        argument = self.arguments[array.name]
+        value = aligned(self.name(array.node), array.node, array.axes)
+        mask = self.memory.masked(array, array.axes)
+        address = self.memory.address(array, argument, array.axes)
+        kind = f"{argument}.dtype.element_ty"
+        return f"tl.store({address}, ({value}).to({kind}){f', mask={mask}' if mask else ''})"
+
+    # Bodies
+
+    def body(self, carries: Sequence[Carry], stores: Iterable[TokenArray]) -> list[str]:
+        """One token: the stores, each as soon as its value is there, and the new states."""
+        lines: list[str] = []
+        for array in stores:
+            self.need(array.node, lines)
+            if array.place == "partial":
+                value = aligned(self.name(array.node), array.node, array.axes)
+                lines.append(f"{self._sum(array)} += {value}")
+            else:
+                lines.append(self._store(array))
+        for carry in carries:
+            self.need(carry.end, lines)
+        names = ", ".join(self.states[carry.name].name for carry in carries)
+        lines.append(f"{names} = {', '.join(map(self._new, carries))}")
+        return lines
+
+    def _new(self, carry: Carry) -> str:
+        """The new state in the shape of the old one, zero beyond every axis."""
+        axes, end = carry.start.axes, carry.end
+        text = aligned(self.name(end), end, axes)
+        if set(end.axes) != set(axes):
+            text = f"tl.zeros([{self.memory.tile(axes)}], tl.float32) + {text}"
+        if all(axis in end.axes and zero_beyond(end, axis) for axis in axes):
+            return text
+        return f"tl.where({self.memory.mask(axes)}, {text}, 0.0)"
+
+    def _sum(self, array: TokenArray) -> str:
+        return f"b_{self.arguments[array.name]}"
+
+    def state_arguments(self) -> tuple[tuple[str, Axes, tuple[tuple[str, str], ...]], ...]:
+        """For each carried state its key, its axes, and its arguments by what they hold.
+
+        `start` is read before the first token of the walk, `end` written after the last.
+        """
+        found = []
+        for carry in self.kernel.again or self.kernel.carries:
+            holes = self.states[carry.name]
+            own = {"kept": holes.kept}
+            own |= {"formed": holes.formed} if self.kernel.again else {"start": holes.start, "end": holes.end}
+            found.append((carry.name, carry.start.axes, tuple(own.items())))
+        for carry in self.kernel.carries if self.kernel.again else ():
+            holes = self.states[carry.name]  # the walk starts at the end
+            own = {"start": holes.end, "end": holes.start}
+            found.append((carry.name, carry.start.axes, tuple(own.items())))
+        return tuple(found)
+
+    # The text
+
+    def text(self) -> str:
+        """The kernel's source."""
+        context = self._back() if self.kernel.again else self._steps()
+        holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
+        name = f"triton_{self.kernel.role}.py.jinja"
+        return template(name).render(holes)
+
+    def _steps(self) -> StepsContext:
+        body = self.body(self.kernel.carries, self.kernel.stores)
+        return StepsContext(
+            name=self.kernel.name,
+            arguments=self._arguments(),
+            states=self._all(self.kernel.carries),
+            sizes=self._sizes(),
+            program=self._program(),
+            where=_indent(self._where(), 1),
+            offsets=_indent(self._tiles(), 1),
+            once=_indent(self.once, 1),
+            body=_indent(body, 2),
+        )
+
+    def _back(self) -> StepsBackContext:
+        sums = [array for array in self.kernel.stores if array.place == "partial"]
+        for array in sums:
+            self.names.taken.add(self._sum(array))
+        before = set(self.names.taken)
+        again = self.body(self.kernel.again, ())
+        steady = {node: name for node, name in self.known.items() if node.number not in self.varying}
+        self.known = steady | self._carried()
+        self.names.taken = before | set(steady.values())
+        body = self.body(self.kernel.carries, self.kernel.stores)
+        zeros = (f"tl.zeros([{self.memory.tile(a.axes)}], tl.float32)" if a.axes else "0.0" for a in sums)
+        return StepsBackContext(
+            name=self.kernel.name,
+            arguments=self._arguments(),
+            states=self._all(self.kernel.again),
+            cotangents=self._all(self.kernel.carries),
+            sizes=self._sizes(),
+            program=self._program(),
+            where=_indent(self._where(), 1),
+            offsets=_indent(self._tiles(), 1),
+            once=_indent(self.once, 1),
+            sums=_indent([f"{self._sum(a)} = {zero}" for a, zero in zip(sums, zeros, strict=True)], 1),
+            again=_indent(again, 3),
+            body=_indent(body, 3),
+            stores=_indent([self._store_sum(array) for array in sums], 1),
+        )
+
+    def _store_sum(self, array: TokenArray) -> str:
+        address = self.memory.address(array, self.arguments[array.name], array.axes)
+        mask = self.memory.masked(array, array.axes)
+        return f"tl.store({address}, {self._sum(array)}{f', mask={mask}' if mask else ''})"
+
+    def _all(self, carries: Iterable[Carry]) -> tuple[StateHoles, ...]:
+        return tuple(self.states[carry.name] for carry in carries)
+
+    def _program(self) -> str:
+        tile = self.kernel.tile
+        return "one head" if tile is None else f"a tile of {self.size(tile)} of one head"
+
+    def _where(self) -> list[str]:
+        if self.kernel.tile is None:
+            return ["i_nh = tl.program_id(0).to(tl.int64)"]
+        size = self.size(self.kernel.tile)
+        return [
+            f"tiles = tl.cdiv({size}, B{size})",
+            "i_v, i_nh = tl.program_id(0) % tiles, (tl.program_id(0) // tiles).to(tl.int64)",
+        ]
+
+    def _tiles(self) -> list[str]:
+        lines = []
+        for axis, size in self.sizes.items():
+            start = f"i_v * B{size} + " if axis == self.kernel.tile else ""
+            lines += [f"o_{size} = {start}tl.arange(0, B{size})", f"m_{size} = o_{size} < {size}"]
+        return lines
+
+    def _arguments(self) -> str:
+        arrays = {array.name: array for array in (*self.kernel.loads, *self.kernel.stores)}
+        lines = [f"{self.arguments[a.name]},  # [{self.memory.shape(a)}]" for a in arrays.values()]
+        return _indent([*lines, *(f"G_{name}," for name in self.groups)], 1)
+
+    def _sizes(self) -> str:
+        names = [*self.sizes.values(), *(f"B{size}" for size in self.sizes.values())]
+        return _indent([f"{name}: tl.constexpr," for name in names], 1)
+
+
+def _in_order(axes: Axes, order: Axes) -> bool:
+    return tuple(axis for axis in order if axis in axes) == axes
+
+
+def _indent(lines: Sequence[str], depth: int) -> str:
+    return "\n".join("    " * depth + text for text in lines)
