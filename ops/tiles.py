@@ -78,15 +78,20 @@ def product(first: Tensor, second: Tensor, *rest: Tensor | float) -> Tensor:
     """The product of all: one new array, multiplied in place unless the gradient is recorded."""
     out = first * second
     for factor in rest:
-        fits = not isinstance(factor, Tensor) or torch.broadcast_shapes(out.shape, factor.shape) == out.shape
-        out = out.mul_(factor) if fits and not torch.is_grad_enabled() else out * factor
+        inside = not isinstance(factor, Tensor) or fits(factor, out)
+        out = out.mul_(factor) if inside and not torch.is_grad_enabled() else out * factor
     return out
+
+
+def fits(x: Tensor, into: Tensor) -> bool:
+    """Whether x broadcasts to the shape of `into`. (torch.broadcast_shapes takes 100 times as long.)"""
+    sizes = zip(reversed(x.shape), reversed(into.shape), strict=False)
+    return x.ndim <= into.ndim and all(own in (1, size) for own, size in sizes)
 
 
 def addcmul_(x: Tensor, small: Tensor, large: Tensor, value: float = 1) -> Tensor:
     """x + value * small * large, in x (a new array) unless the gradient is recorded or the sum is larger."""
-    shape = torch.broadcast_shapes(x.shape, small.shape, large.shape)
-    if torch.is_grad_enabled() or shape != x.shape:
+    if torch.is_grad_enabled() or not (fits(small, x) and fits(large, x)):
         return torch.addcmul(x, small, large, value=value)
     return x.addcmul_(small, large, value=value)
 
