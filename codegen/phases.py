@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from rnnc.codegen import program as ir
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.program import Node, describe
-from rnnc.codegen.torch_operations import is_number
-from rnnc.codegen.torch_sums import plain
+from rnnc.codegen.torch_sums import is_number, plain
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from rnnc.codegen.products import share_products
 from rnnc.codegen.program import Program
 from rnnc.codegen.schedule import Plan, cut, on_rows, with_inverses, worth_keeping
 from rnnc.codegen.templating import comment, template
+from rnnc.codegen.torch_plan import for_torch
 from rnnc.codegen.torch_printer import Function
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.normal import Normal
@@ -84,10 +85,13 @@ def print_module(normal: Normal, forms: Sequence[Form], equations: str) -> str:
     recurrence = normal.recurrence
     functions = []
     for form in forms:
+        forward, states, backward = (
+            for_torch(plan, form.builder) for plan in (form.forward, form.states, form.backward)
+        )
         functions += [
-            Function(f"{form.name}_forward", form.forward, recurrence, "forward").text(),
-            Function(f"{form.name}_states", form.states, recurrence, "forward").text(),
-            Function(f"{form.name}_backward", form.backward, recurrence, "backward").text(),
+            Function(f"{form.name}_forward", forward, recurrence, "forward").text(),
+            Function(f"{form.name}_states", states, recurrence, "forward").text(),
+            Function(f"{form.name}_backward", backward, recurrence, "backward").text(),
         ]
     context = ModuleContext(
         header=header(recurrence, equations),

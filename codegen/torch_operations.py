@@ -1,7 +1,7 @@
 """One node of a tile program as a line of torch: the table of operations.
 
-Arrays are [M, H, axes...]: chunks (or tokens), heads, then the node's own axes in order. A node without axes
-that depends on no array is a Python number.
+Arrays are [M, H, axes...]: chunks (or tokens), heads, then the node's own axes in order; in a scan, where
+both are one axis, [n, axes...]. A node without axes that depends on no array is a Python number.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Protocol
 
 from rnnc.codegen import program as ir
 from rnnc.codegen.program import Node
-from rnnc.codegen.torch_sums import Term, number, print_sum
+from rnnc.codegen.torch_sums import Term, bmm, is_number, number, print_sum
 from rnnc.dsl.expression import Axes
 
-BATCH = 2  # M and H come first
+BATCH = 2  # M and H come first, outside a scan
 
 FUNCTIONS: dict[str, str] = {
     "exp": "torch.exp({0})",
@@ -63,9 +63,23 @@ SCALAR_FUNCTIONS: dict[str, str] = {
 
 
 class Namer(Protocol):
-    """Where the printer looks up what a node, or a value shared between lines, is called."""
+    """Where the printer looks up what a node, or a value shared between lines, is called.
+
+    `batch` axes come before a node's own; `inside` a scan, that is one.
+    """
+
+    batch: int
+    inside: bool
 
     def name(self, node: Node) -> str: ...
+
+    def view(self, node: Node, axes: Axes) -> str: ...
+
+    def transposed(self, node: Node) -> str: ...
+
+    def state(self, node: Node) -> str | None: ...
+
+    def room(self, node: Node) -> str | None: ...
 
     def factors(self, node: Node, mode: str, exclusive: bool) -> str: ...
 
@@ -74,23 +88,12 @@ class Namer(Protocol):
     def inlined(self, node: Node) -> bool: ...
 
 
-def is_number(node: Node) -> bool:
-    """Whether the node is a Python number in the printed text."""
-    match node.op:
-        case ir.Const() | ir.NamedConst() | ir.AxisSize():
-            return True
-        case ir.Add() | ir.Multiply() | ir.Apply():
-            return all(map(is_number, node.args))
-        case _:
-            return False
-
-
-def aligned(text: str, own: Axes, axes: Axes) -> str:
+def aligned(text: str, own: Axes, axes: Axes, batch: int = BATCH) -> str:
     """The array with its axes in the order of `axes`, and new ones of size 1 where it lacks some."""
     shared = [axis for axis in axes if axis in own]
     if shared != list(own):
-        order = [BATCH + own.index(axis) for axis in shared]
-        text = f"{text}.permute(0, 1, {', '.join(map(str, order))})"
+        order = [*range(batch), *(batch + own.index(axis) for axis in shared)]
+        text = f"{text}.permute({', '.join(map(str, order))})"
     missing = [axis not in own for axis in axes]
     while missing and not missing[0]:
         missing.pop(0)
@@ -99,41 +102,47 @@ def aligned(text: str, own: Axes, axes: Axes) -> str:
     where = [":" if axis in own else "None" for axis in axes]
     while where and where[-1] == ":":
         where.pop()
-    return f"{text}[:, :, {', '.join(where)}]"
+    return f"{text}[{', '.join([':'] * batch + where)}]"
 
 
 def line(node: Node, names: Namer) -> str:
     """The right-hand side of the node's assignment."""
-    args = ["" if names.inlined(argument) else names.name(argument) for argument in node.args]
     if is_number(node):
-        return _number_line(node, args)
-    match node.op:
+        return _number_line(node, [names.name(argument) for argument in node.args])
+    match node.op:  # what does not take every argument by its name
         case ir.Add(coefficients):
-            return _sum(node, coefficients, args, names)
+            return _sum(node, coefficients, names)
+        case ir.Keep(fill):
+            value, valid = (names.view(argument, node.axes) for argument in node.args)
+            return f"torch.where({valid} > 0, {value}, {fill})"
+        case ir.Broadcast(axis):
+            return _broadcast(node, names.size(axis), names)
+        case ir.Dot(axis):
+            return _dot(node, axis, names)
+        case ir.Apply(function) if len(node.args) > 1:
+            return _plain(FUNCTIONS[function].format(*_tensors(node, names)))
+        case _:
+            return _line(node, [names.name(argument) for argument in node.args], names)
+
+
+def _line(node: Node, args: Sequence[str], names: Namer) -> str:
+    match node.op:
         case ir.Multiply(coefficient):
-            return _product(node, coefficient, args)
+            return _product(node, coefficient, args, names.batch)
         case ir.Apply("power", exponent):
             return f"{args[0]} ** {number(exponent or Fraction(1))}"
         case ir.Apply(function):
-            parts = _tensors(node, args) if len(args) > 1 else args
-            return _plain(FUNCTIONS[function].format(*parts))
-        case ir.Keep(fill):
-            value, valid = (aligned(t, a.axes, node.axes) for t, a in zip(args, node.args, strict=True))
-            return f"torch.where({valid} > 0, {value}, {fill})"
+            return _plain(FUNCTIONS[function].format(*args))
         case ir.Softmax(axis):
-            return f"torch.softmax({args[0]}, {dim(node, axis)})"
+            return f"torch.softmax({args[0]}, {dim(node, axis, names)})"
         case ir.Sum(axis):
-            return f"{args[0]}.sum({dim(node.args[0], axis)})"
-        case ir.Broadcast(axis):
-            return _broadcast(node, args[0], names.size(axis))
-        case ir.Dot(axis):
-            return _dot(node.args[0], node.args[1], args, axis)
+            return f"{args[0]}.sum({dim(node.args[0], axis, names)})"
         case _:
             return _time(node, args, names)
 
 
-def dim(node: Node, axis: str) -> int:
-    return BATCH + node.axes.index(axis)
+def dim(node: Node, axis: str, names: Namer) -> int:
+    return names.batch + node.axes.index(axis)
 
 
 def _plain(text: str) -> str:
@@ -161,43 +170,55 @@ def _number_line(node: Node, args: Sequence[str]) -> str:
             raise AssertionError(node.op)
 
 
-def _tensors(node: Node, args: Sequence[str]) -> list[str]:
+def _tensors(node: Node, names: Namer) -> list[str]:
     """Arguments of a two-argument function, which takes no Python numbers."""
-    like = next(t for t, a in zip(args, node.args, strict=True) if not is_number(a))
+    like = next(names.view(a, node.axes) for a in node.args if not is_number(a))
     return [
-        f"torch.as_tensor({t}, dtype={like}.dtype, device={like}.device)"
+        f"torch.as_tensor({names.name(a)}, dtype={like}.dtype, device={like}.device)"
         if is_number(a)
-        else aligned(t, a.axes, node.axes)
-        for t, a in zip(args, node.args, strict=True)
+        else names.view(a, node.axes)
+        for a in node.args
     ]
 
 
-def _sum(node: Node, coefficients: Iterable[ir.Number], args: Sequence[str], names: Namer) -> str:
-    terms = [_term(c, t, a, node.axes, names) for c, t, a in zip(coefficients, args, node.args, strict=True)]
-    return print_sum(terms, node.axes)
+def _sum(node: Node, coefficients: Iterable[ir.Number], names: Namer) -> str:
+    terms = [_term(c, a, node.axes, names) for c, a in zip(coefficients, node.args, strict=True)]
+    return print_sum(terms, node.axes, names.inside, names.room(node))
 
 
-def _term(coefficient: ir.Number, text: str, term: Node, axes: Axes, names: Namer) -> Term:
+def _term(coefficient: ir.Number, term: Node, axes: Axes, names: Namer) -> Term:
     if is_number(term):
-        return Term("number", coefficient, text)
+        return Term("number", coefficient, names.name(term))
     if not names.inlined(term):
-        return Term("plain", coefficient, aligned(text, term.axes, axes), axes=term.axes)
+        own = names.state(term)
+        if own is not None and coefficient == 1:
+            return Term("state", 1, names.name(term), own, axes)
+        return Term("plain", coefficient, names.view(term, axes), axes=term.axes)
     match term.op:
         case ir.Multiply(scale):
-            first, second = sorted(term.args, key=lambda argument: len(argument.axes))
-            small, large = (
-                aligned(names.name(argument), argument.axes, axes) for argument in (first, second)
-            )
-            return Term("product", coefficient * scale, small, large, axes)
-        case ir.Dot(axis):
-            left, right = term.args
-            first_text, second_text = _operands(left, right, [names.name(left), names.name(right)], axis)
-            return Term("dot", coefficient, first_text, second_text, axes)
+            return _scaled(coefficient * scale, term, axes, names)
+        case ir.Dot():
+            return Term("dot", coefficient, *_operands(term, names), axes)
         case _:
             raise AssertionError(term.op)
 
 
-def _product(node: Node, coefficient: ir.Number, args: Sequence[str]) -> str:
+def _scaled(coefficient: ir.Number, term: Node, axes: Axes, names: Namer) -> Term:
+    """An inlined product: of a state, of two arrays, or of numbers and a matrix product."""
+    numbers = tuple(names.name(argument) for argument in term.args if is_number(argument))
+    arrays = sorted((a for a in term.args if not is_number(a)), key=lambda argument: len(argument.axes))
+    if len(arrays) == 1:
+        (product,) = arrays
+        left, right = _operands(product, names)
+        return Term("dot", coefficient, left, right, axes, numbers)
+    small, large = arrays
+    own = names.state(large)
+    if own is not None and coefficient == 1:
+        return Term("state", 1, names.name(large), own, axes, (names.view(small, axes),))
+    return Term("product", coefficient, names.view(small, axes), names.view(large, axes), axes)
+
+
+def _product(node: Node, coefficient: ir.Number, args: Sequence[str], batch: int) -> str:
     """Factors over few axes are multiplied first, so that few passes run over the large ones."""
     groups: dict[Axes, list[str]] = {}
     numbers = [] if coefficient == 1 else [number(coefficient)]
@@ -208,7 +229,7 @@ def _product(node: Node, coefficient: ir.Number, args: Sequence[str]) -> str:
             groups.setdefault(argument.axes, []).append(text)
     ordered = sorted(groups.items(), key=lambda group: len(group[0]))
     if groups.get(node.axes) and len(groups[node.axes]) + len(ordered) > 3:
-        return _long_product(node, ordered, numbers)
+        return _long_product(node, ordered, numbers, batch)
     out, axes = "", node.axes[:0]
     for own, texts in ordered:
         term = " * ".join(texts)
@@ -216,65 +237,81 @@ def _product(node: Node, coefficient: ir.Number, args: Sequence[str]) -> str:
             out, axes = " * ".join([*texts, *numbers]), own
             continue
         wide = tuple(axis for axis in node.axes if axis in own or axis in axes)
-        left = aligned(f"({out})" if " " in out else out, axes, wide)
-        right = aligned(f"({term})" if " " in term and own != wide else term, own, wide)
+        left = aligned(f"({out})" if " " in out else out, axes, wide, batch)
+        right = aligned(f"({term})" if " " in term and own != wide else term, own, wide, batch)
         out, axes = f"{left} * {right}", wide
-    return out if axes == node.axes else aligned(f"({out})", axes, node.axes)
+    return out if axes == node.axes else aligned(f"({out})", axes, node.axes, batch)
 
 
-def _long_product(node: Node, groups: Sequence[tuple[Axes, list[str]]], numbers: list[str]) -> str:
+def _long_product(
+    node: Node, groups: Sequence[tuple[Axes, list[str]]], numbers: list[str], batch: int
+) -> str:
     """A product of more than two arrays: one new array, multiplied in place from then on."""
     factors = [text for own, texts in groups if own == node.axes for text in texts]
     for position, (own, texts) in enumerate(group for group in groups if group[0] != node.axes):
         term = " * ".join([*texts, *numbers] if position == 0 else texts)
-        factors.append(aligned(f"({term})" if " " in term else term, own, node.axes))
+        factors.append(aligned(f"({term})" if " " in term else term, own, node.axes, batch))
     if not any(own != node.axes for own, _ in groups) and numbers:
         factors += [f"({' * '.join(numbers)})"]
     return f"tiles.product({', '.join(factors)})"
 
 
-def _broadcast(node: Node, text: str, size: str) -> str:
+def _broadcast(node: Node, size: str, names: Namer) -> str:
     (argument,) = node.args
     if is_number(argument):
-        return f"torch.full((1, 1, {size}), {text}, dtype=dtype, device=device)"
-    shape = ["-1" if axis in argument.axes else size for axis in node.axes]
-    return f"{aligned(text, argument.axes, node.axes)}.expand(-1, -1, {', '.join(shape)})"
+        lead = "1, " * names.batch
+        return f"torch.full(({lead}{size}), {names.name(argument)}, dtype=dtype, device=device)"
+    shape = ["-1"] * names.batch + ["-1" if axis in argument.axes else size for axis in node.axes]
+    return f"{names.view(argument, node.axes)}.expand({', '.join(shape)})"
 
 
-def _dot(left: Node, right: Node, args: Sequence[str], axis: str) -> str:
+def _dot(node: Node, axis: str, names: Namer) -> str:
+    left, right = node.args
     rest = [[a for a in side.axes if a != axis] for side in (left, right)]
     if any(len(free) > 1 for free in rest):
         raise NotImplementedError(f"a contraction of {left.axes} with {right.axes}")
     if not rest[0] and not rest[1]:
-        return f"({args[0]} * {args[1]}).sum(-1)"
-    product = " @ ".join(_operands(left, right, args, axis))
+        return f"({names.name(left)} * {names.name(right)}).sum(-1)"
+    first, second = _operands(node, names)
+    if rest[0] and rest[1] and names.inside:
+        return bmm(first, second, names.room(node))
+    product = f"{first} @ {second}"
     if not rest[0]:
         return f"({product}).squeeze(-2)"
     return f"({product}).squeeze(-1)" if not rest[1] else product
 
 
-def _operands(left: Node, right: Node, args: Sequence[str], axis: str) -> tuple[str, str]:
+def _operands(node: Node, names: Namer) -> tuple[str, str]:
     """The operands of `@`: a vector as a matrix of one row or column."""
-    first = args[0] if left.axes[-1] == axis else f"{args[0]}.mT"
-    second = args[1] if right.axes[0] == axis else f"{args[1]}.mT"
-    first = f"{args[0]}[..., None, :]" if len(left.axes) == 1 else first
-    return first, f"{args[1]}[..., None]" if len(right.axes) == 1 else second
+    assert isinstance(node.op, ir.Dot)
+    (left, right), axis = node.args, node.op.axis
+    if len(left.axes) == 1:
+        first = f"{names.name(left)}[..., None, :]"
+    else:
+        first = names.name(left) if left.axes[-1] == axis else names.transposed(left)
+    if len(right.axes) == 1:
+        return first, f"{names.name(right)}[..., None]"
+    return first, names.name(right) if right.axes[0] == axis else names.transposed(right)
 
 
 def _time(node: Node, args: Sequence[str], names: Namer) -> str:
     """Operations along time: functions of `rnnc.ops.tiles`."""
+    lead = ":, " * names.batch
     match node.op:
         case ir.First():
-            return f"{args[0]}[:, :, 0]"
+            return f"{args[0]}[{lead}0]"
         case ir.AtFirst():
+            assert not names.inside
             return f"tiles.at_first({args[0]}, C)"
         case ir.Running(direction, exclusive):
-            return f"tiles.{direction}_sum({args[0]}, {BATCH}{_flags(exclusive=exclusive)})"
+            return f"tiles.{direction}_sum({args[0]}, {names.batch}{_flags(exclusive=exclusive)})"
         case ir.RunningProduct(direction, exclusive):
-            return f'tiles.running_product({args[0]}, {BATCH}, "{direction}"{_flags(exclusive=exclusive)})'
+            return (
+                f'tiles.running_product({args[0]}, {names.batch}, "{direction}"{_flags(exclusive=exclusive)})'
+            )
         case ir.RunningProductAdjoint(direction, exclusive):
             flag = _flags(exclusive=exclusive)
-            return f'tiles.running_product_grad({args[0]}, {args[2]}, {BATCH}, "{direction}"{flag})'
+            return f'tiles.running_product_grad({args[0]}, {args[2]}, {names.batch}, "{direction}"{flag})'
         case ir.Segment(exclusive, strict):
             return f"tiles.segment_sum({args[0]}{_flags(exclusive=exclusive, strict=strict)})"
         case ir.SegmentAdjoint(exclusive, _):
@@ -300,9 +337,9 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
         case ir.Inverse():
             return f"tiles.inverse({args[0]})"
         case ir.Interleave():
-            return f"tiles.interleave([{', '.join(_zero_filled(node, args))}], {BATCH})"
+            return f"tiles.interleave([{', '.join(_zero_filled(node, args))}], {names.batch})"
         case ir.Deinterleave(index, count):
-            return f"{args[0]}[:, :, {index}::{count}]"
+            return f"{args[0]}[{lead}{index}::{count}]"
         case ir.Assemble():
             return f"tiles.assemble([{', '.join(_zero_filled(node, args))}])"
         case ir.Block(row, column, count):

@@ -11,8 +11,7 @@ from rnnc.codegen.names import Names
 from rnnc.codegen.phases import Part, Phase, Read, Step, Store
 from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import DecayGradients, decay_gradients
-from rnnc.codegen.torch_operations import is_number
-from rnnc.codegen.torch_sums import plain
+from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.codegen.triton_addresses import Addresses
 from rnnc.codegen.triton_operations import line, terms
 

@@ -15,8 +15,7 @@ from typing import Protocol
 from rnnc.codegen import program as ir
 from rnnc.codegen.evaluators import FLOAT_FUNCTIONS
 from rnnc.codegen.program import Node
-from rnnc.codegen.torch_operations import is_number
-from rnnc.codegen.torch_sums import number, plain
+from rnnc.codegen.torch_sums import is_number, number, plain
 from rnnc.dsl.expression import Axes
 
 FUNCTIONS: dict[str, str] = {

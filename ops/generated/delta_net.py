@@ -17,7 +17,7 @@ In a chunk of C tokens with the incoming state S_in:
 
 import torch
 
-from rnnc.ops import tiles
+from rnnc.ops import scan, tiles
 
 NAME = "delta_net"
 SPEC_HASH = "12a979aa2631339bfc2d8e4392013867f5d20b86a5fbff4bd9ff1d886fbd681f"
@@ -29,6 +29,7 @@ OUTPUTS = (("o", ("V",)),)
 
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, b_) = args
+    H = h0[0].shape[1]
     x6 = torch.sigmoid(b_)
     x7 = k * k
     x8 = x7.sum(3)
@@ -63,42 +64,61 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x392
     x394 = tiles.inverse(x391)
     del x391
-    S_all, x398_all = [], []
-    (S,) = h0
+    x466 = x11[:, :, :, None] * k
+    del x11
+    x469 = x40[:, :, :, None] * q
+    del x40
+    S_rows = scan.Rows(steps, H)
+    x475_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        k_c = k[a:b]
-        v_c = v[a:b]
-        x11_c = x11[a:b]
-        q_c = q[a:b]
-        x394_c = x394[a:b]
-        x40_c = x40[a:b]
-        x393_c = x393[a:b]
-        x389_c = x389[a:b]
-        x17 = k_c @ S
-        x20 = torch.addcmul(v_c, x11_c[:, :, :, None], x17, value=-1)
-        x42 = q_c @ S
-        x395 = x394_c @ x20
-        x398 = tiles.addmm_(x40_c[:, :, :, None] * x42, x393_c, x395)
-        x400 = S + x389_c.mT @ x395
-        x398_all.append(x398)
-        S = x400
+    own = False
+    for n, (
+        v_c,
+        x466_c,
+        x394_c,
+        x469_c,
+        x393_c,
+        x389_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            v,
+            x466,
+            x394,
+            x469,
+            x393,
+            x389.mT,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x468 = torch.baddbmm(v_c, x466_c, S, alpha=-1)
+        x472 = torch.bmm(x394_c, x468)
+        x475 = torch.bmm(x469_c, S, out=x475_rows.room(n))
+        x475 = scan.addmm(x475, x393_c, x472)
+        x477 = scan.addmm(scan.scale(S, 1, own), x389_c, x472)
+        x475_rows.put(x475)
+        S = x477
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x398 = torch.cat(x398_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x475 = x475_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x398_all
-    del x11, x389, x393, x40
-    return (x398,), (S_end,), (S, x394) if keep else None
+        S = S_rows.joined()
+    del S_rows
+    del x475_rows
+    del x389, x393, x466, x469
+    return (x475,), (S_end,), (S, x394) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, b_) = args
+    H = h0[0].shape[1]
     x6 = torch.sigmoid(b_)
     x7 = k * k
     x8 = x7.sum(3)
@@ -121,29 +141,29 @@ def chunked_states(args, valid, h0, steps, keep):
     del x30, x382
     x394 = tiles.inverse(x391)
     del x391
-    S_all = []
-    (S,) = h0
+    x466 = x11[:, :, :, None] * k
+    del x11
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        k_c = k[a:b]
-        v_c = v[a:b]
-        x11_c = x11[a:b]
-        x394_c = x394[a:b]
-        x389_c = x389[a:b]
-        x17 = k_c @ S
-        x20 = torch.addcmul(v_c, x11_c[:, :, :, None], x17, value=-1)
-        x395 = x394_c @ x20
-        x400 = S + x389_c.mT @ x395
-        S = x400
+    own = False
+    for n, (v_c, x466_c, x394_c, x389_c) in scan.each(steps, H, (v, x466, x394, x389.mT)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x468 = torch.baddbmm(v_c, x466_c, S, alpha=-1)
+        x472 = torch.bmm(x394_c, x468)
+        x477 = scan.addmm(scan.scale(S, 1, own), x389_c, x472)
+        S = x477
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x11, x389
+        S = S_rows.joined()
+    del S_rows
+    del x389, x466
     return (), (S_end,), (S, x394) if keep else None
 
 
@@ -153,6 +173,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         kept = chunked_states(args, valid, h0, steps, True)[2]
     (S, x394) = kept
     (do,) = douts
+    H = h0[0].shape[1]
     x6 = torch.sigmoid(b_)
     x7 = k * k
     x8 = x7.sum(3)
@@ -180,8 +201,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x86 = x84.sum(3)
     del x84
     x88 = do @ S.mT
-    x91 = q.mT @ x85
-    del x85
     x160 = -x6 + 1
     x379 = valid * x6
     x380 = x11 * x379
@@ -233,87 +252,105 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x465 = tiles.addcmul_(x40[:, :, :, None] * x88, x40[:, :, :, None], x414)
     x465 = tiles.addcmul_(x465, x463[:, :, :, None], q, -1)
     del x40, x414, x463, x88
-    dS_all, x419_all = [], []
-    (dS_end,) = dht
+    x478 = x380[:, :, :, None] * k
+    dS_rows = scan.Rows(steps, H, True)
+    x481_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        k_c = k[a:b]
-        x401_c = x401[a:b]
-        x380_c = x380[a:b]
-        x394_c = x394[a:b]
-        x91_c = x91[a:b]
-        x12_c = x12[a:b]
-        x57 = k_c @ dS
-        x403 = torch.addcmul(x401_c, x380_c[:, :, :, None], x57)
-        x419 = x394_c.mT @ x403
-        x455 = tiles.addmm_(dS + x91_c, x12_c.mT, x419, -1)
-        x419_all.append(x419)
-        dS = x455
+    own = False
+    for n, (
+        x478_c,
+        x401_c,
+        x394_c,
+        q_c,
+        x85_c,
+        x12_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x478,
+            x401,
+            x394.mT,
+            q.mT,
+            x85,
+            x12.mT,
+        ),
+        True,
+    ):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x480 = torch.baddbmm(x401_c, x478_c, dS)
+        x481 = torch.bmm(x394_c, x480, out=x481_rows.room(n))
+        x508 = scan.addmm(scan.scale(dS, 1, own), q_c, x85_c)
+        x508 = scan.addmm(x508, x12_c, x481, -1)
+        x481_rows.put(x481)
+        dS = x508
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    x419 = torch.cat(x419_all[::-1])
-    del dS_all
-    del x419_all
-    del x12, x401, x91
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    x481 = x481_rows.joined()
+    del dS_rows
+    del x481_rows
+    del x12, x401, x478, x85
     x404 = x395 @ dS.mT
     del dS
-    x421 = x419 @ x395.mT
-    del x395
-    x422 = x421.tril(-1)
-    del x421
-    x423 = x30 * x422
-    del x30
-    x424 = x382[:, :, None] * x423
-    x425 = x424.sum(3)
-    del x424
-    x426 = x11[:, :, :, None] * x423
-    del x423
-    x427 = x426.sum(2)
-    del x426
-    x429 = x382[:, :, None] * x422
-    del x382
-    x430 = x429 @ k
-    del x429
-    x431 = x11[:, :, :, None] * x422
-    del x422
-    x432 = x431.mT @ k
-    del x431
-    x435 = torch.addcmul(x433, x427, x383, value=-1)
-    del x383, x433
-    x436 = tiles.product(x6, x160, x435)
-    del x435, x6
-    x440 = x17 * x419
-    del x17
-    x441 = x440.sum(3)
-    del x440
-    x443 = tiles.addcmul_(x439 - x441, x427, x379, -1)
-    del x427, x439, x441
-    x446 = x419 @ S.mT
     x449 = k * x404
     x450 = x449.sum(3)
     del x449
-    x452 = tiles.addcmul_(-x425, x450, x379)
-    del x379, x425
     x454 = tiles.product(x160, x450, x380)
-    del x160, x450
-    x456 = x436 + x454
-    del x436, x454
-    x460 = tiles.addcmul_(x452 * -1 * x385, x443, x385, -1)
-    del x385, x443, x452
-    x462 = torch.addcmul(x438, x380[:, :, :, None], x404)
-    x462 = tiles.addcmul_(x462, x460[:, :, :, None], k)
-    x462 = tiles.addcmul_(x462, x380[:, :, :, None], x432, -1)
-    x462 = tiles.addcmul_(x462, x11[:, :, :, None], x430, -1)
-    x462 = tiles.addcmul_(x462, x11[:, :, :, None], x446, -1)
-    del x11, x380, x404, x430, x432, x438, x446, x460
-    return (x465, x462, x419, x456), (dS_end,)
+    x483 = x481 @ x395.mT
+    del x395
+    x484 = x483.tril(-1)
+    del x483
+    x485 = x30 * x484
+    del x30
+    x486 = x382[:, :, None] * x485
+    x487 = x486.sum(3)
+    del x486
+    x488 = x11[:, :, :, None] * x485
+    del x485
+    x489 = x488.sum(2)
+    del x488
+    x491 = x382[:, :, None] * x484
+    del x382
+    x492 = x491 @ k
+    del x491
+    x493 = x11[:, :, :, None] * x484
+    del x484
+    x494 = x493.mT @ k
+    del x493
+    x496 = torch.addcmul(x433, x489, x383, value=-1)
+    del x383, x433
+    x497 = tiles.product(x6, x160, x496)
+    del x160, x496, x6
+    x498 = x17 * x481
+    del x17
+    x499 = x498.sum(3)
+    del x498
+    x501 = tiles.addcmul_(x439 - x499, x489, x379, -1)
+    del x439, x489, x499
+    x504 = x481 @ S.mT
+    x506 = tiles.addcmul_(-x487, x450, x379)
+    del x379, x450, x487
+    x509 = x497 + x454
+    del x454, x497
+    x513 = tiles.addcmul_(x506 * -1 * x385, x501, x385, -1)
+    del x385, x501, x506
+    x515 = torch.addcmul(x438, x380[:, :, :, None], x404)
+    x515 = tiles.addcmul_(x515, x513[:, :, :, None], k)
+    x515 = tiles.addcmul_(x515, x380[:, :, :, None], x494, -1)
+    x515 = tiles.addcmul_(x515, x11[:, :, :, None], x492, -1)
+    x515 = tiles.addcmul_(x515, x11[:, :, :, None], x504, -1)
+    del x11, x380, x404, x438, x492, x494, x504, x513
+    return (x465, x515, x481, x509), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, b_) = args
+    H = h0[0].shape[1]
     x6 = k * k
     x7 = x6.sum(2)
     del x6
@@ -334,38 +371,39 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x23
     x85 = x10 * x16
     del x10, x16
-    S_all, x89_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x89_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x12_c = x12[a:b]
-        v_c = v[a:b]
-        k_c = k[a:b]
-        x85_c = x85[a:b]
-        x24_c = x24[a:b]
+    own = False
+    for n, (x12_c, v_c, k_c, x85_c, x24_c) in scan.each(steps, H, (x12, v, k, x85, x24)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x14 = (x12_c[..., None, :] @ S).squeeze(-2)
         x15 = v_c + x14
-        x87 = (x85_c[:, :, None] * k_c)[:, :, :, None] * x15[:, :, None]
-        x88 = S + x87
+        x87 = (x85_c[:, None] * k_c)[:, :, None] * x15[:, None]
+        x88 = scan.scale(S, 1, own) + x87
         x89 = (x24_c[..., None, :] @ x88).squeeze(-2)
-        x89_all.append(x89)
+        x89_rows.put(x89)
         S = x88
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x89 = torch.cat(x89_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x89 = x89_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x89_all
+        S = S_rows.joined()
+    del S_rows
+    del x89_rows
     del x12, x24, x85
     return (x89,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, b_) = args
+    H = h0[0].shape[1]
     x6 = k * k
     x7 = x6.sum(2)
     del x6
@@ -377,27 +415,27 @@ def recurrent_states(args, valid, h0, steps, keep):
     x16 = torch.sigmoid(b_)
     x85 = x10 * x16
     del x10, x16
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x12_c = x12[a:b]
-        v_c = v[a:b]
-        k_c = k[a:b]
-        x85_c = x85[a:b]
+    own = False
+    for n, (x12_c, v_c, k_c, x85_c) in scan.each(steps, H, (x12, v, k, x85)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x14 = (x12_c[..., None, :] @ S).squeeze(-2)
         x15 = v_c + x14
-        x87 = (x85_c[:, :, None] * k_c)[:, :, :, None] * x15[:, :, None]
-        x88 = S + x87
+        x87 = (x85_c[:, None] * k_c)[:, :, None] * x15[:, None]
+        x88 = scan.scale(S, 1, own) + x87
         S = x88
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
+        S = S_rows.joined()
+    del S_rows
     del x12, x85
     return (), (S_end,), (S,) if keep else None
 
@@ -408,6 +446,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         kept = recurrent_states(args, valid, h0, steps, True)[2]
     (S,) = kept
     (do,) = douts
+    H = h0[0].shape[1]
     x6 = k * k
     x7 = x6.sum(2)
     del x6
@@ -439,68 +478,58 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x88
     x91 = do[:, :, None] * x24[:, :, :, None]
     del x24
-    x92 = x23[:, :, None] * x90
     x93 = q * x90
-    del x90
     x94 = x93.sum(2)
     del x93
     x95 = tiles.product(x23, x23, x23, x94, (-0.5))
-    del x23, x94
-    x96 = x95[:, :, None] * q
-    del x95
-    x118 = torch.add(x92, x96, alpha=2)
-    del x92, x96
-    x97_all, x102_all = [], []
-    (dS_end,) = dht
+    del x94
+    x118 = tiles.addcmul_(x23[:, :, None] * x90, x95[:, :, None], q, 2)
+    del x23, x90, x95
+    x97_rows = scan.Rows(steps, H, True)
+    x102_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        x91_c = x91[a:b]
-        k_c = k[a:b]
-        x86_c = x86[a:b]
+    own = False
+    for n, (x91_c, k_c, x86_c) in scan.each(steps, H, (x91, k, x86), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x97 = dS + x91_c
-        x101 = k_c[:, :, :, None] * x97
-        x102 = x101.sum(2)
-        x114 = (x86_c[:, :, None] * k_c)[:, :, :, None] * x102[:, :, None]
-        x115 = dS + x91_c - x114
-        x97_all.append(x97)
-        x102_all.append(x102)
+        x101 = k_c[:, :, None] * x97
+        x102 = x101.sum(1)
+        x114 = (x86_c[:, None] * k_c)[:, :, None] * x102[:, None]
+        x115 = scan.scale(dS, 1, own) + x91_c - x114
+        x97_rows.put(x97)
+        x102_rows.put(x102)
         dS = x115
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    x97 = torch.cat(x97_all[::-1])
-    x102 = torch.cat(x102_all[::-1])
-    del x97_all
-    del x102_all
+    dS_end = dS_end.unflatten(0, (-1, H))
+    x97 = x97_rows.joined()
+    x102 = x102_rows.joined()
+    del x97_rows
+    del x102_rows
     del x86, x91
     x98 = x15[:, :, None] * x97
     del x97
     x99 = x98.sum(3)
     del x98
-    x100 = x85[:, :, None] * x99
-    del x99
     x103 = x15 * x102
     del x15
     x104 = x103.sum(2)
     del x103
-    x105 = x16 * x104
-    del x16
     x106 = x85[:, :, None] * x102
     del x102
     x107 = tiles.product(x104, x59, x85)
-    del x104, x59, x85
+    del x59
     x108 = (x106[..., None, :] @ S.mT).squeeze(-2)
     x109 = k * x108
     x110 = x109.sum(2)
     del x109
-    x111 = x105 - x110
-    del x105, x110
+    x111 = tiles.addcmul_(-x110, x16, x104)
+    del x104, x110, x16
     x112 = tiles.product(x10, x10, x10, x111, (-0.5))
     del x111
-    x113 = x112[:, :, None] * k
-    del x112
-    x116 = x10[:, :, None] * x108
-    del x10, x108
-    x117 = torch.add(x100, x113, alpha=2) - x116
-    del x100, x113, x116
+    x117 = tiles.addcmul_(x85[:, :, None] * x99, x112[:, :, None], k, 2)
+    x117 = tiles.addcmul_(x117, x10[:, :, None], x108, -1)
+    del x10, x108, x112, x85, x99
     return (x118, x117, x106, x107), (dS_end,)

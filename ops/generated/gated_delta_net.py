@@ -20,7 +20,7 @@ In a chunk of C tokens with the incoming state S_in:
 
 import torch
 
-from rnnc.ops import tiles
+from rnnc.ops import scan, tiles
 
 NAME = "gated_delta_net"
 SPEC_HASH = "ff87af21b8d76f88cd738056d1fbc685dd8525fd65df1b2819552ac80851fa19"
@@ -33,6 +33,7 @@ OUTPUTS = (("o", ("V",)),)
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[3]
+    H = h0[0].shape[1]
     x10 = torch.exp(A_log)
     x11 = a_ + dt_bias[:, :, None]
     x12 = tiles.softplus(x11)
@@ -104,46 +105,65 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x590, x97
     x629 = tiles.inverse(x624)
     del x624
-    S_all, x634_all = [], []
-    (S,) = h0
+    x723 = x611[:, :, :, None] * q
+    del x611
+    x725 = x592[:, :, :, None] * k
+    del x592
+    x732 = x608[:, :, :, None] * x628
+    del x608, x628
+    S_rows = scan.Rows(steps, H)
+    x734_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        k_c = k[a:b]
-        q_c = q[a:b]
-        x106_c = x106[a:b]
-        v_c = v[a:b]
-        x592_c = x592[a:b]
-        x629_c = x629[a:b]
-        x628_c = x628[a:b]
-        x611_c = x611[a:b]
-        x608_c = x608[a:b]
-        x613_c = x613[a:b]
-        x29 = k_c @ S
-        x61 = q_c @ S
-        x107 = x106_c[:, :, None, None] * S
-        x626 = torch.addcmul(v_c, x592_c[:, :, :, None], x29, value=-1)
-        x630 = x629_c @ x626
-        x632 = x628_c @ x630
-        x634 = tiles.addcmul_(x611_c[:, :, :, None] * x61, x608_c[:, :, :, None], x632, 2)
-        x636 = torch.add(x107, x613_c.mT @ x630, alpha=2)
-        x634_all.append(x634)
-        S = x636
+    own = False
+    for n, (
+        v_c,
+        x725_c,
+        x629_c,
+        x723_c,
+        x732_c,
+        x106_c,
+        x613_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            v,
+            x725,
+            x629,
+            x723,
+            x732,
+            x106[:, :, None, None],
+            x613.mT,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x727 = torch.baddbmm(v_c, x725_c, S, alpha=-1)
+        x729 = torch.bmm(x629_c, x727)
+        x734 = torch.bmm(x723_c, S, out=x734_rows.room(n))
+        x734 = scan.addmm(x734, x732_c, x729, 2)
+        x736 = scan.addmm(scan.scale(S, x106_c, own), x613_c, x729, 2)
+        x734_rows.put(x734)
+        S = x736
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x634 = torch.cat(x634_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x734 = x734_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x634_all
-    del x106, x592, x608, x611, x613, x628
-    return (x634,), (S_end,), (S, x629) if keep else None
+        S = S_rows.joined()
+    del S_rows
+    del x734_rows
+    del x106, x613, x723, x725, x732
+    return (x734,), (S_end,), (S, x629) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, A_log, dt_bias) = args
+    H = h0[0].shape[1]
     x10 = torch.exp(A_log)
     x11 = a_ + dt_bias[:, :, None]
     x12 = tiles.softplus(x11)
@@ -197,31 +217,45 @@ def chunked_states(args, valid, h0, steps, keep):
     del x607, x87
     x629 = tiles.inverse(x624)
     del x624
-    S_all = []
-    (S,) = h0
+    x725 = x592[:, :, :, None] * k
+    del x592
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        k_c = k[a:b]
-        x106_c = x106[a:b]
-        v_c = v[a:b]
-        x592_c = x592[a:b]
-        x629_c = x629[a:b]
-        x613_c = x613[a:b]
-        x29 = k_c @ S
-        x107 = x106_c[:, :, None, None] * S
-        x626 = torch.addcmul(v_c, x592_c[:, :, :, None], x29, value=-1)
-        x630 = x629_c @ x626
-        x636 = torch.add(x107, x613_c.mT @ x630, alpha=2)
-        S = x636
+    own = False
+    for n, (
+        v_c,
+        x725_c,
+        x629_c,
+        x106_c,
+        x613_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            v,
+            x725,
+            x629,
+            x106[:, :, None, None],
+            x613.mT,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x727 = torch.baddbmm(v_c, x725_c, S, alpha=-1)
+        x729 = torch.bmm(x629_c, x727)
+        x736 = scan.addmm(scan.scale(S, x106_c, own), x613_c, x729, 2)
+        S = x736
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x106, x592, x613
+        S = S_rows.joined()
+    del S_rows
+    del x106, x613, x725
     return (), (S_end,), (S, x629) if keep else None
 
 
@@ -233,6 +267,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
+    H = h0[0].shape[1]
     x10 = torch.exp(A_log)
     x11 = a_ + dt_bias[:, :, None]
     x12 = tiles.softplus(x11)
@@ -318,10 +353,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x185
     x621 = x593[:, :, :, None] * do
     del x593
-    x622 = q.mT @ x621
-    del x621
-    x623 = x622 * x53
-    del x622
     x626 = torch.addcmul(v, x592[:, :, :, None], x29, value=-1)
     x628 = x590[:, :, None] * x97
     del x97
@@ -366,33 +397,51 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x722 = tiles.addcmul_(x611[:, :, :, None] * x251, x608[:, :, :, None], x674, 2)
     x722 = tiles.addcmul_(x722, x720[:, :, :, None], q, -1)
     del x251, x608, x611, x674, x720
-    dS_all, x650_all = [], []
-    (dS_end,) = dht
+    x737 = x591[:, :, :, None] * k
+    dS_rows = scan.Rows(steps, H, True)
+    x740_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        k_c = k[a:b]
-        x106_c = x106[a:b]
-        x617_c = x617[a:b]
-        x591_c = x591[a:b]
-        x629_c = x629[a:b]
-        x623_c = x623[a:b]
-        x637_c = x637[a:b]
-        x118 = k_c @ dS
-        x131 = x106_c[:, :, None, None] * dS
-        x618 = tiles.addcmul_(2 * x617_c, x591_c[:, :, :, None], x118, 2)
-        x650 = x629_c.mT @ x618
-        x709 = tiles.addmm_(x131 + x623_c, x637_c.mT, x650, -1)
-        x650_all.append(x650)
-        dS = x709
+    own = False
+    for n, (
+        x737_c,
+        x617_c,
+        x629_c,
+        x106_c,
+        q_c,
+        x621_c,
+        x637_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x737,
+            x617,
+            x629.mT,
+            x106[:, :, None, None],
+            q.mT,
+            x621,
+            x637.mT,
+        ),
+        True,
+    ):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x739 = torch.baddbmm(x617_c, x737_c, dS, beta=2, alpha=2)
+        x740 = torch.bmm(x629_c, x739, out=x740_rows.room(n))
+        x785 = scan.addmm(scan.scale(dS, x106_c, own), q_c, x621_c, x53)
+        x785 = scan.addmm(x785, x637_c, x740, -1)
+        x740_rows.put(x740)
+        dS = x785
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    x650 = torch.cat(x650_all[::-1])
-    del dS_all
-    del x650_all
-    del x617, x623, x637
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    x740 = x740_rows.joined()
+    del dS_rows
+    del x740_rows
+    del x617, x621, x637, x737
     x132 = S * dS
     x133 = x132.sum(2)
     del x132
@@ -411,87 +460,88 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x642 = x641 * 2 * x135
     x643 = tiles.prefix_sum(x642, 2, exclusive=True)
     del x642
-    x652 = x650 @ x630.mT
-    del x630
-    x653 = x652.tril(-1)
-    del x652
-    x654 = x29 * x650
-    del x29
-    x655 = x654.sum(3)
-    del x654
-    x656 = x87 * x653
-    x657 = x43 * x656
-    del x43
-    x658 = x590[:, :, None] * x657
-    x659 = x658.sum(3)
-    del x658
-    x660 = x22[:, :, :, None] * x657
-    del x657
-    x661 = x660.sum(2)
-    del x660
-    x665 = tiles.addcmul_(2 * x663, x653, x607, -2)
-    del x607, x653, x663
-    x666 = x87 * x665 * x135
-    del x665, x87
-    x667 = tiles.segment_sum_grad(x666)
-    del x666
-    x668 = x655 * x592 * x135
-    x669 = x619 - x668
-    del x619, x668
-    x670 = tiles.suffix_sum(x669, 2)
-    del x669
-    x671 = x138 + x643 + x667 + x670
-    del x138, x643, x667, x670
-    x679 = x590[:, :, None] * x656
-    del x590
-    x680 = x679 @ k
-    del x679
-    x681 = x22[:, :, :, None] * x656
-    del x656
-    x682 = x681.mT @ k
-    del x681
-    x686 = tiles.addcmul_(2 * x684, x661, x595, -2)
-    del x595, x684
-    x687 = tiles.product(x17, x312, x686)
-    del x17, x686
-    x691 = tiles.addcmul_(tiles.addcmul_(2 * x688, x85, x655, -1), x661, x587, -2)
-    del x655, x661, x688, x85
-    x696 = x650 @ S.mT
     x698 = tiles.product(x102, x640, x587)
-    del x102, x587, x640
-    x699 = torch.add(-2 * x659, x698, alpha=2)
-    del x659, x698
-    x701 = valid * x671
-    del x671
-    x702 = x12 * x701
+    del x102, x640
+    x742 = x740 @ x630.mT
+    del x630
+    x743 = x742.tril(-1)
+    del x742
+    x744 = x29 * x740
+    del x29
+    x745 = x744.sum(3)
+    del x744
+    x746 = x87 * x743
+    x747 = x43 * x746
+    del x43
+    x748 = x590[:, :, None] * x747
+    x749 = x748.sum(3)
+    del x748
+    x750 = x22[:, :, :, None] * x747
+    del x747
+    x751 = x750.sum(2)
+    del x750
+    x754 = tiles.addcmul_(2 * x663, x743, x607, -2)
+    del x607, x663, x743
+    x755 = x87 * x754 * x135
+    del x754, x87
+    x756 = tiles.segment_sum_grad(x755)
+    del x755
+    x757 = x745 * x592 * x135
+    x758 = x619 - x757
+    del x619, x757
+    x759 = tiles.suffix_sum(x758, 2)
+    del x758
+    x760 = x138 + x643 + x756 + x759
+    del x138, x643, x756, x759
+    x761 = x590[:, :, None] * x746
+    del x590
+    x762 = x761 @ k
+    del x761
+    x763 = x22[:, :, :, None] * x746
+    del x746
+    x764 = x763.mT @ k
+    del x763
+    x766 = tiles.addcmul_(2 * x684, x751, x595, -2)
+    del x595, x684
+    x767 = tiles.product(x17, x312, x766)
+    del x17, x766
+    x770 = tiles.addcmul_(tiles.addcmul_(2 * x688, x85, x745, -1), x751, x587, -2)
+    del x587, x688, x745, x751, x85
+    x773 = x740 @ S.mT
+    x775 = torch.add(-2 * x749, x698, alpha=2)
+    del x698, x749
+    x777 = valid * x760
+    del x760
+    x778 = x12 * x777
     del x12
-    x703 = x702.sum(2)
-    del x702
-    x704 = x363 * x701
-    del x363, x701
-    x705 = (x600 * -1)[:, :, None] * x704
-    x706 = x704.sum(2)
-    del x704
-    x707 = x706 * x600 * -1
-    del x706
-    x708 = x703 * x600 * -1
-    del x600, x703
-    x711 = torch.addcmul(x687, x312, x641, value=2)
-    del x312, x641, x687
-    x716 = tiles.addcmul_(x699 * -1 * x597, x691, x597, -1)
-    del x597, x691, x699
-    x718 = tiles.addcmul_(2 * x693, x716[:, :, :, None], k)
-    x718 = tiles.addcmul_(x718, x588[:, :, :, None], x682, -2)
-    x718 = tiles.addcmul_(x718, x591[:, :, :, None], x638, 2)
-    x718 = tiles.addcmul_(x718, x22[:, :, :, None], x680, -2)
-    x718 = tiles.addcmul_(x718, x592[:, :, :, None], x696, -1)
-    del x22, x588, x591, x592, x638, x680, x682, x693, x696, x716
-    return (x722, x718, x650, x705, x711, x708, x707), (dS_end,)
+    x779 = x778.sum(2)
+    del x778
+    x780 = x363 * x777
+    del x363, x777
+    x781 = (x600 * -1)[:, :, None] * x780
+    x782 = x780.sum(2)
+    del x780
+    x783 = x782 * x600 * -1
+    del x782
+    x784 = x779 * x600 * -1
+    del x600, x779
+    x786 = torch.addcmul(x767, x312, x641, value=2)
+    del x312, x641, x767
+    x790 = tiles.addcmul_(x775 * -1 * x597, x770, x597, -1)
+    del x597, x770, x775
+    x792 = tiles.addcmul_(2 * x693, x790[:, :, :, None], k)
+    x792 = tiles.addcmul_(x792, x588[:, :, :, None], x764, -2)
+    x792 = tiles.addcmul_(x792, x591[:, :, :, None], x638, 2)
+    x792 = tiles.addcmul_(x792, x22[:, :, :, None], x762, -2)
+    x792 = tiles.addcmul_(x792, x592[:, :, :, None], x773, -1)
+    del x22, x588, x591, x592, x638, x693, x762, x764, x773, x790
+    return (x722, x792, x740, x781, x786, x784, x783), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[2]
+    H = h0[0].shape[1]
     x9 = torch.exp(A_log)
     x10 = a_ + dt_bias
     x11 = tiles.softplus(x10)
@@ -528,40 +578,57 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x19
     x149 = (x148 * -1)[:, :, None] * k
     del x148
-    S_all, x154_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x154_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x146_c = x146[a:b]
-        x149_c = x149[a:b]
-        v_c = v[a:b]
-        k_c = k[a:b]
-        x139_c = x139[a:b]
-        x144_c = x144[a:b]
-        x147 = x146_c[:, :, None, None] * S
+    own = False
+    for n, (
+        x149_c,
+        v_c,
+        k_c,
+        x139_c,
+        x146_c,
+        x144_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x149,
+            v,
+            k,
+            x139,
+            x146[:, :, None, None],
+            x144,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x150 = (x149_c[..., None, :] @ S).squeeze(-2)
         x151 = v_c + x150
-        x152 = (x139_c[:, :, None] * k_c)[:, :, :, None] * x151[:, :, None]
-        x153 = torch.add(x147, x152, alpha=2)
+        x152 = (x139_c[:, None] * k_c)[:, :, None] * x151[:, None]
+        x153 = torch.add(scan.scale(S, x146_c, own), x152, alpha=2)
         x154 = (x144_c[..., None, :] @ x153).squeeze(-2)
-        x154_all.append(x154)
+        x154_rows.put(x154)
         S = x153
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x154 = torch.cat(x154_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x154 = x154_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x154_all
+        S = S_rows.joined()
+    del S_rows
+    del x154_rows
     del x139, x144, x146, x149
     return (x154,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, A_log, dt_bias) = args
+    H = h0[0].shape[1]
     x9 = torch.exp(A_log)
     x10 = a_ + dt_bias
     x11 = tiles.softplus(x10)
@@ -586,29 +653,43 @@ def recurrent_states(args, valid, h0, steps, keep):
     del x19
     x149 = (x148 * -1)[:, :, None] * k
     del x148
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x146_c = x146[a:b]
-        x149_c = x149[a:b]
-        v_c = v[a:b]
-        k_c = k[a:b]
-        x139_c = x139[a:b]
-        x147 = x146_c[:, :, None, None] * S
+    own = False
+    for n, (
+        x149_c,
+        v_c,
+        k_c,
+        x139_c,
+        x146_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x149,
+            v,
+            k,
+            x139,
+            x146[:, :, None, None],
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x150 = (x149_c[..., None, :] @ S).squeeze(-2)
         x151 = v_c + x150
-        x152 = (x139_c[:, :, None] * k_c)[:, :, :, None] * x151[:, :, None]
-        x153 = torch.add(x147, x152, alpha=2)
+        x152 = (x139_c[:, None] * k_c)[:, :, None] * x151[:, None]
+        x153 = torch.add(scan.scale(S, x146_c, own), x152, alpha=2)
         S = x153
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
+        S = S_rows.joined()
+    del S_rows
     del x139, x146, x149
     return (), (S_end,), (S,) if keep else None
 
@@ -620,6 +701,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     K = q.shape[2]
+    H = h0[0].shape[1]
     x9 = torch.exp(A_log)
     x10 = a_ + dt_bias
     x11 = tiles.softplus(x10)
@@ -650,7 +732,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x145 = x142 * -1
     x146 = torch.exp(x145)
     del x145
-    x147 = x146[:, :, None, None] * S
     x148 = x146 * x19
     x149 = (x148 * -1)[:, :, None] * k
     x150 = (x149[..., None, :] @ S).squeeze(-2)
@@ -658,98 +739,97 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x151 = v + x150
     del x150
     x152 = (x139[:, :, None] * k)[:, :, :, None] * x151[:, :, None]
-    x153 = torch.add(x147, x152, alpha=2)
-    del x147, x152
+    x153 = tiles.addcmul_(2 * x152, x146[:, :, None, None], S)
+    del x152
     x155 = (do[..., None, :] @ x153.mT).squeeze(-2)
     del x153
     x156 = do[:, :, None] * x144[:, :, :, None]
     del x144
-    x157 = x140[:, :, None] * x155
     x158 = q * x155
-    del x155
     x159 = x158.sum(2)
     del x158
     x160 = tiles.product(x36, x36, x159, x140, (-0.5))
-    del x140, x159, x36
-    x161 = x160[:, :, None] * q
-    del x160
+    del x159, x36
     x190 = x139 * x148
-    x195 = torch.add(x157, x161, alpha=2)
-    del x157, x161
-    x162_all, x163_all, x168_all = [], [], []
-    (dS_end,) = dht
+    x195 = tiles.addcmul_(x140[:, :, None] * x155, x160[:, :, None], q, 2)
+    del x140, x155, x160
+    x162_rows = scan.Rows(steps, H, True)
+    x163_rows = scan.Rows(steps, H, True)
+    x168_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        x156_c = x156[a:b]
-        k_c = k[a:b]
-        x146_c = x146[a:b]
-        x190_c = x190[a:b]
+    for n, (
+        x156_c,
+        k_c,
+        x190_c,
+        x146_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x156,
+            k,
+            x190,
+            x146[:, :, None, None],
+        ),
+        True,
+    ):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x162 = dS + x156_c
         x163 = torch.add(2 * dS, x156_c, alpha=2)
-        x167 = k_c[:, :, :, None] * x163
-        x168 = x167.sum(2)
-        x181 = x146_c[:, :, None, None] * x162
-        x191 = (x190_c[:, :, None] * k_c)[:, :, :, None] * x168[:, :, None]
-        x192 = x181 - x191
-        x162_all.append(x162)
-        x163_all.append(x163)
-        x168_all.append(x168)
+        x167 = k_c[:, :, None] * x163
+        x168 = x167.sum(1)
+        x191 = (x190_c[:, None] * k_c)[:, :, None] * x168[:, None]
+        x192 = tiles.addcmul_(-x191, x146_c, x162)
+        x162_rows.put(x162)
+        x163_rows.put(x163)
+        x168_rows.put(x168)
         dS = x192
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    x162 = torch.cat(x162_all[::-1])
-    x163 = torch.cat(x163_all[::-1])
-    x168 = torch.cat(x168_all[::-1])
-    del x162_all
-    del x163_all
-    del x168_all
+    dS_end = dS_end.unflatten(0, (-1, H))
+    x162 = x162_rows.joined()
+    x163 = x163_rows.joined()
+    x168 = x168_rows.joined()
+    del x162_rows
+    del x163_rows
+    del x168_rows
     del x156, x190
     x164 = x151[:, :, None] * x163
     del x163
     x165 = x164.sum(3)
     del x164
-    x166 = x139[:, :, None] * x165
-    del x165
     x169 = x151 * x168
     del x151
     x170 = x169.sum(2)
     del x169
-    x171 = x26 * x170
-    del x26
     x172 = x139[:, :, None] * x168
     del x168
     x173 = tiles.product(x170, x94, x139)
-    del x139, x170, x94
+    del x94
     x174 = (x172[..., None, :] @ S.mT).squeeze(-2)
     x175 = k * x174
     x176 = x175.sum(2)
     del x175
-    x177 = x146 * x176
-    x178 = x171 - x177
-    del x171, x177
+    x178 = tiles.addcmul_(x26 * x170, x146, x176, -1)
+    del x170, x26
     x179 = tiles.product(x19, x19, x19, x178, (-0.5))
     del x178
-    x180 = x179[:, :, None] * k
-    del x179
     x182 = S * x162
     del x162
     x183 = x182.sum(2)
     del x182
     x184 = x183.sum(2)
     del x183
-    x185 = x19 * x176
-    del x176, x19
-    x186 = x184 - x185
-    del x184, x185
+    x186 = torch.addcmul(x184, x19, x176, value=-1)
+    del x176, x184, x19
     x187 = x146 * x186
     del x146, x186
     x188 = tiles.product(x9, x187, x127, (-1))
     del x127, x9
     x189 = x187 * x142 * -1
     del x142, x187
-    x193 = x148[:, :, None] * x174
-    del x148, x174
-    x194 = torch.add(x166, x180, alpha=2) - x193
-    del x166, x180, x193
+    x194 = tiles.addcmul_(x139[:, :, None] * x165, x179[:, :, None], k, 2)
+    x194 = tiles.addcmul_(x194, x148[:, :, None], x174, -1)
+    del x139, x148, x165, x174, x179
     return (x195, x194, x172, x188, x173, x189, x188), (dS_end,)

@@ -17,7 +17,7 @@ In a chunk of C tokens with the incoming state S_in:
 import torch
 import torch.nn.functional as F
 
-from rnnc.ops import tiles
+from rnnc.ops import scan, tiles
 
 NAME = "gla"
 SPEC_HASH = "8cf86c233a0f92b607f9c59e50dd8787f0f93335e2d8a5c9e3733fb4f0af86a4"
@@ -30,6 +30,7 @@ OUTPUTS = (("o", ("V",)),)
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, gk) = args
     K = q.shape[3]
+    H = h0[0].shape[1]
     x7 = F.logsigmoid(gk)
     x8 = x7 * 0.0625
     del x7
@@ -59,39 +60,53 @@ def chunked_forward(args, valid, h0, steps, keep):
     x136 = x135 @ v
     x148 = valid[:, :, :, None] * x53
     del x53
-    x149 = x148.mT @ v
-    del x148
-    S_all, x137_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x137_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x39_c = x39[a:b]
-        x136_c = x136[a:b]
-        x149_c = x149[a:b]
-        x50_c = x50[a:b]
-        x40 = x39_c @ S
-        x41 = x40 * x13
-        x137 = x41 + x136_c
-        x150 = torch.addcmul(x149_c, x50_c[:, :, :, None], S)
-        x137_all.append(x137)
+    own = False
+    for n, (
+        x39_c,
+        x136_c,
+        x50_c,
+        x148_c,
+        v_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x39,
+            x136,
+            x50[:, :, :, None],
+            x148.mT,
+            v,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x137 = torch.baddbmm(x136_c, x39_c, S, alpha=x13, out=x137_rows.room(n))
+        x150 = scan.addmm(scan.scale(S, x50_c, own), x148_c, v_c)
+        x137_rows.put(x137)
         S = x150
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x137 = torch.cat(x137_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x137 = x137_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x137_all
-    del x136, x149, x39, x50
+        S = S_rows.joined()
+    del S_rows
+    del x137_rows
+    del x136, x148, x39, x50
     return (x137,), (S_end,), (S, x135) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (q, k, v, gk) = args
     K = q.shape[3]
+    H = h0[0].shape[1]
     x7 = F.logsigmoid(gk)
     x8 = x7 * 0.0625
     del x7
@@ -115,25 +130,25 @@ def chunked_states(args, valid, h0, steps, keep):
     del f1, x11, x14, x36
     x148 = valid[:, :, :, None] * x53
     del x53
-    x149 = x148.mT @ v
-    del x148
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x149_c = x149[a:b]
-        x50_c = x50[a:b]
-        x150 = torch.addcmul(x149_c, x50_c[:, :, :, None], S)
+    own = False
+    for n, (x50_c, x148_c, v_c) in scan.each(steps, H, (x50[:, :, :, None], x148.mT, v)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x150 = scan.addmm(scan.scale(S, x50_c, own), x148_c, v_c)
         S = x150
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x149, x50
+        S = S_rows.joined()
+    del S_rows
+    del x148, x50
     return (), (S_end,), (S, x135) if keep else None
 
 
@@ -145,6 +160,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
+    H = h0[0].shape[1]
     x7 = F.logsigmoid(gk)
     x8 = x7 * 0.0625
     del x7
@@ -172,9 +188,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x139, x82, x140 = tiles.decay_dot_grads(x78, x14, x11, f1)
     del f1, x11, x14, x36, x78
     x89 = do @ S.mT
-    x92 = x39.mT @ do
-    x93 = x92 * x13
-    del x92
     x94 = x38 * x89 * x13
     del x38
     x102 = tiles.LOG2E
@@ -191,24 +204,25 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x147 = x13 * x70
     x148 = valid[:, :, :, None] * x53
     x153 = x39 * x89 * x147
-    del x39, x89
+    del x89
     x154 = tiles.suffix_sum(x153, 2)
     del x153
-    dS_all = []
-    (dS_end,) = dht
+    dS_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        x93_c = x93[a:b]
-        x50_c = x50[a:b]
-        x128 = torch.addcmul(x93_c, x50_c[:, :, :, None], dS)
+    own = False
+    for n, (x50_c, x39_c, do_c) in scan.each(steps, H, (x50[:, :, :, None], x39.mT, do), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x128 = scan.addmm(scan.scale(dS, x50_c, own), x39_c, do_c, x13)
         dS = x128
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    del dS_all
-    del x93
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    del dS_rows
+    del x39
     x59 = v @ dS.mT
     x61 = x53 @ dS
     del x53
@@ -240,6 +254,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, gk) = args
     K = q.shape[2]
+    H = h0[0].shape[1]
     x6 = F.logsigmoid(gk)
     x7 = x6 * 0.0625
     del x6
@@ -248,55 +263,60 @@ def recurrent_forward(args, valid, h0, steps, keep):
     x10 = k[:, :, :, None] * v[:, :, None]
     x13 = (K) ** -0.5
     x14 = q * x13
-    S_all, x16_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x16_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x10_c = x10[a:b]
-        x8_c = x8[a:b]
-        x14_c = x14[a:b]
-        x11 = torch.addcmul(x10_c, x8_c[:, :, :, None], S)
+    own = False
+    for n, (x8_c, x10_c, x14_c) in scan.each(steps, H, (x8[:, :, :, None], x10, x14)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x11 = scan.scale(S, x8_c, own) + x10_c
         x16 = (x14_c[..., None, :] @ x11).squeeze(-2)
-        x16_all.append(x16)
+        x16_rows.put(x16)
         S = x11
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x16 = torch.cat(x16_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x16 = x16_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x16_all
+        S = S_rows.joined()
+    del S_rows
+    del x16_rows
     del x10, x14, x8
     return (x16,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, gk) = args
+    H = h0[0].shape[1]
     x6 = F.logsigmoid(gk)
     x7 = x6 * 0.0625
     del x6
     x8 = torch.exp(x7)
     del x7
     x10 = k[:, :, :, None] * v[:, :, None]
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x10_c = x10[a:b]
-        x8_c = x8[a:b]
-        x11 = torch.addcmul(x10_c, x8_c[:, :, :, None], S)
+    own = False
+    for n, (x8_c, x10_c) in scan.each(steps, H, (x8[:, :, :, None], x10)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x11 = scan.scale(S, x8_c, own) + x10_c
         S = x11
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
+        S = S_rows.joined()
+    del S_rows
     del x10, x8
     return (), (S_end,), (S,) if keep else None
 
@@ -308,6 +328,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     K = q.shape[2]
+    H = h0[0].shape[1]
     x6 = F.logsigmoid(gk)
     x7 = x6 * 0.0625
     del x6
@@ -327,21 +348,20 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x51
     x56 = do[:, :, None] * x14[:, :, :, None]
     del x14
-    x57_all = []
-    (dS_end,) = dht
+    x57_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        x56_c = x56[a:b]
-        x8_c = x8[a:b]
+    for n, (x56_c, x8_c) in scan.each(steps, H, (x56, x8), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x57 = dS + x56_c
-        x62 = x8_c[:, :, :, None] * x57
-        x57_all.append(x57)
+        x62 = x8_c[:, :, None] * x57
+        x57_rows.put(x57)
         dS = x62
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    x57 = torch.cat(x57_all[::-1])
-    del x57_all
+    dS_end = dS_end.unflatten(0, (-1, H))
+    x57 = x57_rows.joined()
+    del x57_rows
     del x56
     x58 = v[:, :, None] * x57
     x59 = k[:, :, :, None] * x57

@@ -20,7 +20,7 @@ In a chunk of C tokens with the incoming state S_in:
 
 import torch
 
-from rnnc.ops import tiles
+from rnnc.ops import scan, tiles
 
 NAME = "kda"
 SPEC_HASH = "ab5064437e049285a212ca2d9d4258b005a5d8133a1410ae24430d4acce14040"
@@ -33,6 +33,7 @@ OUTPUTS = (("o", ("V",)),)
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[3]
+    H = h0[0].shape[1]
     x10 = torch.exp(A_log)
     x11 = a_ + dt_bias[:, :, None]
     x12 = tiles.softplus(x11)
@@ -94,44 +95,64 @@ def chunked_forward(args, valid, h0, steps, keep):
     del f1, x484, x486, x73
     x495 = tiles.inverse(x493)
     del x493
-    S_all, x499_all = [], []
-    (S,) = h0
+    x502 = x21[:, :, :, None] * x76
+    del x21, x76
+    x575 = x483[:, :, :, None] * x83
+    del x483, x83
+    S_rows = scan.Rows(steps, H)
+    x580_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x76_c = x76[a:b]
-        x83_c = x83[a:b]
-        v_c = v[a:b]
-        x21_c = x21[a:b]
-        x495_c = x495[a:b]
-        x483_c = x483[a:b]
-        x494_c = x494[a:b]
-        x95_c = x95[a:b]
-        x488_c = x488[a:b]
-        x77 = x76_c @ S
-        x84 = x83_c @ S
-        x324 = torch.addcmul(v_c, x21_c[:, :, :, None], x77, value=-1)
-        x496 = x495_c @ x324
-        x499 = tiles.addmm_(x483_c[:, :, :, None] * x84, x494_c, x496)
-        x501 = tiles.addmm_(x95_c[:, :, :, None] * S, x488_c.mT, x496)
-        x499_all.append(x499)
-        S = x501
+    own = False
+    for n, (
+        v_c,
+        x502_c,
+        x495_c,
+        x575_c,
+        x494_c,
+        x95_c,
+        x488_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            v,
+            x502,
+            x495,
+            x575,
+            x494,
+            x95[:, :, :, None],
+            x488.mT,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x573 = torch.baddbmm(v_c, x502_c, S, alpha=-1)
+        x577 = torch.bmm(x495_c, x573)
+        x580 = torch.bmm(x575_c, S, out=x580_rows.room(n))
+        x580 = scan.addmm(x580, x494_c, x577)
+        x582 = scan.addmm(scan.scale(S, x95_c, own), x488_c, x577)
+        x580_rows.put(x580)
+        S = x582
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x499 = torch.cat(x499_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x580 = x580_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x499_all
-    del x21, x483, x488, x76, x83, x95
-    return (x499,), (S_end,), (S, x494, x495) if keep else None
+        S = S_rows.joined()
+    del S_rows
+    del x580_rows
+    del x488, x502, x575, x95
+    return (x580,), (S_end,), (S, x494, x495) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[3]
+    H = h0[0].shape[1]
     x10 = torch.exp(A_log)
     x11 = a_ + dt_bias[:, :, None]
     x12 = tiles.softplus(x11)
@@ -191,30 +212,45 @@ def chunked_states(args, valid, h0, steps, keep):
     del f1, x484, x486, x73
     x495 = tiles.inverse(x493)
     del x493
-    S_all = []
-    (S,) = h0
+    x502 = x21[:, :, :, None] * x76
+    del x21, x76
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x76_c = x76[a:b]
-        v_c = v[a:b]
-        x21_c = x21[a:b]
-        x495_c = x495[a:b]
-        x95_c = x95[a:b]
-        x488_c = x488[a:b]
-        x77 = x76_c @ S
-        x324 = torch.addcmul(v_c, x21_c[:, :, :, None], x77, value=-1)
-        x496 = x495_c @ x324
-        x501 = tiles.addmm_(x95_c[:, :, :, None] * S, x488_c.mT, x496)
-        S = x501
+    own = False
+    for n, (
+        v_c,
+        x502_c,
+        x495_c,
+        x95_c,
+        x488_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            v,
+            x502,
+            x495,
+            x95[:, :, :, None],
+            x488.mT,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x573 = torch.baddbmm(v_c, x502_c, S, alpha=-1)
+        x577 = torch.bmm(x495_c, x573)
+        x582 = scan.addmm(scan.scale(S, x95_c, own), x488_c, x577)
+        S = x582
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x21, x488, x76, x95
+        S = S_rows.joined()
+    del S_rows
+    del x488, x502, x95
     return (), (S_end,), (S, x494, x495) if keep else None
 
 
@@ -226,6 +262,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
+    H = h0[0].shape[1]
     x10 = torch.exp(A_log)
     x11 = a_ + dt_bias[:, :, None]
     x12 = tiles.softplus(x11)
@@ -274,10 +311,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x142
     x145 = do @ S.mT
     x148 = x53[:, :, :, None] * do
-    x149 = x83.mT @ x148
-    del x148, x83
-    x150 = x149 * x49
-    del x149
     x187 = tiles.LOG2E
     x243 = -x16 + 1
     x282 = torch.sigmoid(x11)
@@ -328,33 +361,51 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x571 = torch.addcmul(x490, x483[:, :, :, None], x514)
     x571 = tiles.addcmul_(x571, x569[:, :, :, None], q, -1)
     del x483, x490, x514, x569
-    dS_all, x517_all = [], []
-    (dS_end,) = dht
+    x583 = x472[:, :, :, None] * x98
+    dS_rows = scan.Rows(steps, H, True)
+    x586_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        x98_c = x98[a:b]
-        x503_c = x503[a:b]
-        x472_c = x472[a:b]
-        x495_c = x495[a:b]
-        x150_c = x150[a:b]
-        x95_c = x95[a:b]
-        x502_c = x502[a:b]
-        x106 = x98_c @ dS
-        x505 = torch.addcmul(x503_c, x472_c[:, :, :, None], x106)
-        x517 = x495_c.mT @ x505
-        x561 = torch.addcmul(x150_c, x95_c[:, :, :, None], dS)
-        x561 = tiles.addmm_(x561, x502_c.mT, x517, -1)
-        x517_all.append(x517)
-        dS = x561
+    own = False
+    for n, (
+        x583_c,
+        x503_c,
+        x495_c,
+        x95_c,
+        x83_c,
+        x148_c,
+        x502_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x583,
+            x503,
+            x495.mT,
+            x95[:, :, :, None],
+            x83.mT,
+            x148,
+            x502.mT,
+        ),
+        True,
+    ):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x585 = torch.baddbmm(x503_c, x583_c, dS)
+        x586 = torch.bmm(x495_c, x585, out=x586_rows.room(n))
+        x623 = scan.addmm(scan.scale(dS, x95_c, own), x83_c, x148_c, x49)
+        x623 = scan.addmm(x623, x502_c, x586, -1)
+        x586_rows.put(x586)
+        dS = x623
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    x517 = torch.cat(x517_all[::-1])
-    del dS_all
-    del x517_all
-    del x150, x502, x503
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    x586 = x586_rows.joined()
+    del dS_rows
+    del x586_rows
+    del x148, x502, x503, x583, x83
     x119 = S * dS
     x120 = x119.sum(3)
     del x119
@@ -373,70 +424,71 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x508
     x512 = tiles.prefix_sum(x511, 2, exclusive=True)
     del x511
-    x519 = x517 @ x496.mT
+    x588 = x586 @ x496.mT
     del x496
-    x520 = x519.tril(-1)
-    del x519
-    x521, x522, x523 = tiles.decay_dot_grads(x520, x485, x484, f1, strict=True)
-    del f1, x484, x485, x520
-    x524 = x517 @ S.mT
-    x527 = torch.addcmul(x491, x524, x22, value=-1)
+    x589 = x588.tril(-1)
+    del x588
+    x590, x591, x592 = tiles.decay_dot_grads(x589, x485, x484, f1, strict=True)
+    del f1, x484, x485, x589
+    x593 = x586 @ S.mT
+    x596 = torch.addcmul(x491, x593, x22, value=-1)
     del x22, x491
-    x528 = x75 * x527 * x121
-    del x527
-    x529 = tiles.suffix_sum(x528, 2)
-    del x528
-    x530 = x124 + x512 + x516 + x523 + x529
-    del x124, x512, x516, x523, x529
-    x538 = x515 + x522
-    del x515, x522
-    x539 = k * x538
-    x540 = x539.sum(3)
-    del x539
-    x543 = x77 * x517
+    x597 = x75 * x596 * x121
+    del x596
+    x598 = tiles.suffix_sum(x597, 2)
+    del x597
+    x599 = x124 + x512 + x516 + x592 + x598
+    del x124, x512, x516, x592, x598
+    x601 = x515 + x591
+    del x515, x591
+    x602 = k * x601
+    x603 = x602.sum(3)
+    del x602
+    x606 = x77 * x586
     del x77
-    x544 = x543.sum(3)
-    del x543
-    x546 = tiles.addcmul_(-x544, x540, x471)
-    del x544
-    x547 = k * x521
-    x548 = x547.sum(3)
-    del x547
-    x549 = tiles.addcmul_(-x548, x509, x471)
-    del x471, x548
-    x552 = tiles.product(x12, x530, valid[:, :, :, None])
+    x607 = x606.sum(3)
+    del x606
+    x609 = tiles.addcmul_(-x607, x603, x471)
+    del x607
+    x610 = k * x590
+    x611 = x610.sum(3)
+    del x610
+    x612 = tiles.addcmul_(-x611, x509, x471)
+    del x471, x611
+    x614 = tiles.product(x12, x599, valid[:, :, :, None])
     del x12
-    x553 = x552.sum(2)
-    del x552
-    x554 = x553.sum(2)
-    del x553
-    x555 = x282 * x530
-    del x282, x530
-    x556 = valid[:, :, :, None] * x555
-    del x555
-    x557 = (x476 * -1)[:, :, None, None] * x556
-    x558 = x556.sum(2)
-    del x556
-    x559 = (x476 * -1)[:, :, None] * x558
-    del x558
-    x560 = x554 * x476 * -1
-    del x476, x554
-    x562 = tiles.addcmul_(x540 * x475, x509, x475)
-    del x475, x509, x540
-    x563 = tiles.product(x75, x524, x21[:, :, :, None])
-    del x524, x75
-    x566 = tiles.addcmul_(x549 * -1 * x474, x546, x474, -1)
-    del x474, x546, x549
-    x568 = tiles.addcmul_(x507 - x563, x472[:, :, :, None], x538)
-    x568 = tiles.addcmul_(x568, x566[:, :, :, None], k)
-    x568 = tiles.addcmul_(x568, x21[:, :, :, None], x521, -1)
-    del x21, x472, x507, x521, x538, x563, x566
-    return (x571, x568, x517, x557, x562, x560, x559), (dS_end,)
+    x615 = x614.sum(2)
+    del x614
+    x616 = x615.sum(2)
+    del x615
+    x617 = x282 * x599
+    del x282, x599
+    x618 = valid[:, :, :, None] * x617
+    del x617
+    x619 = (x476 * -1)[:, :, None, None] * x618
+    x620 = x618.sum(2)
+    del x618
+    x621 = (x476 * -1)[:, :, None] * x620
+    del x620
+    x622 = x616 * x476 * -1
+    del x476, x616
+    x624 = tiles.addcmul_(x603 * x475, x509, x475)
+    del x475, x509, x603
+    x625 = tiles.product(x75, x593, x21[:, :, :, None])
+    del x593, x75
+    x628 = tiles.addcmul_(x612 * -1 * x474, x609, x474, -1)
+    del x474, x609, x612
+    x630 = tiles.addcmul_(x507 - x625, x472[:, :, :, None], x601)
+    x630 = tiles.addcmul_(x630, x628[:, :, :, None], k)
+    x630 = tiles.addcmul_(x630, x21[:, :, :, None], x590, -1)
+    del x21, x472, x507, x590, x601, x625, x628
+    return (x571, x630, x586, x619, x624, x622, x621), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[2]
+    H = h0[0].shape[1]
     x9 = torch.exp(A_log)
     x10 = a_ + dt_bias
     x11 = tiles.softplus(x10)
@@ -470,39 +522,57 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x137
     x141 = (x19 * -1)[:, :, None] * x135
     del x135, x19
-    S_all, x146_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x146_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x141_c = x141[a:b]
-        v_c = v[a:b]
-        k_c = k[a:b]
-        x136_c = x136[a:b]
-        x13_c = x13[a:b]
-        x139_c = x139[a:b]
+    own = False
+    for n, (
+        x141_c,
+        v_c,
+        k_c,
+        x136_c,
+        x13_c,
+        x139_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x141,
+            v,
+            k,
+            x136,
+            x13[:, :, :, None],
+            x139,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x142 = (x141_c[..., None, :] @ S).squeeze(-2)
         x143 = v_c + x142
-        x144 = (x136_c[:, :, None] * k_c)[:, :, :, None] * x143[:, :, None]
-        x145 = torch.addcmul(x144, x13_c[:, :, :, None], S)
+        x144 = (x136_c[:, None] * k_c)[:, :, None] * x143[:, None]
+        x145 = scan.scale(S, x13_c, own) + x144
         x146 = (x139_c[..., None, :] @ x145).squeeze(-2)
-        x146_all.append(x146)
+        x146_rows.put(x146)
         S = x145
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x146 = torch.cat(x146_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x146 = x146_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x146_all
+        S = S_rows.joined()
+    del S_rows
+    del x146_rows
     del x13, x136, x139, x141
     return (x146,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, A_log, dt_bias) = args
+    H = h0[0].shape[1]
     x9 = torch.exp(A_log)
     x10 = a_ + dt_bias
     x11 = tiles.softplus(x10)
@@ -524,28 +594,43 @@ def recurrent_states(args, valid, h0, steps, keep):
     del x25
     x141 = (x19 * -1)[:, :, None] * x135
     del x135, x19
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x141_c = x141[a:b]
-        v_c = v[a:b]
-        k_c = k[a:b]
-        x136_c = x136[a:b]
-        x13_c = x13[a:b]
+    own = False
+    for n, (
+        x141_c,
+        v_c,
+        k_c,
+        x136_c,
+        x13_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x141,
+            v,
+            k,
+            x136,
+            x13[:, :, :, None],
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x142 = (x141_c[..., None, :] @ S).squeeze(-2)
         x143 = v_c + x142
-        x144 = (x136_c[:, :, None] * k_c)[:, :, :, None] * x143[:, :, None]
-        x145 = torch.addcmul(x144, x13_c[:, :, :, None], S)
+        x144 = (x136_c[:, None] * k_c)[:, :, None] * x143[:, None]
+        x145 = scan.scale(S, x13_c, own) + x144
         S = x145
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
+        S = S_rows.joined()
+    del S_rows
     del x13, x136, x141
     return (), (S_end,), (S,) if keep else None
 
@@ -557,6 +642,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     K = q.shape[2]
+    H = h0[0].shape[1]
     x9 = torch.exp(A_log)
     x10 = a_ + dt_bias
     x11 = tiles.softplus(x10)
@@ -599,68 +685,72 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x145
     x148 = do[:, :, None] * x139[:, :, :, None]
     del x139
-    x149 = x137[:, :, None] * x147
     x150 = q * x147
-    del x147
     x151 = x150.sum(2)
     del x150
     x152 = tiles.product(x34, x34, x151, x137, (-0.5))
-    del x137, x151, x34
-    x153 = x152[:, :, None] * q
-    del x152
-    x186 = torch.add(x149, x153, alpha=2)
-    del x149, x153
-    x154_all, x159_all = [], []
-    (dS_end,) = dht
+    del x151, x34
+    x186 = tiles.addcmul_(x137[:, :, None] * x147, x152[:, :, None], q, 2)
+    del x137, x147, x152
+    x154_rows = scan.Rows(steps, H, True)
+    x159_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        x148_c = x148[a:b]
-        k_c = k[a:b]
-        x138_c = x138[a:b]
-        x135_c = x135[a:b]
-        x13_c = x13[a:b]
+    for n, (
+        x148_c,
+        k_c,
+        x138_c,
+        x135_c,
+        x13_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x148,
+            k,
+            x138,
+            x135,
+            x13[:, :, :, None],
+        ),
+        True,
+    ):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x154 = dS + x148_c
-        x158 = k_c[:, :, :, None] * x154
-        x159 = x158.sum(2)
-        x182 = (x138_c[:, :, None] * x159)[:, :, None] * x135_c[:, :, :, None]
-        x183 = tiles.addcmul_(-x182, x13_c[:, :, :, None], x154)
-        x154_all.append(x154)
-        x159_all.append(x159)
+        x158 = k_c[:, :, None] * x154
+        x159 = x158.sum(1)
+        x182 = (x138_c[:, None] * x159)[:, None] * x135_c[:, :, None]
+        x183 = tiles.addcmul_(-x182, x13_c, x154)
+        x154_rows.put(x154)
+        x159_rows.put(x159)
         dS = x183
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    x154 = torch.cat(x154_all[::-1])
-    x159 = torch.cat(x159_all[::-1])
-    del x154_all
-    del x159_all
+    dS_end = dS_end.unflatten(0, (-1, H))
+    x154 = x154_rows.joined()
+    x159 = x159_rows.joined()
+    del x154_rows
+    del x159_rows
     del x138, x148
     x155 = x143[:, :, None] * x154
     x156 = x155.sum(3)
     del x155
-    x157 = x136[:, :, None] * x156
-    del x156
     x160 = x143 * x159
     del x143
     x161 = x160.sum(2)
     del x160
-    x162 = x25 * x161
-    del x25
     x163 = x136[:, :, None] * x159
     del x159
     x164 = tiles.product(x161, x91, x136)
-    del x136, x161, x91
+    del x91
     x165 = (x163[..., None, :] @ S.mT).squeeze(-2)
     x166 = x165 * x135
     del x135
     x167 = x166.sum(2)
     del x166
-    x168 = x162 - x167
-    del x162, x167
+    x168 = tiles.addcmul_(-x167, x25, x161)
+    del x161, x167, x25
     x169 = tiles.product(x19, x19, x19, x168, (-0.5))
     del x168
-    x170 = x169[:, :, None] * k
-    del x169
     x172 = S * x154
     del x154
     x173 = x172.sum(3)
@@ -679,6 +769,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x124, x177
     x181 = x9 * x179 * -1
     del x179, x9
-    x185 = tiles.addcmul_(torch.add(x157, x170, alpha=2), x13, x174, -1)
-    del x13, x157, x170, x174
+    x185 = tiles.addcmul_(x136[:, :, None] * x156, x169[:, :, None], k, 2)
+    x185 = tiles.addcmul_(x185, x13, x174, -1)
+    del x13, x136, x156, x169, x174
     return (x186, x185, x163, x180, x164, x181, x180), (dS_end,)

@@ -16,7 +16,7 @@ In a chunk of C tokens with the incoming state S_in:
 import torch
 import torch.nn.functional as F
 
-from rnnc.ops import tiles
+from rnnc.ops import scan, tiles
 
 NAME = "linear_attention"
 SPEC_HASH = "8f70792284d67ccda2e478e584f2f011463c3666c46a9acd7e7a985645021949"
@@ -28,6 +28,7 @@ OUTPUTS = (("o", ("V",)),)
 
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v) = args
+    H = h0[0].shape[1]
     x6 = F.elu(k)
     x7 = x6 + 1
     del x6
@@ -35,8 +36,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     x9 = F.elu(q)
     x10 = x9 + 1
     del x9
-    x23 = x8.mT @ v
-    del x8
     x78 = x10 @ x7.mT
     del x7
     x79 = valid[:, :, None] * x78
@@ -45,56 +44,60 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x79
     x81 = x80 @ v
     del x80
-    S_all, x82_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x82_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x23_c = x23[a:b]
-        x81_c = x81[a:b]
-        x10_c = x10[a:b]
-        x24 = S + x23_c
-        x82 = x81_c + x10_c @ S
-        x82_all.append(x82)
+    own = False
+    for n, (x10_c, x81_c, x8_c, v_c) in scan.each(steps, H, (x10, x81, x8.mT, v)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x82 = torch.baddbmm(x81_c, x10_c, S, out=x82_rows.room(n))
+        x24 = scan.addmm(scan.scale(S, 1, own), x8_c, v_c)
+        x82_rows.put(x82)
         S = x24
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x82 = torch.cat(x82_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x82 = x82_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x82_all
-    del x10, x23, x81
+        S = S_rows.joined()
+    del S_rows
+    del x82_rows
+    del x10, x8, x81
     return (x82,), (S_end,), (S,) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v) = args
+    H = h0[0].shape[1]
     x6 = F.elu(k)
     x7 = x6 + 1
     del x6
     x8 = valid[:, :, :, None] * x7
     del x7
-    x23 = x8.mT @ v
-    del x8
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x23_c = x23[a:b]
-        x24 = S + x23_c
+    own = False
+    for n, (x8_c, v_c) in scan.each(steps, H, (x8.mT, v)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x24 = scan.addmm(scan.scale(S, 1, own), x8_c, v_c)
         S = x24
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x23
+        S = S_rows.joined()
+    del S_rows
+    del x8
     return (), (S_end,), (S,) if keep else None
 
 
@@ -104,6 +107,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         kept = chunked_states(args, valid, h0, steps, True)[2]
     (S,) = kept
     (do,) = douts
+    H = h0[0].shape[1]
     x6 = F.elu(k)
     x7 = x6 + 1
     del x6
@@ -117,10 +121,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x44 = x37.mT @ x10
     del x37
     x52 = torch.minimum(x7, torch.as_tensor(1, dtype=x7.dtype, device=x7.device))
-    x58 = x10.mT @ do
     x62 = torch.minimum(x10, torch.as_tensor(1, dtype=x10.dtype, device=x10.device))
     x78 = x10 @ x7.mT
-    del x10
     x79 = valid[:, :, None] * x78
     del x78
     x80 = x79.tril(0)
@@ -135,20 +137,22 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x52
     x90 = x44 * x89
     del x44
-    dS_all = []
-    (dS_end,) = dht
+    dS_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        x58_c = x58[a:b]
-        x71 = dS + x58_c
+    own = False
+    for n, (x10_c, do_c) in scan.each(steps, H, (x10.mT, do), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x71 = scan.addmm(scan.scale(dS, 1, own), x10_c, do_c)
         dS = x71
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    del dS_all
-    del x58
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    del dS_rows
+    del x10
     x28 = v @ dS.mT
     x30 = x7 @ dS
     del dS, x7
@@ -161,6 +165,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v) = args
+    H = h0[0].shape[1]
     x5 = F.elu(k)
     x6 = x5 + 1
     del x5
@@ -169,52 +174,59 @@ def recurrent_forward(args, valid, h0, steps, keep):
     x9 = F.elu(q)
     x10 = x9 + 1
     del x9
-    S_all, x11_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x11_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x7_c = x7[a:b]
-        x10_c = x10[a:b]
-        x8 = S + x7_c
+    own = False
+    for n, (x7_c, x10_c) in scan.each(steps, H, (x7, x10)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x8 = scan.scale(S, 1, own) + x7_c
         x11 = (x10_c[..., None, :] @ x8).squeeze(-2)
-        x11_all.append(x11)
+        x11_rows.put(x11)
         S = x8
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x11 = torch.cat(x11_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x11 = x11_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x11_all
+        S = S_rows.joined()
+    del S_rows
+    del x11_rows
     del x10, x7
     return (x11,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v) = args
+    H = h0[0].shape[1]
     x5 = F.elu(k)
     x6 = x5 + 1
     del x5
     x7 = v[:, :, None] * x6[:, :, :, None]
     del x6
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x7_c = x7[a:b]
-        x8 = S + x7_c
+    own = False
+    for n, (x7_c,) in scan.each(steps, H, (x7,)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x8 = scan.scale(S, 1, own) + x7_c
         S = x8
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
+        S = S_rows.joined()
+    del S_rows
     del x7
     return (), (S_end,), (S,) if keep else None
 
@@ -225,6 +237,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         kept = recurrent_states(args, valid, h0, steps, True)[2]
     (S,) = kept
     (do,) = douts
+    H = h0[0].shape[1]
     x5 = F.elu(k)
     x6 = x5 + 1
     del x5
@@ -242,19 +255,21 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x20 = x15 * x19
     del x15, x19
     x27 = torch.minimum(x6, torch.as_tensor(1, dtype=x6.dtype, device=x6.device))
-    x21_all = []
-    (dS_end,) = dht
+    x21_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        x16_c = x16[a:b]
-        x21 = dS + x16_c
-        x21_all.append(x21)
+    own = False
+    for n, (x16_c,) in scan.each(steps, H, (x16,), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        x21 = scan.scale(dS, 1, own) + x16_c
+        x21_rows.put(x21)
         dS = x21
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    x21 = torch.cat(x21_all[::-1])
-    del x21_all
+    dS_end = dS_end.unflatten(0, (-1, H))
+    x21 = x21_rows.joined()
+    del x21_rows
     del x16
     x22 = x6[:, :, :, None] * x21
     del x6

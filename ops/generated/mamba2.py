@@ -16,7 +16,7 @@ In a chunk of C_ tokens with the incoming state S_in:
 
 import torch
 
-from rnnc.ops import tiles
+from rnnc.ops import scan, tiles
 
 NAME = "mamba2"
 SPEC_HASH = "01ab9cd6976c6615f7b246b1665bfe3b7f44774d46533ea351d227f9dba49ac9"
@@ -28,6 +28,7 @@ OUTPUTS = (("o", ("P",)),)
 
 def chunked_forward(args, valid, h0, steps, keep):
     (u, dt, B, C_, A_log, dt_bias, D) = args
+    H = h0[0].shape[1]
     x10 = torch.exp(A_log)
     x11 = dt + dt_bias[:, :, None]
     x12 = tiles.softplus(x11)
@@ -62,44 +63,60 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x12
     x197 = x194[:, :, :, None] * B
     del x194
-    x198 = x197.mT @ u
-    del x197
     x213 = x195[:, :, None] * x53
     del x195, x53
     x214 = x213 @ u
     del x213
-    S_all, x215_all = [], []
-    (S,) = h0
+    x233 = x48[:, :, :, None] * C_
+    del x48
+    S_rows = scan.Rows(steps, H)
+    x235_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        C__c = C_[a:b]
-        x61_c = x61[a:b]
-        x198_c = x198[a:b]
-        x36_c = x36[a:b]
-        x214_c = x214[a:b]
-        x48_c = x48[a:b]
-        x20 = C__c @ S
-        x62 = x61_c[:, :, None, None] * S
-        x199 = x62 + x198_c
-        x215 = tiles.addcmul_(x36_c + x214_c, x48_c[:, :, :, None], x20)
-        x215_all.append(x215)
+    own = False
+    for n, (
+        x36_c,
+        x233_c,
+        x214_c,
+        x61_c,
+        x197_c,
+        u_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x36,
+            x233,
+            x214,
+            x61[:, :, None, None],
+            x197.mT,
+            u,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x235 = scan.addmm(x36_c + x214_c, x233_c, S)
+        x199 = scan.addmm(scan.scale(S, x61_c, own), x197_c, u_c)
+        x235_rows.put(x235)
         S = x199
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x215 = torch.cat(x215_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x235 = x235_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x215_all
-    del x198, x214, x36, x48, x61
-    return (x215,), (S_end,), (S,) if keep else None
+        S = S_rows.joined()
+    del S_rows
+    del x235_rows
+    del x197, x214, x233, x36, x61
+    return (x235,), (S_end,), (S,) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (u, dt, B, _, A_log, dt_bias, _) = args
+    H = h0[0].shape[1]
     x10 = torch.exp(A_log)
     x11 = dt + dt_bias[:, :, None]
     x12 = tiles.softplus(x11)
@@ -123,26 +140,25 @@ def chunked_states(args, valid, h0, steps, keep):
     del x193, x57
     x197 = x194[:, :, :, None] * B
     del x194
-    x198 = x197.mT @ u
-    del x197
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x61_c = x61[a:b]
-        x198_c = x198[a:b]
-        x62 = x61_c[:, :, None, None] * S
-        x199 = x62 + x198_c
+    own = False
+    for n, (x61_c, x197_c, u_c) in scan.each(steps, H, (x61[:, :, None, None], x197.mT, u)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x199 = scan.addmm(scan.scale(S, x61_c, own), x197_c, u_c)
         S = x199
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x198, x61
+        S = S_rows.joined()
+    del S_rows
+    del x197, x61
     return (), (S_end,), (S,) if keep else None
 
 
@@ -153,6 +169,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     C = valid.shape[2]
+    H = h0[0].shape[1]
     x10 = torch.exp(A_log)
     x11 = dt + dt_bias[:, :, None]
     x12 = tiles.softplus(x11)
@@ -199,8 +216,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x136 = torch.sigmoid(x11)
     del x11
     x142 = do @ S.mT
-    x145 = C_.mT @ x109
-    del x109
     x192 = x53 * x94
     del x53, x94
     x193 = valid * x12
@@ -229,22 +244,22 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x222 = x209.sum(2)
     x231 = tiles.addmm_(x48[:, :, :, None] * x142, x216, B)
     del x142, x216, x48
-    dS_all = []
-    (dS_end,) = dht
+    dS_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        x61_c = x61[a:b]
-        x145_c = x145[a:b]
-        x82 = x61_c[:, :, None, None] * dS
-        x157 = x82 + x145_c
+    own = False
+    for n, (x61_c, C__c, x109_c) in scan.each(steps, H, (x61[:, :, None, None], C_.mT, x109), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x157 = scan.addmm(scan.scale(dS, x61_c, own), C__c, x109_c)
         dS = x157
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    del dS_all
-    del x145
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    del dS_rows
+    del x109
     x69 = u @ dS.mT
     x71 = B @ dS
     x77 = B * x69
@@ -294,6 +309,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (u, dt, B, C_, A_log, dt_bias, D) = args
+    H = h0[0].shape[1]
     x9 = torch.exp(A_log)
     x10 = dt + dt_bias
     x11 = tiles.softplus(x10)
@@ -306,36 +322,37 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x67
     x69 = torch.exp(x68)
     del x68
-    S_all, x73_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x73_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x69_c = x69[a:b]
-        x16_c = x16[a:b]
-        C__c = C_[a:b]
-        x19_c = x19[a:b]
-        x70 = x69_c[:, :, None, None] * S
-        x71 = x70 + x16_c
+    own = False
+    for n, (x69_c, x16_c, C__c, x19_c) in scan.each(steps, H, (x69[:, :, None, None], x16, C_, x19)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x71 = scan.scale(S, x69_c, own) + x16_c
         x72 = (C__c[..., None, :] @ x71).squeeze(-2)
         x73 = x72 + x19_c
-        x73_all.append(x73)
+        x73_rows.put(x73)
         S = x71
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x73 = torch.cat(x73_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x73 = x73_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x73_all
+        S = S_rows.joined()
+    del S_rows
+    del x73_rows
     del x16, x19, x69
     return (x73,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (u, dt, B, _, A_log, dt_bias, _) = args
+    H = h0[0].shape[1]
     x9 = torch.exp(A_log)
     x10 = dt + dt_bias
     x11 = tiles.softplus(x10)
@@ -347,23 +364,24 @@ def recurrent_states(args, valid, h0, steps, keep):
     del x67
     x69 = torch.exp(x68)
     del x68
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x69_c = x69[a:b]
-        x16_c = x16[a:b]
-        x70 = x69_c[:, :, None, None] * S
-        x71 = x70 + x16_c
+    own = False
+    for n, (x69_c, x16_c) in scan.each(steps, H, (x69[:, :, None, None], x16)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x71 = scan.scale(S, x69_c, own) + x16_c
         S = x71
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
+        S = S_rows.joined()
+    del S_rows
     del x16, x69
     return (), (S_end,), (S,) if keep else None
 
@@ -374,6 +392,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         kept = recurrent_states(args, valid, h0, steps, True)[2]
     (S,) = kept
     (do,) = douts
+    H = h0[0].shape[1]
     x9 = torch.exp(A_log)
     x10 = dt + dt_bias
     x11 = tiles.softplus(x10)
@@ -389,38 +408,34 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x68 = x67 * -1
     x69 = torch.exp(x68)
     del x68
-    x70 = x69[:, :, None, None] * S
-    x71 = x70 + x16
-    del x16, x70
+    x71 = torch.addcmul(x16, x69[:, :, None, None], S)
+    del x16
     x74 = (do[..., None, :] @ x71.mT).squeeze(-2)
     del x71
-    x39_all = []
-    (dS_end,) = dht
+    x39_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        x38_c = x38[a:b]
-        x69_c = x69[a:b]
+    for n, (x38_c, x69_c) in scan.each(steps, H, (x38, x69), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x39 = dS + x38_c
-        x75 = x69_c[:, :, None, None] * x39
-        x39_all.append(x39)
+        x75 = x69_c[:, None, None] * x39
+        x39_rows.put(x39)
         dS = x75
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    x39 = torch.cat(x39_all[::-1])
-    del x39_all
+    dS_end = dS_end.unflatten(0, (-1, H))
+    x39 = x39_rows.joined()
+    del x39_rows
     del x38
     x43 = B[:, :, :, None] * x39
     x44 = x43.sum(2)
     del x43
-    x45 = x11[:, :, None] * x44
     x46 = u[:, :, None] * x39
     x47 = x46.sum(3)
     del x46
     x48 = x11[:, :, None] * x47
-    del x11, x47
+    del x47
     x49 = u * x44
-    del x44
     x50 = x49.sum(2)
     del x49
     x52 = S * x39
@@ -429,14 +444,12 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x52
     x54 = x53.sum(2)
     del x53
-    x65 = x33 + x45
-    del x33, x45
+    x65 = torch.addcmul(x33, x11[:, :, None], x44)
+    del x11, x33, x44
     x76 = x69 * x54
     del x54, x69
-    x77 = x9 * x76
-    del x9
-    x78 = x50 - x77
-    del x50, x77
+    x78 = torch.addcmul(x50, x9, x76, value=-1)
+    del x50, x9
     x79 = x78 * x60
     del x60, x78
     x80 = x76 * x67 * -1

@@ -15,7 +15,7 @@ In a chunk of C tokens with the incoming state S_in:
 
 import torch
 
-from rnnc.ops import tiles
+from rnnc.ops import scan, tiles
 
 NAME = "retention"
 SPEC_HASH = "5d6b4798f9e75f8a9bacba355b55ae0d6a92fa2c76cf90f156c4098f0aca8793"
@@ -29,6 +29,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, gamma) = args
     K = q.shape[3]
     C = valid.shape[2]
+    H = h0[0].shape[1]
     x10 = (K) ** -0.5
     x20 = q @ k.mT
     x36 = torch.log2(gamma)
@@ -63,40 +64,55 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x161
     x164 = x155[:, :, :, None] * k
     del x155
-    x165 = x164.mT @ v
-    del x164
-    S_all, x163_all = [], []
-    (S,) = h0
+    x188 = x159[:, :, :, None] * q
+    del x159
+    S_rows = scan.Rows(steps, H)
+    x190_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        q_c = q[a:b]
-        x54_c = x54[a:b]
-        x162_c = x162[a:b]
-        x159_c = x159[a:b]
-        x165_c = x165[a:b]
-        x14 = q_c @ S
-        x55 = x54_c[:, :, None, None] * S
-        x163 = torch.addcmul(x162_c, x159_c[:, :, :, None], x14)
-        x166 = x55 + x165_c
-        x163_all.append(x163)
+    own = False
+    for n, (
+        x188_c,
+        x162_c,
+        x54_c,
+        x164_c,
+        v_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x188,
+            x162,
+            x54[:, :, None, None],
+            x164.mT,
+            v,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x190 = torch.baddbmm(x162_c, x188_c, S, out=x190_rows.room(n))
+        x166 = scan.addmm(scan.scale(S, x54_c, own), x164_c, v_c)
+        x190_rows.put(x190)
         S = x166
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x163 = torch.cat(x163_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x190 = x190_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x163_all
-    del x159, x162, x165, x54
-    return (x163,), (S_end,), (S,) if keep else None
+        S = S_rows.joined()
+    del S_rows
+    del x190_rows
+    del x162, x164, x188, x54
+    return (x190,), (S_end,), (S,) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, gamma) = args
     C = valid.shape[2]
+    H = h0[0].shape[1]
     x36 = torch.log2(gamma)
     x37 = x36[:, :, None].expand(-1, -1, C)
     del x36
@@ -113,26 +129,25 @@ def chunked_states(args, valid, h0, steps, keep):
     del x50
     x164 = x155[:, :, :, None] * k
     del x155
-    x165 = x164.mT @ v
-    del x164
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x54_c = x54[a:b]
-        x165_c = x165[a:b]
-        x55 = x54_c[:, :, None, None] * S
-        x166 = x55 + x165_c
+    own = False
+    for n, (x54_c, x164_c, v_c) in scan.each(steps, H, (x54[:, :, None, None], x164.mT, v)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x166 = scan.addmm(scan.scale(S, x54_c, own), x164_c, v_c)
         S = x166
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x165, x54
+        S = S_rows.joined()
+    del S_rows
+    del x164, x54
     return (), (S_end,), (S,) if keep else None
 
 
@@ -144,6 +159,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
+    H = h0[0].shape[1]
     x10 = (K) ** -0.5
     x14 = q @ S
     x20 = q @ k.mT
@@ -181,10 +197,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x129 = x124.mT @ q
     x136 = do @ S.mT
     x139 = x40[:, :, :, None] * do
-    x140 = q.mT @ x139
-    del x139
-    x141 = x140 * x10
-    del x140
     x155 = valid * x50
     del x50
     x156 = x10 * x77
@@ -204,30 +216,26 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x92
     x180 = valid[:, :, None] * x124
     del x124
-    x181 = x180 @ k
-    del x180
-    x182 = x181 * x10
-    del x181
     x183 = x158[:, :, :, None] * x129
     del x129, x158
-    x187 = torch.addcmul(x182, x159[:, :, :, None], x136)
-    del x136, x159, x182
-    dS_all = []
-    (dS_end,) = dht
+    x187 = tiles.addmm_(x159[:, :, :, None] * x136, x180, k, x10)
+    del x136, x159, x180
+    dS_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        x54_c = x54[a:b]
-        x141_c = x141[a:b]
-        x73 = x54_c[:, :, None, None] * dS
-        x149 = x73 + x141_c
+    own = False
+    for n, (x54_c, q_c, x139_c) in scan.each(steps, H, (x54[:, :, None, None], q.mT, x139), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x149 = scan.addmm(scan.scale(dS, x54_c, own), q_c, x139_c, x10)
         dS = x149
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    del dS_all
-    del x141
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    del dS_rows
+    del x139
     x62 = v @ dS.mT
     x64 = k @ dS
     x69 = k * x62
@@ -265,53 +273,59 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, gamma) = args
     K = q.shape[2]
+    H = h0[0].shape[1]
     x6 = k[:, :, :, None] * v[:, :, None]
     x9 = (K) ** -0.5
     x10 = q * x9
-    S_all, x12_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x12_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x6_c = x6[a:b]
-        x10_c = x10[a:b]
-        x5 = gamma[:, :, None, None] * S
-        x7 = x5 + x6_c
+    own = False
+    for n, (gamma_c, x6_c, x10_c) in scan.each(steps, H, (gamma[:, :, None, None], x6, x10)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x7 = scan.scale(S, gamma_c, own) + x6_c
         x12 = (x10_c[..., None, :] @ x7).squeeze(-2)
-        x12_all.append(x12)
+        x12_rows.put(x12)
         S = x7
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x12 = torch.cat(x12_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x12 = x12_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x12_all
+        S = S_rows.joined()
+    del S_rows
+    del x12_rows
     del x10, x6
     return (x12,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, gamma) = args
+    H = h0[0].shape[1]
     x6 = k[:, :, :, None] * v[:, :, None]
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x6_c = x6[a:b]
-        x5 = gamma[:, :, None, None] * S
-        x7 = x5 + x6_c
+    own = False
+    for n, (gamma_c, x6_c) in scan.each(steps, H, (gamma[:, :, None, None], x6)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x7 = scan.scale(S, gamma_c, own) + x6_c
         S = x7
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
+        S = S_rows.joined()
+    del S_rows
     del x6
     return (), (S_end,), (S,) if keep else None
 
@@ -323,10 +337,10 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     K = q.shape[2]
-    x5 = gamma[:, :, None, None] * S
+    H = h0[0].shape[1]
     x6 = k[:, :, :, None] * v[:, :, None]
-    x7 = x5 + x6
-    del x5, x6
+    x7 = torch.addcmul(x6, gamma[:, :, None, None], S)
+    del x6
     x9 = (K) ** -0.5
     x10 = q * x9
     x23 = (do[..., None, :] @ x7.mT).squeeze(-2)
@@ -335,20 +349,20 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x23
     x44 = do[:, :, None] * x10[:, :, :, None]
     del x10
-    x45_all = []
-    (dS_end,) = dht
+    x45_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        x44_c = x44[a:b]
+    for n, (x44_c, gamma_c) in scan.each(steps, H, (x44, gamma), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x45 = dS + x44_c
-        x51 = gamma[:, :, None, None] * x45
-        x45_all.append(x45)
+        x51 = gamma_c[:, None, None] * x45
+        x45_rows.put(x45)
         dS = x51
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    x45 = torch.cat(x45_all[::-1])
-    del x45_all
+    dS_end = dS_end.unflatten(0, (-1, H))
+    x45 = x45_rows.joined()
+    del x45_rows
     del x44
     x46 = v[:, :, None] * x45
     x47 = k[:, :, :, None] * x45

@@ -26,7 +26,7 @@ import math
 
 import torch
 
-from rnnc.ops import tiles
+from rnnc.ops import scan, tiles
 
 NAME = "rwkv7"
 SPEC_HASH = "ed078d91251cb2feb5601b34a644680b84fcd376428bebf77f532fd79d9ec80e"
@@ -38,6 +38,7 @@ OUTPUTS = (("o", ("V",)), ("bonus", ("V",)))
 
 def chunked_forward(args, valid, h0, steps, keep):
     (r, w, k, v, a_, w0, xi, mix, rho) = args
+    H = h0[0].shape[1]
     x13 = math.exp(-0.5)
     x14 = w + w0[:, :, None]
     x15 = torch.sigmoid(x14)
@@ -118,8 +119,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x707, x740
     x754 = valid[:, :, :, None] * x712
     del x712
-    x755 = x754.mT @ v
-    del x754
     f1 = tiles.decay_factors(x96, exclusive=True)
     x787 = tiles.decay_dot(x739, x742, f1, strict=True)
     x788 = x787 @ v
@@ -133,45 +132,70 @@ def chunked_forward(args, valid, h0, steps, keep):
     x795 = x794 @ v
     x796 = tiles.inverse(x789)
     del x789
-    S_all, x800_all = [], []
-    (S,) = h0
+    x920 = x738[:, :, :, None] * x751
+    del x738, x751
+    x929 = xi[:, :, None] * x753
+    del x753
+    S_rows = scan.Rows(steps, H)
+    x927_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x751_c = x751[a:b]
-        x788_c = x788[a:b]
-        x738_c = x738[a:b]
-        x796_c = x796[a:b]
-        x795_c = x795[a:b]
-        x112_c = x112[a:b]
-        x793_c = x793[a:b]
-        x753_c = x753[a:b]
-        x755_c = x755[a:b]
-        x125_c = x125[a:b]
-        x752 = x751_c @ S
-        x791 = torch.addcmul(x788_c, x738_c[:, :, :, None], x752)
-        x797 = x796_c @ x791
-        x800 = tiles.addmm_(x795_c + x112_c @ S, x793_c, x797)
-        x801 = x753_c.mT @ x797
-        x803 = torch.addcmul(x755_c, x125_c[:, :, :, None], S)
-        x803 = tiles.addcmul_(x803, xi[:, :, :, None], x801, -1)
-        x800_all.append(x800)
-        S = x803
+    own = False
+    for n, (
+        x788_c,
+        x920_c,
+        x796_c,
+        x112_c,
+        x795_c,
+        x793_c,
+        x125_c,
+        x754_c,
+        v_c,
+        x929_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x788,
+            x920,
+            x796,
+            x112,
+            x795,
+            x793,
+            x125[:, :, :, None],
+            x754.mT,
+            v,
+            x929.mT,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x922 = torch.baddbmm(x788_c, x920_c, S)
+        x924 = torch.bmm(x796_c, x922)
+        x927 = torch.baddbmm(x795_c, x112_c, S, out=x927_rows.room(n))
+        x927 = scan.addmm(x927, x793_c, x924)
+        x931 = scan.addmm(scan.scale(S, x125_c, own), x754_c, v_c)
+        x931 = scan.addmm(x931, x929_c, x924, -1)
+        x927_rows.put(x927)
+        S = x931
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x800 = torch.cat(x800_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x927 = x927_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x800_all
-    del x112, x125, x738, x751, x753, x755, x788, x795
-    return (x800, x750), (S_end,), (S, x787, x793, x794, x796) if keep else None
+        S = S_rows.joined()
+    del S_rows
+    del x927_rows
+    del x112, x125, x754, x788, x795, x920, x929
+    return (x927, x750), (S_end,), (S, x787, x793, x794, x796) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (r, w, k, v, a_, w0, xi, mix, _) = args
+    H = h0[0].shape[1]
     x13 = math.exp(-0.5)
     x14 = w + w0[:, :, None]
     x15 = torch.sigmoid(x14)
@@ -228,8 +252,6 @@ def chunked_states(args, valid, h0, steps, keep):
     del x707, x740
     x754 = valid[:, :, :, None] * x712
     del x712
-    x755 = x754.mT @ v
-    del x754
     f1 = tiles.decay_factors(x96, exclusive=True)
     x787 = tiles.decay_dot(x739, x742, f1, strict=True)
     x788 = x787 @ v
@@ -242,33 +264,52 @@ def chunked_states(args, valid, h0, steps, keep):
     del f1_2, x742, x96
     x796 = tiles.inverse(x789)
     del x789
-    S_all = []
-    (S,) = h0
+    x920 = x738[:, :, :, None] * x751
+    del x738, x751
+    x929 = xi[:, :, None] * x753
+    del x753
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x751_c = x751[a:b]
-        x788_c = x788[a:b]
-        x738_c = x738[a:b]
-        x796_c = x796[a:b]
-        x753_c = x753[a:b]
-        x755_c = x755[a:b]
-        x125_c = x125[a:b]
-        x752 = x751_c @ S
-        x791 = torch.addcmul(x788_c, x738_c[:, :, :, None], x752)
-        x797 = x796_c @ x791
-        x801 = x753_c.mT @ x797
-        x803 = torch.addcmul(x755_c, x125_c[:, :, :, None], S)
-        x803 = tiles.addcmul_(x803, xi[:, :, :, None], x801, -1)
-        S = x803
+    own = False
+    for n, (
+        x788_c,
+        x920_c,
+        x796_c,
+        x125_c,
+        x754_c,
+        v_c,
+        x929_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x788,
+            x920,
+            x796,
+            x125[:, :, :, None],
+            x754.mT,
+            v,
+            x929.mT,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x922 = torch.baddbmm(x788_c, x920_c, S)
+        x924 = torch.bmm(x796_c, x922)
+        x931 = scan.addmm(scan.scale(S, x125_c, own), x754_c, v_c)
+        x931 = scan.addmm(x931, x929_c, x924, -1)
+        S = x931
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x125, x738, x751, x753, x755, x788
+        S = S_rows.joined()
+    del S_rows
+    del x125, x754, x788, x920, x929
     return (), (S_end,), (S, x787, x793, x794, x796) if keep else None
 
 
@@ -279,6 +320,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (S, x787, x793, x794, x796) = kept
     (do, dbonus) = douts
     C = valid.shape[2]
+    H = h0[0].shape[1]
     x13 = math.exp(-0.5)
     x14 = w + w0[:, :, None]
     x15 = torch.sigmoid(x14)
@@ -313,7 +355,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x189 = tiles.decay_dot_columns(x185, r, f1)
     del x189
     x200 = do @ S.mT
-    x202 = x112.mT @ do
     x244 = tiles.LOG2E
     x247 = v * dbonus
     x248 = x247.sum(3)
@@ -365,7 +406,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x753 = x740[:, :, :, None] * x707
     x760 = xi[:, :, None] * x707
     x762 = x112 * x200 * x175
-    del x112
     x763 = tiles.suffix_sum(x762, 2)
     del x762
     x765 = x749[:, :, :, None] * dbonus
@@ -408,34 +448,54 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x919 = tiles.addcmul_(x767 + x806 + x824, x111, x200)
     x919 = tiles.addcmul_(x919, k, x782)
     del x111, x200, x767, x782, x806, x824
-    dS_all, x827_all = [], []
-    (dS_end,) = dht
+    x932 = x740[:, :, :, None] * x760
+    del x760
+    x951 = xi[:, :, None] * x804
+    del x804
+    dS_rows = scan.Rows(steps, H, True)
+    x935_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        x760_c = x760[a:b]
-        x808_c = x808[a:b]
-        x740_c = x740[a:b]
-        x796_c = x796[a:b]
-        x804_c = x804[a:b]
-        x202_c = x202[a:b]
-        x125_c = x125[a:b]
-        x761 = x760_c @ dS
-        x810 = torch.addcmul(x808_c, x740_c[:, :, :, None], x761, value=-1)
-        x827 = x796_c.mT @ x810
-        x842 = x804_c.mT @ x827
-        x906 = torch.addcmul(x202_c, x125_c[:, :, :, None], dS)
-        x906 = tiles.addcmul_(x906, xi[:, :, :, None], x842)
-        x827_all.append(x827)
-        dS = x906
+    own = False
+    for n, (
+        x932_c,
+        x808_c,
+        x796_c,
+        x125_c,
+        x112_c,
+        do_c,
+        x951_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x932,
+            x808,
+            x796.mT,
+            x125[:, :, :, None],
+            x112.mT,
+            do,
+            x951.mT,
+        ),
+        True,
+    ):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x934 = torch.baddbmm(x808_c, x932_c, dS, alpha=-1)
+        x935 = torch.bmm(x796_c, x934, out=x935_rows.room(n))
+        x1008 = scan.addmm(scan.scale(dS, x125_c, own), x112_c, do_c)
+        x1008 = scan.addmm(x1008, x951_c, x935)
+        x935_rows.put(x935)
+        dS = x1008
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    x827 = torch.cat(x827_all[::-1])
-    del dS_all
-    del x827_all
-    del x202, x760, x804, x808
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    x935 = x935_rows.joined()
+    del dS_rows
+    del x935_rows
+    del x112, x808, x932, x951
     x145 = v @ dS.mT
     x173 = S * dS
     x174 = x173.sum(3)
@@ -476,130 +536,131 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x820
     x822 = tiles.prefix_sum(x821, 2, exclusive=True)
     del x821
-    x829 = x827 @ x797.mT
-    del x797
-    x830 = x829.tril(-1)
-    del x829
-    x831 = x752 * x827
-    del x752
-    x832 = x831.sum(3)
-    del x831
-    f1_2 = tiles.decay_factors(x96, exclusive=True)
-    x833, x834, x835 = tiles.decay_dot_grads(x830, x739, x741, f1_2, strict=True)
-    del x741, x830, x96
-    x836 = x827 @ v.mT
-    x837 = x787.mT @ x827
-    x838, x839, x840 = tiles.decay_dot_grads(x836, x739, x742, f1_2, strict=True)
-    del f1_2, x739, x742, x836
-    x841 = x827 @ S.mT
-    del x827
-    x844 = tiles.product(x98, x841, xi[:, :, None], x738[:, :, :, None])
-    del x98
-    x845 = x100 * x841
-    del x100, x841
-    x846 = x738[:, :, :, None] * x845
-    del x845
-    x847 = x846.sum(2)
-    x848 = (xi * x175)[:, :, None] * x846
-    del x846
-    x849 = tiles.suffix_sum(x848, 2, exclusive=True)
-    del x848
-    x850 = x178 + x763 + x807 + x822 + x826 + x835 + x840
-    x850 = x850 + x849
-    del x178, x763, x807, x822, x826, x835, x840, x849
-    x853 = x825 + x834
-    del x825, x834
-    x854 = x853 * x704
-    x855 = x740[:, :, :, None] * x854
-    x857 = x855.sum(2)
-    del x855
-    x858 = xi[:, :, None] * x854
-    del x854
-    x859 = x858.sum(3)
-    del x858
-    x861 = torch.addcmul(x832, valid, x859, value=-1)
-    del x832, x859
-    x864 = x861 * x863
-    del x861
-    x865 = x864[:, :, :, None] * x708
-    x867 = x865.sum(2)
-    del x865
-    x870 = x189_2 + x839
-    del x189_2, x839
-    x871 = k * x870
-    x872 = valid[:, :, :, None] * x871
-    del x871
-    x874 = x872.sum(2)
-    x875 = valid[:, :, :, None] * x870
-    del x870
-    x876 = x704 * x875
-    del x704
-    x878 = x876.sum(2)
-    del x876
-    x880 = x740[:, :, :, None] * x853
-    del x740, x853
-    x882 = tiles.addcmul_(mix[:, :, None] * x872, x20, x880, -1)
-    del x20, x872
-    x885 = tiles.product(x19, x880, xi[:, :, None])
-    del x880
-    x886 = x833 + x838
-    del x833, x838
-    x887 = tiles.product(x886, xi[:, :, None], x738[:, :, :, None])
-    x888 = k * x886
-    del x886
-    x889 = x738[:, :, :, None] * x888
-    del x738
-    x890 = xi[:, :, None] * x888
-    del x888
-    x891 = x889.sum(2)
-    del x889
-    x892 = x890.sum(3)
-    del x890
-    x894 = torch.addcmul(x892, valid, x817, value=-1)
-    del x817, x892
-    x895 = x894 * x863
-    del x863, x894
-    x896 = x895[:, :, :, None] * x708
-    del x708
-    x897 = x896.sum(2)
-    del x896
     x899 = torch.addcmul(x769, mix[:, :, None], x730)
     x899 = tiles.addcmul_(x899, x705, x818, -1)
     del x705, x730, x769
-    x901 = x400 * x850
-    del x400, x850
-    x902 = valid[:, :, :, None] * x901
-    del x901
-    x903 = x902 * -1 * x724
-    x904 = x902.sum(2)
-    del x902
-    x905 = x904 * -1 * x724
-    del x904
-    x907 = x772 + x777 + x878 - x774 - x780 - x874
-    del x772, x774, x777, x780, x874, x878
-    x910 = tiles.addcmul_(x847 + x891 - x813 - x857, xi, x867, -1)
-    x910 = tiles.addcmul_(x910, xi, x897, -1)
-    del x813, x847, x857, x867, x891, x897
-    x911 = tiles.addcmul_(x389 * x882, x389, x899)
-    del x389, x882, x899
-    x912 = tiles.addcmul_(x765 + x805 + x837, valid[:, :, :, None], x756)
-    del x756, x765, x805, x837
     x913 = tiles.product(x19, x121, x818)
-    del x121, x19, x818
-    x914 = x719[:, :, None] * x864[:, :, :, None]
-    del x864
-    x915 = x719[:, :, None] * x895[:, :, :, None]
-    del x719, x895
-    x916 = -x914 - x915
-    del x914, x915
-    x918 = x758 + x768 + x783 + x844 + x887 - x885 - x913
-    x918 = tiles.addcmul_(tiles.addcmul_(x918, x32, x875), k, x916)
-    del x32, x758, x768, x783, x844, x875, x885, x887, x913, x916
-    return (x919, x903, x918, x912, x911, x905, x910, x907, x779), (dS_end,)
+    del x121, x818
+    x937 = x935 @ x797.mT
+    del x797
+    x938 = x937.tril(-1)
+    del x937
+    x939 = x752 * x935
+    del x752
+    x940 = x939.sum(3)
+    del x939
+    f1_2 = tiles.decay_factors(x96, exclusive=True)
+    x941, x942, x943 = tiles.decay_dot_grads(x938, x739, x741, f1_2, strict=True)
+    del x741, x938, x96
+    x944 = x935 @ v.mT
+    x945 = x787.mT @ x935
+    x946, x947, x948 = tiles.decay_dot_grads(x944, x739, x742, f1_2, strict=True)
+    del f1_2, x739, x742, x944
+    x949 = x935 @ S.mT
+    del x935
+    x953 = tiles.product(x98, x949, xi[:, :, None], x738[:, :, :, None])
+    del x98
+    x954 = x100 * x949
+    del x100, x949
+    x955 = x738[:, :, :, None] * x954
+    del x954
+    x956 = x955.sum(2)
+    x957 = (xi * x175)[:, :, None] * x955
+    del x955
+    x958 = tiles.suffix_sum(x957, 2, exclusive=True)
+    del x957
+    x959 = x178 + x763 + x807 + x822 + x826 + x943 + x948
+    x959 = x959 + x958
+    del x178, x763, x807, x822, x826, x943, x948, x958
+    x961 = x825 + x942
+    del x825, x942
+    x962 = x961 * x704
+    x963 = x740[:, :, :, None] * x962
+    x965 = x963.sum(2)
+    del x963
+    x966 = xi[:, :, None] * x962
+    del x962
+    x967 = x966.sum(3)
+    del x966
+    x969 = torch.addcmul(x940, valid, x967, value=-1)
+    del x940, x967
+    x970 = x969 * x863
+    del x969
+    x971 = x970[:, :, :, None] * x708
+    x973 = x971.sum(2)
+    del x971
+    x976 = x189_2 + x947
+    del x189_2, x947
+    x977 = k * x976
+    x978 = valid[:, :, :, None] * x977
+    del x977
+    x980 = x978.sum(2)
+    x981 = valid[:, :, :, None] * x976
+    del x976
+    x982 = x704 * x981
+    del x704
+    x984 = x982.sum(2)
+    del x982
+    x986 = x740[:, :, :, None] * x961
+    del x740, x961
+    x988 = tiles.addcmul_(mix[:, :, None] * x978, x20, x986, -1)
+    del x20, x978
+    x991 = tiles.product(x19, x986, xi[:, :, None])
+    del x19, x986
+    x992 = x941 + x946
+    del x941, x946
+    x993 = tiles.product(x992, xi[:, :, None], x738[:, :, :, None])
+    x994 = k * x992
+    del x992
+    x995 = x738[:, :, :, None] * x994
+    del x738
+    x996 = xi[:, :, None] * x994
+    del x994
+    x997 = x995.sum(2)
+    del x995
+    x998 = x996.sum(3)
+    del x996
+    x999 = torch.addcmul(x998, valid, x817, value=-1)
+    del x817, x998
+    x1000 = x999 * x863
+    del x863, x999
+    x1001 = x1000[:, :, :, None] * x708
+    del x708
+    x1002 = x1001.sum(2)
+    del x1001
+    x1003 = x400 * x959
+    del x400, x959
+    x1004 = valid[:, :, :, None] * x1003
+    del x1003
+    x1005 = x1004 * -1 * x724
+    x1006 = x1004.sum(2)
+    del x1004
+    x1007 = x1006 * -1 * x724
+    del x1006
+    x1009 = x772 + x777 + x984 - x774 - x780 - x980
+    del x772, x774, x777, x780, x980, x984
+    x1012 = tiles.addcmul_(x956 + x997 - x813 - x965, xi, x973, -1)
+    x1012 = tiles.addcmul_(x1012, xi, x1002, -1)
+    del x1002, x813, x956, x965, x973, x997
+    x1013 = tiles.addcmul_(x389 * x988, x389, x899)
+    del x389, x899, x988
+    x1014 = tiles.addcmul_(x765 + x805 + x945, valid[:, :, :, None], x756)
+    del x756, x765, x805, x945
+    x1015 = x719[:, :, None] * x970[:, :, :, None]
+    del x970
+    x1016 = x719[:, :, None] * x1000[:, :, :, None]
+    del x1000, x719
+    x1017 = -x1015 - x1016
+    del x1015, x1016
+    x1019 = x758 + x768 + x783 + x953 + x993 - x991 - x913
+    x1019 = tiles.addcmul_(tiles.addcmul_(x1019, x32, x981), k, x1017)
+    del x1017, x32, x758, x768, x783, x913, x953, x981, x991, x993
+    return (x919, x1005, x1019, x1014, x1013, x1007, x1012, x1009, x779), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (r, w, k, v, a_, w0, xi, mix, rho) = args
+    H = h0[0].shape[1]
     x12 = math.exp(-0.5)
     x13 = w + w0
     x14 = torch.sigmoid(x13)
@@ -646,38 +707,56 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x184, x185, x186
     x188 = x187[:, :, None] * v
     del x187
-    S_all, x182_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x182_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x177_c = x177[a:b]
-        x176_c = x176[a:b]
-        x162_c = x162[a:b]
-        x179_c = x179[a:b]
-        x171_c = x171[a:b]
-        r_c = r[a:b]
+    own = False
+    for n, (
+        x177_c,
+        x176_c,
+        x162_c,
+        x171_c,
+        x179_c,
+        r_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x177,
+            x176,
+            x162,
+            x171[:, :, :, None],
+            x179,
+            r,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x178 = (x177_c[..., None, :] @ S).squeeze(-2)
-        x180 = (x176_c[:, :, None] * x178)[:, :, None] * x162_c[:, :, :, None]
-        x181 = tiles.addcmul_(x179_c - x180, x171_c[:, :, :, None], S)
+        x180 = (x176_c[:, None] * x178)[:, None] * x162_c[:, :, None]
+        x181 = scan.scale(S, x171_c, own) + x179_c - x180
         x182 = (r_c[..., None, :] @ x181).squeeze(-2)
-        x182_all.append(x182)
+        x182_rows.put(x182)
         S = x181
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x182 = torch.cat(x182_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x182 = x182_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x182_all
+        S = S_rows.joined()
+    del S_rows
+    del x182_rows
     del x162, x171, x176, x177, x179
     return (x182, x188), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, w, k, v, a_, w0, xi, mix, _) = args
+    H = h0[0].shape[1]
     x12 = math.exp(-0.5)
     x13 = w + w0
     x14 = torch.sigmoid(x13)
@@ -708,27 +787,42 @@ def recurrent_states(args, valid, h0, steps, keep):
     del x18
     x179 = v[:, :, None] * x33[:, :, :, None]
     del x33
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x177_c = x177[a:b]
-        x176_c = x176[a:b]
-        x162_c = x162[a:b]
-        x179_c = x179[a:b]
-        x171_c = x171[a:b]
+    own = False
+    for n, (
+        x177_c,
+        x176_c,
+        x162_c,
+        x171_c,
+        x179_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x177,
+            x176,
+            x162,
+            x171[:, :, :, None],
+            x179,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x178 = (x177_c[..., None, :] @ S).squeeze(-2)
-        x180 = (x176_c[:, :, None] * x178)[:, :, None] * x162_c[:, :, :, None]
-        x181 = tiles.addcmul_(x179_c - x180, x171_c[:, :, :, None], S)
+        x180 = (x176_c[:, None] * x178)[:, None] * x162_c[:, :, None]
+        x181 = scan.scale(S, x171_c, own) + x179_c - x180
         S = x181
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
+        S = S_rows.joined()
+    del S_rows
     del x162, x171, x176, x177, x179
     return (), (S_end,), (S,) if keep else None
 
@@ -739,6 +833,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         kept = recurrent_states(args, valid, h0, steps, True)[2]
     (S,) = kept
     (do, dbonus) = douts
+    H = h0[0].shape[1]
     x12 = math.exp(-0.5)
     x13 = w + w0
     x14 = torch.sigmoid(x13)
@@ -815,34 +910,49 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x169, x195, x31
     x239 = tiles.addcmul_(x192 + x196 + x201, k, x165)
     del x165, x192, x196, x201
-    x82_all, x83_all, x208_all = [], [], []
-    (dS_end,) = dht
+    x82_rows = scan.Rows(steps, H, True)
+    x83_rows = scan.Rows(steps, H, True)
+    x208_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        x81_c = x81[a:b]
-        x162_c = x162[a:b]
-        x18_c = x18[a:b]
-        x220_c = x220[a:b]
-        x171_c = x171[a:b]
+    for n, (
+        x81_c,
+        x162_c,
+        x18_c,
+        x220_c,
+        x171_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x81,
+            x162,
+            x18,
+            x220,
+            x171[:, :, :, None],
+        ),
+        True,
+    ):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x82 = dS + x81_c
         x83 = -dS - x81_c
-        x207 = x162_c[:, :, :, None] * x83
-        x208 = x207.sum(2)
-        x221 = (x220_c[:, :, None] * x18_c)[:, :, :, None] * x208[:, :, None]
-        x233 = torch.addcmul(x221, x171_c[:, :, :, None], x82)
-        x82_all.append(x82)
-        x83_all.append(x83)
-        x208_all.append(x208)
+        x207 = x162_c[:, :, None] * x83
+        x208 = x207.sum(1)
+        x221 = (x220_c[:, None] * x18_c)[:, :, None] * x208[:, None]
+        x233 = torch.addcmul(x221, x171_c, x82)
+        x82_rows.put(x82)
+        x83_rows.put(x83)
+        x208_rows.put(x208)
         dS = x233
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    x82 = torch.cat(x82_all[::-1])
-    x83 = torch.cat(x83_all[::-1])
-    x208 = torch.cat(x208_all[::-1])
-    del x82_all
-    del x83_all
-    del x208_all
+    dS_end = dS_end.unflatten(0, (-1, H))
+    x82 = x82_rows.joined()
+    x83 = x83_rows.joined()
+    x208 = x208_rows.joined()
+    del x82_rows
+    del x83_rows
+    del x208_rows
     del x162, x81
     x102 = v[:, :, None] * x82
     x103 = x102.sum(3)
@@ -885,14 +995,12 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x176, x220, x227
     x229 = tiles.product(xi, x18, x228[:, :, None])
     del x18
-    x230 = x228[:, :, None] * x161
-    del x161, x228
     x232 = tiles.product(x171, x133, x141, x166, (-1))
     del x133, x141, x166, x171
     x235 = tiles.addcmul_(x194 + x198 - x106, x103, x157)
     del x106, x194, x198
-    x236 = tiles.addcmul_(tiles.addcmul_(2 * x230, x157, x204), k, x222)
-    del x157, x204, x230
+    x236 = tiles.addcmul_(tiles.addcmul_(x157 * x204, k, x222), x228[:, :, None], x161, 2)
+    del x157, x161, x204, x228
     x237 = x189 + x214
     del x189, x214
     x238 = torch.add(x191 + x193 + x197 + x205, x229, alpha=2)

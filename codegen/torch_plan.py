@@ -1,0 +1,99 @@
+"""Plan -> the same plan with fewer operations in the scan, which is as long as there are chunks.
+
+A row scale of a matrix product with the state goes to the operand that is known before: all chunks at once.
+A product of the shape of the state that is only added to it is formed there, not for all chunks before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from rnnc.codegen import program as ir
+from rnnc.codegen.builder import Builder
+from rnnc.codegen.program import Node, Program
+from rnnc.codegen.schedule import Plan, cut
+from rnnc.codegen.torch_sums import is_number, plain
+
+
+def for_torch(plan: Plan, builder: Builder) -> Plan:
+    """The plan with scales moved out of the scan, and products that are added to a state moved into it."""
+    program, new = _with_scales_before(plan, builder)
+    given, keeps = ([new.get(node, node) for node in nodes] for nodes in (plan.given, plan.keeps))
+    return _with_products(cut(program, given, keeps, fused=not plan.post))
+
+
+def _users(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
+    users: dict[Node, list[Node]] = {}
+    for node in nodes:
+        for argument in node.args:
+            users.setdefault(argument, []).append(node)
+    return users
+
+
+def _with_scales_before(plan: Plan, builder: Builder) -> tuple[Program, dict[Node, Node]]:
+    """s[i] (l[i,k] @ S)[i,v] as (s[i] l[i,k]) @ S, where s and l do not depend on the state."""
+    users = _users((*plan.pre, *plan.scan, *plan.post))
+    moving = {carry.start for carry in plan.program.carries} | set(plan.scan)
+    new: dict[Node, Node] = {}
+    for node in plan.program.nodes():
+        args = [new[argument] for argument in node.args]
+        product = _scaled_product(node, moving, users) if node in plan.scan else None
+        if product is not None:
+            assert isinstance(node.op, ir.Multiply)
+            left, right = (new[operand] for operand in product.args)
+            scales = [new[argument] for argument in node.args if argument is not product]
+            scaled = builder.node(ir.Multiply(node.op.coefficient), [*scales, left], left.axes)
+            new[node] = builder.node(product.op, [scaled, right], node.axes)
+        else:
+            new[node] = node if args == list(node.args) else builder.node(node.op, args, node.axes)
+    program = replace(
+        plan.program,
+        results={name: new[value] for name, value in plan.program.results.items()},
+        carries=tuple(replace(carry, end=new[carry.end]) for carry in plan.program.carries),
+    )
+    return program, new
+
+
+def _scaled_product(node: Node, moving: set[Node], users: dict[Node, list[Node]]) -> Node | None:
+    """The matrix product that the node scales by row, if nothing else needs it."""
+    if not isinstance(node.op, ir.Multiply):
+        return None
+    products = [argument for argument in node.args if isinstance(argument.op, ir.Dot)]
+    if len(products) != 1 or products[0].axes != node.axes or len(node.axes) != 2:
+        return None
+    (product,) = products
+    scales = [argument for argument in node.args if argument is not product]
+    by_row = all(set(scale.axes) <= {node.axes[0]} and plain(scale) not in moving for scale in scales)
+    known = plain(product.args[0]) not in moving and plain(product.args[1]) in moving
+    arrays = any(not is_number(scale) for scale in scales)
+    return product if by_row and known and arrays and users[product] == [node] else None
+
+
+def _with_products(plan: Plan) -> Plan:
+    """Products that one sum of the scan, the new state, takes alone are moved there."""
+    users = _users((*plan.pre, *plan.scan, *plan.post))
+    wanted = {plain(node) for node in (*plan.keeps, *plan.program.results.values())}
+    ends = {carry.end for carry in plan.program.carries} & set(plan.scan)
+    inside: set[Node] = set()
+    for node in reversed(plan.pre):
+        single = len(users.get(node, [])) == 1 and node not in wanted
+        if not single or len(node.axes) != 2 or set(node.axes) & set(ir.TIME_AXES):
+            continue
+        (user,) = users[node]
+        numbers = isinstance(node.op, ir.Multiply) and all(
+            is_number(a) or a.axes == node.axes for a in node.args
+        )
+        if (user in ends and numbers and any(_alone(a, users) for a in node.args)) or (
+            isinstance(node.op, ir.Dot) and (user in inside or (user in ends and isinstance(user.op, ir.Add)))
+        ):
+            inside.add(node)
+    moved = tuple(node for node in plan.pre if node in inside)
+    return replace(
+        plan, pre=tuple(node for node in plan.pre if node not in inside), scan=(*moved, *plan.scan)
+    )
+
+
+def _alone(node: Node, users: dict[Node, list[Node]]) -> bool:
+    """Whether the node is a matrix product with one user."""
+    return isinstance(node.op, ir.Dot) and len(users[node]) == 1

@@ -1,0 +1,53 @@
+"""Lines of the printed function: statements, and the deletion of what is no longer needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from rnnc.codegen.torch_sums import PREVIOUS
+
+
+@dataclass
+class Statement:
+    """Lines of text, and the values they need and make."""
+
+    lines: list[str]
+    uses: set[str]
+    makes: set[str] = field(default_factory=set)
+
+
+def assignment(name: str, code: str) -> list[str]:
+    """`name = code`; a call that is too long for one line has its arguments on a line of their own."""
+    code = code.replace(PREVIOUS, name)
+    function, _, arguments = code.partition("(")
+    if len(name) + len(code) < 95 or not code.endswith(")") or not function.replace(".", "").isidentifier():
+        return [f"{name} = {code}"]
+    depth = 0
+    for character in arguments[:-1]:
+        depth += (character == "(") - (character == ")")
+        if depth < 0:
+            return [f"{name} = {code}"]
+    return [f"{name} = {function}(", f"    {arguments[:-1]}", ")"]
+
+
+def tuple_text(names: Sequence[str]) -> str:
+    return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
+
+
+def with_deletions(statements: Sequence[Statement], returned: Iterable[str]) -> list[str]:
+    """The lines, with every value deleted after its last use: peak memory is what is alive, not what was
+    made.
+    """
+    last: dict[str, int] = {}
+    for index, statement in enumerate(statements):
+        for name in statement.uses | statement.makes:
+            last[name] = index
+    made = set().union(*(s.makes for s in statements)) if statements else set()
+    lines = []
+    for index, statement in enumerate(statements):
+        lines += statement.lines
+        dead = sorted(name for name in made.difference(returned) if last[name] == index)
+        if dead:
+            lines.append(f"del {', '.join(dead)}")
+    return lines

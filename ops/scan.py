@@ -1,0 +1,79 @@
+"""The serial part of a pass: its steps one after the other, and what they hand out in one array.
+
+Sequences and heads are one axis here, [n * H, axes...], which `torch.bmm` takes without further ado; every
+operation counts, for there are as many of them as chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+
+import torch
+from torch import Tensor
+
+
+def flat(states: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """States [N, H, axes...] as [N * H, axes...]."""
+    return tuple(state.flatten(0, 1) for state in states)
+
+
+def each(
+    steps: Sequence[tuple[int, int]], heads: int, values: Sequence[Tensor], backwards: bool = False
+) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
+    """n * H of every step, and its rows of the values [M or 1, H or 1, axes...] as [n * H, axes...]."""
+    counts = [(b - a) * heads for a, b in steps]
+    total = steps[-1][1]
+    parts = [value.expand(total, heads, *value.shape[2:]).flatten(0, 1).split(counts) for value in values]
+    rows = zip(*parts, strict=True) if parts else repeat((), len(counts))
+    found = zip(counts, rows, strict=True)
+    return reversed(list(found)) if backwards else iter(found)
+
+
+def scale(state: Tensor, factor: Tensor | float, own: bool) -> Tensor:
+    """factor * state: in the state itself if it is the scan's `own` and the gradient is not recorded."""
+    return state.mul_(factor) if own and not torch.is_grad_enabled() else state * factor
+
+
+def addmm(x: Tensor, left: Tensor, right: Tensor, alpha: float = 1) -> Tensor:
+    """x + alpha * left @ right, in x (a new array) unless the gradient is recorded."""
+    if torch.is_grad_enabled():
+        return torch.baddbmm(x, left, right, alpha=alpha)
+    return x.baddbmm_(left, right, alpha=alpha)
+
+
+class Rows:
+    """One value of every step. They are written to one array, or joined where the gradient is recorded."""
+
+    def __init__(self, steps: Sequence[tuple[int, int]], heads: int, backwards: bool = False) -> None:
+        self.heads, self.backwards = heads, backwards
+        self.total = steps[-1][1] * heads
+        self.place = self.total if backwards else 0
+        self.parts: list[Tensor] = []
+        self.array: Tensor | None = None
+
+    def room(self, n: int) -> Tensor | None:
+        """Where the value of the step at hand, of n rows, may be computed; None before it has a place."""
+        if self.array is None:
+            return None
+        start = self.place - n if self.backwards else self.place
+        return self.array[start : start + n]
+
+    def put(self, x: Tensor) -> None:
+        """Takes the value of the step at hand."""
+        if torch.is_grad_enabled():
+            self.parts.append(x)
+            return
+        n = x.shape[0]
+        if self.array is None:
+            self.array = x if n == self.total else x.new_empty((self.total, *x.shape[1:]))
+        room = self.room(n)
+        if room is not None and room.data_ptr() != x.data_ptr():
+            room.copy_(x)
+        self.place += -n if self.backwards else n
+
+    def joined(self) -> Tensor:
+        """The values of all steps, [M, H, axes...]."""
+        parts = self.parts[::-1] if self.backwards else self.parts
+        array = torch.cat(parts) if self.array is None else self.array
+        return array.unflatten(0, (-1, self.heads))
