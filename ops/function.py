@@ -48,6 +48,11 @@ class Kernels(Protocol):
     ) -> tuple[Tensors, Tensors]:
         """The outputs and, if `final`, the final states; no `states`: zeros."""
 
+    def step(
+        self, bound: Bound, params: Tensors, states: Tensors, places: Tensors | None
+    ) -> tuple[Tensors, Tensors]:
+        """The outputs of one token and the new states, written into `places` if given."""
+
 
 class Function:
     """A recurrence on tensors, by the passes of `module` or by `kernels`.
@@ -117,16 +122,33 @@ class Function:
         *args: Tensor | None,
         state: State | None = None,
         out_state: State | None = None,
+        backend: str = "auto",
         **named: Tensor | None,
     ) -> tuple[Outputs, State]:
         """(outputs, state) of one token, [B, H, axes]; forward only.
 
         With `out_state` (which may be `state` itself) the new state is written there and returned.
         """
+        check_options(backend)
         bound = self.signature.bind(args, named, NAMES, time=False)
-        params = self._params(bound)
+        params, batch = self._params(bound), bound.sizes.batch
+        taken = batch and self._chosen(backend, "recurrent", bound)
+        places = None
+        if out_state is not None:
+            places = self.carry.unpack(out_state, batch, bound.sizes, bound.dtype, bound.device, "out_state")
+        states = self._initial(bound, params, state, batch, "state", zeros=not taken)
+        if self.kernels and taken:
+            outputs, final = self.kernels.step(bound, params, states, places)
+        else:
+            outputs, final = self._step(bound, params, states)
+            if places is not None:
+                for place, value in zip(places, final, strict=True):
+                    place.copy_(value)
+        return single(outputs), self.carry.pack(final) if out_state is None else out_state
+
+    def _step(self, bound: Bound, params: Tensors, states: Tensors) -> tuple[Tensors, Tensors]:
+        """The outputs of one token and the new states, by the module's recurrent pass."""
         heads, batch = bound.sizes.heads, bound.sizes.batch
-        states = self._initial(bound, params, state, batch, "state")
         inputs = (x.to(bound.dtype).repeat_interleave(heads // x.shape[1], 1) for x in bound.inputs)
         learned = (
             p.to(bound.dtype)[None, None] if shared else p.to(bound.dtype)[None]
@@ -137,13 +159,7 @@ class Function:
                 (*inputs, *learned), None, states, [(0, batch)], False
             )
         shapes = ((batch, *bound.sizes.shape(output.axes)) for output in self.recurrence.outputs)
-        outputs = tuple(x.to(bound.output_dtype).expand(s) for x, s in zip(outputs, shapes, strict=True))
-        if out_state is None:
-            return single(outputs), self.carry.pack(final)
-        places = self.carry.unpack(out_state, batch, bound.sizes, bound.dtype, bound.device, "out_state")
-        for place, value in zip(places, final, strict=True):
-            place.copy_(value)
-        return single(outputs), out_state
+        return tuple(x.to(bound.output_dtype).expand(s) for x, s in zip(outputs, shapes, strict=True)), final
 
     def _bind(self, args: Sequence[Any], named: dict[str, Any], check: bool) -> Bound:
         """The checked inputs and parameters."""

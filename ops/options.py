@@ -20,7 +20,7 @@ CHUNK = 64
 SHORT = 8  # sequences shorter than this take the recurrent form
 
 
-def check_options(backend: Any, form: Any, chunk_size: Any, save: Any) -> None:
+def check_options(backend: Any, form: Any = "auto", chunk_size: Any = None, save: Any = "auto") -> None:
     """Raises ArgumentError for a value that is not offered."""
     _choose("form", form, FORMS)
     _choose("save", save, SAVES)

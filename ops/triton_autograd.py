@@ -123,7 +123,7 @@ def _forward(plan: TritonPlan, tensors: Tensors, keep: bool) -> tuple[Tensors, d
     arrays, start = plan.arrays(tensors)
     final = plan.states() if plan.final else ()
     runner = plan.runner(arrays)
-    with _on(plan.call.device):
+    with on(plan.call.device):
         runner.forward(start, final, keep)
     outputs = tuple(arrays[output.name] for output in plan.recurrence.outputs)
     return (*outputs, *final), arrays, runner.kept if keep else []
@@ -143,7 +143,7 @@ def _backward(
     outputs = plan.recurrence.outputs
     count = len(plan.declared)
     dstart = plan.states() if start and any(wanted[count:]) else ()
-    with _on(plan.call.device):
+    with on(plan.call.device):
         if not kept:
             runner.forward(start, (), True)
         for output, gradient in zip(outputs, gradients, strict=False):
@@ -188,6 +188,6 @@ def _collect(
     return found
 
 
-def _on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
+def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Triton launches on the current device, which need not be that of the tensors."""
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()

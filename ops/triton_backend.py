@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from functools import cached_property
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from rnnc.codegen.kernels import UnsupportedOnGpu
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import Bound
 from rnnc.ops.errors import UnavailableError
+
+if TYPE_CHECKING:
+    from rnnc.ops.triton_launch import Call
 
 Tensors = tuple[Tensor, ...]
 Generated = tuple[ModuleType, str]
@@ -114,27 +118,62 @@ class TritonKernels:
         Raises UnavailableError for sizes that the kernels of the form do not take.
         """
         from rnnc.ops.triton_autograd import TritonPlan, apply
-        from rnnc.ops.triton_launch import Call
-        from rnnc.ops.triton_steps import check_sizes
 
-        module, _ = self.available
-        sizes = bound.sizes
+        call = self._call(bound, bound.sizes.length, cu_seqlens, reverse, chunk)
         if form == "recurrent":
-            check_sizes(module, sizes.axes, self.recurrence.name)
-        call = Call(
-            batch=sizes.batch,
-            length=sizes.length,
-            heads=sizes.heads,
-            sizes=sizes.axes,
-            value_axis=module.VALUE_AXIS,
+            self._check_sizes(bound)
+        plan = TritonPlan(self.available[0], call, self.recurrence, keep, final, form)
+        return apply(plan, *bound.inputs, *params, *states)
+
+    def step(
+        self, bound: Bound, params: Tensors, states: Tensors, places: Tensors | None
+    ) -> tuple[Tensors, Tensors]:
+        """The outputs [B, H, axes] of one token and the new states, written into `places` if given.
+
+        Raises UnavailableError for sizes that the kernels do not take.
+        """
+        from rnnc.ops.triton_autograd import on
+        from rnnc.ops.triton_steps import StepRunner
+
+        self._check_sizes(bound)
+        sizes, recurrence = bound.sizes, self.recurrence
+        call = self._call(bound, 1, None, False, 0)
+        given = zip(recurrence.arguments, (*bound.inputs, *params), strict=True)
+        arrays = {item.name: tensor.contiguous() for item, tensor in given}
+        runner = StepRunner(self.available[0], call, arrays, time=False)
+        direct = places is not None and all(place.is_contiguous() for place in places)
+        if places is None or not direct:
+            shapes = ((sizes.batch, *sizes.shape(state.axes)) for state in recurrence.states)
+            new = tuple(torch.empty(shape, dtype=torch.float32, device=bound.device) for shape in shapes)
+        else:
+            new = places
+        with on(bound.device):
+            runner.forward(tuple(state.contiguous() for state in states), new, keep=False)
+        if places is not None and not direct:
+            for place, value in zip(places, new, strict=True):
+                place.copy_(value)
+        return tuple(arrays[output.name] for output in recurrence.outputs), new
+
+    def _call(self, bound: Bound, length: int, cu_seqlens: Tensor | None, reverse: bool, chunk: int) -> Call:
+        from rnnc.ops.triton_launch import Call
+
+        return Call(
+            batch=bound.sizes.batch,
+            length=length,
+            heads=bound.sizes.heads,
+            sizes=bound.sizes.axes,
+            value_axis=self.available[0].VALUE_AXIS,
             dtype=bound.output_dtype,
             device=bound.device,
             chunk=chunk,
             bounds=None if cu_seqlens is None else cu_seqlens.contiguous(),
             reverse=reverse,
         )
-        plan = TritonPlan(module, call, self.recurrence, keep, final, form)
-        return apply(plan, *bound.inputs, *params, *states)
+
+    def _check_sizes(self, bound: Bound) -> None:
+        from rnnc.ops.triton_steps import check_sizes
+
+        check_sizes(self.available[0], bound.sizes.axes, self.recurrence.name)
 
 
 def _interpreted() -> bool:

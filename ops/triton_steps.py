@@ -94,10 +94,14 @@ def check_sizes(module: ModuleType, sizes: dict[str, int], name: str) -> None:
 
 
 class StepRunner:
-    """Launches the kernels of one call; `arrays` holds what they read and write, by key."""
+    """Launches the kernels of one call; `arrays` holds what they read and write, by key.
 
-    def __init__(self, module: ModuleType, call: Call, arrays: dict[str, Tensor]) -> None:
+    Without `time`, the call is of one token, and its arrays are [B, H, axes].
+    """
+
+    def __init__(self, module: ModuleType, call: Call, arrays: dict[str, Tensor], time: bool = True) -> None:
         self.module, self.call, self.arrays = module, call, arrays
+        self.tokens = (call.batch, call.length) if time else (call.batch,)
         self.every = interval(call.length)
 
     @property
@@ -159,7 +163,7 @@ class StepRunner:
             for what, argument in places:
                 arguments[argument] = next(given[what], filler) if what in given else filler
         for name in launch.groups:
-            arguments[f"G_{name}"] = self.arrays[name].shape[2]
+            arguments[f"G_{name}"] = self.arrays[name].shape[len(self.tokens)]
         for axis, name in launch.sizes:
             size = call.sizes[axis]
             arguments[name] = size
@@ -185,12 +189,12 @@ class StepRunner:
         own = tuple(call.sizes[axis] for axis in axes)
         match place:
             case "share" if tiles > 1:
-                return call.batch, call.length, call.heads, tiles, *own
+                return *self.tokens, call.heads, tiles, *own
             case "partial":
                 rows = call.sequences * (1 if launch.tile in axes else tiles)
                 return rows, call.heads, *own
             case _:
-                return call.batch, call.length, call.heads, *own
+                return *self.tokens, call.heads, *own
 
     def _dtype(self, key: str) -> torch.dtype:
         """The dtype of a gradient is its input's; everything else is in that of the vectors."""

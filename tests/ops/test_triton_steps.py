@@ -221,6 +221,48 @@ def test_states_are_kept_every_so_many_tokens(length: int) -> None:
     assert every == 16 or length / 4 <= every**2 <= 2 * length
 
 
+# One token
+
+
+@pytest.mark.parametrize("name", ["gated_delta_net", "mamba2", "softmax_values", "outputs", "two_reads"])
+def test_steps_equal_the_whole(name: str) -> None:
+    drawn, op = trial(name, ((4, 4), (5, 20), 4, 2)), operator(name)
+    arguments = [x.float() for x in drawn.arguments]
+    (state,) = (x.float() for x in drawn.states)
+    expected, final = op(*arguments, initial_state=state, output_final_state=True, form="recurrent")
+    inputs, params = arguments[: len(op.recurrence.inputs)], arguments[len(op.recurrence.inputs) :]
+    steps = []
+    for t in range(4):
+        outputs, new = op.step(
+            *(x[:, t] for x in inputs), *params, state=state, out_state=state, backend="triton"
+        )
+        assert new is state
+        steps.append((outputs,) if isinstance(outputs, torch.Tensor) else outputs)
+    whole = (expected,) if isinstance(expected, torch.Tensor) else expected
+    for parts, together in zip(zip(*steps, strict=True), whole, strict=True):
+        torch.testing.assert_close(torch.stack(parts, 1), together)
+    torch.testing.assert_close(state, final)
+
+
+def test_a_step_from_nothing_into_an_array_with_strides() -> None:
+    op = operator("gla")
+    q = torch.randn(3, 2, 4)
+    expected, new = op.step(q, q, q, q, backend="torch")
+    place = torch.zeros(2, 3, 4, 4).transpose(0, 1)
+    found, state = op.step(q, q, q, q, out_state=place, backend="triton")
+    assert state is place
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(state, new)
+    found, state = op.step(q, q, q, q, backend="triton")
+    torch.testing.assert_close(state, new)
+
+
+def test_a_step_that_cannot_be() -> None:
+    q = torch.randn(3, 2, 4, dtype=torch.float64)
+    with pytest.raises(UnavailableError, match=r"^triton has no float64: use backend='torch'$"):
+        operator("gla").step(q, q, q, q, backend="triton")
+
+
 # What runs when nothing is said, and what is refused
 
 
