@@ -20,7 +20,7 @@ In a chunk of C tokens with the incoming state S_in:
 
 import torch
 
-from rnnc.ops import tiles
+from rnnc.ops import scan, tiles
 
 NAME = "comba"
 SPEC_HASH = "76e18e4efac820ea31c7f9753f42bfb0a7d8d90cb3398e09662ae8617e71ff73"
@@ -33,6 +33,7 @@ OUTPUTS = (("o", ("V",)),)
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias, s, d) = args
     K = q.shape[3]
+    H = h0[0].shape[1]
     x12 = torch.exp(A_log)
     x13 = a_ + dt_bias[:, :, None]
     x14 = tiles.softplus(x13)
@@ -111,46 +112,63 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x656, x688
     x703 = tiles.inverse(x698)
     del x698
-    S_all, x708_all = [], []
-    (S,) = h0
+    x814 = x676[:, :, :, None] * x680
+    del x676, x680
+    x816 = x675[:, :, :, None] * k
+    del x675
+    S_rows = scan.Rows(steps, H)
+    x824_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        k_c = k[a:b]
-        x116_c = x116[a:b]
-        x680_c = x680[a:b]
-        v_c = v[a:b]
-        x675_c = x675[a:b]
-        x703_c = x703[a:b]
-        x702_c = x702[a:b]
-        x676_c = x676[a:b]
-        x684_c = x684[a:b]
-        x31 = k_c @ S
-        x117 = x116_c[:, :, None, None] * S
-        x681 = x680_c @ S
-        x700 = torch.addcmul(v_c, x675_c[:, :, :, None], x31, value=-1)
-        x704 = x703_c @ x700
-        x706 = x702_c @ x704
-        x707 = x706 * x55
-        x708 = tiles.addcmul_(-x707, x676_c[:, :, :, None], x681, -1)
-        x710 = x117 + x684_c.mT @ x704
-        x708_all.append(x708)
-        S = x710
+    own = False
+    for n, (
+        v_c,
+        x816_c,
+        x703_c,
+        x814_c,
+        x702_c,
+        x116_c,
+        x684_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            v,
+            x816,
+            x703,
+            x814,
+            x702,
+            x116[:, :, None, None],
+            x684.mT,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x818 = torch.baddbmm(v_c, x816_c, S, alpha=-1)
+        x820 = torch.bmm(x703_c, x818)
+        x824 = -1 * torch.bmm(x814_c, S, out=x824_rows.room(n))
+        x824 = scan.addmm(x824, x702_c, x820, -1 * x55)
+        x826 = scan.addmm(scan.scale(S, x116_c, own), x684_c, x820)
+        x824_rows.put(x824)
+        S = x826
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x708 = torch.cat(x708_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x824 = x824_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x708_all
-    del x116, x675, x676, x680, x684, x702
-    return (x708,), (S_end,), (S, x703) if keep else None
+        S = S_rows.joined()
+    del S_rows
+    del x824_rows
+    del x116, x684, x702, x814, x816
+    return (x824,), (S_end,), (S, x703) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, A_log, dt_bias, s, _) = args
+    H = h0[0].shape[1]
     x12 = torch.exp(A_log)
     x13 = a_ + dt_bias[:, :, None]
     x14 = tiles.softplus(x13)
@@ -205,31 +223,45 @@ def chunked_states(args, valid, h0, steps, keep):
     del x45, x656, x673, x93
     x703 = tiles.inverse(x698)
     del x698
-    S_all = []
-    (S,) = h0
+    x816 = x675[:, :, :, None] * k
+    del x675
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        k_c = k[a:b]
-        x116_c = x116[a:b]
-        v_c = v[a:b]
-        x675_c = x675[a:b]
-        x703_c = x703[a:b]
-        x684_c = x684[a:b]
-        x31 = k_c @ S
-        x117 = x116_c[:, :, None, None] * S
-        x700 = torch.addcmul(v_c, x675_c[:, :, :, None], x31, value=-1)
-        x704 = x703_c @ x700
-        x710 = x117 + x684_c.mT @ x704
-        S = x710
+    own = False
+    for n, (
+        v_c,
+        x816_c,
+        x703_c,
+        x116_c,
+        x684_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            v,
+            x816,
+            x703,
+            x116[:, :, None, None],
+            x684.mT,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x818 = torch.baddbmm(v_c, x816_c, S, alpha=-1)
+        x820 = torch.bmm(x703_c, x818)
+        x826 = scan.addmm(scan.scale(S, x116_c, own), x684_c, x820)
+        S = x826
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x116, x675, x684
+        S = S_rows.joined()
+    del S_rows
+    del x116, x684, x816
     return (), (S_end,), (S, x703) if keep else None
 
 
@@ -241,6 +273,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
+    H = h0[0].shape[1]
     x12 = torch.exp(A_log)
     x13 = a_ + dt_bias[:, :, None]
     x14 = tiles.softplus(x13)
@@ -334,12 +367,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x691
     x693 = x678[:, :, :, None] * x689
     del x689
-    x695 = x680.mT @ x272
-    del x272
     x696 = x676[:, :, :, None] * x269
     del x269, x676
-    x697 = x695 * x55
-    del x695
     x700 = torch.addcmul(v, x675[:, :, :, None], x31, value=-1)
     x704 = x703 @ x700
     del x700
@@ -358,7 +387,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x753 = x752 @ k
     del x752
     x754 = x751.mT @ x680
-    del x680, x751
+    del x751
     x755 = x753 * x55
     del x753
     x756 = -x696 - x755
@@ -391,35 +420,53 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x669, x760
     x813 = tiles.addcmul_(x60[:, :, :, None] * x757, x811[:, :, :, None], q, -1)
     del x60, x757, x811
-    dS_all, x726_all = [], []
-    (dS_end,) = dht
+    x827 = x658[:, :, :, None] * k
+    x883 = x27[:, :, None, None] * x711
+    del x711
+    dS_rows = scan.Rows(steps, H, True)
+    x830_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        k_c = k[a:b]
-        x116_c = x116[a:b]
-        x693_c = x693[a:b]
-        x658_c = x658[a:b]
-        x703_c = x703[a:b]
-        x711_c = x711[a:b]
-        x697_c = x697[a:b]
-        x126 = k_c @ dS
-        x139 = x116_c[:, :, None, None] * dS
-        x694 = tiles.addcmul_(-x693_c, x658_c[:, :, :, None], x126)
-        x726 = x703_c.mT @ x694
-        x787 = x711_c.mT @ x726
-        x802 = x27[:, :, None, None] * x787
-        x803 = x139 - x697_c - x802
-        x726_all.append(x726)
-        dS = x803
+    own = False
+    for n, (
+        x827_c,
+        x693_c,
+        x703_c,
+        x116_c,
+        x680_c,
+        x272_c,
+        x883_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x827,
+            x693,
+            x703.mT,
+            x116[:, :, None, None],
+            x680.mT,
+            x272,
+            x883.mT,
+        ),
+        True,
+    ):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x829 = torch.baddbmm(x693_c, x827_c, dS, beta=-1)
+        x830 = torch.bmm(x703_c, x829, out=x830_rows.room(n))
+        x885 = scan.addmm(scan.scale(dS, x116_c, own), x680_c, x272_c, -1 * x55)
+        x885 = scan.addmm(x885, x883_c, x830, -1)
+        x830_rows.put(x830)
+        dS = x885
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    x726 = torch.cat(x726_all[::-1])
-    del dS_all
-    del x726_all
-    del x693, x697, x711
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    x830 = x830_rows.joined()
+    del dS_rows
+    del x830_rows
+    del x272, x680, x693, x827, x883
     x140 = S * dS
     x141 = x140.sum(2)
     del x140
@@ -441,101 +488,100 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x718 = x717 * x143
     x719 = tiles.prefix_sum(x718, 2, exclusive=True)
     del x718
-    x728 = x726 @ x704.mT
+    x832 = x830 @ x704.mT
     del x704
-    x729 = x728.tril(-1)
-    del x728
-    x730 = x31 * x726
+    x833 = x832.tril(-1)
+    del x832
+    x834 = x31 * x830
     del x31
-    x731 = x657[:, :, :, None] * x730
-    x733 = x731.sum(2)
-    del x731
-    x734 = x733.sum(2)
-    del x733
-    x735 = x730.sum(3)
-    del x730
-    x736 = tiles.product(x735, x657, (x666 * -1)[:, :, None])
+    x835 = x657[:, :, :, None] * x834
+    x837 = x835.sum(2)
+    del x835
+    x838 = x837.sum(2)
+    del x837
+    x839 = x834.sum(3)
+    del x834
+    x840 = tiles.product(x839, x657, (x666 * -1)[:, :, None])
     del x657
-    x737 = x93 * x729
-    del x729, x93
-    x738 = x45 * x737
+    x841 = x93 * x833
+    del x833, x93
+    x842 = x45 * x841
     del x45
-    x739 = x656[:, :, None] * x738
-    x740 = x739.sum(3)
-    del x739
-    x741 = x23[:, :, :, None] * x738
-    del x738
-    x742 = x741.sum(2)
-    x744 = x742 * x654
-    x746 = x744.sum(2)
-    del x744
-    x747 = tiles.product(x741, (x666 * -1)[:, :, None, None], x656[:, :, None])
-    del x666, x741
-    x748 = tiles.segment_sum_grad(x747, exclusive=True)
-    del x747
-    x749 = tiles.suffix_sum(x736, 2, exclusive=True)
-    del x736
-    x750 = x146 + x692 + x719 + x725 + x748 + x749
-    del x146, x692, x719, x725, x748, x749
-    x768 = x656[:, :, None] * x737
+    x843 = x656[:, :, None] * x842
+    x844 = x843.sum(3)
+    del x843
+    x845 = x23[:, :, :, None] * x842
+    del x842
+    x846 = x845.sum(2)
+    x848 = x846 * x654
+    x850 = x848.sum(2)
+    del x848
+    x851 = tiles.product(x845, (x666 * -1)[:, :, None, None], x656[:, :, None])
+    del x666, x845
+    x852 = tiles.segment_sum_grad(x851, exclusive=True)
+    del x851
+    x853 = tiles.suffix_sum(x840, 2, exclusive=True)
+    del x840
+    x854 = x146 + x692 + x719 + x725 + x852 + x853
+    del x146, x692, x719, x725, x852, x853
+    x855 = x656[:, :, None] * x841
     del x656
-    x769 = x768 @ k
-    del x768
-    x770 = x23[:, :, :, None] * x737
-    del x23, x737
-    x771 = x770.mT @ k
-    del x770
-    x774 = x27[:, :, None] * x742
-    del x742
-    x776 = tiles.addcmul_(-x773, x660, x774, -1)
+    x856 = x855 @ k
+    del x855
+    x857 = x23[:, :, :, None] * x841
+    del x23, x841
+    x858 = x857.mT @ k
+    del x857
+    x859 = x27[:, :, None] * x846
+    del x846
+    x861 = tiles.addcmul_(-x773, x660, x859, -1)
     del x660, x773
-    x777 = tiles.product(x18, x343, x776)
-    del x18, x776
-    x779 = tiles.product(x91, x735, x27[:, :, None])
-    del x735, x91
-    x781 = tiles.addcmul_(-x778 - x779, x653, x774, -1)
-    del x653, x774, x778, x779
-    x785 = tiles.product(x771, x27[:, :, None, None], x654[:, :, :, None])
-    del x654, x771
-    x786 = x726 @ S.mT
-    x788 = -x734 - x746
-    del x734, x746
-    x789 = tiles.product(x27, x375, x788)
-    del x375, x788
-    x790 = x27[:, :, None] * x740
-    del x27, x740
-    x791 = x716 + x767 - x790
-    del x716, x767, x790
-    x794 = valid * x750
-    del x750
-    x795 = x14 * x794
+    x862 = tiles.product(x18, x343, x861)
+    del x18, x861
+    x863 = tiles.product(x91, x839, x27[:, :, None])
+    del x839, x91
+    x865 = tiles.addcmul_(-x778 - x863, x653, x859, -1)
+    del x653, x778, x859, x863
+    x867 = tiles.product(x858, x27[:, :, None, None], x654[:, :, :, None])
+    del x654, x858
+    x868 = x830 @ S.mT
+    x870 = -x838 - x850
+    del x838, x850
+    x871 = tiles.product(x27, x375, x870)
+    del x375, x870
+    x873 = tiles.addcmul_(x716 + x767, x27[:, :, None], x844, -1)
+    del x27, x716, x767, x844
+    x875 = valid * x854
+    del x854
+    x876 = x14 * x875
     del x14
-    x796 = x795.sum(2)
-    del x795
-    x797 = x398 * x794
-    del x398, x794
-    x798 = (x665 * -1)[:, :, None] * x797
-    x799 = x797.sum(2)
-    del x797
-    x800 = x799 * x665 * -1
-    del x799
-    x801 = x796 * x665 * -1
-    del x665, x796
-    x804 = torch.addcmul(x777, x343, x717)
-    del x343, x717, x777
-    x808 = tiles.addcmul_(x791 * -1 * x662, x781, x662, -1)
-    del x662, x781, x791
-    x810 = tiles.addcmul_(x761 - x783 - x785, x658[:, :, :, None], x712)
-    x810 = tiles.addcmul_(x810, x808[:, :, :, None], k)
-    x810 = tiles.addcmul_(x810, x673[:, :, :, None], x769, -1)
-    x810 = tiles.addcmul_(x810, x675[:, :, :, None], x786, -1)
-    del x658, x673, x675, x712, x761, x769, x783, x785, x786, x808
-    return (x813, x810, x726, x798, x804, x801, x800, x789, x765), (dS_end,)
+    x877 = x876.sum(2)
+    del x876
+    x878 = x398 * x875
+    del x398, x875
+    x879 = (x665 * -1)[:, :, None] * x878
+    x880 = x878.sum(2)
+    del x878
+    x881 = x880 * x665 * -1
+    del x880
+    x882 = x877 * x665 * -1
+    del x665, x877
+    x886 = torch.addcmul(x862, x343, x717)
+    del x343, x717, x862
+    x890 = tiles.addcmul_(x873 * -1 * x662, x865, x662, -1)
+    del x662, x865, x873
+    x892 = tiles.addcmul_(x761 - x783 - x867, x658[:, :, :, None], x712)
+    x892 = tiles.addcmul_(x892, x890[:, :, :, None], k)
+    x892 = tiles.addcmul_(x892, x673[:, :, :, None], x856, -1)
+    x892 = tiles.addcmul_(x892, x675[:, :, :, None], x868, -1)
+    del x658, x673, x675, x712, x761, x783, x856, x867, x868, x890
+    return (x813, x892, x830, x879, x886, x882, x881, x871, x765), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias, s, d) = args
     K = q.shape[2]
+    H = h0[0].shape[1]
     x11 = torch.exp(A_log)
     x12 = a_ + dt_bias
     x13 = tiles.softplus(x12)
@@ -557,8 +603,6 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x36
     x38 = torch.rsqrt(x37)
     del x37
-    x39 = x38[:, :, None] * q
-    del x38
     x160 = x22 * x28
     del x28
     x161 = x17 * x22
@@ -573,48 +617,63 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x169
     x172 = (x161 * -1)[:, :, None] * k
     del x161
-    x177 = x162[:, :, None] * k
-    del x162
-    x178 = x177 - x39
-    del x177, x39
+    x178 = tiles.addcmul_(x162[:, :, None] * k, x38[:, :, None], q, -1)
+    del x162, x38
     x179 = x178 * x33
     del x178
     x180 = x179 * -1
     del x179
-    S_all, x181_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x181_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x170_c = x170[a:b]
-        x172_c = x172[a:b]
-        v_c = v[a:b]
-        k_c = k[a:b]
-        x160_c = x160[a:b]
-        x180_c = x180[a:b]
-        x171 = x170_c[:, :, None, None] * S
+    own = False
+    for n, (
+        x172_c,
+        v_c,
+        k_c,
+        x160_c,
+        x170_c,
+        x180_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x172,
+            v,
+            k,
+            x160,
+            x170[:, :, None, None],
+            x180,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x173 = (x172_c[..., None, :] @ S).squeeze(-2)
         x174 = v_c + x173
-        x175 = (x160_c[:, :, None] * k_c)[:, :, :, None] * x174[:, :, None]
-        x176 = x171 + x175
+        x175 = (x160_c[:, None] * k_c)[:, :, None] * x174[:, None]
+        x176 = scan.scale(S, x170_c, own) + x175
         x181 = (x180_c[..., None, :] @ x176).squeeze(-2)
-        x181_all.append(x181)
+        x181_rows.put(x181)
         S = x176
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x181 = torch.cat(x181_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x181 = x181_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x181_all
+        S = S_rows.joined()
+    del S_rows
+    del x181_rows
     del x160, x170, x172, x180
     return (x181,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, A_log, dt_bias, s, _) = args
+    H = h0[0].shape[1]
     x11 = torch.exp(A_log)
     x12 = a_ + dt_bias
     x13 = tiles.softplus(x12)
@@ -640,29 +699,43 @@ def recurrent_states(args, valid, h0, steps, keep):
     del x169
     x172 = (x161 * -1)[:, :, None] * k
     del x161
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x170_c = x170[a:b]
-        x172_c = x172[a:b]
-        v_c = v[a:b]
-        k_c = k[a:b]
-        x160_c = x160[a:b]
-        x171 = x170_c[:, :, None, None] * S
+    own = False
+    for n, (
+        x172_c,
+        v_c,
+        k_c,
+        x160_c,
+        x170_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x172,
+            v,
+            k,
+            x160,
+            x170[:, :, None, None],
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x173 = (x172_c[..., None, :] @ S).squeeze(-2)
         x174 = v_c + x173
-        x175 = (x160_c[:, :, None] * k_c)[:, :, :, None] * x174[:, :, None]
-        x176 = x171 + x175
+        x175 = (x160_c[:, None] * k_c)[:, :, None] * x174[:, None]
+        x176 = scan.scale(S, x170_c, own) + x175
         S = x176
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
+        S = S_rows.joined()
+    del S_rows
     del x160, x170, x172
     return (), (S_end,), (S,) if keep else None
 
@@ -674,6 +747,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     K = q.shape[2]
+    H = h0[0].shape[1]
     x11 = torch.exp(A_log)
     x12 = a_ + dt_bias
     x13 = tiles.softplus(x12)
@@ -694,7 +768,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x36
     x38 = torch.rsqrt(x37)
     del x37
-    x39 = x38[:, :, None] * q
     x109 = -x28 + 1
     x134 = -x17 + 1
     x145 = torch.sigmoid(x12)
@@ -710,31 +783,25 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x169 = x163 * -1
     x170 = torch.exp(x169)
     del x169
-    x171 = x170[:, :, None, None] * S
     x172 = (x161 * -1)[:, :, None] * k
     x173 = (x172[..., None, :] @ S).squeeze(-2)
     del x172
     x174 = v + x173
     del x173
     x175 = (x160[:, :, None] * k)[:, :, :, None] * x174[:, :, None]
-    x176 = x171 + x175
-    del x171, x175
-    x177 = x162[:, :, None] * k
+    x176 = torch.addcmul(x175, x170[:, :, None, None], S)
+    del x175
+    x178 = tiles.addcmul_(x162[:, :, None] * k, x38[:, :, None], q, -1)
     del x162
-    x178 = x177 - x39
-    del x177, x39
     x179 = x178 * x33
     del x178
     x182 = (do[..., None, :] @ x176.mT).squeeze(-2)
     del x176
-    x183 = x164[:, :, None] * x182
     x184 = q * x182
     x185 = x184.sum(2)
     del x184
     x186 = tiles.product(x38, x38, x185, x164, (-0.5))
-    del x164, x185, x38
-    x187 = x186[:, :, None] * q
-    del x186
+    del x185, x38
     x188 = k * x182
     x189 = x188.sum(2)
     del x188
@@ -746,61 +813,65 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x207 = d * x190
     del x190
     x222 = x167[:, :, None] * x182
-    del x167, x182
-    x225 = torch.add(x183, x187, alpha=2)
-    del x183, x187
-    x193_all, x198_all = [], []
-    (dS_end,) = dht
+    del x167
+    x225 = tiles.addcmul_(x164[:, :, None] * x182, x186[:, :, None], q, 2)
+    del x164, x182, x186
+    x193_rows = scan.Rows(steps, H, True)
+    x198_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        x192_c = x192[a:b]
-        k_c = k[a:b]
-        x170_c = x170[a:b]
-        x166_c = x166[a:b]
+    for n, (
+        x192_c,
+        k_c,
+        x166_c,
+        x170_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x192,
+            k,
+            x166,
+            x170[:, :, None, None],
+        ),
+        True,
+    ):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x193 = dS - x192_c
-        x197 = k_c[:, :, :, None] * x193
-        x198 = x197.sum(2)
-        x213 = x170_c[:, :, None, None] * x193
-        x220 = (x166_c[:, :, None] * k_c)[:, :, :, None] * x198[:, :, None]
-        x221 = x213 - x220
-        x193_all.append(x193)
-        x198_all.append(x198)
+        x197 = k_c[:, :, None] * x193
+        x198 = x197.sum(1)
+        x220 = (x166_c[:, None] * k_c)[:, :, None] * x198[:, None]
+        x221 = tiles.addcmul_(-x220, x170_c, x193)
+        x193_rows.put(x193)
+        x198_rows.put(x198)
         dS = x221
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    x193 = torch.cat(x193_all[::-1])
-    x198 = torch.cat(x198_all[::-1])
-    del x193_all
-    del x198_all
+    dS_end = dS_end.unflatten(0, (-1, H))
+    x193 = x193_rows.joined()
+    x198 = x198_rows.joined()
+    del x193_rows
+    del x198_rows
     del x166, x192
     x194 = x174[:, :, None] * x193
     x195 = x194.sum(3)
     del x194
-    x196 = x160[:, :, None] * x195
-    del x195
     x199 = x174 * x198
     del x174
     x200 = x199.sum(2)
     del x199
-    x201 = x28 * x200
-    del x28
     x202 = x160[:, :, None] * x198
     del x198
     x203 = tiles.product(x200, x109, x160)
-    del x109, x160, x200
+    del x109
     x204 = (x202[..., None, :] @ S.mT).squeeze(-2)
     x205 = k * x204
     x206 = x205.sum(2)
     del x205
-    x208 = x17 * x206
-    del x17
-    x209 = x201 - x207 - x208
-    del x201, x207, x208
+    x209 = tiles.addcmul_(tiles.addcmul_(-x207, x28, x200), x17, x206, -1)
+    del x17, x200, x207, x28
     x210 = tiles.product(x22, x22, x22, x209, (-0.5))
     del x209, x22
-    x211 = x210[:, :, None] * k
-    del x210
     x212 = tiles.product(x206, x134, x161, (-1))
     del x134, x206
     x214 = S * x193
@@ -815,8 +886,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x11, x145
     x219 = x217 * x163 * -1
     del x163, x217
-    x223 = x161[:, :, None] * x204
-    del x161, x204
-    x224 = torch.add(x196, x211, alpha=2) - x222 - x223
-    del x196, x211, x222, x223
+    x224 = tiles.addcmul_(-x222, x160[:, :, None], x195)
+    x224 = tiles.addcmul_(x224, x210[:, :, None], k, 2)
+    x224 = tiles.addcmul_(x224, x161[:, :, None], x204, -1)
+    del x160, x161, x195, x204, x210, x222
     return (x225, x224, x202, x218, x203, x219, x218, x212, x191), (dS_end,)

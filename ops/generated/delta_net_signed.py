@@ -17,7 +17,7 @@ In a chunk of C tokens with the incoming state S_in:
 
 import torch
 
-from rnnc.ops import tiles
+from rnnc.ops import scan, tiles
 
 NAME = "delta_net_signed"
 SPEC_HASH = "7ea1704d97fe300aca557aabbd6bf0b5c82460b80505ac05055686c61be91d6b"
@@ -29,6 +29,7 @@ OUTPUTS = (("o", ("V",)),)
 
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, b_) = args
+    H = h0[0].shape[1]
     x7 = torch.sigmoid(b_)
     x8 = k * k
     x9 = x8.sum(3)
@@ -63,42 +64,61 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x411
     x413 = tiles.inverse(x410)
     del x410
-    S_all, x417_all = [], []
-    (S,) = h0
+    x485 = x12[:, :, :, None] * k
+    del x12
+    x488 = x41[:, :, :, None] * q
+    del x41
+    S_rows = scan.Rows(steps, H)
+    x494_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        k_c = k[a:b]
-        v_c = v[a:b]
-        x12_c = x12[a:b]
-        q_c = q[a:b]
-        x413_c = x413[a:b]
-        x41_c = x41[a:b]
-        x412_c = x412[a:b]
-        x408_c = x408[a:b]
-        x18 = k_c @ S
-        x21 = torch.addcmul(v_c, x12_c[:, :, :, None], x18, value=-1)
-        x43 = q_c @ S
-        x414 = x413_c @ x21
-        x417 = tiles.addmm_(x41_c[:, :, :, None] * x43, x412_c, x414)
-        x419 = torch.add(S, x408_c.mT @ x414, alpha=2)
-        x417_all.append(x417)
-        S = x419
+    own = False
+    for n, (
+        v_c,
+        x485_c,
+        x413_c,
+        x488_c,
+        x412_c,
+        x408_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            v,
+            x485,
+            x413,
+            x488,
+            x412,
+            x408.mT,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x487 = torch.baddbmm(v_c, x485_c, S, alpha=-1)
+        x491 = torch.bmm(x413_c, x487)
+        x494 = torch.bmm(x488_c, S, out=x494_rows.room(n))
+        x494 = scan.addmm(x494, x412_c, x491)
+        x496 = scan.addmm(scan.scale(S, 1, own), x408_c, x491, 2)
+        x494_rows.put(x494)
+        S = x496
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x417 = torch.cat(x417_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x494 = x494_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x417_all
-    del x12, x408, x41, x412
-    return (x417,), (S_end,), (S, x413) if keep else None
+        S = S_rows.joined()
+    del S_rows
+    del x494_rows
+    del x408, x412, x485, x488
+    return (x494,), (S_end,), (S, x413) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, b_) = args
+    H = h0[0].shape[1]
     x7 = torch.sigmoid(b_)
     x8 = k * k
     x9 = x8.sum(3)
@@ -121,29 +141,29 @@ def chunked_states(args, valid, h0, steps, keep):
     del x31, x401
     x413 = tiles.inverse(x410)
     del x410
-    S_all = []
-    (S,) = h0
+    x485 = x12[:, :, :, None] * k
+    del x12
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        k_c = k[a:b]
-        v_c = v[a:b]
-        x12_c = x12[a:b]
-        x413_c = x413[a:b]
-        x408_c = x408[a:b]
-        x18 = k_c @ S
-        x21 = torch.addcmul(v_c, x12_c[:, :, :, None], x18, value=-1)
-        x414 = x413_c @ x21
-        x419 = torch.add(S, x408_c.mT @ x414, alpha=2)
-        S = x419
+    own = False
+    for n, (v_c, x485_c, x413_c, x408_c) in scan.each(steps, H, (v, x485, x413, x408.mT)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x487 = torch.baddbmm(v_c, x485_c, S, alpha=-1)
+        x491 = torch.bmm(x413_c, x487)
+        x496 = scan.addmm(scan.scale(S, 1, own), x408_c, x491, 2)
+        S = x496
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x12, x408
+        S = S_rows.joined()
+    del S_rows
+    del x408, x485
     return (), (S_end,), (S, x413) if keep else None
 
 
@@ -153,6 +173,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         kept = chunked_states(args, valid, h0, steps, True)[2]
     (S, x413) = kept
     (do,) = douts
+    H = h0[0].shape[1]
     x7 = torch.sigmoid(b_)
     x8 = k * k
     x9 = x8.sum(3)
@@ -180,8 +201,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x103 = x101.sum(3)
     del x101
     x105 = do @ S.mT
-    x108 = q.mT @ x102
-    del x102
     x180 = -x7 + 1
     x398 = valid * x7
     x399 = x12 * x398
@@ -233,87 +252,105 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x484 = tiles.addcmul_(x41[:, :, :, None] * x105, x41[:, :, :, None], x435, 2)
     x484 = tiles.addcmul_(x484, x482[:, :, :, None], q, -1)
     del x105, x41, x435, x482
-    dS_all, x439_all = [], []
-    (dS_end,) = dht
+    x497 = x399[:, :, :, None] * k
+    dS_rows = scan.Rows(steps, H, True)
+    x500_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        k_c = k[a:b]
-        x420_c = x420[a:b]
-        x399_c = x399[a:b]
-        x413_c = x413[a:b]
-        x108_c = x108[a:b]
-        x13_c = x13[a:b]
-        x62 = k_c @ dS
-        x422 = torch.addcmul(x420_c, x399_c[:, :, :, None], x62, value=2)
-        x439 = x413_c.mT @ x422
-        x471 = tiles.addmm_(dS + x108_c, x13_c.mT, x439, -1)
-        x439_all.append(x439)
-        dS = x471
+    own = False
+    for n, (
+        x497_c,
+        x420_c,
+        x413_c,
+        q_c,
+        x102_c,
+        x13_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x497,
+            x420,
+            x413.mT,
+            q.mT,
+            x102,
+            x13.mT,
+        ),
+        True,
+    ):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x499 = torch.baddbmm(x420_c, x497_c, dS, alpha=2)
+        x500 = torch.bmm(x413_c, x499, out=x500_rows.room(n))
+        x527 = scan.addmm(scan.scale(dS, 1, own), q_c, x102_c)
+        x527 = scan.addmm(x527, x13_c, x500, -1)
+        x500_rows.put(x500)
+        dS = x527
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    x439 = torch.cat(x439_all[::-1])
-    del dS_all
-    del x439_all
-    del x108, x13, x420
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    x500 = x500_rows.joined()
+    del dS_rows
+    del x500_rows
+    del x102, x13, x420, x497
     x423 = x414 @ dS.mT
     del dS
     x424 = k * x423
     x425 = x424.sum(3)
     del x424
-    x441 = x439 @ x414.mT
-    del x414
-    x442 = x441.tril(-1)
-    del x441
-    x443 = x31 * x442
-    del x31
-    x444 = x401[:, :, None] * x443
-    x445 = x444.sum(3)
-    del x444
-    x446 = x12[:, :, :, None] * x443
-    del x443
-    x447 = x446.sum(2)
-    del x446
-    x449 = x401[:, :, None] * x442
-    del x401
-    x450 = x449 @ k
-    del x449
-    x451 = x12[:, :, :, None] * x442
-    del x442
-    x452 = x451.mT @ k
-    del x451
-    x455 = tiles.addcmul_(2 * x453, x447, x402, -2)
-    del x402, x453
-    x456 = tiles.product(x7, x180, x455)
-    del x455, x7
-    x457 = x18 * x439
-    del x18
-    x458 = x457.sum(3)
-    del x457
-    x461 = tiles.addcmul_(torch.add(-x458, x459, alpha=2), x447, x398, -2)
-    del x447, x458, x459
-    x466 = x439 @ S.mT
-    x469 = tiles.addcmul_(-2 * x445, x425, x398, 2)
-    del x398, x445
     x472 = tiles.product(x180, x425, x399)
-    del x180, x425
-    x473 = torch.add(x456, x472, alpha=2)
-    del x456, x472
-    x478 = tiles.addcmul_(x469 * -1 * x404, x461, x404, -1)
-    del x404, x461, x469
-    x480 = tiles.addcmul_(2 * x463, x478[:, :, :, None], k)
-    x480 = tiles.addcmul_(x480, x399[:, :, :, None], x452, -2)
-    x480 = tiles.addcmul_(x480, x399[:, :, :, None], x423, 2)
-    x480 = tiles.addcmul_(x480, x12[:, :, :, None], x450, -2)
-    x480 = tiles.addcmul_(x480, x12[:, :, :, None], x466, -1)
-    del x12, x399, x423, x450, x452, x463, x466, x478
-    return (x484, x480, x439, x473), (dS_end,)
+    x502 = x500 @ x414.mT
+    del x414
+    x503 = x502.tril(-1)
+    del x502
+    x504 = x31 * x503
+    del x31
+    x505 = x401[:, :, None] * x504
+    x506 = x505.sum(3)
+    del x505
+    x507 = x12[:, :, :, None] * x504
+    del x504
+    x508 = x507.sum(2)
+    del x507
+    x510 = x401[:, :, None] * x503
+    del x401
+    x511 = x510 @ k
+    del x510
+    x512 = x12[:, :, :, None] * x503
+    del x503
+    x513 = x512.mT @ k
+    del x512
+    x515 = tiles.addcmul_(2 * x453, x508, x402, -2)
+    del x402, x453
+    x516 = tiles.product(x7, x180, x515)
+    del x180, x515, x7
+    x517 = x18 * x500
+    del x18
+    x518 = x517.sum(3)
+    del x517
+    x520 = tiles.addcmul_(torch.add(-x518, x459, alpha=2), x508, x398, -2)
+    del x459, x508, x518
+    x523 = x500 @ S.mT
+    x525 = tiles.addcmul_(-2 * x506, x425, x398, 2)
+    del x398, x425, x506
+    x528 = torch.add(x516, x472, alpha=2)
+    del x472, x516
+    x532 = tiles.addcmul_(x525 * -1 * x404, x520, x404, -1)
+    del x404, x520, x525
+    x534 = tiles.addcmul_(2 * x463, x532[:, :, :, None], k)
+    x534 = tiles.addcmul_(x534, x399[:, :, :, None], x513, -2)
+    x534 = tiles.addcmul_(x534, x399[:, :, :, None], x423, 2)
+    x534 = tiles.addcmul_(x534, x12[:, :, :, None], x511, -2)
+    x534 = tiles.addcmul_(x534, x12[:, :, :, None], x523, -1)
+    del x12, x399, x423, x463, x511, x513, x523, x532
+    return (x484, x534, x500, x528), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, b_) = args
+    H = h0[0].shape[1]
     x6 = k * k
     x7 = x6.sum(2)
     del x6
@@ -334,38 +371,39 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x25
     x88 = x10 * x17
     del x10, x17
-    S_all, x92_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x92_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x12_c = x12[a:b]
-        v_c = v[a:b]
-        k_c = k[a:b]
-        x88_c = x88[a:b]
-        x26_c = x26[a:b]
+    own = False
+    for n, (x12_c, v_c, k_c, x88_c, x26_c) in scan.each(steps, H, (x12, v, k, x88, x26)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x14 = (x12_c[..., None, :] @ S).squeeze(-2)
         x15 = v_c + x14
-        x90 = (x88_c[:, :, None] * k_c)[:, :, :, None] * x15[:, :, None]
-        x91 = torch.add(S, x90, alpha=2)
+        x90 = (x88_c[:, None] * k_c)[:, :, None] * x15[:, None]
+        x91 = torch.add(scan.scale(S, 1, own), x90, alpha=2)
         x92 = (x26_c[..., None, :] @ x91).squeeze(-2)
-        x92_all.append(x92)
+        x92_rows.put(x92)
         S = x91
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x92 = torch.cat(x92_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x92 = x92_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x92_all
+        S = S_rows.joined()
+    del S_rows
+    del x92_rows
     del x12, x26, x88
     return (x92,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, b_) = args
+    H = h0[0].shape[1]
     x6 = k * k
     x7 = x6.sum(2)
     del x6
@@ -377,27 +415,27 @@ def recurrent_states(args, valid, h0, steps, keep):
     x17 = torch.sigmoid(b_)
     x88 = x10 * x17
     del x10, x17
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x12_c = x12[a:b]
-        v_c = v[a:b]
-        k_c = k[a:b]
-        x88_c = x88[a:b]
+    own = False
+    for n, (x12_c, v_c, k_c, x88_c) in scan.each(steps, H, (x12, v, k, x88)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x14 = (x12_c[..., None, :] @ S).squeeze(-2)
         x15 = v_c + x14
-        x90 = (x88_c[:, :, None] * k_c)[:, :, :, None] * x15[:, :, None]
-        x91 = torch.add(S, x90, alpha=2)
+        x90 = (x88_c[:, None] * k_c)[:, :, None] * x15[:, None]
+        x91 = torch.add(scan.scale(S, 1, own), x90, alpha=2)
         S = x91
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
+        S = S_rows.joined()
+    del S_rows
     del x12, x88
     return (), (S_end,), (S,) if keep else None
 
@@ -408,6 +446,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         kept = recurrent_states(args, valid, h0, steps, True)[2]
     (S,) = kept
     (do,) = douts
+    H = h0[0].shape[1]
     x6 = k * k
     x7 = x6.sum(2)
     del x6
@@ -439,68 +478,58 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x91
     x94 = do[:, :, None] * x26[:, :, :, None]
     del x26
-    x95 = x25[:, :, None] * x93
     x96 = q * x93
-    del x93
     x97 = x96.sum(2)
     del x96
     x98 = tiles.product(x25, x25, x25, x97, (-0.5))
-    del x25, x97
-    x99 = x98[:, :, None] * q
-    del x98
-    x121 = torch.add(x95, x99, alpha=2)
-    del x95, x99
-    x100_all, x105_all = [], []
-    (dS_end,) = dht
+    del x97
+    x121 = tiles.addcmul_(x25[:, :, None] * x93, x98[:, :, None], q, 2)
+    del x25, x93, x98
+    x100_rows = scan.Rows(steps, H, True)
+    x105_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        x94_c = x94[a:b]
-        k_c = k[a:b]
-        x89_c = x89[a:b]
+    own = False
+    for n, (x94_c, k_c, x89_c) in scan.each(steps, H, (x94, k, x89), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x100 = torch.add(2 * dS, x94_c, alpha=2)
-        x104 = k_c[:, :, :, None] * x100
-        x105 = x104.sum(2)
-        x117 = (x89_c[:, :, None] * k_c)[:, :, :, None] * x105[:, :, None]
-        x118 = dS + x94_c - x117
-        x100_all.append(x100)
-        x105_all.append(x105)
+        x104 = k_c[:, :, None] * x100
+        x105 = x104.sum(1)
+        x117 = (x89_c[:, None] * k_c)[:, :, None] * x105[:, None]
+        x118 = scan.scale(dS, 1, own) + x94_c - x117
+        x100_rows.put(x100)
+        x105_rows.put(x105)
         dS = x118
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    x100 = torch.cat(x100_all[::-1])
-    x105 = torch.cat(x105_all[::-1])
-    del x100_all
-    del x105_all
+    dS_end = dS_end.unflatten(0, (-1, H))
+    x100 = x100_rows.joined()
+    x105 = x105_rows.joined()
+    del x100_rows
+    del x105_rows
     del x89, x94
     x101 = x15[:, :, None] * x100
     del x100
     x102 = x101.sum(3)
     del x101
-    x103 = x88[:, :, None] * x102
-    del x102
     x106 = x15 * x105
     del x15
     x107 = x106.sum(2)
     del x106
-    x108 = x17 * x107
-    del x17
     x109 = x88[:, :, None] * x105
     del x105
     x110 = tiles.product(x107, x62, x88)
-    del x107, x62, x88
+    del x62
     x111 = (x109[..., None, :] @ S.mT).squeeze(-2)
     x112 = k * x111
     x113 = x112.sum(2)
     del x112
-    x114 = x108 - x113
-    del x108, x113
+    x114 = tiles.addcmul_(-x113, x17, x107)
+    del x107, x113, x17
     x115 = tiles.product(x10, x10, x10, x114, (-0.5))
     del x114
-    x116 = x115[:, :, None] * k
-    del x115
-    x119 = x10[:, :, None] * x111
-    del x10, x111
-    x120 = torch.add(x103, x116, alpha=2) - x119
-    del x103, x116, x119
+    x120 = tiles.addcmul_(x88[:, :, None] * x102, x115[:, :, None], k, 2)
+    x120 = tiles.addcmul_(x120, x10[:, :, None], x111, -1)
+    del x10, x102, x111, x115, x88
     return (x121, x120, x109, x110), (dS_end,)

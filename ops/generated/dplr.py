@@ -20,7 +20,7 @@ In a chunk of C tokens with the incoming state S_in:
 
 import torch
 
-from rnnc.ops import tiles
+from rnnc.ops import scan, tiles
 
 NAME = "dplr"
 SPEC_HASH = "921ccc2c3f0bcbde72b631c27c3f77de9b9684188af6f9a85ca434d599d1ef3d"
@@ -33,6 +33,7 @@ OUTPUTS = (("o", ("V",)),)
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, g) = args
     K = q.shape[3]
+    H = h0[0].shape[1]
     x10 = valid[:, :, :, None] * b_
     x11 = valid[:, :, :, None] * k
     x30 = (K) ** -0.5
@@ -76,47 +77,67 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x86
     x353 = valid[:, :, :, None] * x89
     del x89
-    x354 = x353.mT @ v
-    del x353
-    S_all, x250_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x250_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x69_c = x69[a:b]
-        x237_c = x237[a:b]
-        x58_c = x58[a:b]
-        x246_c = x246[a:b]
-        x245_c = x245[a:b]
-        x243_c = x243[a:b]
-        x354_c = x354[a:b]
-        x83_c = x83[a:b]
-        x352_c = x352[a:b]
-        x70 = x69_c @ S
-        x71 = x70 * x30
-        x241 = x237_c + x58_c @ S
-        x247 = x246_c @ x241
-        x250 = tiles.addmm_(x71 + x245_c, x243_c, x247)
-        x360 = torch.addcmul(x354_c, x83_c[:, :, :, None], S)
-        x360 = tiles.addmm_(x360, x352_c.mT, x247)
-        x250_all.append(x250)
+    own = False
+    for n, (
+        x58_c,
+        x237_c,
+        x246_c,
+        x69_c,
+        x245_c,
+        x243_c,
+        x83_c,
+        x353_c,
+        v_c,
+        x352_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x58,
+            x237,
+            x246,
+            x69,
+            x245,
+            x243,
+            x83[:, :, :, None],
+            x353.mT,
+            v,
+            x352.mT,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x241 = torch.baddbmm(x237_c, x58_c, S)
+        x247 = torch.bmm(x246_c, x241)
+        x250 = torch.baddbmm(x245_c, x69_c, S, alpha=x30, out=x250_rows.room(n))
+        x250 = scan.addmm(x250, x243_c, x247)
+        x360 = scan.addmm(scan.scale(S, x83_c, own), x353_c, v_c)
+        x360 = scan.addmm(x360, x352_c, x247)
+        x250_rows.put(x250)
         S = x360
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x250 = torch.cat(x250_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x250 = x250_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x250_all
-    del x237, x245, x352, x354, x58, x69, x83
+        S = S_rows.joined()
+    del S_rows
+    del x250_rows
+    del x237, x245, x352, x353, x58, x69, x83
     return (x250,), (S_end,), (S, x236, x243, x244, x246) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, g) = args
     K = q.shape[3]
+    H = h0[0].shape[1]
     x10 = valid[:, :, :, None] * b_
     x11 = valid[:, :, :, None] * k
     x30 = (K) ** -0.5
@@ -154,32 +175,48 @@ def chunked_states(args, valid, h0, steps, keep):
     del x86
     x353 = valid[:, :, :, None] * x89
     del x89
-    x354 = x353.mT @ v
-    del x353
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x237_c = x237[a:b]
-        x58_c = x58[a:b]
-        x246_c = x246[a:b]
-        x354_c = x354[a:b]
-        x83_c = x83[a:b]
-        x352_c = x352[a:b]
-        x241 = x237_c + x58_c @ S
-        x247 = x246_c @ x241
-        x360 = torch.addcmul(x354_c, x83_c[:, :, :, None], S)
-        x360 = tiles.addmm_(x360, x352_c.mT, x247)
+    own = False
+    for n, (
+        x58_c,
+        x237_c,
+        x246_c,
+        x83_c,
+        x353_c,
+        v_c,
+        x352_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x58,
+            x237,
+            x246,
+            x83[:, :, :, None],
+            x353.mT,
+            v,
+            x352.mT,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x241 = torch.baddbmm(x237_c, x58_c, S)
+        x247 = torch.bmm(x246_c, x241)
+        x360 = scan.addmm(scan.scale(S, x83_c, own), x353_c, v_c)
+        x360 = scan.addmm(x360, x352_c, x247)
         S = x360
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x237, x352, x354, x58, x83
+        S = S_rows.joined()
+    del S_rows
+    del x237, x352, x353, x58, x83
     return (), (S_end,), (S, x236, x243, x244, x246) if keep else None
 
 
@@ -191,6 +228,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
+    H = h0[0].shape[1]
     x10 = valid[:, :, :, None] * b_
     x11 = valid[:, :, :, None] * k
     x30 = (K) ** -0.5
@@ -220,9 +258,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x299, x128, x300 = tiles.decay_dot_grads(x124, x31, x11, f1)
     del x124
     x143 = do @ S.mT
-    x146 = x69.mT @ do
-    x147 = x146 * x30
-    del x146
     x148 = x68 * x143 * x30
     del x68
     x180 = tiles.LOG2E
@@ -242,37 +277,56 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x148, x335
     x350 = x30 * x115
     x351 = valid[:, :, :, None] * x79
+    x352 = valid[:, :, :, None] * x86
+    del x86
     x357 = x69 * x143 * x350
-    del x143, x69
+    del x143
     x358 = tiles.suffix_sum(x357, 2)
     del x357
-    dS_all, x315_all = [], []
-    (dS_end,) = dht
+    dS_rows = scan.Rows(steps, H, True)
+    x374_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        x86_c = x86[a:b]
-        x301_c = x301[a:b]
-        valid_c = valid[a:b]
-        x246_c = x246[a:b]
-        x147_c = x147[a:b]
-        x83_c = x83[a:b]
-        x58_c = x58[a:b]
-        x106 = x86_c @ dS
-        x303 = torch.addcmul(x301_c, valid_c[:, :, :, None], x106)
-        x315 = x246_c.mT @ x303
-        x344 = torch.addcmul(x147_c, x83_c[:, :, :, None], dS)
-        x344 = tiles.addmm_(x344, x58_c.mT, x315)
-        x315_all.append(x315)
-        dS = x344
+    own = False
+    for n, (
+        x352_c,
+        x301_c,
+        x246_c,
+        x83_c,
+        x69_c,
+        do_c,
+        x58_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x352,
+            x301,
+            x246.mT,
+            x83[:, :, :, None],
+            x69.mT,
+            do,
+            x58.mT,
+        ),
+        True,
+    ):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x373 = torch.baddbmm(x301_c, x352_c, dS)
+        x374 = torch.bmm(x246_c, x373, out=x374_rows.room(n))
+        x396 = scan.addmm(scan.scale(dS, x83_c, own), x69_c, do_c, x30)
+        x396 = scan.addmm(x396, x58_c, x374)
+        x374_rows.put(x374)
+        dS = x396
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    x315 = torch.cat(x315_all[::-1])
-    del dS_all
-    del x315_all
-    del x147, x301, x86
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    x374 = x374_rows.joined()
+    del dS_rows
+    del x374_rows
+    del x301, x352, x69
     x95 = v @ dS.mT
     x97 = x89 @ dS
     del x89
@@ -285,109 +339,126 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x117
     x305 = x247 @ dS.mT
     del dS
-    x317 = x315 @ x247.mT
-    del x247
-    x318 = x317.tril(-1)
-    del x317
-    f1_2 = tiles.decay_factors(x55, exclusive=True)
-    x319, x320, x321 = tiles.decay_dot_grads(x318, a_, x10, f1_2, strict=True)
-    del x318, x55
-    x322 = x315 @ v.mT
-    x323 = x236.mT @ x315
-    x324, x325, x326 = tiles.decay_dot_grads(x322, a_, x11, f1_2, strict=True)
-    del f1_2, x322
-    x327 = x315 @ S.mT
-    del x315
-    x338 = x313 + x320
-    del x313, x320
-    x342 = x128 + x325
-    del x128, x325
-    x346 = tiles.addcmul_(x319 + x324, x57, x327)
-    del x319, x324, x57
-    x347 = tiles.addcmul_(x298 + x323, valid[:, :, :, None], x97)
-    del x298, x323, x97
     x363 = tiles.addcmul_(x95 * x11, x305, x10)
-    del x10, x11
     x364 = x79 * x363 * x115
     del x363, x79
     x365 = tiles.prefix_sum(x364, 2, exclusive=True)
     del x364
-    x366 = x58 * x327 * x115
-    del x327, x58
-    x367 = tiles.suffix_sum(x366, 2, exclusive=True)
-    del x366
-    x368 = x118 + x358 + x300 + x365 + x314 + x321 + x326
-    x368 = x368 + x367
-    del x118, x300, x314, x321, x326, x358, x365, x367
-    x369 = (valid * x180)[:, :, :, None] * x368
-    del x368
-    x370 = tiles.addcmul_(x305 * x351, valid[:, :, :, None], x338)
-    del x305, x338
-    x371 = tiles.addcmul_(x95 * x351, valid[:, :, :, None], x342)
-    del x342, x351, x95
-    return (x349, x371, x347, x346, x370, x369), (dS_end,)
+    x376 = x374 @ x247.mT
+    del x247
+    x377 = x376.tril(-1)
+    del x376
+    f1_2 = tiles.decay_factors(x55, exclusive=True)
+    x378, x379, x380 = tiles.decay_dot_grads(x377, a_, x10, f1_2, strict=True)
+    del x10, x377, x55
+    x381 = x374 @ v.mT
+    x382 = x236.mT @ x374
+    x383, x384, x385 = tiles.decay_dot_grads(x381, a_, x11, f1_2, strict=True)
+    del f1_2, x11, x381
+    x386 = x374 @ S.mT
+    del x374
+    x390 = x313 + x379
+    del x313, x379
+    x394 = x128 + x384
+    del x128, x384
+    x397 = tiles.addcmul_(x378 + x383, x57, x386)
+    del x378, x383, x57
+    x398 = tiles.addcmul_(x298 + x382, valid[:, :, :, None], x97)
+    del x298, x382, x97
+    x399 = x58 * x386 * x115
+    del x386, x58
+    x400 = tiles.suffix_sum(x399, 2, exclusive=True)
+    del x399
+    x401 = x118 + x358 + x300 + x365 + x314 + x380 + x385
+    x401 = x401 + x400
+    del x118, x300, x314, x358, x365, x380, x385, x400
+    x402 = (valid * x180)[:, :, :, None] * x401
+    del x401
+    x403 = tiles.addcmul_(x305 * x351, valid[:, :, :, None], x390)
+    del x305, x390
+    x404 = tiles.addcmul_(x95 * x351, valid[:, :, :, None], x394)
+    del x351, x394, x95
+    return (x349, x404, x398, x397, x403, x402), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, g) = args
     K = q.shape[2]
+    H = h0[0].shape[1]
     x7 = torch.exp(g)
     x11 = k[:, :, :, None] * v[:, :, None]
     x14 = (K) ** -0.5
     x15 = q * x14
-    S_all, x17_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x17_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        a__c = a_[a:b]
-        b__c = b_[a:b]
-        x11_c = x11[a:b]
-        x7_c = x7[a:b]
-        x15_c = x15[a:b]
+    own = False
+    for n, (
+        a__c,
+        b__c,
+        x7_c,
+        x11_c,
+        x15_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            a_,
+            b_,
+            x7[:, :, :, None],
+            x11,
+            x15,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x9 = (a__c[..., None, :] @ S).squeeze(-2)
-        x10 = b__c[:, :, :, None] * x9[:, :, None]
-        x12 = tiles.addcmul_(x10 + x11_c, x7_c[:, :, :, None], S)
+        x10 = b__c[:, :, None] * x9[:, None]
+        x12 = scan.scale(S, x7_c, own) + x10 + x11_c
         x17 = (x15_c[..., None, :] @ x12).squeeze(-2)
-        x17_all.append(x17)
+        x17_rows.put(x17)
         S = x12
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x17 = torch.cat(x17_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x17 = x17_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x17_all
+        S = S_rows.joined()
+    del S_rows
+    del x17_rows
     del x11, x15, x7
     return (x17,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, g) = args
+    H = h0[0].shape[1]
     x7 = torch.exp(g)
     x11 = k[:, :, :, None] * v[:, :, None]
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        a__c = a_[a:b]
-        b__c = b_[a:b]
-        x11_c = x11[a:b]
-        x7_c = x7[a:b]
+    own = False
+    for n, (a__c, b__c, x7_c, x11_c) in scan.each(steps, H, (a_, b_, x7[:, :, :, None], x11)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x9 = (a__c[..., None, :] @ S).squeeze(-2)
-        x10 = b__c[:, :, :, None] * x9[:, :, None]
-        x12 = tiles.addcmul_(x10 + x11_c, x7_c[:, :, :, None], S)
+        x10 = b__c[:, :, None] * x9[:, None]
+        x12 = scan.scale(S, x7_c, own) + x10 + x11_c
         S = x12
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
+        S = S_rows.joined()
+    del S_rows
     del x11, x7
     return (), (S_end,), (S,) if keep else None
 
@@ -399,6 +470,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     K = q.shape[2]
+    H = h0[0].shape[1]
     x7 = torch.exp(g)
     x9 = (a_[..., None, :] @ S).squeeze(-2)
     x10 = b_[:, :, :, None] * x9[:, :, None]
@@ -413,29 +485,27 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x30
     x59 = do[:, :, None] * x15[:, :, :, None]
     del x15
-    x60_all, x68_all = [], []
-    (dS_end,) = dht
+    x60_rows = scan.Rows(steps, H, True)
+    x68_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        x59_c = x59[a:b]
-        b__c = b_[a:b]
-        a__c = a_[a:b]
-        x7_c = x7[a:b]
+    for n, (x59_c, b__c, a__c, x7_c) in scan.each(steps, H, (x59, b_, a_, x7[:, :, :, None]), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x60 = dS + x59_c
-        x66 = b__c[:, :, :, None] * x60
-        x68 = x66.sum(2)
-        x70 = a__c[:, :, :, None] * x68[:, :, None]
-        x75 = torch.addcmul(x70, x7_c[:, :, :, None], x60)
-        x60_all.append(x60)
-        x68_all.append(x68)
+        x66 = b__c[:, :, None] * x60
+        x68 = x66.sum(1)
+        x70 = a__c[:, :, None] * x68[:, None]
+        x75 = torch.addcmul(x70, x7_c, x60)
+        x60_rows.put(x60)
+        x68_rows.put(x68)
         dS = x75
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    x60 = torch.cat(x60_all[::-1])
-    x68 = torch.cat(x68_all[::-1])
-    del x60_all
-    del x68_all
+    dS_end = dS_end.unflatten(0, (-1, H))
+    x60 = x60_rows.joined()
+    x68 = x68_rows.joined()
+    del x60_rows
+    del x68_rows
     del x59
     x61 = v[:, :, None] * x60
     x62 = k[:, :, :, None] * x60

@@ -21,7 +21,7 @@ In a chunk of C tokens with the incoming state S_in:
 
 import torch
 
-from rnnc.ops import tiles
+from rnnc.ops import scan, tiles
 
 NAME = "gated_delta_net2"
 SPEC_HASH = "5d344734104feb2d9e1c2e6a0332131731d6b7a2c31be3db6f2a0d57f5111e19"
@@ -34,6 +34,7 @@ OUTPUTS = (("o", ("V",)),)
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, w, A_log, dt_bias) = args
     K = q.shape[3]
+    H = h0[0].shape[1]
     x11 = torch.exp(A_log)
     x12 = a_ + dt_bias[:, :, None]
     x13 = tiles.softplus(x12)
@@ -98,44 +99,64 @@ def chunked_forward(args, valid, h0, steps, keep):
     del f1, x502, x504, x76
     x517 = tiles.inverse(x512)
     del x512
-    S_all, x521_all = [], []
-    (S,) = h0
+    x524 = x21[:, :, :, None] * x486
+    del x21, x486
+    x598 = x501[:, :, :, None] * x86
+    del x501, x86
+    S_rows = scan.Rows(steps, H)
+    x606_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x86_c = x86[a:b]
-        x486_c = x486[a:b]
-        x25_c = x25[a:b]
-        x21_c = x21[a:b]
-        x517_c = x517[a:b]
-        x501_c = x501[a:b]
-        x516_c = x516[a:b]
-        x98_c = x98[a:b]
-        x507_c = x507[a:b]
-        x87 = x86_c @ S
-        x505 = x486_c @ S
-        x514 = torch.addcmul(x25_c, x21_c[:, :, :, None], x505, value=-1)
-        x518 = x517_c @ x514
-        x521 = tiles.addmm_(x501_c[:, :, :, None] * x87, x516_c, x518)
-        x523 = tiles.addmm_(x98_c[:, :, :, None] * S, x507_c.mT, x518)
-        x521_all.append(x521)
-        S = x523
+    own = False
+    for n, (
+        x25_c,
+        x524_c,
+        x517_c,
+        x598_c,
+        x516_c,
+        x98_c,
+        x507_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x25,
+            x524,
+            x517,
+            x598,
+            x516,
+            x98[:, :, :, None],
+            x507.mT,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x601 = torch.baddbmm(x25_c, x524_c, S, alpha=-1)
+        x603 = torch.bmm(x517_c, x601)
+        x606 = torch.bmm(x598_c, S, out=x606_rows.room(n))
+        x606 = scan.addmm(x606, x516_c, x603)
+        x608 = scan.addmm(scan.scale(S, x98_c, own), x507_c, x603)
+        x606_rows.put(x606)
+        S = x608
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x521 = torch.cat(x521_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x606 = x606_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x521_all
-    del x21, x25, x486, x501, x507, x86, x98
-    return (x521,), (S_end,), (S, x516, x517) if keep else None
+        S = S_rows.joined()
+    del S_rows
+    del x606_rows
+    del x25, x507, x524, x598, x98
+    return (x606,), (S_end,), (S, x516, x517) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, w, A_log, dt_bias) = args
     K = q.shape[3]
+    H = h0[0].shape[1]
     x11 = torch.exp(A_log)
     x12 = a_ + dt_bias[:, :, None]
     x13 = tiles.softplus(x12)
@@ -198,30 +219,45 @@ def chunked_states(args, valid, h0, steps, keep):
     del f1, x502, x504, x76
     x517 = tiles.inverse(x512)
     del x512
-    S_all = []
-    (S,) = h0
+    x524 = x21[:, :, :, None] * x486
+    del x21, x486
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x486_c = x486[a:b]
-        x25_c = x25[a:b]
-        x21_c = x21[a:b]
-        x517_c = x517[a:b]
-        x98_c = x98[a:b]
-        x507_c = x507[a:b]
-        x505 = x486_c @ S
-        x514 = torch.addcmul(x25_c, x21_c[:, :, :, None], x505, value=-1)
-        x518 = x517_c @ x514
-        x523 = tiles.addmm_(x98_c[:, :, :, None] * S, x507_c.mT, x518)
-        S = x523
+    own = False
+    for n, (
+        x25_c,
+        x524_c,
+        x517_c,
+        x98_c,
+        x507_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x25,
+            x524,
+            x517,
+            x98[:, :, :, None],
+            x507.mT,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x601 = torch.baddbmm(x25_c, x524_c, S, alpha=-1)
+        x603 = torch.bmm(x517_c, x601)
+        x608 = scan.addmm(scan.scale(S, x98_c, own), x507_c, x603)
+        S = x608
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x21, x25, x486, x507, x98
+        S = S_rows.joined()
+    del S_rows
+    del x25, x507, x524, x98
     return (), (S_end,), (S, x516, x517) if keep else None
 
 
@@ -233,6 +269,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
+    H = h0[0].shape[1]
     x11 = torch.exp(A_log)
     x12 = a_ + dt_bias[:, :, None]
     x13 = tiles.softplus(x12)
@@ -281,10 +318,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x143
     x146 = do @ S.mT
     x149 = x56[:, :, :, None] * do
-    x150 = x86.mT @ x149
-    del x149, x86
-    x151 = x150 * x52
-    del x150
     x189 = tiles.LOG2E
     x222 = -x24 + 1
     x268 = -x26 + 1
@@ -337,33 +370,51 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x597 = torch.addcmul(x509, x501[:, :, :, None], x536)
     x597 = tiles.addcmul_(x597, x595[:, :, :, None], q, -1)
     del x501, x509, x536, x595
-    dS_all, x539_all = [], []
-    (dS_end,) = dht
+    x609 = x489[:, :, :, None] * x101
+    dS_rows = scan.Rows(steps, H, True)
+    x612_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        x101_c = x101[a:b]
-        x525_c = x525[a:b]
-        x489_c = x489[a:b]
-        x517_c = x517[a:b]
-        x151_c = x151[a:b]
-        x98_c = x98[a:b]
-        x524_c = x524[a:b]
-        x109 = x101_c @ dS
-        x527 = torch.addcmul(x525_c, x489_c[:, :, :, None], x109)
-        x539 = x517_c.mT @ x527
-        x588 = torch.addcmul(x151_c, x98_c[:, :, :, None], dS)
-        x588 = tiles.addmm_(x588, x524_c.mT, x539, -1)
-        x539_all.append(x539)
-        dS = x588
+    own = False
+    for n, (
+        x609_c,
+        x525_c,
+        x517_c,
+        x98_c,
+        x86_c,
+        x149_c,
+        x524_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x609,
+            x525,
+            x517.mT,
+            x98[:, :, :, None],
+            x86.mT,
+            x149,
+            x524.mT,
+        ),
+        True,
+    ):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x611 = torch.baddbmm(x525_c, x609_c, dS)
+        x612 = torch.bmm(x517_c, x611, out=x612_rows.room(n))
+        x655 = scan.addmm(scan.scale(dS, x98_c, own), x86_c, x149_c, x52)
+        x655 = scan.addmm(x655, x524_c, x612, -1)
+        x612_rows.put(x612)
+        dS = x655
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    x539 = torch.cat(x539_all[::-1])
-    del dS_all
-    del x539_all
-    del x151, x524, x525
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    x612 = x612_rows.joined()
+    del dS_rows
+    del x612_rows
+    del x149, x524, x525, x609, x86
     x120 = S * dS
     x121 = x120.sum(3)
     del x120
@@ -382,77 +433,78 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x530
     x534 = tiles.prefix_sum(x533, 2, exclusive=True)
     del x533
-    x541 = x539 @ x518.mT
+    x614 = x612 @ x518.mT
     del x518
-    x542 = x541.tril(-1)
-    del x541
-    x543, x544, x545 = tiles.decay_dot_grads(x542, x503, x502, f1, strict=True)
-    del f1, x502, x503, x542
-    x546 = x539 @ S.mT
-    x549 = torch.addcmul(x510, x546, x499, value=-1)
+    x615 = x614.tril(-1)
+    del x614
+    x616, x617, x618 = tiles.decay_dot_grads(x615, x503, x502, f1, strict=True)
+    del f1, x502, x503, x615
+    x619 = x612 @ S.mT
+    x622 = torch.addcmul(x510, x619, x499, value=-1)
     del x499, x510
-    x550 = x78 * x549 * x122
-    del x549
-    x551 = tiles.suffix_sum(x550, 2)
-    del x550
-    x552 = x125 + x534 + x538 + x545 + x551
-    del x125, x534, x538, x545, x551
-    x558 = tiles.product(x25, x222, x539)
+    x623 = x78 * x622 * x122
+    del x622
+    x624 = tiles.suffix_sum(x623, 2)
+    del x623
+    x625 = x125 + x534 + x538 + x618 + x624
+    del x125, x534, x538, x618, x624
+    x626 = tiles.product(x25, x222, x612)
     del x222, x25
-    x559 = x24 * x539
+    x627 = x24 * x612
     del x24
-    x562 = x537 + x544
-    del x537, x544
-    x563 = k * x562
-    x564 = x563.sum(3)
-    del x563
-    x566 = x505 * x539
-    del x505, x539
-    x567 = x566.sum(3)
-    del x566
-    x569 = tiles.addcmul_(-x567, valid, x564)
-    del x564, x567
-    x570 = x543 * x484
+    x629 = x537 + x617
+    del x537, x617
+    x630 = k * x629
+    x631 = x630.sum(3)
+    del x630
+    x633 = x505 * x612
+    del x505, x612
+    x634 = x633.sum(3)
+    del x633
+    x636 = tiles.addcmul_(-x634, valid, x631)
+    del x631, x634
+    x637 = x616 * x484
     del x484
-    x571 = x570.sum(3)
-    del x570
-    x572 = x78 * x546
-    del x546, x78
-    x575 = tiles.addcmul_(x572 * -1 * x22, x543, x22, -1)
+    x638 = x637.sum(3)
+    del x637
+    x639 = x78 * x619
+    del x619, x78
+    x642 = tiles.addcmul_(x639 * -1 * x22, x616, x22, -1)
     del x22
-    x576 = tiles.product(x26, x268, x575)
-    del x26, x268, x575
-    x577 = tiles.addcmul_(-x571, valid, x531)
-    del x531, x571
-    x579 = tiles.product(x13, x552, valid[:, :, :, None])
+    x643 = tiles.product(x26, x268, x642)
+    del x26, x268, x642
+    x644 = tiles.addcmul_(-x638, valid, x531)
+    del x531, x638
+    x646 = tiles.product(x13, x625, valid[:, :, :, None])
     del x13
-    x580 = x579.sum(2)
-    del x579
-    x581 = x580.sum(2)
-    del x580
-    x582 = x290 * x552
-    del x290, x552
-    x583 = valid[:, :, :, None] * x582
-    del x582
-    x584 = (x492 * -1)[:, :, None, None] * x583
-    x585 = x583.sum(2)
-    del x583
-    x586 = (x492 * -1)[:, :, None] * x585
-    del x585
-    x587 = x581 * x492 * -1
-    del x492, x581
-    x592 = tiles.addcmul_(x577 * -1 * x491, x569, x491, -1)
-    del x491, x569, x577
-    x594 = torch.addcmul(x529, x489[:, :, :, None], x562)
-    x594 = tiles.addcmul_(x594, x592[:, :, :, None], k)
-    x594 = tiles.addcmul_(tiles.addcmul_(x594, x572, x498, -1), x543, x498, -1)
-    del x489, x498, x529, x543, x562, x572, x592
-    return (x597, x594, x559, x584, x576, x558, x587, x586), (dS_end,)
+    x647 = x646.sum(2)
+    del x646
+    x648 = x647.sum(2)
+    del x647
+    x649 = x290 * x625
+    del x290, x625
+    x650 = valid[:, :, :, None] * x649
+    del x649
+    x651 = (x492 * -1)[:, :, None, None] * x650
+    x652 = x650.sum(2)
+    del x650
+    x653 = (x492 * -1)[:, :, None] * x652
+    del x652
+    x654 = x648 * x492 * -1
+    del x492, x648
+    x659 = tiles.addcmul_(x644 * -1 * x491, x636, x491, -1)
+    del x491, x636, x644
+    x661 = torch.addcmul(x529, x489[:, :, :, None], x629)
+    x661 = tiles.addcmul_(x661, x659[:, :, :, None], k)
+    x661 = tiles.addcmul_(tiles.addcmul_(x661, x639, x498, -1), x616, x498, -1)
+    del x489, x498, x529, x616, x629, x639, x659
+    return (x597, x661, x627, x651, x643, x626, x654, x653), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, w, A_log, dt_bias) = args
     K = q.shape[2]
+    H = h0[0].shape[1]
     x10 = torch.exp(A_log)
     x11 = a_ + dt_bias
     x12 = tiles.softplus(x11)
@@ -490,39 +542,57 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x144
     x148 = (x23 * -1)[:, :, None] * x142
     del x142
-    S_all, x153_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x153_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x148_c = x148[a:b]
-        x17_c = x17[a:b]
-        k_c = k[a:b]
-        x23_c = x23[a:b]
-        x14_c = x14[a:b]
-        x146_c = x146[a:b]
+    own = False
+    for n, (
+        x148_c,
+        x17_c,
+        k_c,
+        x23_c,
+        x14_c,
+        x146_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x148,
+            x17,
+            k,
+            x23,
+            x14[:, :, :, None],
+            x146,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x149 = (x148_c[..., None, :] @ S).squeeze(-2)
         x150 = x17_c + x149
-        x151 = (x23_c[:, :, None] * k_c)[:, :, :, None] * x150[:, :, None]
-        x152 = torch.addcmul(x151, x14_c[:, :, :, None], S)
+        x151 = (x23_c[:, None] * k_c)[:, :, None] * x150[:, None]
+        x152 = scan.scale(S, x14_c, own) + x151
         x153 = (x146_c[..., None, :] @ x152).squeeze(-2)
-        x153_all.append(x153)
+        x153_rows.put(x153)
         S = x152
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x153 = torch.cat(x153_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x153 = x153_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x153_all
+        S = S_rows.joined()
+    del S_rows
+    del x153_rows
     del x14, x146, x148, x17, x23
     return (x153,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, w, A_log, dt_bias) = args
+    H = h0[0].shape[1]
     x10 = torch.exp(A_log)
     x11 = a_ + dt_bias
     x12 = tiles.softplus(x11)
@@ -548,28 +618,43 @@ def recurrent_states(args, valid, h0, steps, keep):
     del x141
     x148 = (x23 * -1)[:, :, None] * x142
     del x142
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x148_c = x148[a:b]
-        x17_c = x17[a:b]
-        k_c = k[a:b]
-        x23_c = x23[a:b]
-        x14_c = x14[a:b]
+    own = False
+    for n, (
+        x148_c,
+        x17_c,
+        k_c,
+        x23_c,
+        x14_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x148,
+            x17,
+            k,
+            x23,
+            x14[:, :, :, None],
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x149 = (x148_c[..., None, :] @ S).squeeze(-2)
         x150 = x17_c + x149
-        x151 = (x23_c[:, :, None] * k_c)[:, :, :, None] * x150[:, :, None]
-        x152 = torch.addcmul(x151, x14_c[:, :, :, None], S)
+        x151 = (x23_c[:, None] * k_c)[:, :, None] * x150[:, None]
+        x152 = scan.scale(S, x14_c, own) + x151
         S = x152
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
+        S = S_rows.joined()
+    del S_rows
     del x14, x148, x17, x23
     return (), (S_end,), (S,) if keep else None
 
@@ -581,6 +666,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     K = q.shape[2]
+    H = h0[0].shape[1]
     x10 = torch.exp(A_log)
     x11 = a_ + dt_bias
     x12 = tiles.softplus(x11)
@@ -626,47 +712,55 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x152
     x155 = do[:, :, None] * x146[:, :, :, None]
     del x146
-    x156 = x144[:, :, None] * x154
     x157 = q * x154
-    del x154
     x158 = x157.sum(2)
     del x157
     x159 = tiles.product(x36, x36, x158, x144, (-0.5))
-    del x144, x158, x36
-    x160 = x159[:, :, None] * q
-    del x159
-    x194 = torch.add(x156, x160, alpha=2)
-    del x156, x160
-    x161_all, x166_all = [], []
-    (dS_end,) = dht
+    del x158, x36
+    x194 = tiles.addcmul_(x144[:, :, None] * x154, x159[:, :, None], q, 2)
+    del x144, x154, x159
+    x161_rows = scan.Rows(steps, H, True)
+    x166_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        x155_c = x155[a:b]
-        k_c = k[a:b]
-        x142_c = x142[a:b]
-        x145_c = x145[a:b]
-        x14_c = x14[a:b]
+    for n, (
+        x155_c,
+        k_c,
+        x142_c,
+        x145_c,
+        x14_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x155,
+            k,
+            x142,
+            x145,
+            x14[:, :, :, None],
+        ),
+        True,
+    ):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x161 = dS + x155_c
-        x165 = k_c[:, :, :, None] * x161
-        x166 = x165.sum(2)
-        x190 = (x145_c[:, :, None] * x166)[:, :, None] * x142_c[:, :, :, None]
-        x191 = tiles.addcmul_(-x190, x14_c[:, :, :, None], x161)
-        x161_all.append(x161)
-        x166_all.append(x166)
+        x165 = k_c[:, :, None] * x161
+        x166 = x165.sum(1)
+        x190 = (x145_c[:, None] * x166)[:, None] * x142_c[:, :, None]
+        x191 = tiles.addcmul_(-x190, x14_c, x161)
+        x161_rows.put(x161)
+        x166_rows.put(x166)
         dS = x191
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    x161 = torch.cat(x161_all[::-1])
-    x166 = torch.cat(x166_all[::-1])
-    del x161_all
-    del x166_all
+    dS_end = dS_end.unflatten(0, (-1, H))
+    x161 = x161_rows.joined()
+    x166 = x166_rows.joined()
+    del x161_rows
+    del x166_rows
     del x155
     x162 = x150[:, :, None] * x161
     x163 = x162.sum(3)
     del x162
-    x164 = x23[:, :, None] * x163
-    del x163
     x167 = x150 * x166
     del x150
     x168 = x167.sum(2)
@@ -681,8 +775,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x168, x172
     x174 = tiles.product(x23, x173, x145, (-0.5))
     del x145, x173
-    x175 = x174[:, :, None] * k
-    del x174
     x176 = tiles.product(x109, x171, (x23 * -1)[:, :, None])
     del x109, x171
     x177 = x16 * x169
@@ -694,7 +786,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x181 = x180.sum(3)
     del x180
     x182 = x23[:, :, None] * x170
-    del x170, x23
+    del x170
     x184 = torch.addcmul(x181, x141, x182, value=-1)
     del x141, x181
     x185 = x14 * x184
@@ -709,6 +801,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x10, x187
     x192 = tiles.product(x14, x18, x182)
     del x14, x18, x182
-    x193 = torch.add(x164, x175, alpha=2) - x192
-    del x164, x175, x192
+    x193 = tiles.addcmul_(-x192, x23[:, :, None], x163)
+    x193 = tiles.addcmul_(x193, x174[:, :, None], k, 2)
+    del x163, x174, x192, x23
     return (x194, x193, x177, x188, x176, x178, x189, x188), (dS_end,)

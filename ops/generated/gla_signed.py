@@ -16,7 +16,7 @@ In a chunk of C tokens with the incoming state S_in:
 
 import torch
 
-from rnnc.ops import tiles
+from rnnc.ops import scan, tiles
 
 NAME = "gla_signed"
 SPEC_HASH = "e81df874800e12bdd8dd704a2c4fb5791365d1d642d9cc8da281aca31fa48c0d"
@@ -29,6 +29,7 @@ OUTPUTS = (("o", ("V",)),)
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, gk, g0) = args
     K = q.shape[3]
+    H = h0[0].shape[1]
     x9 = torch.add(0.5 * gk, g0[:, :, None], alpha=0.5)
     x10 = torch.tanh(x9)
     del x9
@@ -52,39 +53,53 @@ def chunked_forward(args, valid, h0, steps, keep):
     x109 = x108 @ v
     x125 = valid[:, :, :, None] * x33
     del x33
-    x126 = x125.mT @ v
-    del x125
-    S_all, x110_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x110_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x18_c = x18[a:b]
-        x109_c = x109[a:b]
-        x126_c = x126[a:b]
-        x30_c = x30[a:b]
-        x19 = x18_c @ S
-        x20 = x19 * x14
-        x110 = x20 + x109_c
-        x127 = torch.addcmul(x126_c, x30_c[:, :, :, None], S)
-        x110_all.append(x110)
+    own = False
+    for n, (
+        x18_c,
+        x109_c,
+        x30_c,
+        x125_c,
+        v_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x18,
+            x109,
+            x30[:, :, :, None],
+            x125.mT,
+            v,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x110 = torch.baddbmm(x109_c, x18_c, S, alpha=x14, out=x110_rows.room(n))
+        x127 = scan.addmm(scan.scale(S, x30_c, own), x125_c, v_c)
+        x110_rows.put(x110)
         S = x127
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x110 = torch.cat(x110_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x110 = x110_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x110_all
-    del x109, x126, x18, x30
+        S = S_rows.joined()
+    del S_rows
+    del x110_rows
+    del x109, x125, x18, x30
     return (x110,), (S_end,), (S, x108) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (q, k, v, gk, g0) = args
     K = q.shape[3]
+    H = h0[0].shape[1]
     x9 = torch.add(0.5 * gk, g0[:, :, None], alpha=0.5)
     x10 = torch.tanh(x9)
     del x9
@@ -104,25 +119,25 @@ def chunked_states(args, valid, h0, steps, keep):
     del f1, x11, x12, x15
     x125 = valid[:, :, :, None] * x33
     del x33
-    x126 = x125.mT @ v
-    del x125
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x126_c = x126[a:b]
-        x30_c = x30[a:b]
-        x127 = torch.addcmul(x126_c, x30_c[:, :, :, None], S)
+    own = False
+    for n, (x30_c, x125_c, v_c) in scan.each(steps, H, (x30[:, :, :, None], x125.mT, v)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x127 = scan.addmm(scan.scale(S, x30_c, own), x125_c, v_c)
         S = x127
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x126, x30
+        S = S_rows.joined()
+    del S_rows
+    del x125, x30
     return (), (S_end,), (S, x108) if keep else None
 
 
@@ -134,6 +149,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
+    H = h0[0].shape[1]
     x9 = torch.add(0.5 * gk, g0[:, :, None], alpha=0.5)
     x10 = torch.tanh(x9)
     del x9
@@ -154,10 +170,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x67 = valid[:, :, :, None] * x59
     del x59
     x73 = do @ S.mT
-    x76 = x18.mT @ do
-    del x18
-    x77 = x76 * x14
-    del x76
     x78 = x16 * x73 * x14
     x96 = x10 * -1 * x10 + 1
     del x10
@@ -170,21 +182,22 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x15, x73
     x131 = tiles.running_product_grad(x11, x130, 2, "prefix")
     del x130, x16
-    dS_all = []
-    (dS_end,) = dht
+    dS_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        x77_c = x77[a:b]
-        x30_c = x30[a:b]
-        x101 = torch.addcmul(x77_c, x30_c[:, :, :, None], dS)
+    own = False
+    for n, (x30_c, x18_c, do_c) in scan.each(steps, H, (x30[:, :, :, None], x18.mT, do), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x101 = scan.addmm(scan.scale(dS, x30_c, own), x18_c, do_c, x14)
         dS = x101
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    del dS_all
-    del x30, x77
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    del dS_rows
+    del x18, x30
     x39 = v @ dS.mT
     x41 = x33 @ dS
     del x33
@@ -222,59 +235,65 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, gk, g0) = args
     K = q.shape[2]
+    H = h0[0].shape[1]
     x8 = torch.add(0.5 * gk, g0, alpha=0.5)
     x9 = torch.tanh(x8)
     del x8
     x11 = k[:, :, :, None] * v[:, :, None]
     x14 = (K) ** -0.5
     x15 = q * x14
-    S_all, x17_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x17_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x11_c = x11[a:b]
-        x9_c = x9[a:b]
-        x15_c = x15[a:b]
-        x12 = torch.addcmul(x11_c, x9_c[:, :, :, None], S)
+    own = False
+    for n, (x9_c, x11_c, x15_c) in scan.each(steps, H, (x9[:, :, :, None], x11, x15)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x12 = scan.scale(S, x9_c, own) + x11_c
         x17 = (x15_c[..., None, :] @ x12).squeeze(-2)
-        x17_all.append(x17)
+        x17_rows.put(x17)
         S = x12
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x17 = torch.cat(x17_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x17 = x17_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x17_all
+        S = S_rows.joined()
+    del S_rows
+    del x17_rows
     del x11, x15, x9
     return (x17,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, gk, g0) = args
+    H = h0[0].shape[1]
     x8 = torch.add(0.5 * gk, g0, alpha=0.5)
     x9 = torch.tanh(x8)
     del x8
     x11 = k[:, :, :, None] * v[:, :, None]
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x11_c = x11[a:b]
-        x9_c = x9[a:b]
-        x12 = torch.addcmul(x11_c, x9_c[:, :, :, None], S)
+    own = False
+    for n, (x9_c, x11_c) in scan.each(steps, H, (x9[:, :, :, None], x11)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x12 = scan.scale(S, x9_c, own) + x11_c
         S = x12
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
+        S = S_rows.joined()
+    del S_rows
     del x11, x9
     return (), (S_end,), (S,) if keep else None
 
@@ -286,6 +305,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     K = q.shape[2]
+    H = h0[0].shape[1]
     x8 = torch.add(0.5 * gk, g0, alpha=0.5)
     x9 = torch.tanh(x8)
     del x8
@@ -301,21 +321,20 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x41 = x9 * -1 * x9 + 1
     x45 = do[:, :, None] * x15[:, :, :, None]
     del x15
-    x46_all = []
-    (dS_end,) = dht
+    x46_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        x45_c = x45[a:b]
-        x9_c = x9[a:b]
+    for n, (x45_c, x9_c) in scan.each(steps, H, (x45, x9), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x46 = dS + x45_c
-        x51 = x9_c[:, :, :, None] * x46
-        x46_all.append(x46)
+        x51 = x9_c[:, :, None] * x46
+        x46_rows.put(x46)
         dS = x51
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    x46 = torch.cat(x46_all[::-1])
-    del x46_all
+    dS_end = dS_end.unflatten(0, (-1, H))
+    x46 = x46_rows.joined()
+    del x46_rows
     del x45, x9
     x47 = v[:, :, None] * x46
     x48 = k[:, :, :, None] * x46

@@ -17,7 +17,7 @@ In a chunk of C tokens with the incoming state S_in:
 
 import torch
 
-from rnnc.ops import tiles
+from rnnc.ops import scan, tiles
 
 NAME = "iplr"
 SPEC_HASH = "8f14e52706863efd7c3a560dcf7acc47bd8e3f8dc7f987b251e7bfcdb6b51e6d"
@@ -30,6 +30,7 @@ OUTPUTS = (("o", ("V",)),)
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_) = args
     K = q.shape[3]
+    H = h0[0].shape[1]
     x7 = valid[:, :, :, None] * b_
     x8 = valid[:, :, :, None] * k
     x13 = a_ @ k.mT
@@ -45,8 +46,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     x28 = (K) ** -0.5
     x32 = q @ b_.mT
     x37 = q @ k.mT
-    x43 = x8.mT @ v
-    del x8
     x183 = tiles.inverse(x22)
     del x22
     x254 = valid * x28
@@ -60,42 +59,64 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x257
     x259 = x258 @ v
     del x258
-    S_all, x267_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x267_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x17_c = x17[a:b]
-        a__c = a_[a:b]
-        q_c = q[a:b]
-        x183_c = x183[a:b]
-        x43_c = x43[a:b]
-        x7_c = x7[a:b]
-        x259_c = x259[a:b]
-        x256_c = x256[a:b]
-        x18 = x17_c + a__c @ S
-        x30 = q_c @ S
-        x31 = x30 * x28
-        x191 = x183_c @ x18
-        x196 = tiles.addmm_(S + x43_c, x7_c.mT, x191)
-        x267 = tiles.addmm_(x31 + x259_c, x256_c, x191)
-        x267_all.append(x267)
+    own = False
+    for n, (
+        a__c,
+        x17_c,
+        x183_c,
+        q_c,
+        x259_c,
+        x256_c,
+        x8_c,
+        v_c,
+        x7_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            a_,
+            x17,
+            x183,
+            q,
+            x259,
+            x256,
+            x8.mT,
+            v,
+            x7.mT,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x18 = torch.baddbmm(x17_c, a__c, S)
+        x191 = torch.bmm(x183_c, x18)
+        x267 = torch.baddbmm(x259_c, q_c, S, alpha=x28, out=x267_rows.room(n))
+        x267 = scan.addmm(x267, x256_c, x191)
+        x196 = scan.addmm(scan.scale(S, 1, own), x8_c, v_c)
+        x196 = scan.addmm(x196, x7_c, x191)
+        x267_rows.put(x267)
         S = x196
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x267 = torch.cat(x267_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x267 = x267_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x267_all
-    del x17, x256, x259, x43, x7
+        S = S_rows.joined()
+    del S_rows
+    del x267_rows
+    del x17, x256, x259, x7, x8
     return (x267,), (S_end,), (S, x183) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_) = args
+    H = h0[0].shape[1]
     x7 = valid[:, :, :, None] * b_
     x8 = valid[:, :, :, None] * k
     x13 = a_ @ k.mT
@@ -108,32 +129,48 @@ def chunked_states(args, valid, h0, steps, keep):
     x21 = a_ @ b_.mT
     x22 = valid[:, :, None] * x21
     del x21
-    x43 = x8.mT @ v
-    del x8
     x183 = tiles.inverse(x22)
     del x22
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x17_c = x17[a:b]
-        a__c = a_[a:b]
-        x183_c = x183[a:b]
-        x43_c = x43[a:b]
-        x7_c = x7[a:b]
-        x18 = x17_c + a__c @ S
-        x191 = x183_c @ x18
-        x196 = tiles.addmm_(S + x43_c, x7_c.mT, x191)
+    own = False
+    for n, (
+        a__c,
+        x17_c,
+        x183_c,
+        x8_c,
+        v_c,
+        x7_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            a_,
+            x17,
+            x183,
+            x8.mT,
+            v,
+            x7.mT,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x18 = torch.baddbmm(x17_c, a__c, S)
+        x191 = torch.bmm(x183_c, x18)
+        x196 = scan.addmm(scan.scale(S, 1, own), x8_c, v_c)
+        x196 = scan.addmm(x196, x7_c, x191)
         S = x196
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x17, x43, x7
+        S = S_rows.joined()
+    del S_rows
+    del x17, x7, x8
     return (), (S_end,), (S, x183) if keep else None
 
 
@@ -144,6 +181,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (S, x183) = kept
     (do,) = douts
     K = q.shape[3]
+    H = h0[0].shape[1]
     x13 = a_ @ k.mT
     x14 = valid[:, :, None] * x13
     del x13
@@ -157,32 +195,19 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x61 = x58.tril(0)
     del x58
     x71 = valid[:, :, None] * x61
-    x72 = x71 @ k
-    del x71
-    x73 = x72 * x28
-    del x72
     x75 = x61.mT @ q
     del x61
-    x103 = do @ S.mT
-    x104 = x103 * x28
-    del x103
-    x106 = q.mT @ do
-    x107 = x106 * x28
-    del x106
     x191 = x183 @ x18
     del x18
     x234 = do @ x191.mT
     x235 = x234.tril(0)
     del x234
     x236 = valid[:, :, None] * x235
-    x237 = x236 @ b_
-    del x236
-    x238 = x237 * x28
-    del x237
     x239 = x235.mT @ q
     del x235
-    x252 = x73 + x104 + x238
-    del x104, x238, x73
+    x252 = tiles.addmm_(x28 * (x71 @ k), do, S.mT, x28)
+    x252 = tiles.addmm_(x252, x236, b_, x28)
+    del x236, x71
     x253 = valid * x28
     x254 = valid * x28
     x255 = x254[:, :, None] * x32
@@ -201,119 +226,141 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x75
     x289 = x253[:, :, :, None] * x239
     del x239, x253
-    dS_all, x268_all = [], []
-    (dS_end,) = dht
+    x294 = valid[:, :, :, None] * b_
+    dS_rows = scan.Rows(steps, H, True)
+    x297_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        b__c = b_[a:b]
-        x261_c = x261[a:b]
-        valid_c = valid[a:b]
-        x183_c = x183[a:b]
-        x107_c = x107[a:b]
-        a__c = a_[a:b]
-        x55 = b__c @ dS
-        x263 = torch.addcmul(x261_c, valid_c[:, :, :, None], x55)
-        x268 = x183_c.mT @ x263
-        x281 = tiles.addmm_(dS + x107_c, a__c.mT, x268)
-        x268_all.append(x268)
-        dS = x281
+    own = False
+    for n, (
+        x294_c,
+        x261_c,
+        x183_c,
+        q_c,
+        do_c,
+        a__c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x294,
+            x261,
+            x183.mT,
+            q.mT,
+            do,
+            a_.mT,
+        ),
+        True,
+    ):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x296 = torch.baddbmm(x261_c, x294_c, dS)
+        x297 = torch.bmm(x183_c, x296, out=x297_rows.room(n))
+        x310 = scan.addmm(scan.scale(dS, 1, own), q_c, do_c, x28)
+        x310 = scan.addmm(x310, a__c, x297)
+        x297_rows.put(x297)
+        dS = x310
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    x268 = torch.cat(x268_all[::-1])
-    del dS_all
-    del x268_all
-    del x107, x261
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    x297 = x297_rows.joined()
+    del dS_rows
+    del x297_rows
+    del x261, x294
     x48 = v @ dS.mT
     x50 = k @ dS
     x233 = x191 @ dS.mT
     del dS
-    x270 = x268 @ v.mT
-    x271 = x15.mT @ x268
+    x299 = x297 @ v.mT
+    x300 = x15.mT @ x297
     del x15
-    x273 = x270.tril(-1)
-    del x270
-    x274 = valid[:, :, None] * x273
-    x276 = x273.mT @ a_
-    del x273
-    x282 = tiles.addcmul_(x260 + x271, valid[:, :, :, None], x50)
-    del x260, x271, x50
-    x283 = torch.addcmul(x265, valid[:, :, :, None], x48)
-    x283 = tiles.addcmul_(x283, valid[:, :, :, None], x276)
-    del x265, x276, x48
-    x284 = x268 @ x191.mT
+    x302 = x299.tril(-1)
+    del x299
+    x303 = valid[:, :, None] * x302
+    x305 = x302.mT @ a_
+    del x302
+    x311 = tiles.addcmul_(x260 + x300, valid[:, :, :, None], x50)
+    del x260, x300, x50
+    x312 = torch.addcmul(x265, valid[:, :, :, None], x48)
+    x312 = tiles.addcmul_(x312, valid[:, :, :, None], x305)
+    del x265, x305, x48
+    x313 = x297 @ x191.mT
     del x191
-    x285 = x284.tril(-1)
-    del x284
-    x286 = valid[:, :, None] * x285
-    x288 = x285.mT @ a_
-    del x285
-    x292 = torch.addcmul(x289, valid[:, :, :, None], x288)
-    x292 = tiles.addcmul_(x292, valid[:, :, :, None], x233)
-    del x233, x288, x289
-    x293 = tiles.addmm_(tiles.addmm_(x274 @ k, x268, S.mT), x286, b_)
-    del x268, x274, x286
-    return (x252, x283, x282, x293, x292), (dS_end,)
+    x314 = x313.tril(-1)
+    del x313
+    x315 = valid[:, :, None] * x314
+    x317 = x314.mT @ a_
+    del x314
+    x320 = torch.addcmul(x289, valid[:, :, :, None], x317)
+    x320 = tiles.addcmul_(x320, valid[:, :, :, None], x233)
+    del x233, x289, x317
+    x321 = tiles.addmm_(tiles.addmm_(x303 @ k, x297, S.mT), x315, b_)
+    del x297, x303, x315
+    return (x252, x312, x311, x321, x320), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_) = args
     K = q.shape[2]
+    H = h0[0].shape[1]
     x8 = k[:, :, :, None] * v[:, :, None]
     x11 = (K) ** -0.5
     x12 = q * x11
-    S_all, x14_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x14_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        a__c = a_[a:b]
-        b__c = b_[a:b]
-        x8_c = x8[a:b]
-        x12_c = x12[a:b]
+    own = False
+    for n, (a__c, b__c, x8_c, x12_c) in scan.each(steps, H, (a_, b_, x8, x12)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x6 = (a__c[..., None, :] @ S).squeeze(-2)
-        x7 = b__c[:, :, :, None] * x6[:, :, None]
-        x9 = S + x7 + x8_c
+        x7 = b__c[:, :, None] * x6[:, None]
+        x9 = scan.scale(S, 1, own) + x7 + x8_c
         x14 = (x12_c[..., None, :] @ x9).squeeze(-2)
-        x14_all.append(x14)
+        x14_rows.put(x14)
         S = x9
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x14 = torch.cat(x14_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x14 = x14_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x14_all
+        S = S_rows.joined()
+    del S_rows
+    del x14_rows
     del x12, x8
     return (x14,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_) = args
+    H = h0[0].shape[1]
     x8 = k[:, :, :, None] * v[:, :, None]
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        a__c = a_[a:b]
-        b__c = b_[a:b]
-        x8_c = x8[a:b]
+    own = False
+    for n, (a__c, b__c, x8_c) in scan.each(steps, H, (a_, b_, x8)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x6 = (a__c[..., None, :] @ S).squeeze(-2)
-        x7 = b__c[:, :, :, None] * x6[:, :, None]
-        x9 = S + x7 + x8_c
+        x7 = b__c[:, :, None] * x6[:, None]
+        x9 = scan.scale(S, 1, own) + x7 + x8_c
         S = x9
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
+        S = S_rows.joined()
+    del S_rows
     del x8
     return (), (S_end,), (S,) if keep else None
 
@@ -325,6 +372,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     K = q.shape[2]
+    H = h0[0].shape[1]
     x6 = (a_[..., None, :] @ S).squeeze(-2)
     x7 = b_[:, :, :, None] * x6[:, :, None]
     x8 = k[:, :, :, None] * v[:, :, None]
@@ -338,28 +386,29 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x18
     x43 = do[:, :, None] * x12[:, :, :, None]
     del x12
-    x44_all, x52_all = [], []
-    (dS_end,) = dht
+    x44_rows = scan.Rows(steps, H, True)
+    x52_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        x43_c = x43[a:b]
-        b__c = b_[a:b]
-        a__c = a_[a:b]
+    own = False
+    for n, (x43_c, b__c, a__c) in scan.each(steps, H, (x43, b_, a_), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x44 = dS + x43_c
-        x50 = b__c[:, :, :, None] * x44
-        x52 = x50.sum(2)
-        x54 = a__c[:, :, :, None] * x52[:, :, None]
-        x55 = dS + x43_c + x54
-        x44_all.append(x44)
-        x52_all.append(x52)
+        x50 = b__c[:, :, None] * x44
+        x52 = x50.sum(1)
+        x54 = a__c[:, :, None] * x52[:, None]
+        x55 = scan.scale(dS, 1, own) + x43_c + x54
+        x44_rows.put(x44)
+        x52_rows.put(x52)
         dS = x55
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    x44 = torch.cat(x44_all[::-1])
-    x52 = torch.cat(x52_all[::-1])
-    del x44_all
-    del x52_all
+    dS_end = dS_end.unflatten(0, (-1, H))
+    x44 = x44_rows.joined()
+    x52 = x52_rows.joined()
+    del x44_rows
+    del x52_rows
     del x43
     x45 = v[:, :, None] * x44
     x46 = k[:, :, :, None] * x44

@@ -17,7 +17,7 @@ In a chunk of C_ tokens with the incoming state S_in:
 
 import torch
 
-from rnnc.ops import tiles
+from rnnc.ops import scan, tiles
 
 NAME = "mamba2_signed"
 SPEC_HASH = "b75046ec372bc5beac9d4497514a1c510fb59caa0de6cd1bfca24e3763a1de68"
@@ -29,6 +29,7 @@ OUTPUTS = (("o", ("P",)),)
 
 def chunked_forward(args, valid, h0, steps, keep):
     (u, dt, B, C_, A_log, dt_bias, D) = args
+    H = h0[0].shape[1]
     x11 = torch.exp(A_log)
     x12 = dt + dt_bias[:, :, None]
     x13 = tiles.softplus(x12)
@@ -59,44 +60,60 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x167, x41
     x171 = x169[:, :, :, None] * B
     del x169
-    x172 = x171.mT @ u
-    del x171
     x186 = x168[:, :, None] * x36
     del x168, x36
     x187 = x186 @ u
     del x186
-    S_all, x188_all = [], []
-    (S,) = h0
+    x207 = x21[:, :, :, None] * C_
+    del x21
+    S_rows = scan.Rows(steps, H)
+    x209_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        C__c = C_[a:b]
-        x43_c = x43[a:b]
-        x172_c = x172[a:b]
-        x39_c = x39[a:b]
-        x187_c = x187[a:b]
-        x21_c = x21[a:b]
-        x23 = C__c @ S
-        x44 = x43_c[:, :, None, None] * S
-        x173 = x44 + x172_c
-        x188 = tiles.addcmul_(x39_c + x187_c, x21_c[:, :, :, None], x23)
-        x188_all.append(x188)
+    own = False
+    for n, (
+        x207_c,
+        x39_c,
+        x187_c,
+        x43_c,
+        x171_c,
+        u_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x207,
+            x39,
+            x187,
+            x43[:, :, None, None],
+            x171.mT,
+            u,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x209 = scan.addmm(x39_c + x187_c, x207_c, S)
+        x173 = scan.addmm(scan.scale(S, x43_c, own), x171_c, u_c)
+        x209_rows.put(x209)
         S = x173
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x188 = torch.cat(x188_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x209 = x209_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x188_all
-    del x172, x187, x21, x39, x43
-    return (x188,), (S_end,), (S,) if keep else None
+        S = S_rows.joined()
+    del S_rows
+    del x209_rows
+    del x171, x187, x207, x39, x43
+    return (x209,), (S_end,), (S,) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (u, dt, B, _, A_log, dt_bias, _) = args
+    H = h0[0].shape[1]
     x11 = torch.exp(A_log)
     x12 = dt + dt_bias[:, :, None]
     x13 = tiles.softplus(x12)
@@ -120,26 +137,25 @@ def chunked_states(args, valid, h0, steps, keep):
     del x167, x41
     x171 = x169[:, :, :, None] * B
     del x169
-    x172 = x171.mT @ u
-    del x171
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x43_c = x43[a:b]
-        x172_c = x172[a:b]
-        x44 = x43_c[:, :, None, None] * S
-        x173 = x44 + x172_c
+    own = False
+    for n, (x43_c, x171_c, u_c) in scan.each(steps, H, (x43[:, :, None, None], x171.mT, u)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x173 = scan.addmm(scan.scale(S, x43_c, own), x171_c, u_c)
         S = x173
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x172, x43
+        S = S_rows.joined()
+    del S_rows
+    del x171, x43
     return (), (S_end,), (S,) if keep else None
 
 
@@ -150,6 +166,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     C = valid.shape[2]
+    H = h0[0].shape[1]
     x11 = torch.exp(A_log)
     x12 = dt + dt_bias[:, :, None]
     x13 = tiles.softplus(x12)
@@ -186,8 +203,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x108 = x106.sum(3)
     del x106
     x110 = do @ S.mT
-    x113 = C_.mT @ x107
-    del x107
     x114 = tiles.running_product_grad(x18, x108, 2, "prefix")
     del x108
     x167 = valid * x13
@@ -213,22 +228,22 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x194 = x182.sum(2)
     x205 = tiles.addmm_(x21[:, :, :, None] * x110, x190, B)
     del x110, x190, x21
-    dS_all = []
-    (dS_end,) = dht
+    dS_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        x43_c = x43[a:b]
-        x113_c = x113[a:b]
-        x64 = x43_c[:, :, None, None] * dS
-        x131 = x64 + x113_c
+    own = False
+    for n, (x43_c, C__c, x107_c) in scan.each(steps, H, (x43[:, :, None, None], C_.mT, x107), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x131 = scan.addmm(scan.scale(dS, x43_c, own), C__c, x107_c)
         dS = x131
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    del dS_all
-    del x113, x43
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    del dS_rows
+    del x107, x43
     x51 = u @ dS.mT
     x53 = B @ dS
     x59 = B * x51
@@ -279,6 +294,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (u, dt, B, C_, A_log, dt_bias, D) = args
+    H = h0[0].shape[1]
     x10 = torch.exp(A_log)
     x11 = dt + dt_bias
     x12 = tiles.softplus(x11)
@@ -293,36 +309,37 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x63
     x65 = 2 * x64 + -1
     del x64
-    S_all, x69_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x69_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x65_c = x65[a:b]
-        x19_c = x19[a:b]
-        C__c = C_[a:b]
-        x22_c = x22[a:b]
-        x66 = x65_c[:, :, None, None] * S
-        x67 = x66 + x19_c
+    own = False
+    for n, (x65_c, x19_c, C__c, x22_c) in scan.each(steps, H, (x65[:, :, None, None], x19, C_, x22)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x67 = scan.scale(S, x65_c, own) + x19_c
         x68 = (C__c[..., None, :] @ x67).squeeze(-2)
         x69 = x68 + x22_c
-        x69_all.append(x69)
+        x69_rows.put(x69)
         S = x67
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x69 = torch.cat(x69_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x69 = x69_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x69_all
+        S = S_rows.joined()
+    del S_rows
+    del x69_rows
     del x19, x22, x65
     return (x69,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (u, dt, B, _, A_log, dt_bias, _) = args
+    H = h0[0].shape[1]
     x10 = torch.exp(A_log)
     x11 = dt + dt_bias
     x12 = tiles.softplus(x11)
@@ -336,23 +353,24 @@ def recurrent_states(args, valid, h0, steps, keep):
     del x63
     x65 = 2 * x64 + -1
     del x64
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x65_c = x65[a:b]
-        x19_c = x19[a:b]
-        x66 = x65_c[:, :, None, None] * S
-        x67 = x66 + x19_c
+    own = False
+    for n, (x65_c, x19_c) in scan.each(steps, H, (x65[:, :, None, None], x19)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x67 = scan.scale(S, x65_c, own) + x19_c
         S = x67
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
+        S = S_rows.joined()
+    del S_rows
     del x19, x65
     return (), (S_end,), (S,) if keep else None
 
@@ -363,6 +381,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         kept = recurrent_states(args, valid, h0, steps, True)[2]
     (S,) = kept
     (do,) = douts
+    H = h0[0].shape[1]
     x10 = torch.exp(A_log)
     x11 = dt + dt_bias
     x12 = tiles.softplus(x11)
@@ -379,38 +398,34 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x64 = torch.exp(x63)
     del x63
     x65 = 2 * x64 + -1
-    x66 = x65[:, :, None, None] * S
-    x67 = x66 + x19
-    del x19, x66
+    x67 = torch.addcmul(x19, x65[:, :, None, None], S)
+    del x19
     x70 = (do[..., None, :] @ x67.mT).squeeze(-2)
     del x67
-    x32_all = []
-    (dS_end,) = dht
+    x32_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        x31_c = x31[a:b]
-        x65_c = x65[a:b]
+    for n, (x31_c, x65_c) in scan.each(steps, H, (x31, x65), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x32 = dS + x31_c
-        x71 = x65_c[:, :, None, None] * x32
-        x32_all.append(x32)
+        x71 = x65_c[:, None, None] * x32
+        x32_rows.put(x32)
         dS = x71
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    x32 = torch.cat(x32_all[::-1])
-    del x32_all
+    dS_end = dS_end.unflatten(0, (-1, H))
+    x32 = x32_rows.joined()
+    del x32_rows
     del x31, x65
     x36 = B[:, :, :, None] * x32
     x37 = x36.sum(2)
     del x36
-    x38 = x12[:, :, None] * x37
     x39 = u[:, :, None] * x32
     x40 = x39.sum(3)
     del x39
     x41 = x12[:, :, None] * x40
-    del x12, x40
+    del x40
     x42 = u * x37
-    del x37
     x43 = x42.sum(2)
     del x42
     x45 = S * x32
@@ -419,14 +434,12 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x45
     x47 = x46.sum(2)
     del x46
-    x60 = x26 + x38
-    del x26, x38
+    x60 = torch.addcmul(x26, x12[:, :, None], x37)
+    del x12, x26, x37
     x72 = x64 * x47
     del x47, x64
-    x73 = x10 * x72
-    del x10
-    x74 = torch.add(x43, x73, alpha=-2)
-    del x43, x73
+    x74 = torch.addcmul(x43, x10, x72, value=-2)
+    del x10, x43
     x75 = x74 * x55
     del x55, x74
     x76 = x72 * x62 * -2

@@ -16,7 +16,7 @@ In a chunk of C tokens with the incoming state S_in:
 
 import torch
 
-from rnnc.ops import tiles
+from rnnc.ops import scan, tiles
 
 NAME = "rwkv6"
 SPEC_HASH = "50f9f96a077e30028c1e98fa39b4bb81f72eb237f95c445ee5045f871af02d2a"
@@ -28,6 +28,7 @@ OUTPUTS = (("o", ("V",)),)
 
 def chunked_forward(args, valid, h0, steps, keep):
     (r, w, k, v, w0, u) = args
+    H = h0[0].shape[1]
     x9 = w + w0[:, :, None]
     x10 = torch.exp(x9)
     del x9
@@ -64,37 +65,54 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x146
     x148 = x147[:, :, :, None] * v
     del x147
-    x149 = x144.mT @ v
-    del x144
-    S_all, x158_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x158_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x149_c = x149[a:b]
-        x51_c = x51[a:b]
-        x148_c = x148[a:b]
-        x129_c = x129[a:b]
-        x41_c = x41[a:b]
-        x150 = torch.addcmul(x149_c, x51_c[:, :, :, None], S)
-        x158 = tiles.addmm_(x148_c + x129_c, x41_c, S)
-        x158_all.append(x158)
+    own = False
+    for n, (
+        x148_c,
+        x41_c,
+        x129_c,
+        x51_c,
+        x144_c,
+        v_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x148,
+            x41,
+            x129,
+            x51[:, :, :, None],
+            x144.mT,
+            v,
+        ),
+    ):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x158 = scan.addmm(x148_c + x129_c, x41_c, S)
+        x150 = scan.addmm(scan.scale(S, x51_c, own), x144_c, v_c)
+        x158_rows.put(x158)
         S = x150
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x158 = torch.cat(x158_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x158 = x158_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x158_all
-    del x129, x148, x149, x41, x51
+        S = S_rows.joined()
+    del S_rows
+    del x158_rows
+    del x129, x144, x148, x41, x51
     return (x158,), (S_end,), (S, x128) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (r, w, k, v, w0, _) = args
+    H = h0[0].shape[1]
     x9 = w + w0[:, :, None]
     x10 = torch.exp(x9)
     del x9
@@ -118,25 +136,25 @@ def chunked_states(args, valid, h0, steps, keep):
     del f1, x14, x38
     x144 = valid[:, :, :, None] * x54
     del x54
-    x149 = x144.mT @ v
-    del x144
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x149_c = x149[a:b]
-        x51_c = x51[a:b]
-        x150 = torch.addcmul(x149_c, x51_c[:, :, :, None], S)
+    own = False
+    for n, (x51_c, x144_c, v_c) in scan.each(steps, H, (x51[:, :, :, None], x144.mT, v)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x150 = scan.addmm(scan.scale(S, x51_c, own), x144_c, v_c)
         S = x150
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x149, x51
+        S = S_rows.joined()
+    del S_rows
+    del x144, x51
     return (), (S_end,), (S, x128) if keep else None
 
 
@@ -147,6 +165,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (S, x128) = kept
     (do,) = douts
     C = valid.shape[2]
+    H = h0[0].shape[1]
     x9 = w + w0[:, :, None]
     x10 = torch.exp(x9)
     del x9
@@ -173,7 +192,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x132, x83, x133 = tiles.decay_dot_grads(x79, r, x14, f1, strict=True)
     del f1, x14, x38, x79
     x86 = do @ S.mT
-    x88 = x41.mT @ do
     x97 = tiles.LOG2E
     x100 = v * do
     x101 = x100.sum(3)
@@ -191,7 +209,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x147 = x146.sum(3)
     del x146
     x153 = x41 * x86 * x71
-    del x41, x86
+    del x86
     x154 = tiles.suffix_sum(x153, 2, exclusive=True)
     del x153
     x155 = x147[:, :, :, None] * do
@@ -200,21 +218,22 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x101, x142
     x157 = x156.sum(2)
     del x156
-    dS_all = []
-    (dS_end,) = dht
+    dS_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        x88_c = x88[a:b]
-        x51_c = x51[a:b]
-        x121 = torch.addcmul(x88_c, x51_c[:, :, :, None], dS)
+    own = False
+    for n, (x51_c, x41_c, do_c) in scan.each(steps, H, (x51[:, :, :, None], x41.mT, do), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x121 = scan.addmm(scan.scale(dS, x51_c, own), x41_c, do_c)
         dS = x121
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    del dS_all
-    del x88
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    del dS_rows
+    del x41
     x60 = v @ dS.mT
     x62 = x54 @ dS
     del x54
@@ -252,6 +271,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (r, w, k, v, w0, u) = args
+    H = h0[0].shape[1]
     x8 = w + w0
     x9 = torch.exp(x8)
     del x8
@@ -267,35 +287,37 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x60
     x62 = x61[:, :, None] * v
     del x61
-    S_all, x63_all = [], []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    x63_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x13_c = x13[a:b]
-        x11_c = x11[a:b]
-        r_c = r[a:b]
-        x62_c = x62[a:b]
-        x14 = torch.addcmul(x13_c, x11_c[:, :, :, None], S)
+    own = False
+    for n, (r_c, x62_c, x11_c, x13_c) in scan.each(steps, H, (r, x62, x11[:, :, :, None], x13)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
         x15 = (r_c[..., None, :] @ S).squeeze(-2)
         x63 = x15 + x62_c
-        x63_all.append(x63)
+        x14 = scan.scale(S, x11_c, own) + x13_c
+        x63_rows.put(x63)
         S = x14
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
-    x63 = torch.cat(x63_all)
+    S_end = S_end.unflatten(0, (-1, H))
+    x63 = x63_rows.joined()
     if keep:
-        S = torch.cat(S_all)
-    del S_all
-    del x63_all
+        S = S_rows.joined()
+    del S_rows
+    del x63_rows
     del x11, x13, x62
     return (x63,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, w, k, v, w0, _) = args
+    H = h0[0].shape[1]
     x8 = w + w0
     x9 = torch.exp(x8)
     del x8
@@ -304,22 +326,24 @@ def recurrent_states(args, valid, h0, steps, keep):
     x11 = torch.exp(x10)
     del x10
     x13 = k[:, :, :, None] * v[:, :, None]
-    S_all = []
-    (S,) = h0
+    S_rows = scan.Rows(steps, H)
+    (S,) = scan.flat(h0)
     S_done = []
-    for a, b in steps:
-        if S.shape[0] > b - a:
-            S_done.append(S[b - a :])
-            S = S[: b - a]
-        S_all.append(S)
-        x13_c = x13[a:b]
-        x11_c = x11[a:b]
-        x14 = torch.addcmul(x13_c, x11_c[:, :, :, None], S)
+    own = False
+    for n, (x11_c, x13_c) in scan.each(steps, H, (x11[:, :, :, None], x13)):
+        if S.shape[0] > n:
+            S_done.append(S[n:])
+            S = S[:n]
+        if keep:
+            S_rows.put(S)
+        x14 = scan.scale(S, x11_c, own) + x13_c
         S = x14
+        own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
+    S_end = S_end.unflatten(0, (-1, H))
     if keep:
-        S = torch.cat(S_all)
-    del S_all
+        S = S_rows.joined()
+    del S_rows
     del x11, x13
     return (), (S_end,), (S,) if keep else None
 
@@ -330,6 +354,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         kept = recurrent_states(args, valid, h0, steps, True)[2]
     (S,) = kept
     (do,) = douts
+    H = h0[0].shape[1]
     x8 = w + w0
     x9 = torch.exp(x8)
     del x8
@@ -353,20 +378,21 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x34, x58
     x70 = torch.addcmul(x40, k, x59)
     del x40, x59
-    dS_all = []
-    (dS_end,) = dht
+    dS_rows = scan.Rows(steps, H, True)
+    (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for a, b in reversed(steps):
-        if dS.shape[0] < b - a:
-            dS = torch.cat([dS, dS_end[dS.shape[0] : b - a]])
-        dS_all.append(dS)
-        x41_c = x41[a:b]
-        x11_c = x11[a:b]
-        x53 = torch.addcmul(x41_c, x11_c[:, :, :, None], dS)
+    own = False
+    for n, (x41_c, x11_c) in scan.each(steps, H, (x41, x11[:, :, :, None]), True):
+        if dS.shape[0] < n:
+            dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
+        dS_rows.put(dS)
+        x53 = scan.scale(dS, x11_c, own) + x41_c
         dS = x53
+        own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
-    dS = torch.cat(dS_all[::-1])
-    del dS_all
+    dS_end = dS_end.unflatten(0, (-1, H))
+    dS = dS_rows.joined()
+    del dS_rows
     del x41
     x42 = v[:, :, None] * dS
     x43 = k[:, :, :, None] * dS
