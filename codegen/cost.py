@@ -9,8 +9,8 @@ value axis, what is formed without that axis, every one of them forms anew. Elem
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rnnc.codegen import program as ir
@@ -18,6 +18,7 @@ from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.kernels import Kernel, plan_kernels
 from rnnc.codegen.program import Node
+from rnnc.codegen.torch_sums import plain
 from rnnc.dsl.recurrence import Recurrence
 
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
@@ -105,29 +106,61 @@ def _figures(size: int, flops: int, per: int) -> str:
 
 
 def cost(
-    compiled: Compiled, dtype: str = "bf16", chunk: int = 64, states: bool = False, **sizes: int
+    compiled: Compiled,
+    dtype: str = "bf16",
+    chunk: int = 64,
+    states: bool = False,
+    save: str = "states",
+    **sizes: int,
 ) -> Cost:
     """The cost of one call; `sizes` gives B, T, H and every axis by name, and G where there are groups.
 
-    With `states`, an initial state is given and the final state taken. Raises UnsupportedOnGpu where there
-    are no kernels, and ValueError for sizes or a dtype that make no sense.
+    With `states`, an initial state is given and the final state taken. `save="inputs"`: the forward pass
+    keeps nothing, the backward pass begins with what of it it needs. Raises UnsupportedOnGpu where there are
+    no kernels, and ValueError for sizes, a dtype or a `save` that make no sense.
     """
+    if save not in ("states", "inputs"):
+        raise ValueError(f"save: expected states or inputs, got '{save}'")
     form = next(form for form in compiled.forms if form.name == "chunked")
     forward, backward = plan_kernels(form, compiled.normal)
     count = _Count(compiled, _dtype(dtype), chunk, _sizes(compiled.recurrence, sizes), states)
-    kept = {array.name: array for kernel in forward for array in kernel.stores}
-    read = dict.fromkeys(array.name for kernel in backward for array in kernel.loads)
-    saved = sum(count.bytes(kept[name]) for name in read if name in kept)
+    written = {array.name: array for kernel in forward for array in kernel.stores}
+    kept = [a.name for kernel in backward for a in kernel.loads if a.name in written]
+    saved = sum(count.bytes(written[name]) for name in dict.fromkeys(kept))
+    outputs = [output.name for output in compiled.recurrence.outputs]
+    if save == "states":
+        first, again = _needed(forward, {*outputs, *kept}), []
+    else:
+        first, again, saved = _needed(forward, set(outputs)), _needed(forward, set(kept)), 0
+    back = [count.kernel(kernel, count.ends, count.ends) for kernel in backward]
     return Cost(
         compiled.recurrence.name,
         _dtype(dtype),
         chunk,
         count.sizes,
-        PassCost(tuple(count.kernel(kernel) for kernel in forward), count.least(forward), saved),
         PassCost(
-            (*(count.kernel(kernel) for kernel in backward), *count.sums(backward)), count.least(backward), 0
+            tuple(count.kernel(kernel, count.ends, count.ends) for kernel in first),
+            count.least(forward),
+            saved,
+        ),
+        PassCost(
+            (*(count.kernel(kernel, count.ends, 0) for kernel in again), *back, *count.sums(backward)),
+            count.least(backward),
+            0,
         ),
     )
+
+
+def _needed(kernels: Sequence[Kernel], wanted: set[str]) -> list[Kernel]:
+    """What of a pass is launched for the wanted arrays, without the stores of others that nothing reads."""
+    read = {array.name for kernel in kernels for array in kernel.loads}
+    found: list[Kernel] = []
+    for kernel in reversed(kernels):
+        if any(array.name in wanted for array in kernel.stores):
+            wanted = wanted | {array.name for array in kernel.loads}
+            stores = tuple(a for a in kernel.stores if a.name in wanted or a.name in read)
+            found.insert(0, replace(kernel, stores=stores))
+    return found
 
 
 def _dtype(name: str) -> str:
@@ -197,17 +230,18 @@ class _Count:
 
     @property
     def ends(self) -> int:
-        """The bytes of the carried state at both ends of the sequences, or 0 without."""
-        return (
-            self.states * 2 * 4 * self.sizes["B"] * self.sizes["H"] * self.product(self.compiled.normal.axes)
-        )
+        """The bytes of the carried state at one end of the sequences, or 0 without."""
+        return self.states * 4 * self.sizes["B"] * self.sizes["H"] * self.product(self.compiled.normal.axes)
 
-    def kernel(self, kernel: Kernel) -> KernelCost:
+    def kernel(self, kernel: Kernel, start: int, end: int) -> KernelCost:
+        """`start`, `end`: the bytes of the state that a kernel which walks the chunks reads and writes."""
         arrays = {array.name: array for array in (*kernel.loads, *kernel.stores)}
-        size = sum(map(self.bytes, arrays.values())) + (self.ends if kernel.serial else 0)
+        size = sum(map(self.bytes, arrays.values())) + (start + end if kernel.serial else 0)
         tiles = -(-self.sizes[self.compiled.normal.value_axis] // self._value_tile)
         flops = 0
-        for node in (node for phase in kernel.phases for node in phase.nodes):
+        roots = [*(array.node for array in kernel.stores), *(carry.end for carry in kernel.carries)]
+        alive = {plain(node) for node in ir.reachable(roots)}
+        for node in (node for phase in kernel.phases for node in phase.nodes if node in alive):
             again = kernel.serial and not any(self._value(x) for x in (node, *node.args))
             flops += self.flops(node) * (tiles if again else 1)
         grid: tuple[int, ...] = (self.chunks, self.sizes["H"])
@@ -270,4 +304,4 @@ class _Count:
                 each[name] //= self.chunks
             elif name in groups:
                 each[name] = each[name] // self.sizes["H"] * self.sizes["G"]
-        return sum(each.values()) + self.ends
+        return sum(each.values()) + 2 * self.ends

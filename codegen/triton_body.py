@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from rnnc.codegen import program as ir
 from rnnc.codegen.arrays import Array
@@ -17,10 +17,15 @@ from rnnc.codegen.triton_operations import line, terms
 
 
 class Body:
-    """Prints the phases of a kernel; knows what each value is called."""
+    """Prints the phases of a kernel; knows what each value is called.
 
-    def __init__(self, kernel: Kernel, addresses: Addresses, names: Names) -> None:
-        self.addresses, self.names = addresses, names
+    `optional` are the names of the arrays that not every call wants to be written: None stands for them.
+    """
+
+    def __init__(
+        self, kernel: Kernel, addresses: Addresses, names: Names, optional: Collection[str] = ()
+    ) -> None:
+        self.addresses, self.names, self.optional = addresses, names, optional
         self.memory = {array.node for array in kernel.loads}
         self.groups = decay_gradients(kernel.body)
         self.called: dict[Node, str] = {}
@@ -61,7 +66,7 @@ class Body:
     def step(self, step: Step, sums: Iterable[Node]) -> list[str]:
         match step:
             case Store(array):
-                return [self.store(array)]
+                return self.store(array)
             case Part(total, indices, first):
                 return [f"{self.call(total)} {'=' if first else '+='} {terms(total, self, indices)}"]
             case Read(array):
@@ -90,11 +95,13 @@ class Body:
         name = self.call(array.node, self.addresses.arguments[array.name])
         return f"{name} = tl.load({address}{masked})"
 
-    def store(self, array: Array) -> str:
+    def store(self, array: Array) -> list[str]:
+        """The line that writes a tile, under a condition where a call may not want the array."""
         address, mask = self.addresses.pointer(array)
-        dtype = f"{self.addresses.arguments[array.name]}.dtype.element_ty"
+        argument = self.addresses.arguments[array.name]
         masked = f", mask={mask}" if mask else ""
-        return f"tl.store({address}, {self.name(array.node)}.to({dtype}){masked})"
+        text = f"tl.store({address}, {self.name(array.node)}.to({argument}.dtype.element_ty){masked})"
+        return [f"if {argument} is not None:", f"    {text}"] if array.name in self.optional else [text]
 
     def gradients(self, group: DecayGradients) -> list[str]:
         """The derivatives of a product under decays by x, y and the decay, in one call."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from rnnc.codegen.arrays import Array
@@ -66,11 +66,19 @@ def token_kernels(compiled: Compiled) -> tuple[TokenKernel, TokenKernel]:
     return plan_tokens(form.forward.program, form.backward.program, compiled.normal)
 
 
-def _printed(kernels: Iterable[Kernel], compiled: Compiled) -> tuple[list[str], list[str]]:
+def _printed(kernels: Sequence[Kernel], compiled: Compiled) -> tuple[list[str], list[str]]:
     """What the launcher needs to know of each, and the texts."""
-    printers = [KernelPrinter(kernel, compiled.normal) for kernel in kernels]
+    optional = _optional(kernels)
+    printers = [KernelPrinter(kernel, compiled.normal, optional) for kernel in kernels]
     texts = [printer.text().rstrip("\n") for printer in printers]
     return [_launch(printer) for printer in printers], texts
+
+
+def _optional(kernels: Sequence[Kernel]) -> set[str]:
+    """What the kernels of a pass write that is a result, or that none of them reads: some calls want it."""
+    read = {array.name for kernel in kernels for array in kernel.loads}
+    written = {array.name for kernel in kernels for array in kernel.stores}
+    return {name for name in written if name not in read or name.startswith("d'")}
 
 
 def _tuple(launches: list[str]) -> str:
@@ -78,13 +86,14 @@ def _tuple(launches: list[str]) -> str:
 
 
 def _launch(printer: KernelPrinter) -> str:
-    """One kernel's name, role, arrays read and written (key, argument, place, axes), groups and sizes."""
+    """The fields of `rnnc.ops.triton_launch.Launch`."""
     kernel = printer.kernel
     reads = tuple(_array(printer, array) for array in kernel.loads)
     writes = tuple(_array(printer, array) for array in kernel.stores)
     sizes = tuple(printer.addresses.sizes.items())
     tiled = tuple(axis for axis, _ in sizes if axis in kernel.tiled)
-    parts = (kernel.name, kernel.role, reads, writes, tuple(printer.addresses.groups), sizes, tiled)
+    groups = tuple(printer.addresses.groups)
+    parts = (kernel.name, kernel.role, reads, writes, groups, sizes, tiled, printer.optional)
     return f"Launch({', '.join(map(repr, parts))})"
 
 

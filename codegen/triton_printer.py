@@ -4,7 +4,7 @@ others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 
 from rnnc.codegen.kernels import Kernel
@@ -56,11 +56,12 @@ class ChunkContext:
 class KernelPrinter:
     """Prints one kernel; also knows the order of its arguments."""
 
-    def __init__(self, kernel: Kernel, normal: Normal) -> None:
+    def __init__(self, kernel: Kernel, normal: Normal, optional: Collection[str] = ()) -> None:
         self.kernel, self.normal = kernel, normal
+        self.optional = tuple(array.name for array in kernel.stores if array.name in optional)
         self.names = Names(RESERVED)
         self.addresses = Addresses(kernel, normal, self.names)
-        self.body = Body(kernel, self.addresses, self.names)
+        self.body = Body(kernel, self.addresses, self.names, self.optional)
 
     def text(self) -> str:
         """The kernel's source."""

@@ -112,17 +112,24 @@ class Operator(Function):
 
         return prove(self._compiled)
 
-    def cost(self, dtype: str = "bf16", chunk: int = 64, states: bool = False, **sizes: int) -> Any:
+    def cost(
+        self,
+        dtype: str = "bf16",
+        chunk: int = 64,
+        states: bool = False,
+        save: str = "states",
+        **sizes: int,
+    ) -> Any:
         """Bytes through memory, operations and launches of the Triton kernels, forward and backward; prints.
 
-        `sizes` gives B, T, H and every axis by name. Raises UnavailableError where there are no kernels, and
-        ArgumentError for other sizes. See `rnnc.codegen.cost`.
+        `sizes` gives B, T, H and every axis by name; `save` is the option of a call. Raises UnavailableError
+        where there are no kernels, and ArgumentError for other sizes. See `rnnc.codegen.cost`.
         """
         from rnnc.codegen.cost import cost
         from rnnc.codegen.kernels import UnsupportedOnGpu
 
         try:
-            return cost(self._compiled, dtype, chunk, states, **sizes)
+            return cost(self._compiled, dtype, chunk, states, save, **sizes)
         except (UnsupportedOnGpu, NotImplementedError) as reason:
             raise UnavailableError(
                 f"cost: no Triton kernels for {self.name} in this version: {reason}"

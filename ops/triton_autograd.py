@@ -39,6 +39,10 @@ class TritonPlan:
     def declared(self) -> tuple[Input | Param, ...]:
         return (*self.recurrence.inputs, *self.recurrence.params)
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return tuple(output.name for output in self.recurrence.outputs)
+
     def arrays(self, tensors: Tensors) -> tuple[dict[str, Tensor], Tensors]:
         """Inputs and parameters by name, and the initial states if there are any."""
         declared = self.declared
@@ -124,9 +128,8 @@ def _forward(plan: TritonPlan, tensors: Tensors, keep: bool) -> tuple[Tensors, d
     final = plan.states() if plan.final else ()
     runner = plan.runner(arrays)
     with on(plan.call.device):
-        runner.forward(start, final, keep)
-    outputs = tuple(arrays[output.name] for output in plan.recurrence.outputs)
-    return (*outputs, *final), arrays, runner.kept if keep else []
+        runner.forward(start, final, keep, plan.outputs)
+    return (*(arrays[name] for name in plan.outputs), *final), arrays, runner.kept if keep else []
 
 
 def _backward(
@@ -145,13 +148,14 @@ def _backward(
     dstart = plan.states() if start and any(wanted[count:]) else ()
     with on(plan.call.device):
         if not kept:
-            runner.forward(start, (), True)
+            runner.forward(start, (), True, ())
         for output, gradient in zip(outputs, gradients, strict=False):
             shape = plan.call.shape("token", output.axes)
             if gradient is None:
                 gradient = torch.zeros(shape, dtype=plan.call.dtype, device=plan.call.device)
             arrays[f"d'{output.name}"] = gradient.contiguous()
-        runner.backward(_cotangents(plan, gradients[len(outputs) :]), dstart)
+        names = {f"d'{d.name}" for d, want in zip(plan.declared, wanted, strict=False) if want}
+        runner.backward(_cotangents(plan, gradients[len(outputs) :]), dstart, names)
         found = _collect(plan, arrays, tensors, wanted)
     return [*found, *(dstart or [None] * len(start))]
 

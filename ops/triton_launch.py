@@ -7,7 +7,7 @@ table of chunks is made on the device, for as many chunks as there can be at mos
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ class Launch(NamedTuple):
     """One kernel: `reads` and `writes` are arrays as (key, argument, place, axes).
 
     The axes in `tiled` are looped over, or spread over programs, in tiles; of the others a program holds all.
+    The arrays in `optional` are not written where None is given for them.
     """
 
     kernel: str
@@ -32,6 +33,7 @@ class Launch(NamedTuple):
     groups: tuple[str, ...]
     sizes: tuple[tuple[str, str], ...]
     tiled: tuple[str, ...]
+    optional: tuple[str, ...]
 
 
 class Sum(NamedTuple):
@@ -94,6 +96,7 @@ SCHEDULE: dict[str, dict[str, int]] = {
 TILE = 32  # entries of a tiled axis, at most
 IN_FLOAT32 = ("row", "total", "partial")
 
+SERIAL = ("scan", "reverse")  # the roles of kernels that walk the chunks
 # Said, because Triton's default changes with its version.
 EVERYWHERE = {"enable_fp_fusion": True}
 SUM_TILE = (128, 32)  # rows and sums of a program at a time
@@ -132,30 +135,44 @@ class Runner:
         read = [key for launch in self.module.BACKWARD for key, *_ in launch.reads]
         return [key for key in dict.fromkeys(read) if key in written]
 
-    def forward(self, start: Tensors, end: Tensors, keep: bool) -> None:
-        """All chunks; no `start`: zeros, no `end`: not wanted. (What is kept is written either way.)"""
-        for launch in self.module.FORWARD:
-            self._launch(launch, start, end)
+    def forward(self, start: Tensors, end: Tensors, keep: bool, outputs: Collection[str]) -> None:
+        """What `outputs`, the final state and, to `keep`, the backward pass need.
 
-    def backward(self, start: Tensors, end: Tensors) -> None:
-        """All chunks from the last: `start` is the cotangent of the final state."""
-        for launch in self.module.BACKWARD:
-            self._launch(launch, start, end)
+        No `start`: zeros, no `end`: not wanted.
+        """
+        self._run_needed(self.module.FORWARD, start, end, {*outputs, *(self.kept if keep else ())})
 
-    def _launch(self, launch: Launch, start: Tensors, end: Tensors) -> None:
-        serial = launch.role in ("scan", "reverse")
-        self.run(launch, start[0] if serial and start else None, end[0] if serial and end else None)
+    def backward(self, start: Tensors, end: Tensors, wanted: Collection[str]) -> None:
+        """What the `wanted` gradients, and that of the initial state, need; `start` is the final state's."""
+        self._run_needed(self.module.BACKWARD, start, end, set(wanted))
 
-    def run(self, launch: Launch, start: Tensor | None = None, end: Tensor | None = None) -> None:
+    def _run_needed(self, launches: Sequence[Launch], start: Tensors, end: Tensors, wanted: set[str]) -> None:
+        """Launches what the wanted arrays, or the state at the end, depend on."""
+        needed: list[Launch] = []
+        for launch in reversed(launches):
+            last = launch.role in SERIAL and end
+            if last or not wanted.isdisjoint(key for key, *_ in launch.writes):
+                needed.append(launch)
+                wanted = wanted | {key for key, *_ in launch.reads}
+        for launch in reversed(needed):
+            states = [x[0] if launch.role in SERIAL and x else None for x in (start, end)]
+            self.run(launch, wanted, *states)
+
+    def run(
+        self, launch: Launch, wanted: Collection[str], start: Tensor | None = None, end: Tensor | None = None
+    ) -> None:
         """Allocates what a kernel writes and launches it; `start`, `end`: the states of a serial kernel."""
         call = self.call
-        for key, _, place, axes in launch.writes:
+        options: dict[str, Any] = {}
+        for key, argument, place, axes in launch.writes:
+            if key in launch.optional and key not in wanted:
+                options[argument] = None
+                continue
             if key not in self.arrays:
                 dtype = torch.float32 if place in IN_FLOAT32 else self._dtype(key)
                 self.arrays[key] = torch.empty(call.shape(place, axes), dtype=dtype, device=call.device)
-        options: dict[str, Any] = {
-            argument: self.arrays[key] for key, argument, _, _ in (*launch.reads, *launch.writes)
-        }
+            options[argument] = self.arrays[key]
+        options |= {argument: self.arrays[key] for key, argument, _, _ in launch.reads}
         for name in launch.groups:
             options[f"G_{name}"] = self.arrays[name].shape[2]
         for axis, name in launch.sizes:
@@ -163,7 +180,7 @@ class Runner:
             options[name] = size
             options[f"B{name}"] = min(block(size), TILE) if axis in launch.tiled else block(size)
         filler = next(iter(self.arrays.values()))
-        serial = launch.role in ("scan", "reverse")
+        serial = launch.role in SERIAL
         if serial:
             options |= {"h0": filler if start is None else start, "ht": filler if end is None else end}
             options |= {"HAS_START": start is not None, "HAS_END": end is not None}
@@ -185,7 +202,7 @@ class Runner:
 
     def _grid(self, launch: Launch) -> tuple[int, ...]:
         call = self.call
-        if launch.role not in ("scan", "reverse"):
+        if launch.role not in SERIAL:
             return call.chunks, call.heads
         size = call.sizes[call.value_axis]
         return (math.ceil(size / min(block(size), TILE)) * call.sequences * call.heads,)

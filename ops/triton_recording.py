@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -71,10 +71,13 @@ def record(
     states: bool = False,
     reverse: bool = False,
     form: str = "chunked",
+    keep: bool = True,
+    wanted: Collection[str] | None = None,
 ) -> tuple[tuple[Recorded, ...], tuple[Recorded, ...]]:
-    """The launches forward and backward when everything is differentiated and arrays are kept.
+    """The launches forward and backward, the latter for the gradients of the `wanted` arguments (None: all).
 
     Scalars per token and parameters are float32; with `states`, there is an initial and a final state.
+    Without `keep`, the backward pass begins with what it needs of the forward pass.
     """
     launches: list[Recorded] = []
     groups = (module.FORWARD, module.BACKWARD, module.FORWARD_STEPS, module.BACKWARD_STEPS)
@@ -101,11 +104,15 @@ def record(
     for param in recurrence.params:
         each = () if param.shared else (shapes.heads,)
         tensors.append(torch.empty(*each, *(sizes[axis] for axis in param.axes), device=device))
-    plan = TritonPlan(stand_in, call, recurrence, True, states, form)
+    plan = TritonPlan(stand_in, call, recurrence, keep, states, form)
+    for declared, tensor in zip(plan.declared, tensors, strict=True):
+        tensor.requires_grad_(wanted is None or declared.name in wanted)
     if states:
-        tensors += plan.states()
+        tensors += [state.requires_grad_(wanted is None) for state in plan.states()]
     with torch.enable_grad():
-        outputs, final = apply(plan, *(tensor.requires_grad_() for tensor in tensors))
+        outputs, final = apply(plan, *tensors)
         forward = tuple(launches)
-        torch.autograd.backward((*outputs, *final), tuple(map(torch.empty_like, (*outputs, *final))))
+        results = [result for result in (*outputs, *final) if result.requires_grad]
+        if results:
+            torch.autograd.backward(results, tuple(map(torch.empty_like, results)))
     return forward, tuple(launches[len(forward) :])

@@ -8,6 +8,7 @@ from it then take the least room together.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -109,13 +110,13 @@ class StepRunner:
         """The keys of what the forward pass keeps for the backward pass."""
         return [f"{key} kept" for launch in self.module.FORWARD_STEPS for key, _, _ in launch.states]
 
-    def forward(self, start: Tensors, end: Tensors, keep: bool) -> None:
+    def forward(self, start: Tensors, end: Tensors, keep: bool, _outputs: Collection[str]) -> None:
         """All tokens; no `start`: zeros, no `end`: not wanted."""
         for launch in self.module.FORWARD_STEPS:
             room = self._room(launch, "kept", self._kept) if keep else {}
             self._run(launch, start, end, room | {"KEEP": keep})
 
-    def backward(self, start: Tensors, end: Tensors) -> None:
+    def backward(self, start: Tensors, end: Tensors, _wanted: Collection[str]) -> None:
         """All tokens from the last: `start` are the cotangents of the final states."""
         for launch in self.module.BACKWARD_STEPS:
             formed = self._room(launch, "formed", self._formed)

@@ -46,25 +46,45 @@ def module(compiled: Compiled, tmp_path_factory: pytest.TempPathFactory) -> Modu
     return loaded
 
 
-def of(compiled: Compiled, dtype: str = "bf16", states: bool = False, **sizes: int) -> Cost:
+def of(
+    compiled: Compiled, dtype: str = "bf16", states: bool = False, save: str = "states", **sizes: int
+) -> Cost:
     axes = dict(zip(compiled.recurrence.axes, (48, 80), strict=False))
-    return cost(compiled, dtype, 64, states, **({"B": 2, "T": 200, "H": 4} | axes | sizes))
+    return cost(compiled, dtype, 64, states, save, **({"B": 2, "T": 200, "H": 4} | axes | sizes))
 
 
-@pytest.mark.parametrize(("dtype", "states"), [("bf16", False), ("fp16", True), ("fp32", True)])
+@pytest.mark.parametrize(
+    ("dtype", "states", "save"),
+    [
+        ("bf16", False, "states"),
+        ("fp16", True, "states"),
+        ("fp32", True, "inputs"),
+        ("bf16", False, "inputs"),
+    ],
+)
 def test_bytes_and_grids_are_those_of_the_launches(
-    compiled: Compiled, module: ModuleType, dtype: str, states: bool
+    compiled: Compiled, module: ModuleType, dtype: str, states: bool, save: str
 ) -> None:
     from rnnc.ops.triton_recording import Shapes, record
 
-    found = of(compiled, dtype, states, G=2)
+    found = of(compiled, dtype, states, save, G=2)
     axes = {axis: found.sizes[axis] for axis in compiled.recurrence.axes}
     shapes = Shapes(2, 200, 4, 2, axes)
-    recorded = record(module, compiled.recurrence, shapes, DTYPES[dtype], 64, states)
+    recorded = record(module, compiled.recurrence, shapes, DTYPES[dtype], 64, states, keep=save == "states")
     for part, launches in zip((found.forward, found.backward), recorded, strict=True):
         assert [(k.name, k.grid, k.bytes) for k in part.kernels] == [
             (r.kernel, r.grid, r.bytes) for r in launches
         ]
+
+
+def test_what_keeping_nothing_costs(compiled: Compiled) -> None:
+    """At most 1.6 times the bytes, and nothing is held from forward to backward."""
+    sizes = {"B": 1, "T": 8192, "H": 96} | dict.fromkeys(compiled.recurrence.axes, 128)
+    states, inputs = (of(compiled, save=save, **sizes) for save in ("states", "inputs"))
+    assert inputs.forward.saved_bytes == 0 < states.forward.saved_bytes
+    assert inputs.forward.bytes < states.forward.bytes
+    ratio = (inputs.forward.bytes + inputs.backward.bytes) / (states.forward.bytes + states.backward.bytes)
+    assert 1 < ratio <= 1.6
 
 
 def test_growth(compiled: Compiled) -> None:

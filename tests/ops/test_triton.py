@@ -23,7 +23,7 @@ from rnnc.ops.testing import distance
 from rnnc.ops.trial import Trial, draw_trial
 from rnnc.ops.triton_backend import TritonKernels
 from rnnc.ops.triton_launch import chunk_tables
-from rnnc.ops.triton_recording import Shapes, record
+from rnnc.ops.triton_recording import Recorded, Shapes, record
 
 pytest.importorskip("triton")
 
@@ -334,12 +334,60 @@ def test_values_of_cu_seqlens_are_not_read_on_a_gpu(monkeypatch: pytest.MonkeyPa
         op._sequences(bound, unknown, values=True)
 
 
+def launches(name: str, **options: Any) -> tuple[tuple[Recorded, ...], tuple[Recorded, ...]]:
+    op = operator(name)
+    axes = dict.fromkeys(op.recurrence.axes, 16)
+    module = op.kernels.available[0]
+    return record(module, op.recurrence, Shapes(2, 40, 4, 2, axes), torch.float32, **options)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_gradients_no_states_are_stored(name: str) -> None:
+    trained, _ = launches(name)
+    forward, backward = launches(name, wanted=())
+    assert not backward
+    assert trained[-1].options["Ss"] is not None
+    assert forward[-1].options["Ss"] is None
+    assert sum(each.bytes for each in forward) < sum(each.bytes for each in trained)
+
+
+def test_kernels_for_gradients_that_nobody_wants_are_left_out() -> None:
+    everything, values = launches("gla")[1], launches("gla", wanted=("v",))[1]
+    assert len(values) < len(everything)
+    stored = [x for each in values for name, x in each.options.items() if name in ("dq", "dk", "dgk")]
+    assert all(x is None for x in stored)
+    _, one = launches("gated_delta_net", wanted=("A_log",))
+    assert len(one[-1].options["targets"]) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_computed_again_is_not_stored_again(name: str) -> None:
+    _, backward = launches(name, keep=False)
+    scan = next(each for each in backward if each.kernel.endswith("_scan"))
+    outputs = {output.name for output in operator(name).recurrence.outputs}
+    assert all(scan.options[output] is None for output in outputs)
+
+
+@pytest.mark.parametrize("wanted", [("q",), ("v",), ("b", "dt_bias"), ("k", "a")])
+def test_some_gradients_are_as_all_are(wanted: tuple[str, ...]) -> None:
+    op, drawn = operator("gated_delta_net"), trial("gated_delta_net")
+    names = [item.name for item in (*op.recurrence.inputs, *op.recurrence.params)]
+    found = []
+    for chosen in (names, wanted):
+        arguments = [
+            x.float().requires_grad_(name in chosen) for name, x in zip(names, drawn.arguments, strict=True)
+        ]
+        outputs, _ = op(*arguments, backend="triton", chunk_size=16)
+        outputs.sin().sum().backward()
+        found.append({name: x.grad for name, x in zip(names, arguments, strict=True)})
+    for name in wanted:
+        assert torch.equal(found[0][name], found[1][name])
+
+
 @pytest.mark.parametrize("name", ["mamba2", "rwkv7"])
 def test_gradients_are_summed_in_one_launch(name: str) -> None:
     """Of all parameters, and of the inputs per group."""
-    op = operator(name)
-    axes = dict.fromkeys(op.recurrence.axes, 16)
-    _, backward = record(op.kernels.available[0], op.recurrence, Shapes(2, 40, 4, 2, axes), torch.float32)
+    op, (_, backward) = operator(name), launches(name)
     (last,) = (launch for launch in backward if launch.kernel == "sums")
     assert last is backward[-1]
     grouped = sum(item.per_group for item in op.recurrence.inputs)
