@@ -9,7 +9,8 @@ from rnnc.dsl.interval import REAL
 from rnnc.dsl.normal import Normal
 from rnnc.dsl.pretty import pretty
 from rnnc.dsl.recurrence import Input, Let, Param, Recurrence
-from rnnc.dsl.spectrum import Spectrum, spectrum
+from rnnc.dsl.spectrum import spectrum
+from rnnc.dsl.tracking import signs, tracking
 
 __all__ = ["explain", "normal_equations"]
 
@@ -28,6 +29,7 @@ def explain(normal: Normal, decisions: Sequence[str] = ()) -> str:
         ("Parallel form", ["the chunked form with one chunk for the whole sequence"]),
         ("Numerics", list(decisions)),
         ("Eigenvalues of one token's transition", _eigenvalues(normal)),
+        ("Over long sequences, and what theory says of the states it can track", _over_time(normal)),
     ]
     head = f"{recurrence.name}[{', '.join(recurrence.axes)}]" if recurrence.axes else recurrence.name
     title = recurrence.doc.strip().partition("\n")[0]
@@ -95,15 +97,11 @@ def _eigenvalues(normal: Normal) -> list[str]:
     if claim is not None:
         proven = found.interval.within(claim.interval)
         lines.append(f"claimed in {claim.interval}: {'proven' if proven else 'not proven'}")
-    return [*lines, *_tracking(found)]
+    return [*lines, f"transitions: {signs(normal, found)}"]
 
 
-def _tracking(found: Spectrum) -> list[str]:
-    """What the signs of the eigenvalues allow (Grazzi et al. 2024, arXiv:2411.12537)."""
-    if found.kind == "general":
-        return []
-    if found.interval.low >= 0:
-        return [
-            "no negative eigenvalues: one layer cannot tell even from odd counts at every length (parity)"
-        ]
-    return ["negative eigenvalues are possible: one layer can flip a sign from token to token (parity)"]
+def _over_time(normal: Normal) -> list[str]:
+    lines = []
+    for statement in tracking(normal, spectrum(normal)):
+        lines += [statement.text, f"  {statement.conditions} [{statement.source}]"]
+    return lines

@@ -32,7 +32,9 @@ class Spectrum:
 
     Every real eigenvalue lies in `interval`, and so do r and -r for a non-real one of modulus r. `kind` says
     whether the matrix is diagonal, symmetric, has real eigenvalues only, or none of these is proven; `norm`
-    bounds the operator norm, `decay` the entries of D; `reasons` are sentences.
+    bounds the operator norm, `decay` the entries of D; `reasons` are sentences. `factors` are the eigenvalues
+    of M_1, M_2, ... along their keys and across them, where the transition is D M_1 M_2 ... or ... M_1 D with
+    every M = I + c u u^T.
     """
 
     interval: Interval
@@ -41,6 +43,7 @@ class Spectrum:
     norm: float
     decay: Interval
     reasons: tuple[str, ...]
+    factors: tuple[Interval, ...] = ()
 
     @property
     def real(self) -> bool:
@@ -82,7 +85,14 @@ def _symmetric(t: Transition) -> Spectrum | None:
     else:
         how = f"the decay, in {decay}, plus {t.text(squares[0])} along the key, in {t.range(squares[0])}"
     reasons = ("every read is parallel to its key: the transition is symmetric", how, _found(interval))
-    return Spectrum(interval, "symmetric", False, interval.magnitude, decay, reasons)
+    factors = _factor(t, squares[0]) if t.scalar and len(squares) == 1 else ()
+    return Spectrum(interval, "symmetric", False, interval.magnitude, decay, reasons, factors)
+
+
+def _factor(t: Transition, square: Polynomial) -> tuple[Interval, ...]:
+    """The eigenvalues of M where the transition is D M, D a scalar."""
+    alone = square if t.decay == UNIT else undecayed(square, t.decay)
+    return () if alone is None else (t.reach(UNIT, [alone]),)
 
 
 def _symmetric_times_decay(t: Transition) -> Spectrum | None:
@@ -106,7 +116,8 @@ def _symmetric_times_decay(t: Transition) -> Spectrum | None:
         f"{positive}, so this is similar to a symmetric matrix and the eigenvalues are real",
         _found(interval),
     )
-    return Spectrum(interval, "real", False, inner.magnitude * decay.magnitude, decay, reasons)
+    factors = (inner,) if len(squares) == 1 else ()
+    return Spectrum(interval, "real", False, inner.magnitude * decay.magnitude, decay, reasons, factors)
 
 
 def _squares(t: Transition, scales: list[Polynomial | None]) -> list[Polynomial] | None:
@@ -184,7 +195,7 @@ def _products(t: Transition) -> Spectrum | None:
             f"their eigenvalues lie in {ranges}, the decay in {decay}; those of the product may be complex",
             _modulus(norm),
         )
-        return Spectrum(norm.hull(-norm), "general", False, norm.high, decay, reasons)
+        return Spectrum(norm.hull(-norm), "general", False, norm.high, decay, reasons, tuple(factors))
     return None
 
 

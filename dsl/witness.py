@@ -39,6 +39,7 @@ TRIALS = 120
 
 Place = Mapping[str, int]
 Array = dict[tuple[int, ...], float]
+Values = Mapping[str, Array]
 Matrix = tuple[tuple[Interval, Interval], tuple[Interval, Interval]]
 
 
@@ -56,61 +57,75 @@ class Witness:
 
 def find_witness(normal: Normal, ranges: Mapping[str, Interval], claim: Interval) -> Witness | None:
     """Inputs with a proven eigenvalue outside the claim, or None where the search finds none."""
-    names = _names(normal)
-    for values in _trials(names, ranges):
+    names = transition_names(normal)
+    for values in trials(names, ranges):
         found = _outside(transition_at(normal, values), claim)
         if found is not None:
-            shown = tuple((name, _shown(values[name])) for name in names)
-            sizes = tuple((axis, str(SIZE)) for axis in (normal.key_axis,))
-            return Witness((*sizes, *shown), found)
+            return witness(normal, values, found)
     return None
 
 
-def transition_at(normal: Normal, values: Mapping[str, Array]) -> Matrix:
+def witness(normal: Normal, values: Values, said: str) -> Witness:
+    """The tried values as text, and what is said of their transition."""
+    shown = tuple((name, _shown(array)) for name, array in values.items())
+    return Witness(((normal.key_axis, str(SIZE)), *shown), said)
+
+
+def transition_at(normal: Normal, values: Values) -> Matrix:
     """The transition for given inputs, entry by entry, as proven intervals."""
-    axis = normal.key_axis
+
+    def entries(expression: Expression | None) -> list[Interval]:
+        assert expression is not None
+        return [evaluate(expression, values, {normal.key_axis: i}) for i in range(SIZE)]
+
+    decay = [point(1)] * SIZE if normal.decay is None else entries(normal.decay)
+    pairs = [(entries(write.key), entries(write.read)) for write in normal.reads]
 
     def entry(i: int, j: int) -> Interval:
-        decay = point(1) if normal.decay is None else evaluate(normal.decay, values, {axis: i})
-        total = decay if i == j else point(0)
-        for write in normal.reads:
-            assert write.read is not None
-            key, read = evaluate(write.key, values, {axis: i}), evaluate(write.read, values, {axis: j})
-            total = total + key * read
-        return total
+        total = decay[i] if i == j else point(0)
+        return sum((key[i] * read[j] for key, read in pairs), total)
 
     return (entry(0, 0), entry(0, 1)), (entry(1, 0), entry(1, 1))
 
 
-def _outside(matrix: Matrix, claim: Interval) -> str | None:
-    """An eigenvalue of a 2 x 2 matrix that certainly misses the claim, in words."""
+def eigenvalues(matrix: Matrix) -> tuple[Interval, Interval] | None:
+    """The eigenvalues of a 2 x 2 matrix where they are certainly real."""
     (a, b), (c, d) = matrix
     if b == c == point(0):
-        roots = [a, d]
-    else:
-        middle, discriminant = (a + d) / 2, ((a - d) / 2) ** 2 + b * c
-        if discriminant.high < 0:
-            modulus = (a * d - b * c) ** 0.5
-            missed = modulus.disjoint(claim) or (-modulus).disjoint(claim)
-            return f"complex eigenvalues of modulus {modulus.low:.6g}" if missed else None
-        if discriminant.low < 0:
-            return None
-        spread = discriminant**0.5
-        roots = [middle - spread, middle + spread]
-    for root in roots:
+        return a, d
+    middle, discriminant = (a + d) / 2, ((a - d) / 2) ** 2 + b * c
+    if discriminant.low < 0:
+        return None
+    spread = discriminant**0.5
+    return middle - spread, middle + spread
+
+
+def rotation(matrix: Matrix) -> Interval | None:
+    """The modulus of the eigenvalues of a 2 x 2 matrix where they are certainly not real."""
+    (a, b), (c, d) = matrix
+    return (a * d - b * c) ** 0.5 if (((a - d) / 2) ** 2 + b * c).high < 0 else None
+
+
+def _outside(matrix: Matrix, claim: Interval) -> str | None:
+    """An eigenvalue of a 2 x 2 matrix that certainly misses the claim, in words."""
+    modulus = rotation(matrix)
+    if modulus is not None:
+        missed = modulus.disjoint(claim) or (-modulus).disjoint(claim)
+        return f"complex eigenvalues of modulus {modulus.low:.6g}" if missed else None
+    for root in eigenvalues(matrix) or ():
         if root.disjoint(claim):
             return f"an eigenvalue is {(root.low + root.high) / 2 if root.finite else root.low:.6g}"
     return None
 
 
-def _names(normal: Normal) -> dict[str, Axes]:
+def transition_names(normal: Normal) -> dict[str, Axes]:
     """The inputs and parameters that the transition depends on, with their axes."""
     parts: list[Expression] = [] if normal.decay is None else [normal.decay]
     parts += [part for write in normal.reads for part in (write.key, write.read) if part is not None]
     return {node.name: node.axes for part in parts for node in walk(part) if isinstance(node, Name)}
 
 
-def _trials(names: Mapping[str, Axes], ranges: Mapping[str, Interval]) -> Iterator[dict[str, Array]]:
+def trials(names: Mapping[str, Axes], ranges: Mapping[str, Interval]) -> Iterator[dict[str, Array]]:
     """Choices of values: all where they are few, else a fixed random sample."""
     choices = {name: list(_arrays(ranges.get(name, REAL), axes)) for name, axes in names.items()}
     if math.prod(map(len, choices.values())) <= TRIALS:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from math import inf
 from typing import Any
 
@@ -18,6 +18,7 @@ from rnnc.dsl.parser import parse
 from rnnc.dsl.ranges import check_ranges, environment, statements
 from rnnc.dsl.recurrence import Input, Let, Param, Recurrence
 from rnnc.dsl.spectrum import Spectrum, check_claim, spectrum
+from rnnc.dsl.tracking import Statement, signs, tracking
 from rnnc.files import read_spec
 
 
@@ -26,7 +27,7 @@ class Analysis:
     """The findings about a spec and, as far as they could be established, its class and its ranges.
 
     `title` is the docstring's first line; `facts` are lines of text by what they tell; `ranges` maps a name
-    to its interval and to where that comes from.
+    to its interval and to where that comes from; `tracking` is what theory says of long sequences.
     """
 
     path: str
@@ -36,6 +37,7 @@ class Analysis:
     diagnostics: tuple[Diagnostic, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     ranges: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    tracking: tuple[Statement, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -53,19 +55,23 @@ class Analysis:
             "ranges": {
                 name: {"interval": text, "from": origin} for name, (text, origin) in self.ranges.items()
             },
+            "tracking": [asdict(statement) for statement in self.tracking],
         }
 
 
-def analyse_file(name: str) -> Analysis:
+def analyse_file(name: str, over_time: bool = True) -> Analysis:
     """The analysis of a spec given on the command line; raises Refusal where there is no such file."""
     try:
-        return analyse(*read_spec(name))
+        return analyse(*read_spec(name), over_time)
     except SpecError as error:
         return Analysis(error.path, diagnostics=error.diagnostics)
 
 
-def analyse(text: str, path: str) -> Analysis:
-    """The analysis of a spec; never raises SpecError: its findings are part of the result."""
+def analyse(text: str, path: str, over_time: bool = True) -> Analysis:
+    """The analysis of a spec; never raises SpecError: its findings are part of the result.
+
+    `over_time`: with the statements on long sequences, which take longest.
+    """
     try:
         recurrence = check(parse(text, path))
     except SpecError as error:
@@ -73,11 +79,13 @@ def analyse(text: str, path: str) -> Analysis:
     findings = [*recurrence.warnings]
     findings += _collect(lambda: check_ranges(recurrence))
     normal: Normal | None = None
+    found: Spectrum | None = None
     try:
         normal = normalise(recurrence)
     except SpecError as error:
         findings += error.diagnostics
     else:
+        found = spectrum(normal)
         findings += _collect(lambda: check_claim(normal))
     return Analysis(
         path,
@@ -85,8 +93,9 @@ def analyse(text: str, path: str) -> Analysis:
         recurrence.name,
         recurrence.doc.strip().partition("\n")[0],
         tuple(sorted(set(findings), key=lambda finding: (finding.span, finding.code))),
-        _facts(normal) if normal else {},
+        _facts(normal, found) if normal and found else {},
         _ranges(recurrence),
+        tracking(normal, found) if normal and found and over_time else (),
     )
 
 
@@ -97,14 +106,15 @@ def _collect(stage: Callable[[], list[Diagnostic]]) -> list[Diagnostic]:
         return list(error.diagnostics)
 
 
-def _facts(normal: Normal) -> dict[str, str]:
+def _facts(normal: Normal, found: Spectrum) -> dict[str, str]:
     axes = ", ".join(normal.axes)
     reads = len(normal.reads)
     return {
         "class": f"linear in the state {normal.state}[{axes}]: a decay and low-rank writes",
         "decay": _decay(normal),
         "writes": f"{len(normal.writes)} per token, {reads or 'none'} of them reading the old state",
-        "eigenvalues": _eigenvalues(spectrum(normal)),
+        "eigenvalues": _eigenvalues(found),
+        "transitions": signs(normal, found),
         "forms": "recurrent, chunked, parallel",
     }
 

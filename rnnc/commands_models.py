@@ -45,7 +45,7 @@ recurrence {name}[K, V]:
 
 def list_models(as_json: Json = False) -> None:
     """The built-in models."""
-    models = {name: analyse_file(str(path)) for name, path in builtin_specs().items()}
+    models = {name: analyse_file(str(path), over_time=False) for name, path in builtin_specs().items()}
     if as_json:
         say_json([model.record() for model in models.values()])
         return

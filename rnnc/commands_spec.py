@@ -43,6 +43,12 @@ def _print_facts(analysis: Analysis) -> None:
     for key, value in analysis.facts.items():
         out.print(f"  [bold]{key:<12}[/] ", end="")
         say(value)
+    if analysis.tracking:
+        say("")
+    for statement in analysis.tracking:
+        out.print(f"  [bold]{statement.topic:<18}[/] ", end="")
+        say(statement.text)
+        say(f"{'':21}{statement.conditions} [{statement.source}]")
     if analysis.ranges:
         say("")
         say_table(("name", "range", ""), [(name, *found) for name, found in analysis.ranges.items()])
