@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from rnnc.codegen import program as ir
 from rnnc.codegen.builder import Builder
+from rnnc.codegen.contractions import share_contractions
 from rnnc.codegen.program import Node, Program
 from rnnc.codegen.schedule import Plan, cut
 from rnnc.codegen.torch_sums import is_number, plain
@@ -18,9 +19,11 @@ from rnnc.codegen.torch_sums import is_number, plain
 
 def for_torch(plan: Plan, builder: Builder) -> Plan:
     """The plan with scales moved out of the scan, and products that are added to a state moved into it."""
+    fused = not plan.post
+    plan = cut(share_contractions(plan.program, plan.given, builder), plan.given, plan.keeps, fused)
     program, new = _with_scales_before(plan, builder)
     given, keeps = ([new.get(node, node) for node in nodes] for nodes in (plan.given, plan.keeps))
-    return _with_products(cut(program, given, keeps, fused=not plan.post))
+    return _with_products(cut(program, given, keeps, fused))
 
 
 def _users(nodes: Iterable[Node]) -> dict[Node, list[Node]]:

@@ -352,23 +352,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x676 = x101 * x55
     x678 = x654 * x55
     x680 = tiles.addcmul_(x672[:, :, :, None] * k, x60[:, :, :, None], q, -1)
-    x681 = x680 @ S
     x682 = x680 @ k.mT
-    x686 = x681 * do
-    del x681
-    x687 = x686.sum(3)
-    del x686
     x688 = x682 * x103
     del x682
     x689 = x688.mT @ do
-    x691 = x101 * x687 * -1 * x667
-    del x101, x687
-    x692 = tiles.suffix_sum(x691, 2)
-    del x691
     x693 = x678[:, :, :, None] * x689
     del x689
     x696 = x676[:, :, :, None] * x269
-    del x269, x676
+    del x676
     x700 = torch.addcmul(v, x675[:, :, :, None], x31, value=-1)
     x704 = x703 @ x700
     del x700
@@ -420,53 +411,61 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x669, x760
     x813 = tiles.addcmul_(x60[:, :, :, None] * x757, x811[:, :, :, None], q, -1)
     del x60, x757, x811
-    x827 = x658[:, :, :, None] * k
-    x883 = x27[:, :, None, None] * x711
+    x827 = x680 * x269
+    del x269
+    x828 = x827.sum(3)
+    del x827
+    x829 = x101 * x828 * -1 * x667
+    del x101, x828
+    x830 = tiles.suffix_sum(x829, 2)
+    del x829
+    x840 = x658[:, :, :, None] * k
+    x887 = x27[:, :, None, None] * x711
     del x711
     dS_rows = scan.Rows(steps, H, True)
-    x830_rows = scan.Rows(steps, H, True)
+    x843_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x827_c,
+        x840_c,
         x693_c,
         x703_c,
         x116_c,
         x680_c,
         x272_c,
-        x883_c,
+        x887_c,
     ) in scan.each(
         steps,
         H,
         (
-            x827,
+            x840,
             x693,
             x703.mT,
             x116[:, :, None, None],
             x680.mT,
             x272,
-            x883.mT,
+            x887.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dS_rows.put(dS)
-        x829 = torch.baddbmm(x693_c, x827_c, dS, beta=-1)
-        x830 = torch.bmm(x703_c, x829, out=x830_rows.room(n))
-        x885 = scan.addmm(scan.scale(dS, x116_c, own), x680_c, x272_c, -1 * x55)
-        x885 = scan.addmm(x885, x883_c, x830, -1)
-        x830_rows.put(x830)
-        dS = x885
+        x842 = torch.baddbmm(x693_c, x840_c, dS, beta=-1)
+        x843 = torch.bmm(x703_c, x842, out=x843_rows.room(n))
+        x889 = scan.addmm(scan.scale(dS, x116_c, own), x680_c, x272_c, -1 * x55)
+        x889 = scan.addmm(x889, x887_c, x843, -1)
+        x843_rows.put(x843)
+        dS = x889
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     dS = dS_rows.joined()
-    x830 = x830_rows.joined()
+    x843 = x843_rows.joined()
     del dS_rows
-    del x830_rows
-    del x272, x680, x693, x827, x883
+    del x843_rows
+    del x272, x680, x693, x840, x887
     x140 = S * dS
     x141 = x140.sum(2)
     del x140
@@ -488,94 +487,94 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x718 = x717 * x143
     x719 = tiles.prefix_sum(x718, 2, exclusive=True)
     del x718
-    x832 = x830 @ x704.mT
+    x845 = x843 @ x704.mT
     del x704
-    x833 = x832.tril(-1)
-    del x832
-    x834 = x31 * x830
+    x846 = x845.tril(-1)
+    del x845
+    x847 = x31 * x843
     del x31
-    x835 = x657[:, :, :, None] * x834
-    x837 = x835.sum(2)
-    del x835
-    x838 = x837.sum(2)
-    del x837
-    x839 = x834.sum(3)
-    del x834
-    x840 = tiles.product(x839, x657, (x666 * -1)[:, :, None])
-    del x657
-    x841 = x93 * x833
-    del x833, x93
-    x842 = x45 * x841
-    del x45
-    x843 = x656[:, :, None] * x842
-    x844 = x843.sum(3)
-    del x843
-    x845 = x23[:, :, :, None] * x842
-    del x842
-    x846 = x845.sum(2)
-    x848 = x846 * x654
+    x848 = x657[:, :, :, None] * x847
     x850 = x848.sum(2)
     del x848
-    x851 = tiles.product(x845, (x666 * -1)[:, :, None, None], x656[:, :, None])
-    del x666, x845
-    x852 = tiles.segment_sum_grad(x851, exclusive=True)
-    del x851
-    x853 = tiles.suffix_sum(x840, 2, exclusive=True)
-    del x840
-    x854 = x146 + x692 + x719 + x725 + x852 + x853
-    del x146, x692, x719, x725, x852, x853
-    x855 = x656[:, :, None] * x841
-    del x656
-    x856 = x855 @ k
+    x851 = x850.sum(2)
+    del x850
+    x852 = x847.sum(3)
+    del x847
+    x853 = tiles.product(x852, x657, (x666 * -1)[:, :, None])
+    del x657
+    x854 = x93 * x846
+    del x846, x93
+    x855 = x45 * x854
+    del x45
+    x856 = x656[:, :, None] * x855
+    x857 = x856.sum(3)
+    del x856
+    x858 = x23[:, :, :, None] * x855
     del x855
-    x857 = x23[:, :, :, None] * x841
-    del x23, x841
-    x858 = x857.mT @ k
-    del x857
-    x859 = x27[:, :, None] * x846
-    del x846
-    x861 = tiles.addcmul_(-x773, x660, x859, -1)
+    x859 = x858.sum(2)
+    x861 = x859 * x654
+    x863 = x861.sum(2)
+    del x861
+    x864 = tiles.product(x858, (x666 * -1)[:, :, None, None], x656[:, :, None])
+    del x666, x858
+    x865 = tiles.segment_sum_grad(x864, exclusive=True)
+    del x864
+    x866 = tiles.suffix_sum(x853, 2, exclusive=True)
+    del x853
+    x867 = x656[:, :, None] * x854
+    del x656
+    x868 = x867 @ k
+    del x867
+    x869 = x23[:, :, :, None] * x854
+    del x23, x854
+    x870 = x869.mT @ k
+    del x869
+    x871 = x27[:, :, None] * x859
+    del x859
+    x873 = tiles.addcmul_(-x773, x660, x871, -1)
     del x660, x773
-    x862 = tiles.product(x18, x343, x861)
-    del x18, x861
-    x863 = tiles.product(x91, x839, x27[:, :, None])
-    del x839, x91
-    x865 = tiles.addcmul_(-x778 - x863, x653, x859, -1)
-    del x653, x778, x859, x863
-    x867 = tiles.product(x858, x27[:, :, None, None], x654[:, :, :, None])
-    del x654, x858
-    x868 = x830 @ S.mT
-    x870 = -x838 - x850
-    del x838, x850
-    x871 = tiles.product(x27, x375, x870)
-    del x375, x870
-    x873 = tiles.addcmul_(x716 + x767, x27[:, :, None], x844, -1)
-    del x27, x716, x767, x844
-    x875 = valid * x854
-    del x854
-    x876 = x14 * x875
-    del x14
-    x877 = x876.sum(2)
-    del x876
-    x878 = x398 * x875
-    del x398, x875
-    x879 = (x665 * -1)[:, :, None] * x878
-    x880 = x878.sum(2)
-    del x878
-    x881 = x880 * x665 * -1
-    del x880
-    x882 = x877 * x665 * -1
-    del x665, x877
-    x886 = torch.addcmul(x862, x343, x717)
-    del x343, x717, x862
-    x890 = tiles.addcmul_(x873 * -1 * x662, x865, x662, -1)
-    del x662, x865, x873
-    x892 = tiles.addcmul_(x761 - x783 - x867, x658[:, :, :, None], x712)
-    x892 = tiles.addcmul_(x892, x890[:, :, :, None], k)
-    x892 = tiles.addcmul_(x892, x673[:, :, :, None], x856, -1)
-    x892 = tiles.addcmul_(x892, x675[:, :, :, None], x868, -1)
-    del x658, x673, x675, x712, x761, x783, x856, x867, x868, x890
-    return (x813, x892, x830, x879, x886, x882, x881, x871, x765), (dS_end,)
+    x874 = tiles.product(x18, x343, x873)
+    del x18, x873
+    x875 = tiles.product(x91, x852, x27[:, :, None])
+    del x852, x91
+    x877 = tiles.addcmul_(-x778 - x875, x653, x871, -1)
+    del x653, x778, x871, x875
+    x879 = tiles.product(x870, x27[:, :, None, None], x654[:, :, :, None])
+    del x654, x870
+    x880 = x843 @ S.mT
+    x882 = -x851 - x863
+    del x851, x863
+    x883 = tiles.product(x27, x375, x882)
+    del x375, x882
+    x885 = tiles.addcmul_(x716 + x767, x27[:, :, None], x857, -1)
+    del x27, x716, x767, x857
+    x890 = torch.addcmul(x874, x343, x717)
+    del x343, x717, x874
+    x894 = tiles.addcmul_(x885 * -1 * x662, x877, x662, -1)
+    del x662, x877, x885
+    x896 = tiles.addcmul_(x761 - x783 - x879, x658[:, :, :, None], x712)
+    x896 = tiles.addcmul_(x896, x894[:, :, :, None], k)
+    x896 = tiles.addcmul_(x896, x673[:, :, :, None], x868, -1)
+    x896 = tiles.addcmul_(x896, x675[:, :, :, None], x880, -1)
+    del x658, x673, x675, x712, x761, x783, x868, x879, x880, x894
+    x897 = x146 + x830 + x719 + x725 + x865 + x866
+    del x146, x719, x725, x830, x865, x866
+    x898 = valid * x897
+    del x897
+    x899 = x398 * x898
+    del x398
+    x900 = (x665 * -1)[:, :, None] * x899
+    x901 = x14 * x898
+    del x14, x898
+    x902 = x901.sum(2)
+    del x901
+    x903 = x902 * x665 * -1
+    del x902
+    x904 = x899.sum(2)
+    del x899
+    x905 = x904 * x665 * -1
+    del x665, x904
+    return (x813, x896, x843, x900, x890, x903, x905, x883, x765), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

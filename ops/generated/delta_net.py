@@ -193,13 +193,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x38
     x40 = torch.rsqrt(x39)
     del x39
-    x42 = q @ S
     x44 = q @ k.mT
-    x84 = x42 * do
-    del x42
     x85 = x40[:, :, :, None] * do
-    x86 = x84.sum(3)
-    del x84
     x88 = do @ S.mT
     x160 = -x6 + 1
     x379 = valid * x6
@@ -240,26 +235,29 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x406
     x417 = x416.mT @ q
     del x416
-    x418 = x86 + x412
-    del x412, x86
     x433 = x410 * x383
     x438 = x380[:, :, :, None] * x417
     del x417
     x439 = x410 * x379
     del x410
-    x463 = x387 * x418
-    del x387, x418
-    x465 = tiles.addcmul_(x40[:, :, :, None] * x88, x40[:, :, :, None], x414)
-    x465 = tiles.addcmul_(x465, x463[:, :, :, None], q, -1)
-    del x40, x414, x463, x88
-    x478 = x380[:, :, :, None] * k
+    x478 = q * x88
+    x479 = x478.sum(3)
+    del x478
+    x480 = x479 + x412
+    del x412, x479
+    x481 = x387 * x480
+    del x387, x480
+    x483 = tiles.addcmul_(x40[:, :, :, None] * x88, x40[:, :, :, None], x414)
+    x483 = tiles.addcmul_(x483, x481[:, :, :, None], q, -1)
+    del x40, x414, x481, x88
+    x484 = x380[:, :, :, None] * k
     dS_rows = scan.Rows(steps, H, True)
-    x481_rows = scan.Rows(steps, H, True)
+    x487_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x478_c,
+        x484_c,
         x401_c,
         x394_c,
         q_c,
@@ -269,7 +267,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            x478,
+            x484,
             x401,
             x394.mT,
             q.mT,
@@ -281,71 +279,71 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dS_rows.put(dS)
-        x480 = torch.baddbmm(x401_c, x478_c, dS)
-        x481 = torch.bmm(x394_c, x480, out=x481_rows.room(n))
-        x508 = scan.addmm(scan.scale(dS, 1, own), q_c, x85_c)
-        x508 = scan.addmm(x508, x12_c, x481, -1)
-        x481_rows.put(x481)
-        dS = x508
+        x486 = torch.baddbmm(x401_c, x484_c, dS)
+        x487 = torch.bmm(x394_c, x486, out=x487_rows.room(n))
+        x514 = scan.addmm(scan.scale(dS, 1, own), q_c, x85_c)
+        x514 = scan.addmm(x514, x12_c, x487, -1)
+        x487_rows.put(x487)
+        dS = x514
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     dS = dS_rows.joined()
-    x481 = x481_rows.joined()
+    x487 = x487_rows.joined()
     del dS_rows
-    del x481_rows
-    del x12, x401, x478, x85
+    del x487_rows
+    del x12, x401, x484, x85
     x404 = x395 @ dS.mT
     del dS
     x449 = k * x404
     x450 = x449.sum(3)
     del x449
     x454 = tiles.product(x160, x450, x380)
-    x483 = x481 @ x395.mT
+    x489 = x487 @ x395.mT
     del x395
-    x484 = x483.tril(-1)
-    del x483
-    x485 = x30 * x484
+    x490 = x489.tril(-1)
+    del x489
+    x491 = x30 * x490
     del x30
-    x486 = x382[:, :, None] * x485
-    x487 = x486.sum(3)
-    del x486
-    x488 = x11[:, :, :, None] * x485
-    del x485
-    x489 = x488.sum(2)
-    del x488
-    x491 = x382[:, :, None] * x484
-    del x382
-    x492 = x491 @ k
+    x492 = x382[:, :, None] * x491
+    x493 = x492.sum(3)
+    del x492
+    x494 = x11[:, :, :, None] * x491
     del x491
-    x493 = x11[:, :, :, None] * x484
-    del x484
-    x494 = x493.mT @ k
-    del x493
-    x496 = torch.addcmul(x433, x489, x383, value=-1)
+    x495 = x494.sum(2)
+    del x494
+    x497 = x382[:, :, None] * x490
+    del x382
+    x498 = x497 @ k
+    del x497
+    x499 = x11[:, :, :, None] * x490
+    del x490
+    x500 = x499.mT @ k
+    del x499
+    x502 = torch.addcmul(x433, x495, x383, value=-1)
     del x383, x433
-    x497 = tiles.product(x6, x160, x496)
-    del x160, x496, x6
-    x498 = x17 * x481
+    x503 = tiles.product(x6, x160, x502)
+    del x160, x502, x6
+    x504 = x17 * x487
     del x17
-    x499 = x498.sum(3)
-    del x498
-    x501 = tiles.addcmul_(x439 - x499, x489, x379, -1)
-    del x439, x489, x499
-    x504 = x481 @ S.mT
-    x506 = tiles.addcmul_(-x487, x450, x379)
-    del x379, x450, x487
-    x509 = x497 + x454
-    del x454, x497
-    x513 = tiles.addcmul_(x506 * -1 * x385, x501, x385, -1)
-    del x385, x501, x506
-    x515 = torch.addcmul(x438, x380[:, :, :, None], x404)
-    x515 = tiles.addcmul_(x515, x513[:, :, :, None], k)
-    x515 = tiles.addcmul_(x515, x380[:, :, :, None], x494, -1)
-    x515 = tiles.addcmul_(x515, x11[:, :, :, None], x492, -1)
-    x515 = tiles.addcmul_(x515, x11[:, :, :, None], x504, -1)
-    del x11, x380, x404, x438, x492, x494, x504, x513
-    return (x465, x515, x481, x509), (dS_end,)
+    x505 = x504.sum(3)
+    del x504
+    x507 = tiles.addcmul_(x439 - x505, x495, x379, -1)
+    del x439, x495, x505
+    x510 = x487 @ S.mT
+    x512 = tiles.addcmul_(-x493, x450, x379)
+    del x379, x450, x493
+    x515 = x503 + x454
+    del x454, x503
+    x519 = tiles.addcmul_(x512 * -1 * x385, x507, x385, -1)
+    del x385, x507, x512
+    x521 = torch.addcmul(x438, x380[:, :, :, None], x404)
+    x521 = tiles.addcmul_(x521, x519[:, :, :, None], k)
+    x521 = tiles.addcmul_(x521, x380[:, :, :, None], x500, -1)
+    x521 = tiles.addcmul_(x521, x11[:, :, :, None], x498, -1)
+    x521 = tiles.addcmul_(x521, x11[:, :, :, None], x510, -1)
+    del x11, x380, x404, x438, x498, x500, x510, x519
+    return (x483, x521, x487, x515), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

@@ -193,13 +193,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x39
     x41 = torch.rsqrt(x40)
     del x40
-    x43 = q @ S
     x45 = q @ k.mT
-    x101 = x43 * do
-    del x43
     x102 = x41[:, :, :, None] * do
-    x103 = x101.sum(3)
-    del x101
     x105 = do @ S.mT
     x180 = -x7 + 1
     x398 = valid * x7
@@ -240,26 +235,29 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x427
     x437 = x436.mT @ q
     del x436
-    x438 = torch.add(x103, x433, alpha=2)
-    del x103, x433
     x453 = x430 * x402
     x459 = x430 * x398
     del x430
     x463 = x399[:, :, :, None] * x437
     del x437
-    x482 = x406 * x438
-    del x406, x438
-    x484 = tiles.addcmul_(x41[:, :, :, None] * x105, x41[:, :, :, None], x435, 2)
-    x484 = tiles.addcmul_(x484, x482[:, :, :, None], q, -1)
-    del x105, x41, x435, x482
-    x497 = x399[:, :, :, None] * k
+    x497 = q * x105
+    x498 = x497.sum(3)
+    del x497
+    x499 = torch.add(x498, x433, alpha=2)
+    del x433, x498
+    x500 = x406 * x499
+    del x406, x499
+    x502 = tiles.addcmul_(x41[:, :, :, None] * x105, x41[:, :, :, None], x435, 2)
+    x502 = tiles.addcmul_(x502, x500[:, :, :, None], q, -1)
+    del x105, x41, x435, x500
+    x503 = x399[:, :, :, None] * k
     dS_rows = scan.Rows(steps, H, True)
-    x500_rows = scan.Rows(steps, H, True)
+    x506_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x497_c,
+        x503_c,
         x420_c,
         x413_c,
         q_c,
@@ -269,7 +267,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            x497,
+            x503,
             x420,
             x413.mT,
             q.mT,
@@ -281,71 +279,71 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dS_rows.put(dS)
-        x499 = torch.baddbmm(x420_c, x497_c, dS, alpha=2)
-        x500 = torch.bmm(x413_c, x499, out=x500_rows.room(n))
-        x527 = scan.addmm(scan.scale(dS, 1, own), q_c, x102_c)
-        x527 = scan.addmm(x527, x13_c, x500, -1)
-        x500_rows.put(x500)
-        dS = x527
+        x505 = torch.baddbmm(x420_c, x503_c, dS, alpha=2)
+        x506 = torch.bmm(x413_c, x505, out=x506_rows.room(n))
+        x533 = scan.addmm(scan.scale(dS, 1, own), q_c, x102_c)
+        x533 = scan.addmm(x533, x13_c, x506, -1)
+        x506_rows.put(x506)
+        dS = x533
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     dS = dS_rows.joined()
-    x500 = x500_rows.joined()
+    x506 = x506_rows.joined()
     del dS_rows
-    del x500_rows
-    del x102, x13, x420, x497
+    del x506_rows
+    del x102, x13, x420, x503
     x423 = x414 @ dS.mT
     del dS
     x424 = k * x423
     x425 = x424.sum(3)
     del x424
     x472 = tiles.product(x180, x425, x399)
-    x502 = x500 @ x414.mT
+    x508 = x506 @ x414.mT
     del x414
-    x503 = x502.tril(-1)
-    del x502
-    x504 = x31 * x503
+    x509 = x508.tril(-1)
+    del x508
+    x510 = x31 * x509
     del x31
-    x505 = x401[:, :, None] * x504
-    x506 = x505.sum(3)
-    del x505
-    x507 = x12[:, :, :, None] * x504
-    del x504
-    x508 = x507.sum(2)
-    del x507
-    x510 = x401[:, :, None] * x503
-    del x401
-    x511 = x510 @ k
+    x511 = x401[:, :, None] * x510
+    x512 = x511.sum(3)
+    del x511
+    x513 = x12[:, :, :, None] * x510
     del x510
-    x512 = x12[:, :, :, None] * x503
-    del x503
-    x513 = x512.mT @ k
-    del x512
-    x515 = tiles.addcmul_(2 * x453, x508, x402, -2)
+    x514 = x513.sum(2)
+    del x513
+    x516 = x401[:, :, None] * x509
+    del x401
+    x517 = x516 @ k
+    del x516
+    x518 = x12[:, :, :, None] * x509
+    del x509
+    x519 = x518.mT @ k
+    del x518
+    x521 = tiles.addcmul_(2 * x453, x514, x402, -2)
     del x402, x453
-    x516 = tiles.product(x7, x180, x515)
-    del x180, x515, x7
-    x517 = x18 * x500
+    x522 = tiles.product(x7, x180, x521)
+    del x180, x521, x7
+    x523 = x18 * x506
     del x18
-    x518 = x517.sum(3)
-    del x517
-    x520 = tiles.addcmul_(torch.add(-x518, x459, alpha=2), x508, x398, -2)
-    del x459, x508, x518
-    x523 = x500 @ S.mT
-    x525 = tiles.addcmul_(-2 * x506, x425, x398, 2)
-    del x398, x425, x506
-    x528 = torch.add(x516, x472, alpha=2)
-    del x472, x516
-    x532 = tiles.addcmul_(x525 * -1 * x404, x520, x404, -1)
-    del x404, x520, x525
-    x534 = tiles.addcmul_(2 * x463, x532[:, :, :, None], k)
-    x534 = tiles.addcmul_(x534, x399[:, :, :, None], x513, -2)
-    x534 = tiles.addcmul_(x534, x399[:, :, :, None], x423, 2)
-    x534 = tiles.addcmul_(x534, x12[:, :, :, None], x511, -2)
-    x534 = tiles.addcmul_(x534, x12[:, :, :, None], x523, -1)
-    del x12, x399, x423, x463, x511, x513, x523, x532
-    return (x484, x534, x500, x528), (dS_end,)
+    x524 = x523.sum(3)
+    del x523
+    x526 = tiles.addcmul_(torch.add(-x524, x459, alpha=2), x514, x398, -2)
+    del x459, x514, x524
+    x529 = x506 @ S.mT
+    x531 = tiles.addcmul_(-2 * x512, x425, x398, 2)
+    del x398, x425, x512
+    x534 = torch.add(x522, x472, alpha=2)
+    del x472, x522
+    x538 = tiles.addcmul_(x531 * -1 * x404, x526, x404, -1)
+    del x404, x526, x531
+    x540 = tiles.addcmul_(2 * x463, x538[:, :, :, None], k)
+    x540 = tiles.addcmul_(x540, x399[:, :, :, None], x519, -2)
+    x540 = tiles.addcmul_(x540, x399[:, :, :, None], x423, 2)
+    x540 = tiles.addcmul_(x540, x12[:, :, :, None], x517, -2)
+    x540 = tiles.addcmul_(x540, x12[:, :, :, None], x529, -1)
+    del x12, x399, x423, x463, x517, x519, x529, x538
+    return (x502, x540, x506, x534), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

@@ -290,7 +290,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x55
     x57 = torch.rsqrt(x56)
     del x56
-    x61 = q @ S
     x63 = q @ k.mT
     x82 = x13 * tiles.LOG2E
     del x13
@@ -311,11 +310,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x106 = torch.exp2(x105)
     del x105
     x135 = tiles.LN2
-    x184 = x61 * do
-    del x61
-    x185 = x184.sum(3)
-    del x184
-    x186 = x85 * x185 * x53
     x238 = tiles.LOG2E
     x251 = do @ S.mT
     x312 = -x17 + 1
@@ -349,22 +343,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x614 = x606.mT @ do
     x617 = x610[:, :, :, None] * x614
     del x614
-    x619 = x185 * x593 * x601
-    del x185
     x621 = x593[:, :, :, None] * do
-    del x593
     x626 = torch.addcmul(v, x592[:, :, :, None], x29, value=-1)
     x628 = x590[:, :, None] * x97
     del x97
     x630 = x629 @ x626
     del x626
-    x632 = x628 @ x630
-    del x628
     x637 = x592[:, :, :, None] * k
-    x644 = do * x632
-    del x632
-    x645 = x644.sum(3)
-    del x644
     x646 = do @ x630.mT
     x647 = x646 * x606
     del x606
@@ -373,7 +358,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x663 = tiles.product(x63, x646, x590[:, :, None], x608[:, :, :, None])
     del x63
     x672 = x87 * x646
-    del x646
     x673 = x590[:, :, None] * x672
     x674 = x673 @ k
     del x673
@@ -381,10 +365,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x57, x672
     x676 = x675.mT @ q
     del x675
-    x677 = x645 * x53
-    del x645
-    x678 = torch.add(x186, x677, alpha=2)
-    del x186, x677
     x683 = x648 * x53
     del x648
     x684 = x595 * x683
@@ -392,19 +372,33 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x683
     x693 = x610[:, :, :, None] * x676
     del x610, x676
-    x720 = x603 * x678
-    del x603, x678
-    x722 = tiles.addcmul_(x611[:, :, :, None] * x251, x608[:, :, :, None], x674, 2)
-    x722 = tiles.addcmul_(x722, x720[:, :, :, None], q, -1)
-    del x251, x608, x611, x674, x720
-    x737 = x591[:, :, :, None] * k
+    x737 = q * x251
+    x738 = x737.sum(3)
+    del x737
+    x739 = x85 * x738 * x53
+    x744 = x738 * x593 * x601
+    del x593, x738
+    x756 = x628 * x646
+    del x628, x646
+    x757 = x756.sum(3)
+    del x756
+    x758 = x757 * x53
+    del x757
+    x759 = torch.add(x739, x758, alpha=2)
+    del x739, x758
+    x760 = x603 * x759
+    del x603, x759
+    x762 = tiles.addcmul_(x611[:, :, :, None] * x251, x608[:, :, :, None], x674, 2)
+    x762 = tiles.addcmul_(x762, x760[:, :, :, None], q, -1)
+    del x251, x608, x611, x674, x760
+    x763 = x591[:, :, :, None] * k
     dS_rows = scan.Rows(steps, H, True)
-    x740_rows = scan.Rows(steps, H, True)
+    x766_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x737_c,
+        x763_c,
         x617_c,
         x629_c,
         x106_c,
@@ -415,7 +409,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            x737,
+            x763,
             x617,
             x629.mT,
             x106[:, :, None, None],
@@ -428,20 +422,20 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dS_rows.put(dS)
-        x739 = torch.baddbmm(x617_c, x737_c, dS, beta=2, alpha=2)
-        x740 = torch.bmm(x629_c, x739, out=x740_rows.room(n))
-        x785 = scan.addmm(scan.scale(dS, x106_c, own), q_c, x621_c, x53)
-        x785 = scan.addmm(x785, x637_c, x740, -1)
-        x740_rows.put(x740)
-        dS = x785
+        x765 = torch.baddbmm(x617_c, x763_c, dS, beta=2, alpha=2)
+        x766 = torch.bmm(x629_c, x765, out=x766_rows.room(n))
+        x800 = scan.addmm(scan.scale(dS, x106_c, own), q_c, x621_c, x53)
+        x800 = scan.addmm(x800, x637_c, x766, -1)
+        x766_rows.put(x766)
+        dS = x800
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     dS = dS_rows.joined()
-    x740 = x740_rows.joined()
+    x766 = x766_rows.joined()
     del dS_rows
-    del x740_rows
-    del x617, x621, x637, x737
+    del x766_rows
+    del x617, x621, x637, x763
     x132 = S * dS
     x133 = x132.sum(2)
     del x132
@@ -462,80 +456,80 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x642
     x698 = tiles.product(x102, x640, x587)
     del x102, x640
-    x742 = x740 @ x630.mT
+    x768 = x766 @ x630.mT
     del x630
-    x743 = x742.tril(-1)
-    del x742
-    x744 = x29 * x740
+    x769 = x768.tril(-1)
+    del x768
+    x770 = x29 * x766
     del x29
-    x745 = x744.sum(3)
-    del x744
-    x746 = x87 * x743
-    x747 = x43 * x746
+    x771 = x770.sum(3)
+    del x770
+    x772 = x87 * x769
+    x773 = x43 * x772
     del x43
-    x748 = x590[:, :, None] * x747
-    x749 = x748.sum(3)
-    del x748
-    x750 = x22[:, :, :, None] * x747
-    del x747
-    x751 = x750.sum(2)
-    del x750
-    x754 = tiles.addcmul_(2 * x663, x743, x607, -2)
-    del x607, x663, x743
-    x755 = x87 * x754 * x135
-    del x754, x87
-    x756 = tiles.segment_sum_grad(x755)
-    del x755
-    x757 = x745 * x592 * x135
-    x758 = x619 - x757
-    del x619, x757
-    x759 = tiles.suffix_sum(x758, 2)
-    del x758
-    x760 = x138 + x643 + x756 + x759
-    del x138, x643, x756, x759
-    x761 = x590[:, :, None] * x746
+    x774 = x590[:, :, None] * x773
+    x775 = x774.sum(3)
+    del x774
+    x776 = x22[:, :, :, None] * x773
+    del x773
+    x777 = x776.sum(2)
+    del x776
+    x780 = tiles.addcmul_(2 * x663, x769, x607, -2)
+    del x607, x663, x769
+    x781 = x87 * x780 * x135
+    del x780, x87
+    x782 = tiles.segment_sum_grad(x781)
+    del x781
+    x783 = x771 * x592 * x135
+    x784 = x590[:, :, None] * x772
     del x590
-    x762 = x761 @ k
-    del x761
-    x763 = x22[:, :, :, None] * x746
-    del x746
-    x764 = x763.mT @ k
-    del x763
-    x766 = tiles.addcmul_(2 * x684, x751, x595, -2)
+    x785 = x784 @ k
+    del x784
+    x786 = x22[:, :, :, None] * x772
+    del x772
+    x787 = x786.mT @ k
+    del x786
+    x789 = tiles.addcmul_(2 * x684, x777, x595, -2)
     del x595, x684
-    x767 = tiles.product(x17, x312, x766)
-    del x17, x766
-    x770 = tiles.addcmul_(tiles.addcmul_(2 * x688, x85, x745, -1), x751, x587, -2)
-    del x587, x688, x745, x751, x85
-    x773 = x740 @ S.mT
-    x775 = torch.add(-2 * x749, x698, alpha=2)
-    del x698, x749
-    x777 = valid * x760
-    del x760
-    x778 = x12 * x777
-    del x12
-    x779 = x778.sum(2)
-    del x778
-    x780 = x363 * x777
-    del x363, x777
-    x781 = (x600 * -1)[:, :, None] * x780
-    x782 = x780.sum(2)
-    del x780
-    x783 = x782 * x600 * -1
-    del x782
-    x784 = x779 * x600 * -1
-    del x600, x779
-    x786 = torch.addcmul(x767, x312, x641, value=2)
-    del x312, x641, x767
-    x790 = tiles.addcmul_(x775 * -1 * x597, x770, x597, -1)
-    del x597, x770, x775
-    x792 = tiles.addcmul_(2 * x693, x790[:, :, :, None], k)
-    x792 = tiles.addcmul_(x792, x588[:, :, :, None], x764, -2)
-    x792 = tiles.addcmul_(x792, x591[:, :, :, None], x638, 2)
-    x792 = tiles.addcmul_(x792, x22[:, :, :, None], x762, -2)
-    x792 = tiles.addcmul_(x792, x592[:, :, :, None], x773, -1)
-    del x22, x588, x591, x592, x638, x693, x762, x764, x773, x790
-    return (x722, x792, x740, x781, x786, x784, x783), (dS_end,)
+    x790 = tiles.product(x17, x312, x789)
+    del x17, x789
+    x793 = tiles.addcmul_(tiles.addcmul_(2 * x688, x85, x771, -1), x777, x587, -2)
+    del x587, x688, x771, x777, x85
+    x796 = x766 @ S.mT
+    x798 = torch.add(-2 * x775, x698, alpha=2)
+    del x698, x775
+    x801 = torch.addcmul(x790, x312, x641, value=2)
+    del x312, x641, x790
+    x805 = tiles.addcmul_(x798 * -1 * x597, x793, x597, -1)
+    del x597, x793, x798
+    x807 = tiles.addcmul_(2 * x693, x805[:, :, :, None], k)
+    x807 = tiles.addcmul_(x807, x588[:, :, :, None], x787, -2)
+    x807 = tiles.addcmul_(x807, x591[:, :, :, None], x638, 2)
+    x807 = tiles.addcmul_(x807, x22[:, :, :, None], x785, -2)
+    x807 = tiles.addcmul_(x807, x592[:, :, :, None], x796, -1)
+    del x22, x588, x591, x592, x638, x693, x785, x787, x796, x805
+    x808 = x744 - x783
+    del x744, x783
+    x809 = tiles.suffix_sum(x808, 2)
+    del x808
+    x810 = x138 + x643 + x782 + x809
+    del x138, x643, x782, x809
+    x811 = valid * x810
+    del x810
+    x812 = x363 * x811
+    del x363
+    x813 = (x600 * -1)[:, :, None] * x812
+    x814 = x12 * x811
+    del x12, x811
+    x815 = x814.sum(2)
+    del x814
+    x816 = x815 * x600 * -1
+    del x815
+    x817 = x812.sum(2)
+    del x812
+    x818 = x817 * x600 * -1
+    del x600, x817
+    return (x762, x807, x766, x813, x801, x816, x818), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

@@ -301,7 +301,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x78 = torch.exp2(x77)
     del x77
     x86 = q * x78
-    x87 = x86 @ S
     x93 = tiles.suffix_sum(x76, 2, exclusive=True)
     x94 = torch.exp2(x93)
     del x93
@@ -310,12 +309,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x97
     x101 = k * x94
     x122 = tiles.LN2
-    x142 = x87 * do
-    del x87
-    x143 = x142.sum(3)
-    del x142
-    x144 = x143 * x52
-    del x143
     x146 = do @ S.mT
     x149 = x56[:, :, :, None] * do
     x189 = tiles.LOG2E
@@ -338,7 +331,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x498 = x21[:, :, :, None] * x26
     x499 = x21[:, :, :, None] * x484
     x500 = x56[:, :, :, None] * x146
-    del x146
     x501 = x56 * x52
     x502 = x489[:, :, :, None] * k
     x503 = x499 * -1
@@ -363,21 +355,27 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x554
     x556 = x555 * x52
     del x555
-    x557 = x144 + x556
-    del x144, x556
-    x595 = x494 * x557
-    del x494, x557
-    x597 = torch.addcmul(x509, x501[:, :, :, None], x536)
-    x597 = tiles.addcmul_(x597, x595[:, :, :, None], q, -1)
-    del x501, x509, x536, x595
-    x609 = x489[:, :, :, None] * x101
+    x609 = x86 * x146
+    del x146
+    x610 = x609.sum(3)
+    del x609
+    x611 = x610 * x52
+    del x610
+    x612 = x611 + x556
+    del x556, x611
+    x613 = x494 * x612
+    del x494, x612
+    x615 = torch.addcmul(x509, x501[:, :, :, None], x536)
+    x615 = tiles.addcmul_(x615, x613[:, :, :, None], q, -1)
+    del x501, x509, x536, x613
+    x616 = x489[:, :, :, None] * x101
     dS_rows = scan.Rows(steps, H, True)
-    x612_rows = scan.Rows(steps, H, True)
+    x619_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x609_c,
+        x616_c,
         x525_c,
         x517_c,
         x98_c,
@@ -388,7 +386,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            x609,
+            x616,
             x525,
             x517.mT,
             x98[:, :, :, None],
@@ -401,20 +399,20 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dS_rows.put(dS)
-        x611 = torch.baddbmm(x525_c, x609_c, dS)
-        x612 = torch.bmm(x517_c, x611, out=x612_rows.room(n))
-        x655 = scan.addmm(scan.scale(dS, x98_c, own), x86_c, x149_c, x52)
-        x655 = scan.addmm(x655, x524_c, x612, -1)
-        x612_rows.put(x612)
-        dS = x655
+        x618 = torch.baddbmm(x525_c, x616_c, dS)
+        x619 = torch.bmm(x517_c, x618, out=x619_rows.room(n))
+        x662 = scan.addmm(scan.scale(dS, x98_c, own), x86_c, x149_c, x52)
+        x662 = scan.addmm(x662, x524_c, x619, -1)
+        x619_rows.put(x619)
+        dS = x662
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     dS = dS_rows.joined()
-    x612 = x612_rows.joined()
+    x619 = x619_rows.joined()
     del dS_rows
-    del x612_rows
-    del x149, x524, x525, x609, x86
+    del x619_rows
+    del x149, x524, x525, x616, x86
     x120 = S * dS
     x121 = x120.sum(3)
     del x120
@@ -433,72 +431,72 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x530
     x534 = tiles.prefix_sum(x533, 2, exclusive=True)
     del x533
-    x614 = x612 @ x518.mT
+    x621 = x619 @ x518.mT
     del x518
-    x615 = x614.tril(-1)
-    del x614
-    x616, x617, x618 = tiles.decay_dot_grads(x615, x503, x502, f1, strict=True)
-    del f1, x502, x503, x615
-    x619 = x612 @ S.mT
-    x622 = torch.addcmul(x510, x619, x499, value=-1)
+    x622 = x621.tril(-1)
+    del x621
+    x623, x624, x625 = tiles.decay_dot_grads(x622, x503, x502, f1, strict=True)
+    del f1, x502, x503, x622
+    x626 = x619 @ S.mT
+    x629 = torch.addcmul(x510, x626, x499, value=-1)
     del x499, x510
-    x623 = x78 * x622 * x122
-    del x622
-    x624 = tiles.suffix_sum(x623, 2)
-    del x623
-    x625 = x125 + x534 + x538 + x618 + x624
-    del x125, x534, x538, x618, x624
-    x626 = tiles.product(x25, x222, x612)
-    del x222, x25
-    x627 = x24 * x612
-    del x24
-    x629 = x537 + x617
-    del x537, x617
-    x630 = k * x629
-    x631 = x630.sum(3)
+    x630 = x78 * x629 * x122
+    del x629
+    x631 = tiles.suffix_sum(x630, 2)
     del x630
-    x633 = x505 * x612
-    del x505, x612
-    x634 = x633.sum(3)
-    del x633
-    x636 = tiles.addcmul_(-x634, valid, x631)
-    del x631, x634
-    x637 = x616 * x484
-    del x484
+    x632 = x125 + x534 + x538 + x625 + x631
+    del x125, x534, x538, x625, x631
+    x633 = tiles.product(x25, x222, x619)
+    del x222, x25
+    x634 = x24 * x619
+    del x24
+    x636 = x537 + x624
+    del x537, x624
+    x637 = k * x636
     x638 = x637.sum(3)
     del x637
-    x639 = x78 * x619
-    del x619, x78
-    x642 = tiles.addcmul_(x639 * -1 * x22, x616, x22, -1)
+    x640 = x505 * x619
+    del x505, x619
+    x641 = x640.sum(3)
+    del x640
+    x643 = tiles.addcmul_(-x641, valid, x638)
+    del x638, x641
+    x644 = x623 * x484
+    del x484
+    x645 = x644.sum(3)
+    del x644
+    x646 = x78 * x626
+    del x626, x78
+    x649 = tiles.addcmul_(x646 * -1 * x22, x623, x22, -1)
     del x22
-    x643 = tiles.product(x26, x268, x642)
-    del x26, x268, x642
-    x644 = tiles.addcmul_(-x638, valid, x531)
-    del x531, x638
-    x646 = tiles.product(x13, x625, valid[:, :, :, None])
+    x650 = tiles.product(x26, x268, x649)
+    del x26, x268, x649
+    x651 = tiles.addcmul_(-x645, valid, x531)
+    del x531, x645
+    x653 = tiles.product(x13, x632, valid[:, :, :, None])
     del x13
-    x647 = x646.sum(2)
-    del x646
-    x648 = x647.sum(2)
-    del x647
-    x649 = x290 * x625
-    del x290, x625
-    x650 = valid[:, :, :, None] * x649
-    del x649
-    x651 = (x492 * -1)[:, :, None, None] * x650
-    x652 = x650.sum(2)
-    del x650
-    x653 = (x492 * -1)[:, :, None] * x652
-    del x652
-    x654 = x648 * x492 * -1
-    del x492, x648
-    x659 = tiles.addcmul_(x644 * -1 * x491, x636, x491, -1)
-    del x491, x636, x644
-    x661 = torch.addcmul(x529, x489[:, :, :, None], x629)
-    x661 = tiles.addcmul_(x661, x659[:, :, :, None], k)
-    x661 = tiles.addcmul_(tiles.addcmul_(x661, x639, x498, -1), x616, x498, -1)
-    del x489, x498, x529, x616, x629, x639, x659
-    return (x597, x661, x627, x651, x643, x626, x654, x653), (dS_end,)
+    x654 = x653.sum(2)
+    del x653
+    x655 = x654.sum(2)
+    del x654
+    x656 = x290 * x632
+    del x290, x632
+    x657 = valid[:, :, :, None] * x656
+    del x656
+    x658 = (x492 * -1)[:, :, None, None] * x657
+    x659 = x657.sum(2)
+    del x657
+    x660 = (x492 * -1)[:, :, None] * x659
+    del x659
+    x661 = x655 * x492 * -1
+    del x492, x655
+    x666 = tiles.addcmul_(x651 * -1 * x491, x643, x491, -1)
+    del x491, x643, x651
+    x668 = torch.addcmul(x529, x489[:, :, :, None], x636)
+    x668 = tiles.addcmul_(x668, x666[:, :, :, None], k)
+    x668 = tiles.addcmul_(tiles.addcmul_(x668, x646, x498, -1), x623, x498, -1)
+    del x489, x498, x529, x623, x636, x646, x666
+    return (x615, x668, x634, x658, x650, x633, x661, x660), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

@@ -294,7 +294,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x76 = k * x75
     x77 = x76 @ S
     x83 = q * x75
-    x84 = x83 @ S
     x90 = tiles.suffix_sum(x73, 2, exclusive=True)
     x91 = torch.exp2(x90)
     del x90
@@ -303,12 +302,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x94
     x98 = k * x91
     x121 = tiles.LN2
-    x141 = x84 * do
-    del x84
-    x142 = x141.sum(3)
-    del x141
-    x143 = x142 * x49
-    del x142
     x145 = do @ S.mT
     x148 = x53[:, :, :, None] * do
     x187 = tiles.LOG2E
@@ -331,7 +324,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x477
     x480 = q * x49
     x482 = x53[:, :, :, None] * x145
-    del x145
     x483 = x53 * x49
     x484 = x472[:, :, :, None] * k
     x485 = x22 * -1
@@ -354,21 +346,27 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x532
     x534 = x533 * x49
     del x533
-    x535 = x143 + x534
-    del x143, x534
-    x569 = x478 * x535
-    del x478, x535
-    x571 = torch.addcmul(x490, x483[:, :, :, None], x514)
-    x571 = tiles.addcmul_(x571, x569[:, :, :, None], q, -1)
-    del x483, x490, x514, x569
-    x583 = x472[:, :, :, None] * x98
+    x583 = x83 * x145
+    del x145
+    x584 = x583.sum(3)
+    del x583
+    x585 = x584 * x49
+    del x584
+    x586 = x585 + x534
+    del x534, x585
+    x587 = x478 * x586
+    del x478, x586
+    x589 = torch.addcmul(x490, x483[:, :, :, None], x514)
+    x589 = tiles.addcmul_(x589, x587[:, :, :, None], q, -1)
+    del x483, x490, x514, x587
+    x590 = x472[:, :, :, None] * x98
     dS_rows = scan.Rows(steps, H, True)
-    x586_rows = scan.Rows(steps, H, True)
+    x593_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x583_c,
+        x590_c,
         x503_c,
         x495_c,
         x95_c,
@@ -379,7 +377,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            x583,
+            x590,
             x503,
             x495.mT,
             x95[:, :, :, None],
@@ -392,20 +390,20 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dS_rows.put(dS)
-        x585 = torch.baddbmm(x503_c, x583_c, dS)
-        x586 = torch.bmm(x495_c, x585, out=x586_rows.room(n))
-        x623 = scan.addmm(scan.scale(dS, x95_c, own), x83_c, x148_c, x49)
-        x623 = scan.addmm(x623, x502_c, x586, -1)
-        x586_rows.put(x586)
-        dS = x623
+        x592 = torch.baddbmm(x503_c, x590_c, dS)
+        x593 = torch.bmm(x495_c, x592, out=x593_rows.room(n))
+        x630 = scan.addmm(scan.scale(dS, x95_c, own), x83_c, x148_c, x49)
+        x630 = scan.addmm(x630, x502_c, x593, -1)
+        x593_rows.put(x593)
+        dS = x630
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     dS = dS_rows.joined()
-    x586 = x586_rows.joined()
+    x593 = x593_rows.joined()
     del dS_rows
-    del x586_rows
-    del x148, x502, x503, x583, x83
+    del x593_rows
+    del x148, x502, x503, x590, x83
     x119 = S * dS
     x120 = x119.sum(3)
     del x119
@@ -424,65 +422,65 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x508
     x512 = tiles.prefix_sum(x511, 2, exclusive=True)
     del x511
-    x588 = x586 @ x496.mT
+    x595 = x593 @ x496.mT
     del x496
-    x589 = x588.tril(-1)
-    del x588
-    x590, x591, x592 = tiles.decay_dot_grads(x589, x485, x484, f1, strict=True)
-    del f1, x484, x485, x589
-    x593 = x586 @ S.mT
-    x596 = torch.addcmul(x491, x593, x22, value=-1)
+    x596 = x595.tril(-1)
+    del x595
+    x597, x598, x599 = tiles.decay_dot_grads(x596, x485, x484, f1, strict=True)
+    del f1, x484, x485, x596
+    x600 = x593 @ S.mT
+    x603 = torch.addcmul(x491, x600, x22, value=-1)
     del x22, x491
-    x597 = x75 * x596 * x121
-    del x596
-    x598 = tiles.suffix_sum(x597, 2)
-    del x597
-    x599 = x124 + x512 + x516 + x592 + x598
-    del x124, x512, x516, x592, x598
-    x601 = x515 + x591
-    del x515, x591
-    x602 = k * x601
-    x603 = x602.sum(3)
-    del x602
-    x606 = x77 * x586
+    x604 = x75 * x603 * x121
+    del x603
+    x605 = tiles.suffix_sum(x604, 2)
+    del x604
+    x606 = x124 + x512 + x516 + x599 + x605
+    del x124, x512, x516, x599, x605
+    x608 = x515 + x598
+    del x515, x598
+    x609 = k * x608
+    x610 = x609.sum(3)
+    del x609
+    x613 = x77 * x593
     del x77
-    x607 = x606.sum(3)
-    del x606
-    x609 = tiles.addcmul_(-x607, x603, x471)
-    del x607
-    x610 = k * x590
-    x611 = x610.sum(3)
-    del x610
-    x612 = tiles.addcmul_(-x611, x509, x471)
-    del x471, x611
-    x614 = tiles.product(x12, x599, valid[:, :, :, None])
-    del x12
-    x615 = x614.sum(2)
+    x614 = x613.sum(3)
+    del x613
+    x616 = tiles.addcmul_(-x614, x610, x471)
     del x614
-    x616 = x615.sum(2)
-    del x615
-    x617 = x282 * x599
-    del x282, x599
-    x618 = valid[:, :, :, None] * x617
+    x617 = k * x597
+    x618 = x617.sum(3)
     del x617
-    x619 = (x476 * -1)[:, :, None, None] * x618
-    x620 = x618.sum(2)
-    del x618
-    x621 = (x476 * -1)[:, :, None] * x620
-    del x620
-    x622 = x616 * x476 * -1
-    del x476, x616
-    x624 = tiles.addcmul_(x603 * x475, x509, x475)
-    del x475, x509, x603
-    x625 = tiles.product(x75, x593, x21[:, :, :, None])
-    del x593, x75
-    x628 = tiles.addcmul_(x612 * -1 * x474, x609, x474, -1)
-    del x474, x609, x612
-    x630 = tiles.addcmul_(x507 - x625, x472[:, :, :, None], x601)
-    x630 = tiles.addcmul_(x630, x628[:, :, :, None], k)
-    x630 = tiles.addcmul_(x630, x21[:, :, :, None], x590, -1)
-    del x21, x472, x507, x590, x601, x625, x628
-    return (x571, x630, x586, x619, x624, x622, x621), (dS_end,)
+    x619 = tiles.addcmul_(-x618, x509, x471)
+    del x471, x618
+    x621 = tiles.product(x12, x606, valid[:, :, :, None])
+    del x12
+    x622 = x621.sum(2)
+    del x621
+    x623 = x622.sum(2)
+    del x622
+    x624 = x282 * x606
+    del x282, x606
+    x625 = valid[:, :, :, None] * x624
+    del x624
+    x626 = (x476 * -1)[:, :, None, None] * x625
+    x627 = x625.sum(2)
+    del x625
+    x628 = (x476 * -1)[:, :, None] * x627
+    del x627
+    x629 = x623 * x476 * -1
+    del x476, x623
+    x631 = tiles.addcmul_(x610 * x475, x509, x475)
+    del x475, x509, x610
+    x632 = tiles.product(x75, x600, x21[:, :, :, None])
+    del x600, x75
+    x635 = tiles.addcmul_(x619 * -1 * x474, x616, x474, -1)
+    del x474, x616, x619
+    x637 = tiles.addcmul_(x507 - x632, x472[:, :, :, None], x608)
+    x637 = tiles.addcmul_(x637, x635[:, :, :, None], k)
+    x637 = tiles.addcmul_(x637, x21[:, :, :, None], x597, -1)
+    del x21, x472, x507, x597, x608, x632, x635
+    return (x589, x637, x593, x626, x631, x629, x628), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

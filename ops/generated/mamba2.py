@@ -174,7 +174,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x11 = dt + dt_bias[:, :, None]
     x12 = tiles.softplus(x11)
     x13 = (x10 * -1)[:, :, None] * x12
-    x20 = C_ @ S
     x29 = C_ @ B.mT
     x45 = x13 * tiles.LOG2E
     del x13
@@ -199,10 +198,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x94 = do @ u.mT
     x96 = x53.mT @ do
     x109 = x48[:, :, :, None] * do
-    x110 = x20 * do
-    del x20
-    x111 = x110.sum(3)
-    del x110
     x118 = tiles.LOG2E
     x120 = D[:, :, None, None] * do
     x121 = u * do
@@ -225,10 +220,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x196 = x10 * x118
     del x10
     x204 = x192.sum(2)
-    x205 = x48 * x111 * x86
-    del x111
-    x206 = tiles.suffix_sum(x205, 2)
-    del x205
     x207 = x193[:, :, :, None] * x96
     del x96
     x209 = tiles.product(valid, x204, x136)
@@ -243,7 +234,15 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x217
     x222 = x209.sum(2)
     x231 = tiles.addmm_(x48[:, :, :, None] * x142, x216, B)
-    del x142, x216, x48
+    del x216
+    x236 = C_ * x142
+    del x142
+    x237 = x236.sum(3)
+    del x236
+    x238 = x48 * x237 * x86
+    del x237, x48
+    x239 = tiles.suffix_sum(x238, 2)
+    del x238
     dS_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
@@ -285,26 +284,26 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x210, x69
     x212 = tiles.addcmul_(x120 + x207, x194[:, :, :, None], x71)
     del x120, x194, x207, x71
-    x219 = x89 + x203 + x206 + x218
-    del x203, x206, x218, x89
-    x223 = x219 * x193
-    del x193
-    x224 = x223.sum(2)
-    del x223
-    x225 = tiles.product(valid, x219, x196[:, :, None])
-    del x219
-    x226 = x80 - x225
-    del x225, x80
-    x227 = x136 * x226
-    del x136, x226
-    x228 = x227.sum(2)
-    x229 = x224 * x196 * -1
-    del x196, x224
-    x230 = x222 + x228
-    del x222, x228
-    x232 = x209 + x227
-    del x209, x227
-    return (x212, x232, x211, x231, x229, x230, x123), (dS_end,)
+    x240 = x89 + x203 + x239 + x218
+    del x203, x218, x239, x89
+    x241 = tiles.product(valid, x240, x196[:, :, None])
+    x242 = x80 - x241
+    del x241, x80
+    x243 = x136 * x242
+    del x136, x242
+    x244 = x209 + x243
+    del x209
+    x245 = x240 * x193
+    del x193, x240
+    x246 = x245.sum(2)
+    del x245
+    x247 = x246 * x196 * -1
+    del x196, x246
+    x248 = x243.sum(2)
+    del x243
+    x249 = x222 + x248
+    del x222, x248
+    return (x212, x244, x211, x231, x247, x249, x123), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

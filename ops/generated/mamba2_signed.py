@@ -177,7 +177,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x18 = torch.where(valid > 0, x17, 1)
     del x17
     x21 = tiles.running_product(x18, 2, "prefix")
-    x23 = C_ @ S
     x31 = tiles.path(x18)
     x32 = C_ @ B.mT
     x36 = x31 * x32
@@ -197,14 +196,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x94 = x91.mT @ C_
     x101 = torch.sigmoid(x12)
     del x12
-    x106 = x23 * do
-    del x23
     x107 = x21[:, :, :, None] * do
-    x108 = x106.sum(3)
-    del x106
     x110 = do @ S.mT
-    x114 = tiles.running_product_grad(x18, x108, 2, "prefix")
-    del x108
     x167 = valid * x13
     x168 = valid * x13
     del x13
@@ -227,7 +220,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x189
     x194 = x182.sum(2)
     x205 = tiles.addmm_(x21[:, :, :, None] * x110, x190, B)
-    del x110, x190, x21
+    del x190
+    x210 = C_ * x110
+    del x110
+    x211 = x210.sum(3)
+    del x210
+    x212 = tiles.running_product_grad(x18, x211, 2, "prefix")
+    del x21, x211
     dS_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
@@ -268,28 +267,28 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x183, x51
     x185 = tiles.addcmul_(x71 + x178, x169[:, :, :, None], x53)
     del x169, x178, x53, x71
-    x195 = x69 + x177 + x114 + x192
-    del x114, x177, x192, x69
-    x196 = x15 * x195
-    del x15, x195
-    x197 = x167 * x196
-    del x167
-    x198 = x197.sum(2)
-    del x197
-    x199 = tiles.product(valid, x196, x11[:, :, None])
-    del x196
-    x200 = torch.add(x62, x199, alpha=-2)
-    del x199, x62
-    x201 = x101 * x200
-    del x101, x200
-    x202 = x201.sum(2)
-    x203 = x11 * x198 * -2
-    del x11, x198
-    x204 = x194 + x202
-    del x194, x202
-    x206 = x182 + x201
-    del x182, x201
-    return (x185, x206, x184, x205, x203, x204, x74), (dS_end,)
+    x213 = x69 + x177 + x212 + x192
+    del x177, x192, x212, x69
+    x214 = x15 * x213
+    del x15, x213
+    x215 = tiles.product(valid, x214, x11[:, :, None])
+    x216 = torch.add(x62, x215, alpha=-2)
+    del x215, x62
+    x217 = x101 * x216
+    del x101, x216
+    x218 = x182 + x217
+    del x182
+    x219 = x167 * x214
+    del x167, x214
+    x220 = x219.sum(2)
+    del x219
+    x221 = x11 * x220 * -2
+    del x11, x220
+    x222 = x217.sum(2)
+    del x217
+    x223 = x194 + x222
+    del x194, x222
+    return (x185, x218, x184, x205, x221, x223, x74), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

@@ -161,7 +161,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     C = valid.shape[2]
     H = h0[0].shape[1]
     x10 = (K) ** -0.5
-    x14 = q @ S
     x20 = q @ k.mT
     x36 = torch.log2(gamma)
     x37 = x36[:, :, None].expand(-1, -1, C)
@@ -186,10 +185,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x77 = tiles.LN2
     x89 = do @ v.mT
     x92 = x45.mT @ do
-    x108 = x14 * do
-    del x14
-    x109 = x108.sum(3)
-    del x108
     x117 = torch.reciprocal(gamma)
     x118 = tiles.LOG2E
     x124 = x43 * x89
@@ -208,10 +203,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x157, x89
     x172 = tiles.segment_sum_grad(x171)
     del x171
-    x173 = x40 * x109 * x156
-    del x109, x40
-    x174 = tiles.suffix_sum(x173, 2)
-    del x173
     x179 = x158[:, :, :, None] * x92
     del x92
     x180 = valid[:, :, None] * x124
@@ -219,7 +210,15 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x183 = x158[:, :, :, None] * x129
     del x129, x158
     x187 = tiles.addmm_(x159[:, :, :, None] * x136, x180, k, x10)
-    del x136, x159, x180
+    del x159, x180
+    x191 = q * x136
+    del x136
+    x192 = x191.sum(3)
+    del x191
+    x193 = x40 * x192 * x156
+    del x192, x40
+    x194 = tiles.suffix_sum(x193, 2)
+    del x193
     dS_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
@@ -255,19 +254,19 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x70
     x170 = tiles.prefix_sum(x169, 2, exclusive=True)
     del x169
-    x175 = x80 + x170 + x172 + x174
-    del x170, x172, x174, x80
-    x176 = valid * x175
-    del x175
-    x177 = x176.sum(2)
-    del x176
-    x178 = x177 * x117 * x118
-    del x117, x177
     x185 = torch.addcmul(x179, x155[:, :, :, None], x64)
     del x179, x64
     x186 = torch.addcmul(x183, x155[:, :, :, None], x62)
     del x155, x183, x62
-    return (x187, x186, x185, x178), (dS_end,)
+    x195 = x80 + x170 + x172 + x194
+    del x170, x172, x194, x80
+    x196 = valid * x195
+    del x195
+    x197 = x196.sum(2)
+    del x196
+    x198 = x197 * x117 * x118
+    del x117, x197
+    return (x187, x186, x185, x198), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

@@ -432,8 +432,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x791 = tiles.addmm_(x738[:, :, :, None] * x752, x787, v)
     x797 = x796 @ x791
     del x791
-    x801 = x753.mT @ x797
-    del x753
     x804 = x738[:, :, :, None] * x100
     x805 = x794.mT @ do
     x806, x189_2, x807 = tiles.decay_dot_grads(x185, r, x742, f1)
@@ -448,54 +446,54 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x919 = tiles.addcmul_(x767 + x806 + x824, x111, x200)
     x919 = tiles.addcmul_(x919, k, x782)
     del x111, x200, x767, x782, x806, x824
-    x932 = x740[:, :, :, None] * x760
+    x935 = x740[:, :, :, None] * x760
     del x760
-    x951 = xi[:, :, None] * x804
+    x954 = xi[:, :, None] * x804
     del x804
     dS_rows = scan.Rows(steps, H, True)
-    x935_rows = scan.Rows(steps, H, True)
+    x938_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x932_c,
+        x935_c,
         x808_c,
         x796_c,
         x125_c,
         x112_c,
         do_c,
-        x951_c,
+        x954_c,
     ) in scan.each(
         steps,
         H,
         (
-            x932,
+            x935,
             x808,
             x796.mT,
             x125[:, :, :, None],
             x112.mT,
             do,
-            x951.mT,
+            x954.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dS_rows.put(dS)
-        x934 = torch.baddbmm(x808_c, x932_c, dS, alpha=-1)
-        x935 = torch.bmm(x796_c, x934, out=x935_rows.room(n))
-        x1008 = scan.addmm(scan.scale(dS, x125_c, own), x112_c, do_c)
-        x1008 = scan.addmm(x1008, x951_c, x935)
-        x935_rows.put(x935)
-        dS = x1008
+        x937 = torch.baddbmm(x808_c, x935_c, dS, alpha=-1)
+        x938 = torch.bmm(x796_c, x937, out=x938_rows.room(n))
+        x1011 = scan.addmm(scan.scale(dS, x125_c, own), x112_c, do_c)
+        x1011 = scan.addmm(x1011, x954_c, x938)
+        x938_rows.put(x938)
+        dS = x1011
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     dS = dS_rows.joined()
-    x935 = x935_rows.joined()
+    x938 = x938_rows.joined()
     del dS_rows
-    del x935_rows
-    del x112, x808, x932, x951
+    del x938_rows
+    del x112, x808, x935, x954
     x145 = v @ dS.mT
     x173 = S * dS
     x174 = x173.sum(3)
@@ -516,14 +514,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x775 = x707 * x726
     x777 = x775.sum(2)
     del x775
-    x812 = dS * x801
-    del x801
-    x813 = x812.sum(3)
-    del x812
     x814 = x797 @ dS.mT
     del dS
     x815 = xi[:, :, None] * x814
-    del x814
     x816 = x707 * x815
     del x707
     x817 = x816.sum(3)
@@ -541,121 +534,125 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x705, x730, x769
     x913 = tiles.product(x19, x121, x818)
     del x121, x818
-    x937 = x935 @ x797.mT
+    x932 = x753 * x814
+    del x753, x814
+    x933 = x932.sum(2)
+    del x932
+    x940 = x938 @ x797.mT
     del x797
-    x938 = x937.tril(-1)
-    del x937
-    x939 = x752 * x935
+    x941 = x940.tril(-1)
+    del x940
+    x942 = x752 * x938
     del x752
-    x940 = x939.sum(3)
-    del x939
+    x943 = x942.sum(3)
+    del x942
     f1_2 = tiles.decay_factors(x96, exclusive=True)
-    x941, x942, x943 = tiles.decay_dot_grads(x938, x739, x741, f1_2, strict=True)
-    del x741, x938, x96
-    x944 = x935 @ v.mT
-    x945 = x787.mT @ x935
-    x946, x947, x948 = tiles.decay_dot_grads(x944, x739, x742, f1_2, strict=True)
-    del f1_2, x739, x742, x944
-    x949 = x935 @ S.mT
-    del x935
-    x953 = tiles.product(x98, x949, xi[:, :, None], x738[:, :, :, None])
+    x944, x945, x946 = tiles.decay_dot_grads(x941, x739, x741, f1_2, strict=True)
+    del x741, x941, x96
+    x947 = x938 @ v.mT
+    x948 = x787.mT @ x938
+    x949, x950, x951 = tiles.decay_dot_grads(x947, x739, x742, f1_2, strict=True)
+    del f1_2, x739, x742, x947
+    x952 = x938 @ S.mT
+    del x938
+    x956 = tiles.product(x98, x952, xi[:, :, None], x738[:, :, :, None])
     del x98
-    x954 = x100 * x949
-    del x100, x949
-    x955 = x738[:, :, :, None] * x954
-    del x954
-    x956 = x955.sum(2)
-    x957 = (xi * x175)[:, :, None] * x955
-    del x955
-    x958 = tiles.suffix_sum(x957, 2, exclusive=True)
+    x957 = x100 * x952
+    del x100, x952
+    x958 = x738[:, :, :, None] * x957
     del x957
-    x959 = x178 + x763 + x807 + x822 + x826 + x943 + x948
-    x959 = x959 + x958
-    del x178, x763, x807, x822, x826, x943, x948, x958
-    x961 = x825 + x942
-    del x825, x942
-    x962 = x961 * x704
-    x963 = x740[:, :, :, None] * x962
-    x965 = x963.sum(2)
-    del x963
-    x966 = xi[:, :, None] * x962
-    del x962
-    x967 = x966.sum(3)
+    x959 = x958.sum(2)
+    x960 = (xi * x175)[:, :, None] * x958
+    del x958
+    x961 = tiles.suffix_sum(x960, 2, exclusive=True)
+    del x960
+    x962 = x178 + x763 + x807 + x822 + x826 + x946 + x951
+    x962 = x962 + x961
+    del x178, x763, x807, x822, x826, x946, x951, x961
+    x964 = x825 + x945
+    del x825, x945
+    x965 = x964 * x704
+    x966 = x740[:, :, :, None] * x965
+    x968 = x966.sum(2)
     del x966
-    x969 = torch.addcmul(x940, valid, x967, value=-1)
-    del x940, x967
-    x970 = x969 * x863
+    x969 = xi[:, :, None] * x965
+    del x965
+    x970 = x969.sum(3)
     del x969
-    x971 = x970[:, :, :, None] * x708
-    x973 = x971.sum(2)
-    del x971
-    x976 = x189_2 + x947
-    del x189_2, x947
-    x977 = k * x976
-    x978 = valid[:, :, :, None] * x977
-    del x977
-    x980 = x978.sum(2)
-    x981 = valid[:, :, :, None] * x976
-    del x976
-    x982 = x704 * x981
+    x972 = torch.addcmul(x943, valid, x970, value=-1)
+    del x943, x970
+    x973 = x972 * x863
+    del x972
+    x974 = x973[:, :, :, None] * x708
+    x976 = x974.sum(2)
+    del x974
+    x979 = x189_2 + x950
+    del x189_2, x950
+    x980 = k * x979
+    x981 = valid[:, :, :, None] * x980
+    del x980
+    x983 = x981.sum(2)
+    x984 = valid[:, :, :, None] * x979
+    del x979
+    x985 = x704 * x984
     del x704
-    x984 = x982.sum(2)
-    del x982
-    x986 = x740[:, :, :, None] * x961
-    del x740, x961
-    x988 = tiles.addcmul_(mix[:, :, None] * x978, x20, x986, -1)
-    del x20, x978
-    x991 = tiles.product(x19, x986, xi[:, :, None])
-    del x19, x986
-    x992 = x941 + x946
-    del x941, x946
-    x993 = tiles.product(x992, xi[:, :, None], x738[:, :, :, None])
-    x994 = k * x992
-    del x992
-    x995 = x738[:, :, :, None] * x994
-    del x738
-    x996 = xi[:, :, None] * x994
-    del x994
-    x997 = x995.sum(2)
+    x987 = x985.sum(2)
+    del x985
+    x989 = x740[:, :, :, None] * x964
+    del x740, x964
+    x991 = tiles.addcmul_(mix[:, :, None] * x981, x20, x989, -1)
+    del x20, x981
+    x994 = tiles.product(x19, x989, xi[:, :, None])
+    del x19, x989
+    x995 = x944 + x949
+    del x944, x949
+    x996 = tiles.product(x995, xi[:, :, None], x738[:, :, :, None])
+    x997 = k * x995
     del x995
-    x998 = x996.sum(3)
-    del x996
-    x999 = torch.addcmul(x998, valid, x817, value=-1)
-    del x817, x998
-    x1000 = x999 * x863
-    del x863, x999
-    x1001 = x1000[:, :, :, None] * x708
+    x998 = x738[:, :, :, None] * x997
+    del x738
+    x999 = xi[:, :, None] * x997
+    del x997
+    x1000 = x998.sum(2)
+    del x998
+    x1001 = x999.sum(3)
+    del x999
+    x1002 = torch.addcmul(x1001, valid, x817, value=-1)
+    del x1001, x817
+    x1003 = x1002 * x863
+    del x1002, x863
+    x1004 = x1003[:, :, :, None] * x708
     del x708
-    x1002 = x1001.sum(2)
-    del x1001
-    x1003 = x400 * x959
-    del x400, x959
-    x1004 = valid[:, :, :, None] * x1003
-    del x1003
-    x1005 = x1004 * -1 * x724
-    x1006 = x1004.sum(2)
+    x1005 = x1004.sum(2)
     del x1004
-    x1007 = x1006 * -1 * x724
+    x1006 = x400 * x962
+    del x400, x962
+    x1007 = valid[:, :, :, None] * x1006
     del x1006
-    x1009 = x772 + x777 + x984 - x774 - x780 - x980
-    del x772, x774, x777, x780, x980, x984
-    x1012 = tiles.addcmul_(x956 + x997 - x813 - x965, xi, x973, -1)
-    x1012 = tiles.addcmul_(x1012, xi, x1002, -1)
-    del x1002, x813, x956, x965, x973, x997
-    x1013 = tiles.addcmul_(x389 * x988, x389, x899)
-    del x389, x899, x988
-    x1014 = tiles.addcmul_(x765 + x805 + x945, valid[:, :, :, None], x756)
-    del x756, x765, x805, x945
-    x1015 = x719[:, :, None] * x970[:, :, :, None]
-    del x970
-    x1016 = x719[:, :, None] * x1000[:, :, :, None]
-    del x1000, x719
-    x1017 = -x1015 - x1016
-    del x1015, x1016
-    x1019 = x758 + x768 + x783 + x953 + x993 - x991 - x913
-    x1019 = tiles.addcmul_(tiles.addcmul_(x1019, x32, x981), k, x1017)
-    del x1017, x32, x758, x768, x783, x913, x953, x981, x991, x993
-    return (x919, x1005, x1019, x1014, x1013, x1007, x1012, x1009, x779), (dS_end,)
+    x1008 = x1007 * -1 * x724
+    x1009 = x1007.sum(2)
+    del x1007
+    x1010 = x1009 * -1 * x724
+    del x1009
+    x1012 = x772 + x777 + x987 - x774 - x780 - x983
+    del x772, x774, x777, x780, x983, x987
+    x1015 = tiles.addcmul_(x389 * x991, x389, x899)
+    del x389, x899, x991
+    x1016 = tiles.addcmul_(x765 + x805 + x948, valid[:, :, :, None], x756)
+    del x756, x765, x805, x948
+    x1017 = x719[:, :, None] * x973[:, :, :, None]
+    del x973
+    x1018 = x719[:, :, None] * x1003[:, :, :, None]
+    del x1003, x719
+    x1019 = -x1017 - x1018
+    del x1017, x1018
+    x1021 = x758 + x768 + x783 + x956 + x996 - x994 - x913
+    x1021 = tiles.addcmul_(tiles.addcmul_(x1021, x32, x984), k, x1019)
+    del x1019, x32, x758, x768, x783, x913, x956, x984, x994, x996
+    x1022 = tiles.addcmul_(x959 + x1000 - x933 - x968, xi, x976, -1)
+    x1022 = tiles.addcmul_(x1022, xi, x1005, -1)
+    del x1000, x1005, x933, x959, x968, x976
+    return (x919, x1008, x1021, x1016, x1015, x1010, x1022, x1012, x779), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
