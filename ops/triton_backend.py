@@ -148,7 +148,7 @@ class TritonKernels:
         else:
             new = places
         with on(bound.device):
-            runner.forward(tuple(state.contiguous() for state in states), new, keep=False)
+            runner.forward(tuple(state.contiguous() for state in states), new, False, ())
         if places is not None and not direct:
             for place, value in zip(places, new, strict=True):
                 place.copy_(value)
