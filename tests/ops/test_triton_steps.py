@@ -15,12 +15,13 @@ import torch
 
 import rnnc
 import rnnc.ops
+from rnnc.ops import triton_steps
 from rnnc.ops.errors import UnavailableError
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case
 from rnnc.ops.testing import distance
 from rnnc.ops.trial import Trial, draw_trial
-from rnnc.ops.triton_steps import interval
+from rnnc.ops.triton_steps import interval, tiling
 
 pytest.importorskip("triton")
 
@@ -42,9 +43,9 @@ EXTRA = {
     "two_reads": ("", ""),  # the example
 }
 NAMES = (*rnnc.ops.builtin_names(), *EXTRA)
-# Lengths, sizes of the axes, heads, groups. 37 tokens are three parts; 40 values are two tiles or more.
-ONE, FEW, MANY = ((1,), (5, 3), 2, 1), ((5, 5), (3, 40), 4, 2), ((37,), (24, 40), 1, 1)
-PACKED = ((0, 17, 0, 5, 0), (5, 3), 2, 1)
+# Lengths, sizes of the axes, heads, groups. 37 tokens are three parts.
+ONE, FEW, MANY = ((1,), (5, 3), 2, 1), ((5, 5), (3, 20), 4, 2), ((37,), (5, 20), 1, 1)
+PACKED, PARTS = ((0, 4, 0, 2, 0), (5, 3), 1, 1), ((0, 20, 0, 33), (5, 3), 1, 1)
 
 
 @pytest.fixture(autouse=True)
@@ -108,14 +109,21 @@ def test_sequences_of_one_length(name: str) -> None:
     check(trial(name, FEW, initial=False, reverse=True))
 
 
-@pytest.mark.parametrize("name", ["gated_delta_net", "kda", "softmax_values", "no_values", "resets"])
-def test_parts_and_tiles(name: str) -> None:
+@pytest.mark.parametrize("name", ["gated_delta_net", "kda", "no_values", "old_state", "softmax_values"])
+def test_parts_and_tiles(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three parts of the sequence; where values can be told apart, three tiles of a state."""
+    monkeypatch.setattr(triton_steps, "ENTRIES", {"steps": 64, "steps_back": 64})
+    op = operator(name)
+    for launch in (*op.kernels.available[0].FORWARD_STEPS, *op.kernels.available[0].BACKWARD_STEPS):
+        assert tiling(launch, {"K": 5, "V": 20}).tiles == (1 if name == "softmax_values" else 3)
     check(trial(name, MANY))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_packed_sequences(name: str) -> None:
     check(trial(name, PACKED, packed=True, reverse=name == "gla"))
+    if name in ("mamba2", "resets"):
+        check(trial(name, PARTS, packed=True))
 
 
 def leaves(drawn: Trial, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
