@@ -16,8 +16,7 @@ from rnnc.codegen.arrays import Array, Place
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.phases import is_accumulated
 from rnnc.codegen.program import COLUMN, ROW, Node, Program, dependents, reachable
-from rnnc.codegen.torch_operations import is_number
-from rnnc.codegen.torch_sums import plain
+from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.normal import Normal
 

@@ -11,8 +11,7 @@ from rnnc.codegen.program import Carry, Node, dependents
 from rnnc.codegen.recurrent_kernels import TokenArray, TokenKernel, base
 from rnnc.codegen.templating import template
 from rnnc.codegen.token_memory import TokenMemory
-from rnnc.codegen.torch_operations import is_number
-from rnnc.codegen.torch_sums import plain
+from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.codegen.triton_operations import aligned, cleared, line, zero_beyond
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.normal import Normal

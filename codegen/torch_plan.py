@@ -1,7 +1,8 @@
 """Plan -> the same plan with fewer operations in the scan, which is as long as there are chunks.
 
 A row scale of a matrix product with the state goes to the operand that is known before: all chunks at once.
-A product of the shape of the state that is only added to it is formed there, not for all chunks before.
+A product of the shape of the state that is only added to it is formed there, not for all chunks before; one
+that only reads it is formed there too, so that the states of all chunks are not collected.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def for_torch(plan: Plan, builder: Builder) -> Plan:
     plan = cut(share_contractions(plan.program, plan.given, builder), plan.given, plan.keeps, fused)
     program, new = _with_scales_before(plan, builder)
     given, keeps = ([new.get(node, node) for node in nodes] for nodes in (plan.given, plan.keeps))
-    return _with_products(cut(program, given, keeps, fused))
+    return _with_readers(_with_products(cut(program, given, keeps, fused)))
 
 
 def _users(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
@@ -100,3 +101,40 @@ def _with_products(plan: Plan) -> Plan:
 def _alone(node: Node, users: dict[Node, list[Node]]) -> bool:
     """Whether the node is a matrix product with one user."""
     return isinstance(node.op, ir.Dot) and len(users[node]) == 1
+
+
+def _with_readers(plan: Plan) -> Plan:
+    """What comes after the scan and reads the states is done in it, up to values that are smaller."""
+    users = _users((*plan.pre, *plan.scan, *plan.post))
+    wanted = {plain(node) for node in (*plan.keeps, *plan.program.results.values())}
+    after = set(plan.post)
+    moved: set[Node] = set()
+    for start in {carry.start for carry in plan.program.carries} - wanted:
+        readers = _readers(start, users, after, wanted)
+        if readers is not None:
+            moved |= readers
+    if not moved:
+        return plan
+    return replace(
+        plan,
+        scan=(*plan.scan, *(node for node in plan.post if node in moved)),
+        post=tuple(node for node in plan.post if node not in moved),
+    )
+
+
+def _readers(
+    start: Node, users: dict[Node, list[Node]], after: set[Node], wanted: set[Node]
+) -> set[Node] | None:
+    """The nodes after the scan that need the state, if all they lead to is smaller than it."""
+    found: set[Node] = set()
+    waiting = [user for user in users.get(start, []) if user in after]
+    while waiting:
+        node = waiting.pop()
+        if any(argument in after and argument not in found for argument in node.args):
+            return None
+        found.add(node)
+        if set(start.axes) <= set(node.axes):
+            if node in wanted:
+                return None
+            waiting += [user for user in users.get(node, []) if user not in found]
+    return found

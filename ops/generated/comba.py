@@ -422,7 +422,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x840 = x658[:, :, :, None] * k
     x887 = x27[:, :, None, None] * x711
     del x711
-    dS_rows = scan.Rows(steps, H, True)
+    x141_rows = scan.Rows(steps, H, True)
+    x712_rows = scan.Rows(steps, H, True)
     x843_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
@@ -431,6 +432,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         x840_c,
         x693_c,
         x703_c,
+        S_c,
+        x704_c,
         x116_c,
         x680_c,
         x272_c,
@@ -442,6 +445,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             x840,
             x693,
             x703.mT,
+            S,
+            x704,
             x116[:, :, None, None],
             x680.mT,
             x272,
@@ -451,32 +456,33 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
         x842 = torch.baddbmm(x693_c, x840_c, dS, beta=-1)
         x843 = torch.bmm(x703_c, x842, out=x843_rows.room(n))
+        x140 = S_c * dS
+        x141 = x140.sum(1)
+        x712 = torch.bmm(x704_c, dS.mT, out=x712_rows.room(n))
         x889 = scan.addmm(scan.scale(dS, x116_c, own), x680_c, x272_c, -1 * x55)
         x889 = scan.addmm(x889, x887_c, x843, -1)
+        x141_rows.put(x141)
+        x712_rows.put(x712)
         x843_rows.put(x843)
         dS = x889
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
+    x141 = x141_rows.joined()
+    x712 = x712_rows.joined()
     x843 = x843_rows.joined()
-    del dS_rows
+    del x141_rows
+    del x712_rows
     del x843_rows
     del x272, x680, x693, x840, x887
-    x140 = S * dS
-    x141 = x140.sum(2)
-    del x140
     x142 = x141.sum(2)
     del x141
     x145 = x116 * x142 * x143
     del x116, x142
     x146 = x145[:, :, None].expand(-1, -1, C)
     del x145
-    x712 = x704 @ dS.mT
-    del dS
     x714 = k * x712
     x715 = x714.sum(3)
     del x714

@@ -251,7 +251,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x483 = tiles.addcmul_(x483, x481[:, :, :, None], q, -1)
     del x40, x414, x481, x88
     x484 = x380[:, :, :, None] * k
-    dS_rows = scan.Rows(steps, H, True)
+    x404_rows = scan.Rows(steps, H, True)
     x487_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
@@ -260,6 +260,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         x484_c,
         x401_c,
         x394_c,
+        x395_c,
         q_c,
         x85_c,
         x12_c,
@@ -270,6 +271,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             x484,
             x401,
             x394.mT,
+            x395,
             q.mT,
             x85,
             x12.mT,
@@ -278,23 +280,22 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
         x486 = torch.baddbmm(x401_c, x484_c, dS)
         x487 = torch.bmm(x394_c, x486, out=x487_rows.room(n))
+        x404 = torch.bmm(x395_c, dS.mT, out=x404_rows.room(n))
         x514 = scan.addmm(scan.scale(dS, 1, own), q_c, x85_c)
         x514 = scan.addmm(x514, x12_c, x487, -1)
+        x404_rows.put(x404)
         x487_rows.put(x487)
         dS = x514
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
+    x404 = x404_rows.joined()
     x487 = x487_rows.joined()
-    del dS_rows
+    del x404_rows
     del x487_rows
     del x12, x401, x484, x85
-    x404 = x395 @ dS.mT
-    del dS
     x449 = k * x404
     x450 = x449.sum(3)
     del x449

@@ -251,7 +251,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x502 = tiles.addcmul_(x502, x500[:, :, :, None], q, -1)
     del x105, x41, x435, x500
     x503 = x399[:, :, :, None] * k
-    dS_rows = scan.Rows(steps, H, True)
+    x423_rows = scan.Rows(steps, H, True)
     x506_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
@@ -260,6 +260,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         x503_c,
         x420_c,
         x413_c,
+        x414_c,
         q_c,
         x102_c,
         x13_c,
@@ -270,6 +271,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             x503,
             x420,
             x413.mT,
+            x414,
             q.mT,
             x102,
             x13.mT,
@@ -278,23 +280,22 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
         x505 = torch.baddbmm(x420_c, x503_c, dS, alpha=2)
         x506 = torch.bmm(x413_c, x505, out=x506_rows.room(n))
+        x423 = torch.bmm(x414_c, dS.mT, out=x423_rows.room(n))
         x533 = scan.addmm(scan.scale(dS, 1, own), q_c, x102_c)
         x533 = scan.addmm(x533, x13_c, x506, -1)
+        x423_rows.put(x423)
         x506_rows.put(x506)
         dS = x533
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
+    x423 = x423_rows.joined()
     x506 = x506_rows.joined()
-    del dS_rows
+    del x423_rows
     del x506_rows
     del x102, x13, x420, x503
-    x423 = x414 @ dS.mT
-    del dS
     x424 = k * x423
     x425 = x424.sum(3)
     del x424

@@ -283,7 +283,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x143
     x358 = tiles.suffix_sum(x357, 2)
     del x357
-    dS_rows = scan.Rows(steps, H, True)
+    x95_rows = scan.Rows(steps, H, True)
+    x97_rows = scan.Rows(steps, H, True)
+    x114_rows = scan.Rows(steps, H, True)
+    x305_rows = scan.Rows(steps, H, True)
     x374_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
@@ -292,6 +295,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         x352_c,
         x301_c,
         x246_c,
+        v_c,
+        x89_c,
+        S_c,
+        x247_c,
         x83_c,
         x69_c,
         do_c,
@@ -303,6 +310,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             x352,
             x301,
             x246.mT,
+            v,
+            x89,
+            S,
+            x247,
             x83[:, :, :, None],
             x69.mT,
             do,
@@ -312,33 +323,39 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
         x373 = torch.baddbmm(x301_c, x352_c, dS)
         x374 = torch.bmm(x246_c, x373, out=x374_rows.room(n))
+        x95 = torch.bmm(v_c, dS.mT, out=x95_rows.room(n))
+        x97 = torch.bmm(x89_c, dS, out=x97_rows.room(n))
+        x113 = S_c * dS
+        x114 = x113.sum(2)
+        x305 = torch.bmm(x247_c, dS.mT, out=x305_rows.room(n))
         x396 = scan.addmm(scan.scale(dS, x83_c, own), x69_c, do_c, x30)
         x396 = scan.addmm(x396, x58_c, x374)
+        x95_rows.put(x95)
+        x97_rows.put(x97)
+        x114_rows.put(x114)
+        x305_rows.put(x305)
         x374_rows.put(x374)
         dS = x396
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
+    x95 = x95_rows.joined()
+    x97 = x97_rows.joined()
+    x114 = x114_rows.joined()
+    x305 = x305_rows.joined()
     x374 = x374_rows.joined()
-    del dS_rows
+    del x95_rows
+    del x97_rows
+    del x114_rows
+    del x305_rows
     del x374_rows
-    del x301, x352, x69
-    x95 = v @ dS.mT
-    x97 = x89 @ dS
-    del x89
-    x113 = S * dS
-    x114 = x113.sum(3)
-    del x113
+    del x301, x352, x69, x89
     x117 = x83 * x114 * x115
     del x114, x83
     x118 = x117[:, :, None].expand(-1, -1, C, -1)
     del x117
-    x305 = x247 @ dS.mT
-    del dS
     x363 = tiles.addcmul_(x95 * x11, x305, x10)
     x364 = x79 * x363 * x115
     del x363, x79

@@ -392,7 +392,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x762 = tiles.addcmul_(x762, x760[:, :, :, None], q, -1)
     del x251, x608, x611, x674, x760
     x763 = x591[:, :, :, None] * k
-    dS_rows = scan.Rows(steps, H, True)
+    x133_rows = scan.Rows(steps, H, True)
+    x638_rows = scan.Rows(steps, H, True)
     x766_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
@@ -401,6 +402,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         x763_c,
         x617_c,
         x629_c,
+        S_c,
+        x630_c,
         x106_c,
         q_c,
         x621_c,
@@ -412,6 +415,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             x763,
             x617,
             x629.mT,
+            S,
+            x630,
             x106[:, :, None, None],
             q.mT,
             x621,
@@ -421,32 +426,33 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
         x765 = torch.baddbmm(x617_c, x763_c, dS, beta=2, alpha=2)
         x766 = torch.bmm(x629_c, x765, out=x766_rows.room(n))
+        x132 = S_c * dS
+        x133 = x132.sum(1)
+        x638 = torch.bmm(x630_c, dS.mT, out=x638_rows.room(n))
         x800 = scan.addmm(scan.scale(dS, x106_c, own), q_c, x621_c, x53)
         x800 = scan.addmm(x800, x637_c, x766, -1)
+        x133_rows.put(x133)
+        x638_rows.put(x638)
         x766_rows.put(x766)
         dS = x800
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
+    x133 = x133_rows.joined()
+    x638 = x638_rows.joined()
     x766 = x766_rows.joined()
-    del dS_rows
+    del x133_rows
+    del x638_rows
     del x766_rows
     del x617, x621, x637, x763
-    x132 = S * dS
-    x133 = x132.sum(2)
-    del x132
     x134 = x133.sum(2)
     del x133
     x137 = x106 * x134 * x135
     del x106, x134
     x138 = x137[:, :, None].expand(-1, -1, C)
     del x137
-    x638 = x630 @ dS.mT
-    del dS
     x639 = k * x638
     x640 = x639.sum(3)
     del x639

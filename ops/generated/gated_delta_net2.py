@@ -369,7 +369,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x615 = tiles.addcmul_(x615, x613[:, :, :, None], q, -1)
     del x501, x509, x536, x613
     x616 = x489[:, :, :, None] * x101
-    dS_rows = scan.Rows(steps, H, True)
+    x121_rows = scan.Rows(steps, H, True)
+    x528_rows = scan.Rows(steps, H, True)
     x619_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
@@ -378,6 +379,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         x616_c,
         x525_c,
         x517_c,
+        S_c,
+        x518_c,
         x98_c,
         x86_c,
         x149_c,
@@ -389,6 +392,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             x616,
             x525,
             x517.mT,
+            S,
+            x518,
             x98[:, :, :, None],
             x86.mT,
             x149,
@@ -398,30 +403,31 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
         x618 = torch.baddbmm(x525_c, x616_c, dS)
         x619 = torch.bmm(x517_c, x618, out=x619_rows.room(n))
+        x120 = S_c * dS
+        x121 = x120.sum(2)
+        x528 = torch.bmm(x518_c, dS.mT, out=x528_rows.room(n))
         x662 = scan.addmm(scan.scale(dS, x98_c, own), x86_c, x149_c, x52)
         x662 = scan.addmm(x662, x524_c, x619, -1)
+        x121_rows.put(x121)
+        x528_rows.put(x528)
         x619_rows.put(x619)
         dS = x662
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
+    x121 = x121_rows.joined()
+    x528 = x528_rows.joined()
     x619 = x619_rows.joined()
-    del dS_rows
+    del x121_rows
+    del x528_rows
     del x619_rows
     del x149, x524, x525, x616, x86
-    x120 = S * dS
-    x121 = x120.sum(3)
-    del x120
     x124 = x98 * x121 * x122
     del x121, x98
     x125 = x124[:, :, None].expand(-1, -1, C, -1)
     del x124
-    x528 = x518 @ dS.mT
-    del dS
     x529 = tiles.product(x94, x528, x489[:, :, :, None])
     del x94
     x530 = x101 * x528

@@ -207,31 +207,55 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x89
     x154 = tiles.suffix_sum(x153, 2)
     del x153
-    dS_rows = scan.Rows(steps, H, True)
+    x59_rows = scan.Rows(steps, H, True)
+    x61_rows = scan.Rows(steps, H, True)
+    x69_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x50_c, x39_c, do_c) in scan.each(steps, H, (x50[:, :, :, None], x39.mT, do), True):
+    for n, (
+        v_c,
+        x53_c,
+        S_c,
+        x50_c,
+        x39_c,
+        do_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            v,
+            x53,
+            S,
+            x50[:, :, :, None],
+            x39.mT,
+            do,
+        ),
+        True,
+    ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
+        x59 = torch.bmm(v_c, dS.mT, out=x59_rows.room(n))
+        x61 = torch.bmm(x53_c, dS, out=x61_rows.room(n))
+        x68 = S_c * dS
+        x69 = x68.sum(2)
         x128 = scan.addmm(scan.scale(dS, x50_c, own), x39_c, do_c, x13)
+        x59_rows.put(x59)
+        x61_rows.put(x61)
+        x69_rows.put(x69)
         dS = x128
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
-    del dS_rows
-    del x39
-    x59 = v @ dS.mT
-    x61 = x53 @ dS
-    del x53
+    x59 = x59_rows.joined()
+    x61 = x61_rows.joined()
+    x69 = x69_rows.joined()
+    del x59_rows
+    del x61_rows
+    del x69_rows
+    del x39, x53
     x63 = tiles.product(x46, x59, valid[:, :, :, None])
     del x46
-    x68 = S * dS
-    del dS
-    x69 = x68.sum(3)
-    del x68
     x72 = x50 * x69 * x70
     del x50, x69
     x73 = x72[:, :, None].expand(-1, -1, C, -1)

@@ -182,30 +182,54 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x15, x73
     x131 = tiles.running_product_grad(x11, x130, 2, "prefix")
     del x130, x16
-    dS_rows = scan.Rows(steps, H, True)
+    x39_rows = scan.Rows(steps, H, True)
+    x41_rows = scan.Rows(steps, H, True)
+    x49_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x30_c, x18_c, do_c) in scan.each(steps, H, (x30[:, :, :, None], x18.mT, do), True):
+    for n, (
+        v_c,
+        x33_c,
+        S_c,
+        x30_c,
+        x18_c,
+        do_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            v,
+            x33,
+            S,
+            x30[:, :, :, None],
+            x18.mT,
+            do,
+        ),
+        True,
+    ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
+        x39 = torch.bmm(v_c, dS.mT, out=x39_rows.room(n))
+        x41 = torch.bmm(x33_c, dS, out=x41_rows.room(n))
+        x48 = S_c * dS
+        x49 = x48.sum(2)
         x101 = scan.addmm(scan.scale(dS, x30_c, own), x18_c, do_c, x14)
+        x39_rows.put(x39)
+        x41_rows.put(x41)
+        x49_rows.put(x49)
         dS = x101
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
-    del dS_rows
-    del x18, x30
-    x39 = v @ dS.mT
-    x41 = x33 @ dS
-    del x33
+    x39 = x39_rows.joined()
+    x41 = x41_rows.joined()
+    x49 = x49_rows.joined()
+    del x39_rows
+    del x41_rows
+    del x49_rows
+    del x18, x30, x33
     x43 = tiles.product(x28, x39, valid[:, :, :, None])
-    x48 = S * dS
-    del dS
-    x49 = x48.sum(3)
-    del x48
     x50 = tiles.at_first(x49, C)
     del x49
     x51 = tiles.running_product_grad(x11, x50, 2, "suffix")

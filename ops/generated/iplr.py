@@ -227,7 +227,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x289 = x253[:, :, :, None] * x239
     del x239, x253
     x294 = valid[:, :, :, None] * b_
-    dS_rows = scan.Rows(steps, H, True)
+    x48_rows = scan.Rows(steps, H, True)
+    x50_rows = scan.Rows(steps, H, True)
+    x233_rows = scan.Rows(steps, H, True)
     x297_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
@@ -236,6 +238,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         x294_c,
         x261_c,
         x183_c,
+        v_c,
+        k_c,
+        x191_c,
         q_c,
         do_c,
         a__c,
@@ -246,6 +251,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             x294,
             x261,
             x183.mT,
+            v,
+            k,
+            x191,
             q.mT,
             do,
             a_.mT,
@@ -254,25 +262,30 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
         x296 = torch.baddbmm(x261_c, x294_c, dS)
         x297 = torch.bmm(x183_c, x296, out=x297_rows.room(n))
+        x48 = torch.bmm(v_c, dS.mT, out=x48_rows.room(n))
+        x50 = torch.bmm(k_c, dS, out=x50_rows.room(n))
+        x233 = torch.bmm(x191_c, dS.mT, out=x233_rows.room(n))
         x310 = scan.addmm(scan.scale(dS, 1, own), q_c, do_c, x28)
         x310 = scan.addmm(x310, a__c, x297)
+        x48_rows.put(x48)
+        x50_rows.put(x50)
+        x233_rows.put(x233)
         x297_rows.put(x297)
         dS = x310
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
+    x48 = x48_rows.joined()
+    x50 = x50_rows.joined()
+    x233 = x233_rows.joined()
     x297 = x297_rows.joined()
-    del dS_rows
+    del x48_rows
+    del x50_rows
+    del x233_rows
     del x297_rows
     del x261, x294
-    x48 = v @ dS.mT
-    x50 = k @ dS
-    x233 = x191 @ dS.mT
-    del dS
     x299 = x297 @ v.mT
     x300 = x15.mT @ x297
     del x15

@@ -360,7 +360,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x589 = tiles.addcmul_(x589, x587[:, :, :, None], q, -1)
     del x483, x490, x514, x587
     x590 = x472[:, :, :, None] * x98
-    dS_rows = scan.Rows(steps, H, True)
+    x120_rows = scan.Rows(steps, H, True)
+    x506_rows = scan.Rows(steps, H, True)
     x593_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
@@ -369,6 +370,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         x590_c,
         x503_c,
         x495_c,
+        S_c,
+        x496_c,
         x95_c,
         x83_c,
         x148_c,
@@ -380,6 +383,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             x590,
             x503,
             x495.mT,
+            S,
+            x496,
             x95[:, :, :, None],
             x83.mT,
             x148,
@@ -389,30 +394,31 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
         x592 = torch.baddbmm(x503_c, x590_c, dS)
         x593 = torch.bmm(x495_c, x592, out=x593_rows.room(n))
+        x119 = S_c * dS
+        x120 = x119.sum(2)
+        x506 = torch.bmm(x496_c, dS.mT, out=x506_rows.room(n))
         x630 = scan.addmm(scan.scale(dS, x95_c, own), x83_c, x148_c, x49)
         x630 = scan.addmm(x630, x502_c, x593, -1)
+        x120_rows.put(x120)
+        x506_rows.put(x506)
         x593_rows.put(x593)
         dS = x630
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
+    x120 = x120_rows.joined()
+    x506 = x506_rows.joined()
     x593 = x593_rows.joined()
-    del dS_rows
+    del x120_rows
+    del x506_rows
     del x593_rows
     del x148, x502, x503, x590, x83
-    x119 = S * dS
-    x120 = x119.sum(3)
-    del x119
     x123 = x95 * x120 * x121
     del x120, x95
     x124 = x123[:, :, None].expand(-1, -1, C, -1)
     del x123
-    x506 = x496 @ dS.mT
-    del dS
     x507 = tiles.product(x91, x506, x472[:, :, :, None])
     del x91
     x508 = x98 * x506

@@ -137,25 +137,28 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x52
     x90 = x44 * x89
     del x44
-    dS_rows = scan.Rows(steps, H, True)
+    x28_rows = scan.Rows(steps, H, True)
+    x30_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x10_c, do_c) in scan.each(steps, H, (x10.mT, do), True):
+    for n, (v_c, x7_c, x10_c, do_c) in scan.each(steps, H, (v, x7, x10.mT, do), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
+        x28 = torch.bmm(v_c, dS.mT, out=x28_rows.room(n))
+        x30 = torch.bmm(x7_c, dS, out=x30_rows.room(n))
         x71 = scan.addmm(scan.scale(dS, 1, own), x10_c, do_c)
+        x28_rows.put(x28)
+        x30_rows.put(x30)
         dS = x71
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
-    del dS_rows
-    del x10
-    x28 = v @ dS.mT
-    x30 = x7 @ dS
-    del dS, x7
+    x28 = x28_rows.joined()
+    x30 = x30_rows.joined()
+    del x28_rows
+    del x30_rows
+    del x10, x7
     x88 = torch.addcmul(x83, valid[:, :, :, None], x30)
     del x30, x83
     x92 = torch.addcmul(x90, x28, x89)

@@ -243,33 +243,58 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x237, x48
     x239 = tiles.suffix_sum(x238, 2)
     del x238
-    dS_rows = scan.Rows(steps, H, True)
+    x69_rows = scan.Rows(steps, H, True)
+    x71_rows = scan.Rows(steps, H, True)
+    x84_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x61_c, C__c, x109_c) in scan.each(steps, H, (x61[:, :, None, None], C_.mT, x109), True):
+    for n, (
+        u_c,
+        B_c,
+        S_c,
+        x61_c,
+        C__c,
+        x109_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            u,
+            B,
+            S,
+            x61[:, :, None, None],
+            C_.mT,
+            x109,
+        ),
+        True,
+    ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
+        x69 = torch.bmm(u_c, dS.mT, out=x69_rows.room(n))
+        x71 = torch.bmm(B_c, dS, out=x71_rows.room(n))
+        x83 = S_c * dS
+        x84 = x83.sum(1)
         x157 = scan.addmm(scan.scale(dS, x61_c, own), C__c, x109_c)
+        x69_rows.put(x69)
+        x71_rows.put(x71)
+        x84_rows.put(x84)
         dS = x157
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
-    del dS_rows
+    x69 = x69_rows.joined()
+    x71 = x71_rows.joined()
+    x84 = x84_rows.joined()
+    del x69_rows
+    del x71_rows
+    del x84_rows
     del x109
-    x69 = u @ dS.mT
-    x71 = B @ dS
     x77 = B * x69
     x78 = x77.sum(3)
     del x77
     x80 = tiles.product(valid, x57, x78)
     del x57
-    x83 = S * dS
-    del dS
-    x84 = x83.sum(2)
-    del x83
     x85 = x84.sum(2)
     del x84
     x88 = x61 * x85 * x86

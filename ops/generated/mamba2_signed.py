@@ -227,32 +227,57 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x210
     x212 = tiles.running_product_grad(x18, x211, 2, "prefix")
     del x21, x211
-    dS_rows = scan.Rows(steps, H, True)
+    x51_rows = scan.Rows(steps, H, True)
+    x53_rows = scan.Rows(steps, H, True)
+    x66_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x43_c, C__c, x107_c) in scan.each(steps, H, (x43[:, :, None, None], C_.mT, x107), True):
+    for n, (
+        u_c,
+        B_c,
+        S_c,
+        x43_c,
+        C__c,
+        x107_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            u,
+            B,
+            S,
+            x43[:, :, None, None],
+            C_.mT,
+            x107,
+        ),
+        True,
+    ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
+        x51 = torch.bmm(u_c, dS.mT, out=x51_rows.room(n))
+        x53 = torch.bmm(B_c, dS, out=x53_rows.room(n))
+        x65 = S_c * dS
+        x66 = x65.sum(1)
         x131 = scan.addmm(scan.scale(dS, x43_c, own), C__c, x107_c)
+        x51_rows.put(x51)
+        x53_rows.put(x53)
+        x66_rows.put(x66)
         dS = x131
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
-    del dS_rows
+    x51 = x51_rows.joined()
+    x53 = x53_rows.joined()
+    x66 = x66_rows.joined()
+    del x51_rows
+    del x53_rows
+    del x66_rows
     del x107, x43
-    x51 = u @ dS.mT
-    x53 = B @ dS
     x59 = B * x51
     x60 = x59.sum(3)
     del x59
     x62 = tiles.product(valid, x41, x60)
-    x65 = S * dS
-    del dS
-    x66 = x65.sum(2)
-    del x65
     x67 = x66.sum(2)
     del x66
     x68 = tiles.at_first(x67, C)

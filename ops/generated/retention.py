@@ -219,31 +219,56 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x192, x40
     x194 = tiles.suffix_sum(x193, 2)
     del x193
-    dS_rows = scan.Rows(steps, H, True)
+    x62_rows = scan.Rows(steps, H, True)
+    x64_rows = scan.Rows(steps, H, True)
+    x75_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x54_c, q_c, x139_c) in scan.each(steps, H, (x54[:, :, None, None], q.mT, x139), True):
+    for n, (
+        v_c,
+        k_c,
+        S_c,
+        x54_c,
+        q_c,
+        x139_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            v,
+            k,
+            S,
+            x54[:, :, None, None],
+            q.mT,
+            x139,
+        ),
+        True,
+    ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
+        x62 = torch.bmm(v_c, dS.mT, out=x62_rows.room(n))
+        x64 = torch.bmm(k_c, dS, out=x64_rows.room(n))
+        x74 = S_c * dS
+        x75 = x74.sum(1)
         x149 = scan.addmm(scan.scale(dS, x54_c, own), q_c, x139_c, x10)
+        x62_rows.put(x62)
+        x64_rows.put(x64)
+        x75_rows.put(x75)
         dS = x149
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
-    del dS_rows
+    x62 = x62_rows.joined()
+    x64 = x64_rows.joined()
+    x75 = x75_rows.joined()
+    del x62_rows
+    del x64_rows
+    del x75_rows
     del x139
-    x62 = v @ dS.mT
-    x64 = k @ dS
     x69 = k * x62
     x70 = x69.sum(3)
     del x69
-    x74 = S * dS
-    del dS
-    x75 = x74.sum(2)
-    del x74
     x76 = x75.sum(2)
     del x75
     x79 = x54 * x76 * x77

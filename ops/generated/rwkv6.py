@@ -218,31 +218,55 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x101, x142
     x157 = x156.sum(2)
     del x156
-    dS_rows = scan.Rows(steps, H, True)
+    x60_rows = scan.Rows(steps, H, True)
+    x62_rows = scan.Rows(steps, H, True)
+    x70_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x51_c, x41_c, do_c) in scan.each(steps, H, (x51[:, :, :, None], x41.mT, do), True):
+    for n, (
+        v_c,
+        x54_c,
+        S_c,
+        x51_c,
+        x41_c,
+        do_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            v,
+            x54,
+            S,
+            x51[:, :, :, None],
+            x41.mT,
+            do,
+        ),
+        True,
+    ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
+        x60 = torch.bmm(v_c, dS.mT, out=x60_rows.room(n))
+        x62 = torch.bmm(x54_c, dS, out=x62_rows.room(n))
+        x69 = S_c * dS
+        x70 = x69.sum(2)
         x121 = scan.addmm(scan.scale(dS, x51_c, own), x41_c, do_c)
+        x60_rows.put(x60)
+        x62_rows.put(x62)
+        x70_rows.put(x70)
         dS = x121
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
-    del dS_rows
-    del x41
-    x60 = v @ dS.mT
-    x62 = x54 @ dS
-    del x54
+    x60 = x60_rows.joined()
+    x62 = x62_rows.joined()
+    x70 = x70_rows.joined()
+    del x60_rows
+    del x62_rows
+    del x70_rows
+    del x41, x54
     x64 = tiles.product(x47, x60, valid[:, :, :, None])
     del x47
-    x69 = S * dS
-    del dS
-    x70 = x69.sum(3)
-    del x69
     x73 = x51 * x70 * x71
     del x51, x70
     x74 = x73[:, :, None].expand(-1, -1, C, -1)
@@ -378,32 +402,53 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x34, x58
     x70 = torch.addcmul(x40, k, x59)
     del x40, x59
-    dS_rows = scan.Rows(steps, H, True)
+    x44_rows = scan.Rows(steps, H, True)
+    x45_rows = scan.Rows(steps, H, True)
+    x48_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x41_c, x11_c) in scan.each(steps, H, (x41, x11[:, :, :, None]), True):
+    for n, (
+        v_c,
+        k_c,
+        S_c,
+        x41_c,
+        x11_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            v,
+            k,
+            S,
+            x41,
+            x11[:, :, :, None],
+        ),
+        True,
+    ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
+        x42 = v_c[:, None] * dS
+        x43 = k_c[:, :, None] * dS
+        x44 = x42.sum(2)
+        x45 = x43.sum(1)
+        x47 = S_c * dS
+        x48 = x47.sum(2)
         x53 = scan.scale(dS, x11_c, own) + x41_c
+        x44_rows.put(x44)
+        x45_rows.put(x45)
+        x48_rows.put(x48)
         dS = x53
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
-    del dS_rows
+    x44 = x44_rows.joined()
+    x45 = x45_rows.joined()
+    x48 = x48_rows.joined()
+    del x44_rows
+    del x45_rows
+    del x48_rows
     del x41
-    x42 = v[:, :, None] * dS
-    x43 = k[:, :, :, None] * dS
-    x44 = x42.sum(3)
-    del x42
-    x45 = x43.sum(2)
-    del x43
-    x47 = S * dS
-    del dS
-    x48 = x47.sum(3)
-    del x47
     x51 = tiles.product(x9, x11, x48, (-1))
     del x11, x48, x9
     x68 = x64 + x45

@@ -450,7 +450,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x760
     x954 = xi[:, :, None] * x804
     del x804
-    dS_rows = scan.Rows(steps, H, True)
+    x145_rows = scan.Rows(steps, H, True)
+    x174_rows = scan.Rows(steps, H, True)
+    x756_rows = scan.Rows(steps, H, True)
+    x814_rows = scan.Rows(steps, H, True)
     x938_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
@@ -459,6 +462,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         x935_c,
         x808_c,
         x796_c,
+        v_c,
+        S_c,
+        x712_c,
+        x797_c,
         x125_c,
         x112_c,
         do_c,
@@ -470,6 +477,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             x935,
             x808,
             x796.mT,
+            v,
+            S,
+            x712,
+            x797,
             x125[:, :, :, None],
             x112.mT,
             do,
@@ -479,25 +490,35 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dS_rows.put(dS)
         x937 = torch.baddbmm(x808_c, x935_c, dS, alpha=-1)
         x938 = torch.bmm(x796_c, x937, out=x938_rows.room(n))
+        x145 = torch.bmm(v_c, dS.mT, out=x145_rows.room(n))
+        x173 = S_c * dS
+        x174 = x173.sum(2)
+        x756 = torch.bmm(x712_c, dS, out=x756_rows.room(n))
+        x814 = torch.bmm(x797_c, dS.mT, out=x814_rows.room(n))
         x1011 = scan.addmm(scan.scale(dS, x125_c, own), x112_c, do_c)
         x1011 = scan.addmm(x1011, x954_c, x938)
+        x145_rows.put(x145)
+        x174_rows.put(x174)
+        x756_rows.put(x756)
+        x814_rows.put(x814)
         x938_rows.put(x938)
         dS = x1011
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dS = dS_rows.joined()
+    x145 = x145_rows.joined()
+    x174 = x174_rows.joined()
+    x756 = x756_rows.joined()
+    x814 = x814_rows.joined()
     x938 = x938_rows.joined()
-    del dS_rows
+    del x145_rows
+    del x174_rows
+    del x756_rows
+    del x814_rows
     del x938_rows
-    del x112, x808, x935, x954
-    x145 = v @ dS.mT
-    x173 = S * dS
-    x174 = x173.sum(3)
-    del x173
+    del x112, x712, x808, x935, x954
     x177 = x125 * x174 * x175
     del x125, x174
     x178 = x177[:, :, None].expand(-1, -1, C, -1)
@@ -507,15 +528,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x145
     x730 = valid[:, :, :, None] * x714
     del x714
-    x756 = x712 @ dS
-    del x712
     x758 = tiles.product(x32, x121, x726)
     x774 = x730.sum(2)
     x775 = x707 * x726
     x777 = x775.sum(2)
     del x775
-    x814 = x797 @ dS.mT
-    del dS
     x815 = xi[:, :, None] * x814
     x816 = x707 * x815
     del x707
