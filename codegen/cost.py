@@ -68,7 +68,10 @@ class PassCost:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What one call of an operator costs; `sizes` are B, T, H, G (heads of inputs per group) and the axes."""
+    """What one call of an operator costs; `sizes` are B, T, H, G (heads of inputs per group) and the axes.
+
+    `chunk`: the tokens of a chunk, or, in the recurrent form, between two states that are kept.
+    """
 
     name: str
     dtype: str
@@ -76,16 +79,19 @@ class Cost:
     sizes: Mapping[str, int]
     forward: PassCost
     backward: PassCost
+    form: str = "chunked"
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain data."""
-        given = {"name": self.name, "dtype": self.dtype, "chunk": self.chunk, "sizes": dict(self.sizes)}
+        given = {"name": self.name, "form": self.form, "dtype": self.dtype, "chunk": self.chunk}
+        given |= {"sizes": dict(self.sizes)}
         return given | {"forward": self.forward.as_dict(), "backward": self.backward.as_dict()}
 
     def __str__(self) -> str:
         per = self.sizes["B"] * self.sizes["T"] * self.sizes["H"]
         given = " ".join(f"{name}={size}" for name, size in self.sizes.items())
-        lines = [f"{self.name}: {given}, {self.dtype}, chunks of {self.chunk}; per token and head:"]
+        how = "chunks of" if self.form == "chunked" else "a state kept every"
+        lines = [f"{self.name}: {given}, {self.dtype}, {how} {self.chunk} tokens; per token and head:"]
         for name, part in (("forward", self.forward), ("backward", self.backward)):
             once = f"each tensor once: {part.minimum_bytes / per:,.0f}"
             kept = f"; kept for the backward pass: {part.saved_bytes / per:,.0f}" if part.saved_bytes else ""
@@ -111,19 +117,29 @@ def cost(
     chunk: int = 64,
     states: bool = False,
     save: str = "states",
+    form: str = "chunked",
     **sizes: int,
 ) -> Cost:
     """The cost of one call; `sizes` gives B, T, H and every axis by name, and G where there are groups.
 
     With `states`, an initial state is given and the final state taken. `save="inputs"`: the forward pass
-    keeps nothing, the backward pass begins with what of it it needs. Raises UnsupportedOnGpu where there are
-    no kernels, and ValueError for sizes, a dtype or a `save` that make no sense.
+    keeps nothing, the backward pass begins with what of it it needs. `form`: chunked or recurrent. Raises
+    UnsupportedOnGpu where there are no kernels, and ValueError for options that make no sense.
     """
-    if save not in ("states", "inputs"):
-        raise ValueError(f"save: expected states or inputs, got '{save}'")
-    form = next(form for form in compiled.forms if form.name == "chunked")
-    forward, backward = plan_kernels(form, compiled.normal)
-    count = _Count(compiled, _dtype(dtype), chunk, _sizes(compiled.recurrence, sizes), states)
+    for option, given, choices in (
+        ("save", save, ("states", "inputs")),
+        ("form", form, ("chunked", "recurrent")),
+    ):
+        if given not in choices:
+            raise ValueError(f"{option}: expected {' or '.join(choices)}, got '{given}'")
+    known = _sizes(compiled.recurrence, sizes)
+    if form == "recurrent":
+        from rnnc.codegen.token_cost import token_cost
+
+        return token_cost(compiled, _dtype(dtype), states, save, known)
+    chunked = next(each for each in compiled.forms if each.name == "chunked")
+    forward, backward = plan_kernels(chunked, compiled.normal)
+    count = _Count(compiled, _dtype(dtype), chunk, known, states)
     written = {array.name: array for kernel in forward for array in kernel.stores}
     kept = [a.name for kernel in backward for a in kernel.loads if a.name in written]
     saved = sum(count.bytes(written[name]) for name in dict.fromkeys(kept))

@@ -118,18 +118,20 @@ class Operator(Function):
         chunk: int = 64,
         states: bool = False,
         save: str = "states",
+        form: str = "chunked",
         **sizes: int,
     ) -> Any:
         """Bytes through memory, operations and launches of the Triton kernels, forward and backward; prints.
 
-        `sizes` gives B, T, H and every axis by name; `save` is the option of a call. Raises UnavailableError
-        where there are no kernels, and ArgumentError for other sizes. See `rnnc.codegen.cost`.
+        `sizes` gives B, T, H and every axis by name; `save` and `form` are options of a call. Raises
+        UnavailableError where there are no kernels, and ArgumentError for other sizes. See
+        `rnnc.codegen.cost`.
         """
         from rnnc.codegen.cost import cost
         from rnnc.codegen.kernels import UnsupportedOnGpu
 
         try:
-            return cost(self._compiled, dtype, chunk, states, save, **sizes)
+            return cost(self._compiled, dtype, chunk, states, save, form, **sizes)
         except (UnsupportedOnGpu, NotImplementedError) as reason:
             raise UnavailableError(
                 f"cost: no Triton kernels for {self.name} in this version: {reason}"

@@ -65,6 +65,7 @@ def cost(
     dtype: Annotated[str, typer.Option(help="Of the vector inputs: bf16, fp16, fp32.")] = "bf16",
     chunk: Annotated[int, typer.Option(min=16, help="Tokens in a chunk: a power of two.")] = 64,
     save: Annotated[str, typer.Option(help="What the forward pass keeps: states, inputs.")] = "states",
+    form: Annotated[str, typer.Option(help="chunked, recurrent.")] = "chunked",
     as_json: Json = False,
 ) -> None:
     """Bytes through memory, floating point operations and launches of the Triton kernels."""
@@ -73,13 +74,13 @@ def cost(
     from rnnc.codegen.kernels import UnsupportedOnGpu
 
     given = axis_sizes("cost", sizes)
-    options = given.keys() & {"dtype", "chunk", "states", "save"}
+    options = given.keys() & {"dtype", "chunk", "states", "save", "form"}
     if options:
         raise Refusal(f"cost: {min(options)} is no axis: sizes are B, T, H and the axes of the spec")
     text, path = read_spec(file)
     compiled = compile_text(text, path)
     try:
-        found = cost_of(compiled, dtype, chunk, False, save, **given)
+        found = cost_of(compiled, dtype, chunk, False, save, form, **given)
     except (UnsupportedOnGpu, NotImplementedError) as reason:
         name = compiled.recurrence.name
         raise Refusal(f"cost: no Triton kernels for {name} in this version: {reason}", FAILED) from None
