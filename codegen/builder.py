@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from functools import partial
 
 from rnnc.codegen.program import (
     COLUMN,
@@ -25,6 +26,7 @@ from rnnc.codegen.program import (
     Deinterleave,
     Dot,
     First,
+    Flatten,
     Interleave,
     Keep,
     Load,
@@ -39,6 +41,7 @@ from rnnc.codegen.program import (
     Segment,
     Solve,
     Sum,
+    Unflatten,
 )
 from rnnc.dsl.expression import Axes, union
 from rnnc.dsl.functions import LN2, LOG2E
@@ -306,6 +309,49 @@ class Builder:
 
     def block(self, value: Node, row: int, column: int, count: int) -> Node:
         return self.node(Block(row, column, count), [value], (ROW, COLUMN))
+
+    # Micro-steps
+
+    def flatten(self, value: Node, micro: str, time: str = ROW) -> Node:
+        """Micro-steps as rows: the axes `time` and `micro` become ROWS (from COLUMN: COLUMNS).
+
+        What is the same for all micro-steps of a token is repeated; what differs is flattened at its leaves.
+        """
+        if micro not in value.axes and time not in value.axes:
+            return value
+        op = Flatten(micro, time, ROWS if time == ROW else COLUMNS)
+        flat = partial(self.flatten, micro=micro, time=time)
+        inner = None if micro not in value.axes else value.op
+        match inner:
+            case Add(coefficients):
+                return self.add(zip(coefficients, map(flat, value.args), strict=True))
+            case Multiply(coefficient):
+                return self.multiply(map(flat, value.args), coefficient)
+            case Apply() | Keep():
+                parts = [flat(argument) for argument in value.args]
+                return self.node(inner, parts, self.joined(parts))
+            case Sum(axis) if axis not in TIME_AXES:
+                return self.sum(flat(value.args[0]), axis)
+            case Dot(axis) if axis not in TIME_AXES:
+                return self.dot(flat(value.args[0]), flat(value.args[1]), axis)
+            case Broadcast(axis) if axis not in (micro, time):
+                return self.broadcast(flat(value.args[0]), axis)
+            case Unflatten() if inner == Unflatten(micro, time, op.rows):
+                return value.args[0]
+            case _:
+                value = self.broadcast(self.broadcast(value, micro), time)
+                axes = (op.rows if axis == time else axis for axis in value.axes if axis != micro)
+                return self.node(op, [value], tuple(axes))
+
+    def unflatten(self, value: Node, op: Flatten) -> Node:
+        """The tokens and micro-steps of a flattened value."""
+        if op.rows not in value.axes:
+            return value
+        if value.op == op:
+            return value.args[0]
+        split = ((op.time, op.micro) if axis == op.rows else (axis,) for axis in value.axes)
+        axes = tuple(axis for part in split for axis in part)
+        return self.node(Unflatten(op.micro, op.time, op.rows), [value], axes)
 
     # Rebuilding
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from rnnc.codegen.step_equations import chunked_rows, readout_rows, recurrent_rows
 from rnnc.dsl.abbreviations import Abbreviations
-from rnnc.dsl.expression import Add, Expression, Multiply, Name, Sum, map_children, names
+from rnnc.dsl.expression import Add, Expression, Multiply, Name, Select, Sum, map_children, names
 from rnnc.dsl.normal import Normal, Readout, Write
 from rnnc.dsl.pretty import pretty
 from rnnc.dsl.ranges import inference
-from rnnc.dsl.recurrence import Let
+from rnnc.dsl.recurrence import Let, Loop, unrolled
 
 SYMBOLS = re.compile(r"\b(D|w|v|f|q|r|u|G|P|A|U|C)(?=\d*\b|_r)")
 
@@ -47,7 +48,7 @@ def _symbols(normal: Normal, text: str) -> str:
 
 def _declared(normal: Normal) -> set[str]:
     recurrence = normal.recurrence
-    lets = (statement.name for statement in recurrence.statements if isinstance(statement, Let))
+    lets = (statement.name for statement in unrolled(recurrence.statements) if isinstance(statement, Let))
     inputs, params = (d.name for d in recurrence.inputs), (d.name for d in recurrence.params)
     outputs = (d.name for d in recurrence.outputs)
     return {normal.state, *recurrence.axes, *inputs, *params, *outputs, *lets}
@@ -70,14 +71,16 @@ class Shortened:
         self.normal = normal
         self.known = inference(normal.recurrence)
         self._names = Abbreviations(normal.recurrence, self.known)
+        loops = [s for s in normal.recurrence.statements if isinstance(s, Loop)]
+        self.loop = loops[0] if normal.micro is not None else None
 
     def text(self, expression: Expression) -> str:
-        return pretty(self._names.shorten(expression))
+        return pretty(_indexed(self._names.shorten(expression), self.loop))
 
     def token_lines(self) -> list[str]:
         """`S[t] = ...` and `o[t] = ...`, of one token."""
         normal = self.normal
-        lines = [f"{normal.state}[t] = {pretty(self._update())}"]
+        lines = self._update_lines()
         for name, value in normal.outputs:
             lines.append(f"{name}[t] = {pretty(self._with_readouts(self._names.shorten(value)))}")
         return lines
@@ -85,7 +88,7 @@ class Shortened:
     def let_lines(self) -> list[str]:
         """The lets that the lines above use, directly or not, in order."""
         used = {name for part in _expressions(self.normal) for name in names(self._names.shorten(part))}
-        lets = [s for s in self.normal.recurrence.statements if isinstance(s, Let)]
+        lets = [s for s in unrolled(self.normal.recurrence.statements) if isinstance(s, Let)]
         for let in reversed(lets):
             if let.name in used:
                 used |= names(let.value)
@@ -104,7 +107,8 @@ class Shortened:
     def _definition(self, symbol: str, value: Expression) -> str:
         """`symbol = value`, or nothing where the spec's own name is the symbol."""
         text = self.text(value)
-        return "" if text == symbol else f"{_symbols(self.normal, symbol)} = {text}"
+        itself = isinstance(value, Name) and value.name == symbol
+        return "" if itself else f"{_symbols(self.normal, symbol)} = {text}"
 
     def _write_line(self, write: Write, index: str) -> str:
         parts = [self._definition(f"w{index}", write.key)]
@@ -131,11 +135,16 @@ class Shortened:
             f"{name} = {pretty(visit(self._names.shorten(value)))}" for name, value in self.normal.outputs
         ]
 
-    def _update(self) -> Expression:
+    def _update_lines(self) -> list[str]:
         normal = self.normal
-        old = Name(f"{normal.state}[t-1]", normal.axes)
+        old, new = (Name(f"{normal.state}[{time}]", normal.axes) for time in ("t-1", "t"))
         decayed = old if normal.decay is None else _product([self._names.shorten(normal.decay), old])
-        return Add((decayed, *(self._written(write, old) for write in normal.writes)))
+        if self.loop is None:
+            update = Add((decayed, *(self._written(write, old) for write in normal.writes)))
+            return [f"{new.name} = {pretty(update)}"]
+        step = Add((new, *(_indexed(self._written(write, new), self.loop) for write in normal.writes)))
+        head = f"for {self.loop.index} in {self.loop.axis}:"
+        return [f"{new.name} = {pretty(decayed)}", head, f"    {new.name} <- {pretty(step)}"]
 
     def _written(self, write: Write, old: Name) -> Expression:
         terms = [] if write.value is None else [self._names.shorten(write.value)]
@@ -153,6 +162,15 @@ class Shortened:
         return map_children(expression, self._with_readouts)
 
 
+def _indexed(expression: Expression, loop: Loop | None) -> Expression:
+    """What lies along the axis of the loop, of one micro-step."""
+    if loop is None:
+        return expression
+    if isinstance(expression, Name) and loop.axis in expression.axes:
+        return Select(expression, loop.axis, loop.index)
+    return map_children(expression, lambda part: _indexed(part, loop))
+
+
 def ordered(normal: Normal) -> list[Write]:
     """The writes as the chunked form stacks them: those that read first."""
     return [*normal.reads, *(write for write in normal.writes if write.read is None)]
@@ -161,9 +179,10 @@ def ordered(normal: Normal) -> list[Write]:
 def recurrent_lines(normal: Normal) -> list[str]:
     """The form of one token: reads of the old state, the update, the readout."""
     many = len(normal.writes) > 1
-    state = normal.state
     lines = []
     updates = []
+    if normal.micro is not None:
+        return _with_readouts(normal, recurrent_rows(normal))
     for number, write in enumerate(ordered(normal), 1):
         index = str(number) if many else ""
         if write.read is None:
@@ -172,21 +191,30 @@ def recurrent_lines(normal: Normal) -> list[str]:
         value = f"v{index} + " if write.value is not None else ""
         lines.append(f"u{index} = {value}#^T f{index}")
         updates.append(f"w{index} u{index}^T")
-    readouts = [(f"r{n} = #^T q{n}", r.old) for r in normal.readouts for n in [_number(normal, r)]]
-    lines += [line for line, old in readouts if old]
     lines.append(" + ".join(["# = #" if normal.decay is None else "# = D * #", *updates]))
+    return _with_readouts(normal, lines)
+
+
+def _with_readouts(normal: Normal, update: Sequence[str]) -> list[str]:
+    """The lines of the update between those of the readouts before and after it."""
+    readouts = [(f"r{n} = #^T q{n}", r.old) for r in normal.readouts for n in [_number(normal, r)]]
+    lines = [line for line, old in readouts if old]
+    lines += update
     lines += [line for line, old in readouts if not old]
-    return [_symbols(normal, line).replace("#", state) for line in lines]
+    return [_symbols(normal, line).replace("#", normal.state) for line in lines]
 
 
 def chunked_lines(normal: Normal) -> list[str]:
     """The chunked form, without what this recurrence does not have."""
     decays = normal.decay is not None
-    lines = ["G[i] = D[1] * ... * D[i],  G[0] = 1"] if decays else []
-    if normal.reads:
+    lines = ["G[i] = D[1] * ... * D[i],  G[0] = 1"] if decays and normal.micro is None else []
+    if normal.micro is not None:
+        lines += chunked_rows(normal)
+    elif normal.reads:
         lines += _solve_lines(normal)
     lines += _readout_lines(normal)
     weights = "(w * G[C]/G)^T" if decays else "w^T"
+    weights = "(w[l] * G[C]/G[t(l)])^T" if decays and normal.micro is not None else weights
     lines.append(f"#_out = {'G[C] * ' if decays else ''}#_in + {weights} {'U' if normal.reads else 'v'}")
     return [_symbols(normal, line).replace("#", normal.state) for line in lines]
 
@@ -217,6 +245,9 @@ def _readout_lines(normal: Normal) -> list[str]:
     lines = []
     for readout in normal.readouts:
         n = _number(normal, readout)
+        if normal.micro is not None:
+            lines += readout_rows(decays, bool(normal.reads), n, readout.old)
+            continue
         row, bound = ("G[i-1]", "j < i") if readout.old else ("G[i]", "j <= i")
         ratio = f"({row}/G[j]) " if decays else ""
         start = f"(q{n} * {row if readout.old else 'G'}) #_in" if decays else f"q{n} #_in"

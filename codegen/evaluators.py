@@ -16,7 +16,7 @@ from typing import Any, assert_never
 import numpy as np
 
 from rnnc.codegen import program as ir
-from rnnc.codegen.program import COLUMN, ROW, Node, Program
+from rnnc.codegen.program import COLUMN, COLUMNS, ROW, Node, Program
 from rnnc.dsl.expression import Axes
 
 Array = Any
@@ -150,24 +150,23 @@ class _Evaluation:
                 return self.pairs(exclusive, strict, lambda ts: self.product(args[0], ts))
             case ir.SegmentAdjoint(exclusive, strict):
                 out = self.zeros(args[0].shape[:1])
-                for i, j in self.allowed(exclusive, strict):
+                for i, j in self.tokens(exclusive or strict):
                     for t in self.between(i, j, exclusive):
                         out[t] = out[t] + args[0][i, j]
                 return out
             case ir.PathAdjoint(exclusive, strict):
                 out = self.zeros(args[0].shape)
-                for i, j in self.allowed(exclusive, strict):
+                for i, j in self.tokens(exclusive or strict):
                     ts = self.between(i, j, exclusive)
                     for t in ts:
                         rest = self.product(args[0], [s for s in ts if s != t])
                         out[t] = out[t] + rest * args[1][i, j]
                 return out
             case ir.DecayDot() | ir.DecayDotRows() | ir.DecayDotColumns() | ir.DecayDotDecay():
-                return self.decay_dot(op, args)
+                return self.decay_dot(node, op, args)
             case ir.Mask(strict):
-                keep = [(i, j) for i in range(args[0].shape[0]) for j in range(i if strict else i + 1)]
                 out = self.zeros(args[0].shape)
-                for i, j in keep:
+                for i, j in self.allowed(node.axes, args[0].shape, strict):
                     out[i, j] = args[0][i, j]
                 return out
             case ir.Solve(transposed):
@@ -186,6 +185,15 @@ class _Evaluation:
                 return self.assemble(args)
             case ir.Block(row, column, count):
                 return args[0][row::count, column::count]
+            case ir.Flatten(micro, time, rows):
+                split = ((time, micro) if axis == rows else (axis,) for axis in node.axes)
+                value = self.aligned(node.args[0], tuple(axis for part in split for axis in part))
+                where = node.axes.index(rows)
+                return value.reshape(*value.shape[:where], -1, *value.shape[where + 2 :])
+            case ir.Unflatten(micro, _, rows):
+                where = node.args[0].axes.index(rows)
+                shape = args[0].shape
+                return args[0].reshape(*shape[:where], -1, self.sizes[micro], *shape[where + 1 :])
             case _:
                 raise AssertionError(op)
 
@@ -221,26 +229,40 @@ class _Evaluation:
     def between(self, i: int, j: int, exclusive: bool) -> range:
         return range(j + 1, i if exclusive else i + 1)
 
-    def allowed(self, exclusive: bool, strict: bool) -> list[tuple[int, int]]:
-        size = self.sizes[ROW]
-        return [(i, j) for i in range(size) for j in range(i if strict or exclusive else i + 1)]
+    def tokens(self, strict: bool) -> list[tuple[int, int]]:
+        """The pairs of tokens in the lower triangle."""
+        return [(i, j) for i in range(self.sizes[ROW]) for j in range(i if strict else i + 1)]
+
+    def allowed(self, axes: Axes, shape: Sequence[int], strict: bool) -> list[tuple[int, int]]:
+        """The pairs in the lower triangle of `Mask`."""
+        rows, columns = shape
+        steps = columns // rows if axes == (ROW, COLUMNS) else 1
+        return [(i, j) for i in range(rows) for j in range(columns) if j // steps < i + (not strict)]
 
     def pairs(self, exclusive: bool, strict: bool, value: Callable[[range], Any], rest: Any = None) -> Array:
         size = self.sizes[ROW]
         out = self.zeros((size, size))
         if rest is not None:
             out[:] = rest
-        for i, j in self.allowed(exclusive, strict):
+        for i, j in self.tokens(exclusive or strict):
             out[i, j] = value(self.between(i, j, exclusive))
         return out
 
-    def decay_dot(self, op: Any, args: list[Array]) -> Array:
+    def decay_dot(self, node: Node, op: Any, args: list[Array]) -> Array:
         """All four contractions of sum M[i,j] x[i,k] y[j,k] E[i,j,k]."""
-        pairs = self.allowed(op.exclusive, op.strict)
-        decay = args[-1]
+        decay, size = args[-1], self.sizes[ROW]
         product = op.mode == "product"
-        factors = {(i, j): self.factor(decay, self.between(i, j, op.exclusive), product) for i, j in pairs}
-        out = self.zeros((self.sizes[ROW],) * 2) if isinstance(op, ir.DecayDot) else self.zeros(decay.shape)
+        matrix = isinstance(op, ir.DecayDot)
+        axes = node.axes if matrix else node.args[0].axes
+        shape = (len(args[0]), len(args[1])) if matrix else args[0].shape
+        pairs = self.allowed(axes, shape, op.strict or op.exclusive)
+        rows, columns = shape[0] // size, shape[1] // size  # for every token
+        factors = {
+            (i, j): self.factor(decay, self.between(i // rows, j // columns, op.exclusive), product)
+            for i, j in pairs
+        }
+        sizes = {axes[0]: shape[0], axes[1]: shape[1]}
+        out = self.zeros([sizes.get(node.axes[0], size), shape[1] if matrix else decay.shape[1]])
         for (i, j), factor in factors.items():
             match op:
                 case ir.DecayDot():
@@ -251,7 +273,7 @@ class _Evaluation:
                     out[j] = out[j] + np.multiply(args[1][i], args[0][i, j]) * factor
                 case ir.DecayDotDecay():
                     weight = np.multiply(args[1][i] * args[2][j], args[0][i, j])
-                    used = self.between(i, j, op.exclusive)
+                    used = self.between(i // rows, j // columns, op.exclusive)
                     for t in used:
                         rest = (
                             self.factor(decay, [s for s in used if s != t], True)

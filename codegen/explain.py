@@ -8,7 +8,7 @@ from rnnc.codegen.equations import Shortened, chunk_size, chunked_lines, normal_
 from rnnc.dsl.interval import REAL
 from rnnc.dsl.normal import Normal
 from rnnc.dsl.pretty import pretty
-from rnnc.dsl.recurrence import Input, Let, Param, Recurrence
+from rnnc.dsl.recurrence import Input, Let, Param, Recurrence, unrolled
 from rnnc.dsl.spectrum import spectrum
 from rnnc.dsl.tracking import signs, tracking
 
@@ -51,7 +51,7 @@ def _declared(recurrence: Recurrence, shortened: Shortened) -> list[str]:
         ("output", [each.name + _axes(each.axes) for each in recurrence.outputs]),
     ]
     lines = [f"{kind:<7} {', '.join(each)}" for kind, each in kinds if each]
-    for statement in recurrence.statements:
+    for statement in unrolled(recurrence.statements):
         if isinstance(statement, Let):
             found = shortened.known.ranges.get(statement.name, REAL)
             where = "" if found == REAL else f"    in {found}"
@@ -81,11 +81,12 @@ def _class(normal: Normal) -> list[str]:
     reads, writes = len(normal.reads), len(normal.writes)
     what = "one write" if writes == 1 else f"{writes} writes"
     who = "all of which read" if reads == writes else f"{reads} of which read"
+    when = "token" if normal.micro is None else f"micro-step, {normal.micro} for each token"
     how = {0: "none of which reads", 1: "one of which reads"}.get(reads, who)
     if writes == 1:
         how = "which reads" if reads else "which does not read"
     return [
-        f"linear in the state {normal.state}[{key}, {value}]: {decay} and {what} per token, {how} the state",
+        f"linear in the state {normal.state}[{key}, {value}]: {decay} and {what} per {when}, {how} the state",
         "forms: recurrent, chunked, parallel",
     ]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from rnnc.codegen import program as ir
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.program import COLUMN, ROW, ROWS, Carry, Load, Node, Program
+from rnnc.codegen.program import ROW, Carry, Load, Node, Program
 from rnnc.dsl.functions import FUNCTIONS
 
 Gradients = Sequence[Node | None]
@@ -169,8 +169,9 @@ def _decay_dot(build: Builder, node: Node, out: Node) -> Gradients:
     assert isinstance(op, ir.DecayDot)
     x, y, g = node.args
     attributes = (op.axis, op.mode, op.exclusive, op.strict)
-    dx = build.node(ir.DecayDotRows(*attributes), [out, y, g], (ROW, op.axis))
-    dy = build.node(ir.DecayDotColumns(*attributes), [out, x, g], (COLUMN, op.axis))
+    row, column = node.axes
+    dx = build.node(ir.DecayDotRows(*attributes), [out, y, g], (row, op.axis))
+    dy = build.node(ir.DecayDotColumns(*attributes), [out, x, g], (column, op.axis))
     return [dx, dy, build.node(ir.DecayDotDecay(*attributes), [out, x, y, g], (ROW, op.axis))]
 
 
@@ -184,7 +185,8 @@ def _solve(build: Builder, node: Node, out: Node) -> Gradients:
     dright = build.solve(matrix, out, transposed=True)
     (free,) = [axis for axis in node.axes if axis != row]
     dmatrix = build.dot(build.rename(dright, column, row), build.rename(node, row, column), free)
-    return [dmatrix if row == ROWS else build.mask(dmatrix, strict=True), dright]
+    assembled = isinstance(matrix.op, ir.Assemble)  # whose blocks are masked one by one
+    return [dmatrix if assembled else build.mask(dmatrix, strict=True), dright]
 
 
 def _interleave(build: Builder, node: Node, out: Node) -> Gradients:
@@ -203,6 +205,16 @@ def _assemble(build: Builder, node: Node, out: Node) -> Gradients:
     count = round(len(node.args) ** 0.5)
     blocks = [(row, column) for row in range(count) for column in range(count)]
     return [build.mask(build.block(out, row, column, count), strict=True) for row, column in blocks]
+
+
+def _flatten(build: Builder, node: Node, out: Node) -> Gradients:
+    assert isinstance(node.op, ir.Flatten)
+    return [build.unflatten(out, node.op)]
+
+
+def _unflatten(build: Builder, node: Node, out: Node) -> Gradients:
+    assert isinstance(node.op, ir.Unflatten)
+    return [build.flatten(out, node.op.micro, node.op.time)]
 
 
 def _none(build: Builder, node: Node, out: Node) -> Gradients:
@@ -247,4 +259,6 @@ RULES: dict[type[Any], Rule] = {
     ir.Deinterleave: _deinterleave,
     ir.Assemble: _assemble,
     ir.Block: _refused,
+    ir.Flatten: _flatten,
+    ir.Unflatten: _unflatten,
 }

@@ -26,6 +26,7 @@ from rnnc.codegen.torch_sums import plain
 from rnnc.dsl.normal import Normal
 
 Role = Literal["pre", "scan", "reverse", "grads", "channels"]
+MICRO_STEPS = (ir.Flatten, ir.Unflatten)
 STACKED = (ir.Interleave, ir.Deinterleave, ir.Assemble, ir.Block)
 
 
@@ -144,6 +145,8 @@ def _gradients(
 
 def _refuse(program: Program) -> None:
     for node in program.nodes():
+        if isinstance(node.op, MICRO_STEPS):
+            raise UnsupportedOnGpu("micro-steps")
         if isinstance(node.op, STACKED):
             raise UnsupportedOnGpu("several reads of the state per token")
         if isinstance(node.op, ir.Softmax):

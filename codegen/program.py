@@ -1,9 +1,9 @@
 """Tile programs: the computation of one chunk, or one token, as a graph over arrays with named axes.
 
 A node is an operation, its arguments and its axes; equal nodes are one node, so shared work is shared by
-construction. Time has the axes `ROW` and `COLUMN` (of size C), stacked rows of several reads `ROWS` and
-`COLUMNS` (of size R * C); the remaining axes are the spec's own. A program has loads, named results, and
-states carried from one chunk to the next.
+construction. Time has the axes `ROW` and `COLUMN` (of size C), stacked rows of several reads, or of
+micro-steps, `ROWS` and `COLUMNS` (of size R * C); the remaining axes are the spec's own. A program has loads,
+named results, and states carried from one chunk to the next.
 """
 
 from __future__ import annotations
@@ -148,7 +148,10 @@ class SegmentAdjoint:
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """The lower triangle of [ROW, COLUMN], without the diagonal if strict."""
+    """The lower triangle of [ROW, COLUMN] or [ROWS, COLUMNS], without the diagonal if strict.
+
+    Of [ROW, COLUMNS]: the columns of the tokens up to i, without those of token i if strict.
+    """
 
     strict: bool
 
@@ -189,7 +192,8 @@ class RunningProductAdjoint:
 class DecayDot:
     """(x[i,k], y[j,k], g[i,k]) -> A[i,j] = sum_k x[i,k] y[j,k] E[i,j,k], lower triangular (strict: below it).
 
-    E is 2^(sum of g over j < t <= i) in log mode, the product of g in product mode (exclusive: t < i).
+    E is 2^(sum of g over j < t <= i) in log mode, the product of g in product mode (exclusive: t < i). x and
+    y may be over rows of micro-steps; g is per token, and the triangle is that of `Mask`.
     """
 
     axis: str
@@ -267,6 +271,27 @@ class Block:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Flatten:
+    """(..., time, micro, ...) -> (..., rows, ...): the micro-steps of all tokens as rows, a token's together.
+
+    `time` and `rows` are ROW and ROWS, or COLUMN and COLUMNS.
+    """
+
+    micro: str
+    time: str
+    rows: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unflatten:
+    """What `Flatten` flattened: (..., rows, ...) -> (..., time, micro, ...)."""
+
+    micro: str
+    time: str
+    rows: str
+
+
 Op = (
     Load
     | Const
@@ -301,6 +326,8 @@ Op = (
     | Deinterleave
     | Assemble
     | Block
+    | Flatten
+    | Unflatten
 )
 
 

@@ -25,7 +25,7 @@ from rnnc.codegen.polynomials import Polynomials, polynomials
 from rnnc.codegen.program import ROW, VALID, Program
 from rnnc.codegen.torch_module import Form
 from rnnc.dsl.interpreter import run
-from rnnc.dsl.recurrence import Recurrence
+from rnnc.dsl.recurrence import Recurrence, loop_axes
 
 Values = dict[str, Any]
 
@@ -78,7 +78,8 @@ def prove(compiled: Compiled) -> Proof:
     begin = time.perf_counter()
     checks: list[Check] = []
     for form in compiled.forms:
-        checks += _symbolic(compiled.recurrence, form, 3 if form.name == "chunked" else 1)
+        for tokens, steps in _symbolic_sizes(compiled.recurrence, form):
+            checks += _symbolic(compiled.recurrence, form, tokens, steps)
     checks += rational_checks(compiled)
     checks.sort(key=lambda check: [form.name for form in compiled.forms].index(check.form))
     return Proof(compiled.recurrence.name, tuple(checks), time.perf_counter() - begin)
@@ -91,23 +92,34 @@ def rational_checks(compiled: Compiled) -> Iterator[Check]:
             yield from _rational(compiled.recurrence, form, tokens, length)
 
 
-def _sizes(recurrence: Recurrence, first: int, second: int) -> dict[str, int]:
-    """`first` for the key axis of the state and other axes, `second` for its value axis."""
-    value_axis = recurrence.states[0].axes[-1]
-    return {axis: second if axis == value_axis else first for axis in recurrence.axes}
+def _sizes(recurrence: Recurrence, first: int, second: int, steps: int) -> dict[str, int]:
+    """`second` for the value axis of the state, `steps` for that of a loop, `first` for all others."""
+    sizes = dict.fromkeys(recurrence.axes, first) | {recurrence.states[0].axes[-1]: second}
+    return sizes | dict.fromkeys(loop_axes(recurrence.statements), steps)
 
 
-def _symbolic(recurrence: Recurrence, form: Form, tokens: int) -> Iterator[Check]:
+def _symbolic_sizes(recurrence: Recurrence, form: Form) -> Iterator[tuple[int, int]]:
+    """Tokens and micro-steps: enough of each to meet each other, with at most four rows in a row."""
+    tokens = 3 if form.name == "chunked" else 1
+    if not loop_axes(recurrence.statements):
+        yield tokens, 1
+    else:
+        yield from ((tokens, 1), (2, 2)) if tokens > 1 else ((1, 3),)
+
+
+def _symbolic(recurrence: Recurrence, form: Form, tokens: int, steps: int) -> Iterator[Check]:
     for unknowns in (64, 128, 256, 512, 1024):
         try:
-            yield from _symbolic_in(polynomials(unknowns), recurrence, form, tokens)
+            yield from _symbolic_in(polynomials(unknowns), recurrence, form, tokens, steps)
             return
         except OverflowError:
             continue
 
 
-def _symbolic_in(ring: Polynomials, recurrence: Recurrence, form: Form, tokens: int) -> list[Check]:
-    sizes = _sizes(recurrence, 2, 2)
+def _symbolic_in(
+    ring: Polynomials, recurrence: Recurrence, form: Form, tokens: int, steps: int
+) -> list[Check]:
+    sizes = _sizes(recurrence, 2, 2, steps)
     point = _Point(recurrence, sizes, tokens, tokens, lambda name, index: ring.variable(name, index))
     outputs, final = point.loop(ring.oracle)
     found = point.program(form, ring.oracle)
@@ -129,7 +141,7 @@ def _symbolic_in(ring: Polynomials, recurrence: Recurrence, form: Form, tokens: 
 
 
 def _rational(recurrence: Recurrence, form: Form, tokens: int, length: int) -> Iterator[Check]:
-    sizes = _sizes(recurrence, 9, 4)  # squares: roots of sizes are exact
+    sizes = _sizes(recurrence, 9, 4, 4)  # squares: roots of sizes are exact
     draw = random.Random(tokens * 8 + length)
     oracle = rationals(length)
     point = _Point(recurrence, sizes, tokens, length, lambda name, index: random_fraction(draw))

@@ -95,16 +95,17 @@ def with_inverses(program: Program, builder: Builder) -> Program:
 
 
 def on_rows(program: Program, builder: Builder) -> Program:
-    """Elementwise values over COLUMN alone computed once, over ROW, and relabelled."""
+    """Elementwise values over COLUMN (COLUMNS) alone computed once, over ROW (ROWS), and relabelled."""
     new: dict[Node, Node] = {}
     for node in program.nodes():
         args = [new[argument] for argument in node.args]
         value = node if list(node.args) == args else builder.with_args(node, args)
         elementwise = isinstance(value.op, ir.Add | ir.Multiply | ir.Apply | ir.Keep | ir.Sum)
-        if elementwise and ir.COLUMN in value.axes and ir.ROW not in value.axes:
-            axes = value.axes
-            value = builder.rename(value, ir.COLUMN, ir.ROW)
-            value = builder.node(ir.Rename(ir.ROW, ir.COLUMN), [value], axes)
+        for row, column in ((ir.ROW, ir.COLUMN), (ir.ROWS, ir.COLUMNS)):
+            if elementwise and column in value.axes and not {ir.ROW, ir.ROWS} & set(value.axes):
+                axes = value.axes
+                value = builder.rename(value, column, row)
+                value = builder.node(ir.Rename(row, column), [value], axes)
         new[node] = value
     return replace(
         program,

@@ -332,6 +332,8 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
         case ir.DecayDotDecay(_, mode, exclusive, _):
             factors = names.factors(node.args[3], mode, exclusive)
             return f"tiles.decay_dot_decay({args[0]}, {args[1]}, {args[2]}, {factors})"
+        case ir.Mask(strict) if node.axes == (ir.ROW, ir.COLUMNS):
+            return f"tiles.mask_tokens({args[0]}{_flags(strict=strict)})"
         case ir.Mask(strict):
             return f"{args[0]}.tril({-1 if strict else 0})"
         case ir.Inverse():
@@ -344,6 +346,13 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
             return f"tiles.assemble([{', '.join(_zero_filled(node, args))}])"
         case ir.Block(row, column, count):
             return f"{args[0]}[..., {row}::{count}, {column}::{count}]"
+        case ir.Flatten(micro, time, rows):
+            split = ((time, micro) if axis == rows else (axis,) for axis in node.axes)
+            axes = tuple(axis for part in split for axis in part)
+            where = dim(node, rows)
+            return f"{aligned(args[0], node.args[0].axes, axes)}.flatten({where}, {where + 1})"
+        case ir.Unflatten(micro, _, rows):
+            return f"{args[0]}.unflatten({dim(node.args[0], rows)}, (-1, {names.size(micro)}))"
         case _:
             raise NotImplementedError(f"no torch for {type(node.op).__name__}")
 

@@ -102,6 +102,8 @@ class Function:
                         found[axis] = None
                     case ir.Broadcast(axis) if axis not in ir.TIME_AXES:
                         found[axis] = None
+                    case ir.Unflatten(micro):
+                        found[micro] = None
                     case _:
                         pass
         return list(found)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from rnnc.dsl.algebra import all_steps
 from rnnc.dsl.expansion import to_expression
 from rnnc.dsl.expression import Constant, Expression, Multiply, Name, Rename, map_children, names
 from rnnc.dsl.inference import Inference
-from rnnc.dsl.recurrence import Let, Recurrence
+from rnnc.dsl.recurrence import Let, Recurrence, unrolled
 
 
 class Abbreviations:
@@ -14,7 +15,7 @@ class Abbreviations:
     def __init__(self, recurrence: Recurrence, known: Inference) -> None:
         hidden = {state.name for state in recurrence.states}
         self._lets: list[tuple[Name, Expression]] = []
-        for statement in recurrence.statements:
+        for statement in unrolled(recurrence.statements):
             if not isinstance(statement, Let):
                 continue
             if names(statement.value) & hidden:
@@ -22,7 +23,7 @@ class Abbreviations:
                 continue
             polynomial = known.canonical(statement.value)
             if polynomial is not None:
-                value = to_expression(polynomial)
+                value = to_expression(all_steps(polynomial))
                 if not isinstance(value, Constant | Name):
                     self._lets.insert(0, (Name(statement.name, statement.value.axes), value))
 

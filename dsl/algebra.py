@@ -30,6 +30,7 @@ from rnnc.dsl.polynomial import (
     power,
     product,
     single,
+    step_label,
     total,
 )
 
@@ -62,6 +63,12 @@ def _relabelled(atom: Atom, labels: Mapping[str, str]) -> Polynomial:
             return single(Atom(Base(relabel(inner, labels))))
         case SizeOf():
             return single(atom)
+
+
+def all_steps(polynomial: Polynomial) -> Polynomial:
+    """The values of one micro-step as those of all of them, along the axis of the loop."""
+    steps = [label for label in polynomial.labels if label == step_label(base(label))]
+    return relabel(polynomial, {label: base(label) for label in steps})
 
 
 _counter = itertools.count()

@@ -18,6 +18,7 @@ from rnnc.dsl.expression import (
     Name,
     Power,
     Rename,
+    Select,
     Size,
     Sum,
 )
@@ -39,6 +40,7 @@ from rnnc.dsl.polynomial import (
     power,
     product,
     single,
+    step_label,
     times,
 )
 
@@ -75,6 +77,8 @@ def expand(expression: Expression, lookup: Callable[[Name], Polynomial]) -> Poly
                 return contract(visit(body), (axis,))
             case Rename(body, old, new):
                 return relabel(visit(body), {old: new})
+            case Select(body, axis):
+                return relabel(visit(body), {axis: step_label(axis)})
             case _:
                 raise SpecError([unsupported(node)])
 
@@ -83,7 +87,7 @@ def expand(expression: Expression, lookup: Callable[[Name], Polynomial]) -> Poly
 
 def unsupported(node: Expression) -> Diagnostic:
     """The refusal of an expression that the normal form cannot hold yet."""
-    what = {"Select": "micro-steps", "Delay": "'prev' and 'delay'", "Final": "'final'"}[type(node).__name__]
+    what = {"Delay": "'prev' and 'delay'", "Final": "'final'"}[type(node).__name__]
     return Diagnostic("unsupported", f"{what} cannot be compiled yet", node.span)
 
 

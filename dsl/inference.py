@@ -98,8 +98,8 @@ class Inference:
         return single(Atom(Leaf(name.name, name.axes))) if known is None else known
 
     def _hidden(self, expression: Expression) -> Expression:
-        """The expression with what the algebra does not know (micro-steps, delays) as names of their own."""
-        if not isinstance(expression, Select | Delay | Final):
+        """The expression with what the algebra does not know (delays, final states) as names of their own."""
+        if not isinstance(expression, Delay | Final):
             return map_children(expression, self._hidden)
         if expression not in self._opaque:
             name = Name(f"#{len(self._opaque)}", expression.axes)

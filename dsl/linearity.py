@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rnnc.dsl.diagnostics import Diagnostic, Span, SpecError
 from rnnc.dsl.expansion import unsupported
-from rnnc.dsl.expression import Call, Delay, Expression, Final, Multiply, Name, Power, Select, children, walk
-from rnnc.dsl.recurrence import Assign, Let, Loop, Recurrence
+from rnnc.dsl.expression import Call, Delay, Expression, Final, Multiply, Name, Power, children, walk
+from rnnc.dsl.recurrence import Let, Loop, Recurrence, unrolled
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,9 @@ class _Nonlinear:
 
 def refuse_unsupported(recurrence: Recurrence) -> None:
     """Raises SpecError for what the language can say and the compiler cannot do yet."""
-    found = [
-        Diagnostic("unsupported", "micro-steps ('for') cannot be compiled yet", statement.span)
-        for statement in recurrence.statements
-        if isinstance(statement, Loop)
-    ]
-    for statement in recurrence.statements:
-        if isinstance(statement, Let | Assign):
-            found += [unsupported(n) for n in walk(statement.value) if isinstance(n, Select | Delay | Final)]
+    found = list(_loops(recurrence))
+    for statement in unrolled(recurrence.statements):
+        found += [unsupported(n) for n in walk(statement.value) if isinstance(n, Delay | Final)]
     for state in recurrence.states:
         if state.complex:
             found.append(
@@ -51,14 +47,22 @@ def refuse_unsupported(recurrence: Recurrence) -> None:
         raise SpecError(found, recurrence.source, recurrence.path)
 
 
+def _loops(recurrence: Recurrence) -> Iterator[Diagnostic]:
+    """Loops but for one, and loops in it."""
+    loops = [statement for statement in recurrence.statements if isinstance(statement, Loop)]
+    for loop in loops[1:]:
+        related = ((loops[0].span, "the first loop"),)
+        yield Diagnostic("unsupported", "two loops cannot be compiled yet", loop.span, related=related)
+    for inner in (inner for loop in loops for inner in loop.body if isinstance(inner, Loop)):
+        yield Diagnostic("unsupported", "a loop in a loop cannot be compiled yet", inner.span)
+
+
 def check_linear(recurrence: Recurrence) -> None:
     """Raises SpecError for updates that multiply the state by itself or put it inside a function."""
     states = {state.name for state in recurrence.states}
     degrees: dict[str, int | _Nonlinear] = dict.fromkeys(states, 1)
     found = []
-    for statement in recurrence.statements:
-        if isinstance(statement, Loop):
-            continue
+    for statement in unrolled(recurrence.statements):
         degree = _degree(statement.value, degrees)
         if isinstance(statement, Let):
             degrees[statement.name] = degree

@@ -6,6 +6,12 @@ Within one token and head, for a state `S[K, V]`,
     r[t] = q[t]^T S[t]   or   q[t]^T S[t-1]
     o[t] = expression of the readouts r[t] and of values free of the state
 
+With micro-steps (a loop over the axis n) the decay comes first, and the writes follow one after the other,
+each reading the state that those before it left:
+
+    S[t,0] = D[t] * S[t-1,n]
+    S[t,i] = S[t,i-1] + sum_r w[t,i,r] (v[t,i,r] + f[t,i,r]^T S[t,i-1])^T
+
 All expressions are in canonical order and free of the state and of lets.
 """
 
@@ -42,7 +48,10 @@ class Readout:
 
 @dataclass(frozen=True, slots=True)
 class Normal:
-    """A recurrence in normal form. `decay` is None for D = 1, else over () or (key_axis,)."""
+    """A recurrence in normal form. `decay` is None for D = 1, else over () or (key_axis,).
+
+    `micro` is the axis of the micro-steps, which keys, values and reads then may have.
+    """
 
     recurrence: Recurrence
     state: str
@@ -52,6 +61,7 @@ class Normal:
     writes: tuple[Write, ...]
     readouts: tuple[Readout, ...]
     outputs: tuple[tuple[str, Expression], ...]
+    micro: str | None = None
 
     @property
     def axes(self) -> Axes:

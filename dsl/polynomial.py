@@ -248,6 +248,11 @@ def total(polynomials: Iterable[Polynomial]) -> Polynomial:
     return Polynomial.of(itertools.chain.from_iterable(p.terms for p in polynomials))
 
 
+def step_label(axis: str) -> str:
+    """The label of the present micro-step of a loop over the axis: no sum over the axis binds it."""
+    return f"{axis}$i"
+
+
 def base(label: str) -> str:
     """The axis that a label ranges over."""
     return label.split("$")[0].rstrip("'")

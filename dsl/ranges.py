@@ -6,14 +6,14 @@ state over all numbers; a let is looked through as long as it does not read the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from rnnc.dsl.diagnostics import NOWHERE, Diagnostic, Span
 from rnnc.dsl.enclosures import domain
 from rnnc.dsl.expression import Call, Expression, Power, names, walk
 from rnnc.dsl.inference import Inference
 from rnnc.dsl.interval import REAL, Interval
-from rnnc.dsl.recurrence import Assign, Input, Let, Loop, Param, Recurrence, Statement
+from rnnc.dsl.recurrence import Input, Let, Param, Recurrence, unrolled
 
 
 def infer(expression: Expression, context: Mapping[str, Interval] | Recurrence) -> Interval:
@@ -36,21 +36,12 @@ def inference(recurrence: Recurrence) -> Inference:
         ranges[declared.name] = REAL if promised.empty else promised
     states = {state.name for state in recurrence.states}
     known = Inference(ranges | dict.fromkeys(sorted(states), REAL))
-    for statement in statements(recurrence.statements):
+    for statement in unrolled(recurrence.statements):
         if isinstance(statement, Let):
             known.define(statement.name, statement.value, opaque=bool(names(statement.value) & states))
             if names(statement.value) & states:
                 states.add(statement.name)
     return known
-
-
-def statements(body: tuple[Statement, ...]) -> Iterator[Let | Assign]:
-    """The lets and assignments in order, those inside loops too."""
-    for statement in body:
-        if isinstance(statement, Loop):
-            yield from statements(statement.body)
-        else:
-            yield statement
 
 
 def check_ranges(recurrence: Recurrence) -> list[Diagnostic]:
@@ -59,7 +50,7 @@ def check_ranges(recurrence: Recurrence) -> list[Diagnostic]:
     for param in recurrence.params:
         found += _default(param)
     known = inference(recurrence)
-    for statement in statements(recurrence.statements):
+    for statement in unrolled(recurrence.statements):
         found += _outside(statement.value, known)
     for param in recurrence.params:
         if param.default is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from rnnc.dsl.diagnostics import NOWHERE, Diagnostic, Span
@@ -94,6 +95,20 @@ class Loop:
 
 
 Statement = Let | Assign | Loop
+
+
+def unrolled(body: Iterable[Statement]) -> Iterator[Let | Assign]:
+    """The lets and assignments in order, those inside loops too."""
+    for statement in body:
+        if isinstance(statement, Loop):
+            yield from unrolled(statement.body)
+        else:
+            yield statement
+
+
+def loop_axes(body: Iterable[Statement]) -> frozenset[str]:
+    """The axes that loops run over: micro-steps of a token."""
+    return frozenset(statement.axis for statement in body if isinstance(statement, Loop))
 
 
 @dataclass(frozen=True, slots=True)

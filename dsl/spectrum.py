@@ -54,6 +54,8 @@ class Spectrum:
 def spectrum(normal: Normal) -> Spectrum:
     """The strongest enclosure of the eigenvalues that one of the rules proves."""
     transition = transition_of(normal)
+    if normal.micro is not None and transition.pairs:
+        return _micro_steps(transition, normal.micro)
     for rule in (_diagonal, _symmetric, _symmetric_times_decay, _one_read_of_decayed, _one_read, _products):
         found = rule(transition)
         if found is not None:
@@ -199,6 +201,25 @@ def _products(t: Transition) -> Spectrum | None:
     return None
 
 
+def _micro_steps(t: Transition, axis: str) -> Spectrum:
+    """A product of as many factors `I + w f^T` as the axis has entries, after the decay."""
+    step = replace(t, decay=UNIT)
+    squares = _squares(step, [ratio(f, direction(w, t.axis)[1], t.axis) for w, f in t.pairs])
+    factor = step.norm() if squares is None else abs(step.reach(UNIT, squares))
+    decay = t.range(t.decay)
+    if factor.high > 1:
+        why = f"a micro-step's factor I + w f^T, one of {axis}, is not proven to have a norm of at most 1"
+        return Spectrum(REAL, "general", False, inf, decay, (why,))
+    norm = abs(decay)
+    kind = "factors I + w f^T" if squares is None else "symmetric factors I + c u u^T"
+    reasons = (
+        f"the transition is a product of {axis} {kind} after the decay, in {decay}",
+        "the norm of every factor is at most 1; the eigenvalues of the product may be complex",
+        _modulus(norm),
+    )
+    return Spectrum(norm.hull(-norm), "general", False, norm.high, decay, reasons)
+
+
 def _chain(t: Transition, order: Iterable[Pair]) -> list[Polynomial] | None:
     """c |u|^2 of every factor where f_r = A_{r-1}^T c_r u_r, with A_r the transition of the first r pairs."""
     done: list[Pair] = []
@@ -250,7 +271,7 @@ def check_claim(normal: Normal) -> list[Diagnostic]:
         return []
     transition = transition_of(normal)
     hints = tuple(_hints(transition))
-    witness = _constant_witness(transition, claim.interval)
+    witness = _constant_witness(transition, claim.interval, normal.micro)
     if witness is None:
         witness = find_witness(normal, transition.known.ranges, claim.interval)
     if witness is not None:
@@ -264,12 +285,13 @@ def check_claim(normal: Normal) -> list[Diagnostic]:
     ]
 
 
-def _constant_witness(t: Transition, claim: Interval) -> Witness | None:
+def _constant_witness(t: Transition, claim: Interval, micro: str | None) -> Witness | None:
     """A constant D is an eigenvalue wherever there are more rows than reads, whatever the inputs are."""
     decay = t.range(t.decay)
     if any(monomial for monomial, _ in t.decay.terms) or not decay.disjoint(claim):
         return None
-    return Witness((), f"{decay.low:.6g} is an eigenvalue for every input with {t.axis} > {len(t.pairs)}")
+    count = len(t.pairs) if micro is None or not t.pairs else micro
+    return Witness((), f"{decay.low:.6g} is an eigenvalue for every input with {t.axis} > {count}")
 
 
 def _hints(t: Transition) -> Iterator[str]:

@@ -68,22 +68,43 @@ def find_witness(normal: Normal, ranges: Mapping[str, Interval], claim: Interval
 def witness(normal: Normal, values: Values, said: str) -> Witness:
     """The tried values as text, and what is said of their transition."""
     shown = tuple((name, _shown(array)) for name, array in values.items())
-    return Witness(((normal.key_axis, str(SIZE)), *shown), said)
+    axes = [normal.key_axis] if normal.micro is None else [normal.key_axis, normal.micro]
+    return Witness((*((axis, str(SIZE)) for axis in axes), *shown), said)
 
 
 def transition_at(normal: Normal, values: Values) -> Matrix:
     """The transition for given inputs, entry by entry, as proven intervals."""
+    key = normal.key_axis
+    zero, one = point(0), point(1)
+    decay = [one if normal.decay is None else evaluate(normal.decay, values, {key: i}) for i in range(SIZE)]
+    diagonal = (decay[0], zero), (zero, decay[1])
+    if normal.micro is None:
+        return _plus_reads(diagonal, normal, values, {})
+    matrix = diagonal
+    for step in range(SIZE):
+        factor = _plus_reads(((one, zero), (zero, one)), normal, values, {normal.micro: step})
+        matrix = _product(factor, matrix)
+    return matrix
+
+
+def _plus_reads(matrix: Matrix, normal: Normal, values: Values, place: Place) -> Matrix:
+    """The matrix plus the keys times the reads, of one micro-step."""
 
     def entries(expression: Expression | None) -> list[Interval]:
         assert expression is not None
-        return [evaluate(expression, values, {normal.key_axis: i}) for i in range(SIZE)]
+        return [evaluate(expression, values, {**place, normal.key_axis: i}) for i in range(SIZE)]
 
-    decay = [point(1)] * SIZE if normal.decay is None else entries(normal.decay)
     pairs = [(entries(write.key), entries(write.read)) for write in normal.reads]
 
     def entry(i: int, j: int) -> Interval:
-        total = decay[i] if i == j else point(0)
-        return sum((key[i] * read[j] for key, read in pairs), total)
+        return sum((key[i] * read[j] for key, read in pairs), matrix[i][j])
+
+    return (entry(0, 0), entry(0, 1)), (entry(1, 0), entry(1, 1))
+
+
+def _product(left: Matrix, right: Matrix) -> Matrix:
+    def entry(i: int, j: int) -> Interval:
+        return left[i][0] * right[0][j] + left[i][1] * right[1][j]
 
     return (entry(0, 0), entry(0, 1)), (entry(1, 0), entry(1, 1))
 

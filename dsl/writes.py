@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from rnnc.dsl.algebra import around, contract, relabel
+from rnnc.dsl.algebra import all_steps, around, contract, relabel
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
 from rnnc.dsl.expansion import split_common, to_expression
 from rnnc.dsl.expression import Expression
@@ -25,6 +25,7 @@ from rnnc.dsl.polynomial import (
     Polynomial,
     monomial_labels,
     product,
+    step_label,
     times,
 )
 from rnnc.dsl.recurrence import State
@@ -37,6 +38,7 @@ class Collector:
     """Sorts the terms of an update into decay, reads and values, and groups them into writes."""
 
     state: State
+    micro: str | None = None  # the axis of the loop that the update stands in
     decay: Polynomial = ZERO
     reads: Table = field(default_factory=dict)  # key part -> read part -> scalar
     values: Table = field(default_factory=dict)  # key part -> value part -> scalar
@@ -64,11 +66,11 @@ class Collector:
                     decays = True
                 else:
                     read = self._read(atom)
-            elif not atom.labels:
+            elif not self._axes(atom):
                 scalar.append((atom, exponent))
-            elif atom.labels == {key_axis}:
+            elif self._axes(atom) == {key_axis}:
                 key.append((atom, exponent))
-            elif atom.labels == {value_axis}:
+            elif self._axes(atom) == {value_axis}:
                 value.append((atom, exponent))
             else:
                 raise self._refused(
@@ -84,6 +86,15 @@ class Collector:
         row = table.setdefault(product(key), {})
         row[other] = row.get(other, ZERO) + weight
 
+    @property
+    def _step(self) -> frozenset[str]:
+        """The label of the present micro-step, if there are any."""
+        return frozenset() if self.micro is None else frozenset({step_label(self.micro)})
+
+    def _axes(self, atom: Atom) -> frozenset[str]:
+        """The free labels of a factor but the present micro-step's."""
+        return atom.labels - self._step
+
     def _read(self, atom: Atom) -> Monomial:
         """The read vector of `sum_x f[x] S[x, V]`, over the key axis."""
         key_axis, value_axis = self.state.axes
@@ -97,7 +108,7 @@ class Collector:
         if state.labels[0] not in bound or state.labels[1] != value_axis:
             raise self._refused("the state is read along both of its axes at once")
         _, labels = around(rest, state.labels[0], bound)
-        if labels != set(bound) or monomial_labels(product(rest)) - labels:
+        if labels != set(bound) or monomial_labels(product(rest)) - labels - self._step:
             raise self._refused("the state is multiplied by a full matrix")
         query = Polynomial(((product(rest), ONE),))
         query = relabel(contract(query, tuple(labels - {state.labels[0]})), {state.labels[0]: key_axis})
@@ -105,7 +116,7 @@ class Collector:
 
     def _write(self, key: Polynomial, read: Polynomial, value: Polynomial) -> Write:
         key_axis, value_axis = self.state.axes
-        shared = _common_scalar(read, value)
+        shared = _common_scalar(read, value, self._step)
         inverse = Polynomial(((tuple((a, -e) for a, e in shared.terms[0][0]), 1 / shared.terms[0][1]),))
         key, read, value = key * shared, read * inverse, value * inverse
         if not read.terms:
@@ -113,9 +124,9 @@ class Collector:
         elif not value.terms:
             key, read = _scalar_into_key(key, read, key_axis)
         return Write(
-            key=to_expression(key),
-            value=to_expression(value) if value.terms else None,
-            read=to_expression(read) if read.terms else None,
+            key=_expression(key),
+            value=_expression(value) if value.terms else None,
+            read=_expression(read) if read.terms else None,
             read_of_decayed=self._undecayed(read),
         )
 
@@ -171,11 +182,16 @@ def _combine(parts: Iterable[tuple[Monomial, Polynomial]]) -> Polynomial:
     return result
 
 
-def _common_scalar(read: Polynomial, value: Polynomial) -> Polynomial:
+def _expression(vector: Polynomial) -> Expression:
+    """A vector as an expression; along the axis of the loop where it differs between micro-steps."""
+    return to_expression(all_steps(vector))
+
+
+def _common_scalar(read: Polynomial, value: Polynomial, step: frozenset[str]) -> Polynomial:
     """The scalar factor that every term of both has; its sign makes the first value term positive."""
     terms = (*value.terms, *read.terms)
     (common, _), _ = split_common(Polynomial(terms))
-    scalars = tuple((a, e) for a, e in common if not a.labels)
+    scalars = tuple((a, e) for a, e in common if not a.labels - step)
     sizes = {abs(c) for _, c in terms}
     coefficient = terms[0][1] if len(sizes) == 1 else ONE
     return Polynomial(((scalars, coefficient),))

@@ -36,6 +36,11 @@ class Factors(NamedTuple):
     totals: tuple[Tensor, ...]  # per level, [..., C/h, K]: of the halves; empty where logarithms were summed
     exclusive: bool  # the rows end one token earlier, before i
 
+    @property
+    def tokens(self) -> int:
+        """The number of tokens in the chunk."""
+        return 2 ** len(self.rows)
+
     def levels(self) -> list[tuple[int, Tensor, Tensor]]:
         """h, rows and columns, the narrowest blocks first."""
         sides = zip(self.rows, self.columns, strict=True)
@@ -47,11 +52,26 @@ def half(x: Tensor, h: int, side: int) -> Tensor:
     return x.unflatten(-2, (x.shape[-2] // (2 * h), 2, h)).select(-3, side)
 
 
-def cross(a: Tensor, h: int) -> Tensor:
-    """The pairs of the upper with the lower half of every block, a view: [..., C, C] -> [..., C/2h, h, h]."""
-    blocks = (a.shape[-1] // (2 * h), 2, h)
-    upper = a.unflatten(-2, blocks).select(-3, UPPER)  # [..., C/2h, h, C]
-    return upper.unflatten(-1, blocks).select(-2, LOWER).diagonal(dim1=-4, dim2=-2).movedim(-1, -3)
+def cross(a: Tensor, h: int, width: int | None = None) -> Tensor:
+    """The pairs of the upper with the lower half of every block, a view: [..., C, C] -> [..., C/2h, h, h].
+
+    Where rows or columns are several for a token, h rows and `width` columns are half a block.
+    """
+    width = h if width is None else width
+    upper = a.unflatten(-2, (a.shape[-2] // (2 * h), 2, h)).select(-3, UPPER)  # [..., C/2h, h, C]
+    lower = upper.unflatten(-1, (a.shape[-1] // (2 * width), 2, width)).select(-2, LOWER)
+    return lower.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)
+
+
+def own(a: Tensor, tokens: int) -> Tensor:
+    """The pairs of every token with itself, a view: [..., C * n, C * m] -> [..., C, n, m]."""
+    blocks = a.unflatten(-1, (tokens, a.shape[-1] // tokens)).unflatten(-3, (tokens, a.shape[-2] // tokens))
+    return blocks.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)
+
+
+def repeat(x: Tensor, n: int) -> Tensor:
+    """Every token of [..., h, K] n times in a row: [..., h * n, K]."""
+    return x if n == 1 else x.repeat_interleave(n, -2)
 
 
 def merge_half(x: Tensor, h: int, side: int, merge: Merge, *values: Tensor) -> Tensor:

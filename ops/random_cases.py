@@ -12,11 +12,12 @@ from torch import Tensor
 
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.interval import Interval
-from rnnc.dsl.recurrence import Input, Param, Recurrence, State
+from rnnc.dsl.recurrence import Input, Param, Recurrence, State, loop_axes
 
 LENGTHS = (0, 1, 2, 7, 16, 31, 63, 64, 65, 100, 128, 130)
 LONG = 1000
 SIZES = (1, 2, 3, 5, 8, 16, 17)
+STEPS = (1, 2, 2, 3)  # of an axis that a loop runs over
 CHUNKS = (None, 16, 32, 64)
 
 
@@ -69,12 +70,13 @@ def draw_case(recurrence: Recurrence, seed: int) -> Case:
     H = draw.choice((1, 2, 4))
     arrays: list[Input | State] = [*recurrence.inputs, *recurrence.states]
     axes = dict.fromkeys(axis for declared in arrays for axis in declared.axes)
+    loops = loop_axes(recurrence.statements)
     return Case(
         seed,
         lengths,
         packed,
         H,
-        {axis: draw.choice(SIZES) for axis in axes},
+        {axis: draw.choice(STEPS if axis in loops else SIZES) for axis in axes},
         {x.name: draw.choice([g for g in (1, 2, 4) if H % g == 0]) for x in recurrence.inputs if x.per_group},
         initial=draw.random() < 0.5,
         reverse=draw.random() < 0.25,

@@ -9,7 +9,7 @@ themselves (`d`, of any sign; 0 is a reset). In the pair (i, j), j <= i, token i
     decay_dot     A[i,j] = sum_k x[i,k] y[j,k] F[i,j,k]         F = 2^L or T, one for every k
       _rows       R[i,k] = sum_j m[i,j] y[j,k] F[i,j,k]
       _columns    R[j,k] = sum_i m[i,j] x[i,k] F[i,j,k]
-      _decay      R[t,k] = the derivative of sum m * A by g[t,k] or d[t,k]
+      _decay      R[t,k] = the derivative of sum a * A by g[t,k] or d[t,k]
     inverse       (I - P)^-1, P strictly lower triangular
 
 `exclusive` ends the interval one token earlier (t <= i - 1: what i reads is the state before it) and takes
@@ -45,6 +45,8 @@ from rnnc.ops.halving import (
     half_totals,
     make_factors,
     merge_half,
+    own,
+    repeat,
     running,
     sum_tokens,
 )
@@ -233,6 +235,13 @@ def path_grad(d: Tensor, grad: Tensor, exclusive: bool = False) -> Tensor:
     return dd.result(exclusive).squeeze(-1)
 
 
+def mask_tokens(a: Tensor, strict: bool = False) -> Tensor:
+    """a [..., C, C * n], n columns for each token, without those of tokens after i (strict: from i on)."""
+    tokens = a.shape[-2]
+    left_out = _left_out(tokens, strict, a.device)
+    return a.masked_fill(left_out.repeat_interleave(a.shape[-1] // tokens, 1), 0)
+
+
 def _pairs(x: Tensor, f: Factors, merge: Merge, other: float, diagonal: float) -> Tensor:
     """The matrix [..., C, C] of all pairs below the diagonal, with constants on and above it."""
     pairs = x.new_full((*x.shape, x.shape[-1]), other)
@@ -256,74 +265,121 @@ def product_factors(d: Tensor, exclusive: bool = False) -> Factors:
 
 
 def decay_dot(x: Tensor, y: Tensor, f: Factors, strict: bool = False) -> Tensor:
-    """A[i,j] = sum_k x[i,k] y[j,k] F[i,j,k]: [..., C, K] twice -> [..., C, C]."""
+    """A[i,j] = sum_k x[i,k] y[j,k] F[i,j,k]: [..., C, K] twice -> [..., C, C].
+
+    Both may have n rows for each token, [..., C * n, K], or y alone; factors are the tokens'.
+    """
     batch = torch.broadcast_shapes(x.shape[:-2], y.shape[:-2], *(row.shape[:-3] for row in f.rows[:1]))
-    out = x.new_zeros((*batch, x.shape[-2], x.shape[-2]))
-    if not (strict or f.exclusive):
+    out = x.new_zeros((*batch, x.shape[-2], y.shape[-2]))
+    n, m = _counts(x, y, f)
+    if n > 1 or m > 1:
+        own(out, f.tokens).copy_(_own_scores(x, y, f, strict))
+    elif not (strict or f.exclusive):
         out.diagonal(dim1=-2, dim2=-1).copy_((x * y).sum(-1))
     for h, row, column in f.levels():
-        cross(out, h).copy_((half(x, h, UPPER) * row) @ (half(y, h, LOWER) * column).mT)
+        scaled = half(x, h * n, UPPER) * repeat(row, n), half(y, h * m, LOWER) * repeat(column, m)
+        cross(out, h * n, h * m).copy_(scaled[0] @ scaled[1].mT)
     return out
 
 
-def decay_dot_rows(m: Tensor, y: Tensor, f: Factors, strict: bool = False) -> Tensor:
-    """R[i,k] = sum_j m[i,j] y[j,k] F[i,j,k]: [..., C, C] and [..., C, K] -> [..., C, K]."""
-    out = _own_pairs(m, y, f, strict)
+def decay_dot_rows(a: Tensor, y: Tensor, f: Factors, strict: bool = False) -> Tensor:
+    """R[i,k] = sum_j a[i,j] y[j,k] F[i,j,k]: [..., C, C] and [..., C, K] -> [..., C, K]."""
+    out = _own_pairs(a, y, f, strict)
+    n, m = _counts(a, y, f)
     for h, row, column in f.levels():
-        read = _contract(cross(m, h), half(y, h, LOWER) * column)
-        out = merge_half(out, h, UPPER, torch.addcmul, row, read)
+        read = _contract(cross(a, h * n, h * m), half(y, h * m, LOWER) * repeat(column, m))
+        out = merge_half(out, h * n, UPPER, torch.addcmul, repeat(row, n), read)
     return out
 
 
-def decay_dot_columns(m: Tensor, x: Tensor, f: Factors, strict: bool = False) -> Tensor:
-    """R[j,k] = sum_i m[i,j] x[i,k] F[i,j,k]: [..., C, C] and [..., C, K] -> [..., C, K]."""
-    out = _own_pairs(m, x, f, strict)
+def decay_dot_columns(a: Tensor, x: Tensor, f: Factors, strict: bool = False) -> Tensor:
+    """R[j,k] = sum_i a[i,j] x[i,k] F[i,j,k]: [..., C, C] and [..., C, K] -> [..., C, K]."""
+    out = _own_pairs(a.mT, x, f, strict, upper=True)
+    n, m = _counts(a, a.mT, f)
     for h, row, column in f.levels():
-        read = _contract(cross(m, h).mT, half(x, h, UPPER) * row)
-        out = merge_half(out, h, LOWER, torch.addcmul, column, read)
+        read = _contract(cross(a, h * n, h * m).mT, half(x, h * n, UPPER) * repeat(row, n))
+        out = merge_half(out, h * m, LOWER, torch.addcmul, repeat(column, m), read)
     return out
 
 
 def decay_dot_grads(
-    m: Tensor, x: Tensor, y: Tensor, f: Factors, strict: bool = False
+    a: Tensor, x: Tensor, y: Tensor, f: Factors, strict: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`decay_dot_rows`, `decay_dot_columns` and `decay_dot_decay` at once, sharing their products.
 
-    They are the derivatives of sum m * decay_dot(x, y, f) by x, by y, and by the g or d that f was made from.
+    They are the derivatives of sum a * decay_dot(x, y, f) by x, by y, and by the g or d that f was made from.
     """
-    dx, dy = _own_pairs(m, y, f, strict), _own_pairs(m, x, f, strict)
-    decay = DecayGradient(x.new_zeros(torch.broadcast_shapes(dx.shape, dy.shape)), f)
+    dx, dy = _own_pairs(a, y, f, strict), _own_pairs(a.mT, x, f, strict, upper=True)
+    n, m = _counts(x, y, f)
+    batch = torch.broadcast_shapes(dx.shape[:-2], dy.shape[:-2])
+    decay = DecayGradient(x.new_zeros((*batch, f.tokens, x.shape[-1])), f)
     for h, row, column in reversed(f.levels()):
-        upper, lower = half(x, h, UPPER), half(y, h, LOWER)
+        row, column = repeat(row, n), repeat(column, m)
+        upper, lower = half(x, h * n, UPPER), half(y, h * m, LOWER)
         scaled_upper, scaled_lower = upper * row, lower * column
-        drow, dcolumn = _contract(cross(m, h), scaled_lower), _contract(cross(m, h).mT, scaled_upper)
-        dx = merge_half(dx, h, UPPER, torch.addcmul, row, drow)
-        dy = merge_half(dy, h, LOWER, torch.addcmul, column, dcolumn)
+        pairs = cross(a, h * n, h * m)
+        drow, dcolumn = _contract(pairs, scaled_lower), _contract(pairs.mT, scaled_upper)
+        dx = merge_half(dx, h * n, UPPER, torch.addcmul, row, drow)
+        dy = merge_half(dy, h * m, LOWER, torch.addcmul, column, dcolumn)
         if f.totals:
-            decay.descend(h, (upper, drow), (lower, dcolumn))
+            decay.descend(h, _per_token(upper, drow, n), _per_token(lower, dcolumn, m))
         else:  # row = 2^exponent, whose derivative is ln 2 row
-            decay.descend(h, (scaled_upper, drow), (scaled_lower, dcolumn))
+            decay.descend(h, _per_token(scaled_upper, drow, n), _per_token(scaled_lower, dcolumn, m))
     ddecay = decay.result(f.exclusive)
     return dx, dy, ddecay if f.totals else ddecay * LN2
 
 
-def decay_dot_decay(m: Tensor, x: Tensor, y: Tensor, f: Factors) -> Tensor:
-    """The derivative of sum m * decay_dot(x, y, f) by the g or d that f was made from, [..., C, K]."""
-    return decay_dot_grads(m, x, y, f, strict=True)[2]
+def decay_dot_decay(a: Tensor, x: Tensor, y: Tensor, f: Factors) -> Tensor:
+    """The derivative of sum a * decay_dot(x, y, f) by the g or d that f was made from, [..., C, K]."""
+    return decay_dot_grads(a, x, y, f, strict=True)[2]
 
 
-def _own_pairs(m: Tensor, y: Tensor, f: Factors, strict: bool) -> Tensor:
-    """m[i,i] y[i,k], zero where j = i is left out: a new array of the shape that the result has."""
-    own = m.diagonal(dim1=-2, dim2=-1).unsqueeze(-1) * y
-    batch = torch.broadcast_shapes(own.shape[:-2], *(row.shape[:-3] for row in f.rows[:1]))
-    if strict or f.exclusive:
-        return own.new_zeros((*batch, *own.shape[-2:]))
-    return own.expand(*batch, *own.shape[-2:]).contiguous()
+def _counts(x: Tensor, y: Tensor, f: Factors) -> tuple[int, int]:
+    """How many rows x and y have for each token."""
+    return x.shape[-2] // f.tokens, y.shape[-2] // f.tokens
 
 
-def _contract(m: Tensor, x: Tensor) -> Tensor:
-    """m @ x; torch's batched product of 1 x 1 matrices takes 20 times as long as a multiplication."""
-    return m * x if m.shape[-1] == 1 else m @ x
+def _per_token(x: Tensor, gradient: Tensor, n: int) -> tuple[Tensor, Tensor]:
+    """Two factors of x * gradient, summed over the n rows of each token."""
+    if n == 1:
+        return x, gradient
+    return (x * gradient).unflatten(-2, (-1, n)).sum(-2), x.new_ones(())
+
+
+def _own_scores(x: Tensor, y: Tensor, f: Factors, strict: bool) -> Tensor:
+    """x[i] y[j] for the rows of every token [..., C, n, m]; those left out are 0."""
+    (n, m), tokens = _counts(x, y, f), f.tokens
+    scores = x.unflatten(-2, (tokens, n)) @ y.unflatten(-2, (tokens, m)).mT
+    return _kept(scores, f, strict)
+
+
+def _kept(scores: Tensor, f: Factors, strict: bool) -> Tensor:
+    """The pairs of a token with itself, those left out set to 0: of n rows with as many, a triangle."""
+    n, m = scores.shape[-2:]
+    if f.exclusive or (strict and n != m):
+        return torch.zeros_like(scores)
+    return scores if n != m else scores.tril(-1 if strict else 0)
+
+
+def _own_pairs(a: Tensor, y: Tensor, f: Factors, strict: bool, upper: bool = False) -> Tensor:
+    """sum_j a[i,j] y[j,k] over the rows j of the token of i; `upper`: a is transposed."""
+    n, m = a.shape[-2] // f.tokens, a.shape[-1] // f.tokens
+    if n == m == 1:
+        result = a.diagonal(dim1=-2, dim2=-1).unsqueeze(-1) * y
+        left_out = strict or f.exclusive
+    else:
+        pairs = own(a, f.tokens)
+        pairs = _kept(pairs.mT, f, strict).mT if upper else _kept(pairs, f, strict)
+        result, left_out = (pairs @ y.unflatten(-2, (f.tokens, m))).flatten(-3, -2), False
+    batch = torch.broadcast_shapes(result.shape[:-2], *(row.shape[:-3] for row in f.rows[:1]))
+    if left_out:
+        return result.new_zeros((*batch, *result.shape[-2:]))
+    return result.expand(*batch, *result.shape[-2:]).contiguous()
+
+
+def _contract(a: Tensor, x: Tensor) -> Tensor:
+    """a @ x; torch's batched product of 1 x 1 matrices takes 20 times as long as a multiplication."""
+    return a * x if a.shape[-1] == 1 == a.shape[-2] else a @ x
 
 
 # The triangular inverse -------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from rnnc.dsl.interval import REAL
 from rnnc.dsl.normal import Normal
 from rnnc.dsl.normaliser import normalise
 from rnnc.dsl.parser import parse
-from rnnc.dsl.ranges import check_ranges, environment, statements
-from rnnc.dsl.recurrence import Input, Let, Param, Recurrence
+from rnnc.dsl.ranges import check_ranges, environment
+from rnnc.dsl.recurrence import Input, Let, Param, Recurrence, unrolled
 from rnnc.dsl.spectrum import Spectrum, check_claim, spectrum
 from rnnc.dsl.tracking import Statement, signs, tracking
 from rnnc.files import read_spec
@@ -143,7 +143,7 @@ def _ranges(recurrence: Recurrence) -> dict[str, tuple[str, str]]:
         for declared in declarations
         if declared.range is not None
     }
-    for statement in statements(recurrence.statements):
+    for statement in unrolled(recurrence.statements):
         if isinstance(statement, Let):
             found[statement.name] = (str(ranges[statement.name]), "inferred")
     return found

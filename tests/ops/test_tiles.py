@@ -338,3 +338,36 @@ def test_products_in_float32(kind):
 def test_a_chunk_has_a_power_of_two_tokens():
     with pytest.raises(ValueError, match="a power of two tokens, not 6"):
         tiles.decay_factors(torch.zeros(6, 2))
+
+
+@pytest.mark.parametrize("product", [False, True])
+@pytest.mark.parametrize(("exclusive", "strict"), FLAGS)
+@pytest.mark.parametrize(("tokens", "rows", "columns"), [(1, 3, 3), (8, 2, 2), (8, 1, 3), (16, 3, 3)])
+def test_decay_dot_with_several_rows_for_a_token(tokens, rows, columns, exclusive, strict, product):
+    """As with a decay per row that is 1 in all rows but the first of a token."""
+    x, y = randn(2, tokens * rows, 5, seed=1), randn(2, tokens * columns, 5, seed=2)
+    decays = (randn(2, tokens, 5) if product else logs(2, tokens, 5)).requires_grad_()
+    x.requires_grad_()
+    y.requires_grad_()
+    a = randn(2, tokens * rows, tokens * columns, seed=3)
+    factor = pairs(decays, product, exclusive, exclusive)
+    factor = factor.repeat_interleave(rows, 1).repeat_interleave(columns, 2)
+    if strict or rows == columns:
+        before = torch.ones(a.shape[-2:], dtype=a.dtype).tril(-1 if strict else 0)
+        own = torch.kron(torch.eye(tokens, dtype=a.dtype), torch.ones(rows, columns, dtype=a.dtype))
+        factor = factor * (before if rows == columns else 1 - own)[..., None]
+    derivatives = gradients(trilinear(a, x, y, factor).sum(), (x, y, decays))
+    f = factors(decays, product, exclusive)
+    close(tiles.decay_dot(x, y, f, strict), torch.einsum("...ik,...jk,...ijk->...ij", x, y, factor))
+    for found, expected in zip(tiles.decay_dot_grads(a, x, y, f, strict), derivatives, strict=True):
+        close(found, expected, 1e-12)
+    close(tiles.decay_dot_rows(a, y, f, strict), derivatives[0])
+    close(tiles.decay_dot_columns(a, x, f, strict), derivatives[1])
+
+
+def test_the_columns_of_later_tokens_are_masked():
+    a = randn(2, 4, 12)
+    tokens = torch.ones(4, 4, dtype=a.dtype)
+    for strict in (False, True):
+        kept = tokens.tril(-1 if strict else 0).repeat_interleave(3, 1)
+        close(tiles.mask_tokens(a, strict), a * kept)

@@ -1,0 +1,143 @@
+"""Micro-steps: loops of several shapes, proven on fractions and held to the naive loop in every form."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+
+import rnnc
+from rnnc.codegen.compiler import Compiled, analyse
+from rnnc.codegen.proof import rational_checks
+from rnnc.dsl.checker import check
+from rnnc.dsl.normaliser import normalise
+from rnnc.dsl.parser import parse
+from rnnc.ops.operator import Operator
+from rnnc.ops.random_cases import Case
+from rnnc.ops.testing import Report, check_case
+
+DECAYS = {
+    "none": ("", ""),
+    "scalar": ("input g", "S <- sigmoid(g) * S"),
+    "scalar with resets": ("input g in [0, 1]", "S <- g * S"),
+    "channels": ("input g[K]", "S <- exp(-softplus(g)) * S"),
+    "channels of both signs": ("input g[K] in [-1, 1]", "S <- g * S"),
+    "constant": ("", "S <- 0.9 * S"),
+}
+BODIES = {
+    "delta": ["let u = unit(k[i])", "S <- S + sigmoid(b[i]) * u @ (v[i] - S.T @ u).T"],
+    "a key of its own": ["S <- S - 0.3 * tanh(e) @ (unit(k[i]).T @ S) + e @ v[i].T"],
+    "no read": ["S <- S + b[i] * k[i] @ v[i].T + e @ v[i].T"],
+    "a read and writes": [
+        "S <- S - 0.5 * unit(k[i]) @ (unit(k[i]).T @ S) + e @ v[i].T",
+        "S <- S + k[i] @ w.T",
+    ],
+    "gates of all steps": [
+        "S <- S + softmax(b, n)[i] * unit(k[i]) @ (v[i] - sum(b, n) / n * (S.T @ unit(k[i]))).T"
+    ],
+}
+OUTPUTS = {
+    "after": ["LOOP", "o <- S.T @ q"],
+    "before": ["o <- S.T @ q", "LOOP"],
+    "both": ["let old = S.T @ q", "LOOP", "o <- old + S.T @ (e * sum(b, n)) + w"],
+    "between": ["LOOP", "o <- tanh(S.T @ q) + w"],
+}
+pytestmark = pytest.mark.filterwarnings("ignore:.*unused-name")
+
+CASES = [(decay, "delta", "after") for decay in DECAYS]
+CASES += [(decay, "delta", "both") for decay in ("none", "scalar with resets", "channels")]
+CASES += [("scalar", body, "before") for body in BODIES]
+CASES += [("channels", body, "between") for body in BODIES]
+CASES += [("none", body, "after") for body in BODIES]
+
+
+def text(decay: str, body: str, output: str, order: str = "K, V, n") -> str:
+    declared, update = DECAYS[decay]
+    lines = ["input q[K], k[n, K], e[K], v[n, V], w[V], b[n]", declared, "state S[K, V]", "output o[V]"]
+    for line in OUTPUTS[output]:
+        lines += (
+            [update, "for i in n:", *(f"    {inner}" for inner in BODIES[body])] if line == "LOOP" else [line]
+        )
+    return f"recurrence r[{order}]:\n" + "".join(f"    {line}\n" for line in lines if line)
+
+
+@cache
+def compiled(case: tuple[str, str, str]) -> Compiled:
+    return analyse(text(*case))
+
+
+@pytest.mark.parametrize("case", CASES, ids=", ".join)
+def test_proven_on_fractions(case: tuple[str, str, str]) -> None:
+    checks = list(rational_checks(compiled(case)))
+    assert checks
+    assert not [check for check in checks if check.failure]
+
+
+@pytest.mark.parametrize("case", CASES[::2], ids=", ".join)
+def test_against_the_naive_loop(case: tuple[str, str, str]) -> None:
+    operator = rnnc.compile(text(*case))
+    report = Report(operator.name)
+    for chunk, steps, lengths in ((16, 3, (5, 0, 23)), (32, 1, (33,))):
+        sizes = {"K": 4, "V": 3, "n": steps}
+        check_case(operator, Case(steps, lengths, len(lengths) > 1, 2, sizes, {}, True, False, chunk), report)
+        report.cases += 1
+    assert report, str(report)
+
+
+def test_the_order_of_the_axes_is_free() -> None:
+    spec = (
+        text("channels", "delta", "after", "n, K, V")
+        .replace("k[n, K]", "k[K, n]")
+        .replace("v[n, V]", "v[V, n]")
+    )
+    operator = rnnc.compile(spec)
+    report = Report(operator.name, 1)
+    case = Case(0, (19, 19), False, 2, {"K": 4, "V": 3, "n": 2}, {}, True, True, 16)
+    check_case(operator, case, report)
+    assert report, str(report)
+
+
+UNROLLED = """recurrence unrolled[K, V]:
+    input q[K], k0[K], k1[K], v0[V], v1[V], b0, b1, g
+    state S[K, V]
+    output o[V]
+    S <- sigmoid(g) * S
+    S <- S + sigmoid(b0) * unit(k0) @ (v0 - S.T @ unit(k0)).T
+    S <- S + sigmoid(b1) * unit(k1) @ (v1 - S.T @ unit(k1)).T
+    o <- S.T @ q
+"""
+
+
+@pytest.mark.parametrize("form", ["chunked", "recurrent"])
+def test_a_loop_is_its_steps_written_out(form: str) -> None:
+    torch.manual_seed(0)
+    T, H, K, V = 37, 2, 5, 3
+    q, e, w, g = (torch.randn(1, T, H, *axes, dtype=torch.float64) for axes in ((K,), (K,), (V,), ()))
+    k, v, b = (torch.randn(1, T, H, 2, *axes, dtype=torch.float64) for axes in ((K,), (V,), ()))
+    loop: Operator = rnnc.compile(text("scalar", "delta", "after"))
+    found, state = loop(q, k, e, v, w, b, g, form=form, output_final_state=True)
+    steps = rnnc.compile(UNROLLED)
+    parts = [x[:, :, :, i] for x in (k, v, b) for i in range(2)]
+    expected, end = steps(q, *parts, g, form=form, output_final_state=True)
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12)
+    assert torch.allclose(state, end, rtol=0, atol=1e-12)
+
+
+def test_normal_form() -> None:
+    found = compiled(("scalar", "delta", "after")).normal
+    assert found.micro == "n"
+    assert [write.key.axes for write in found.writes] == [("n", "K")]
+    assert found.decay is not None
+    assert found.decay.axes == ()
+    spelled = text("scalar", "delta", "after").replace("for i in n", "for step in n").replace("[i]", "[step]")
+    other = normalise(check(parse(spelled)))
+    assert (found.decay, found.writes, found.readouts) == (other.decay, other.writes, other.readouts)
+
+
+def test_explained() -> None:
+    said = compiled(("scalar", "delta", "after")).explain()
+    assert "for i in n:\n      S[t] <- S[t] + " in said
+    assert "(v[i] - S[t].T @ u).T" in said
+    assert "one row m for each of the n micro-steps of a token" in said
+    assert "a product of n symmetric factors" in said
