@@ -119,6 +119,11 @@ def line(node: Node, names: Namer) -> str:
             return _broadcast(node, names.size(axis), names)
         case ir.Dot(axis):
             return _dot(node, axis, names)
+        case ir.Flatten(micro, time, rows):
+            split = ((time, micro) if axis == rows else (axis,) for axis in node.axes)
+            axes = tuple(axis for part in split for axis in part)
+            where = dim(node, rows, names)
+            return f"{names.view(node.args[0], axes)}.flatten({where}, {where + 1})"
         case ir.Apply(function) if len(node.args) > 1:
             return _plain(FUNCTIONS[function].format(*_tensors(node, names)))
         case _:
@@ -346,13 +351,8 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
             return f"tiles.assemble([{', '.join(_zero_filled(node, args))}])"
         case ir.Block(row, column, count):
             return f"{args[0]}[..., {row}::{count}, {column}::{count}]"
-        case ir.Flatten(micro, time, rows):
-            split = ((time, micro) if axis == rows else (axis,) for axis in node.axes)
-            axes = tuple(axis for part in split for axis in part)
-            where = dim(node, rows)
-            return f"{aligned(args[0], node.args[0].axes, axes)}.flatten({where}, {where + 1})"
         case ir.Unflatten(micro, _, rows):
-            return f"{args[0]}.unflatten({dim(node.args[0], rows)}, (-1, {names.size(micro)}))"
+            return f"{args[0]}.unflatten({dim(node.args[0], rows, names)}, (-1, {names.size(micro)}))"
         case _:
             raise NotImplementedError(f"no torch for {type(node.op).__name__}")
 

@@ -32,7 +32,12 @@ class TritonContext:
 
 
 def triton_source(compiled: Compiled) -> str:
-    """The text of the module: the recurrent form and, where there is one, the chunked form."""
+    """The text of the module: the recurrent form and, where there is one, the chunked form.
+
+    Raises UnsupportedOnGpu where there is none.
+    """
+    if compiled.normal.micro is not None:
+        raise UnsupportedOnGpu("micro-steps")
     no_chunks = ""
     try:
         forward, backward = (_printed(kernels, compiled) for kernels in chunk_kernels(compiled))

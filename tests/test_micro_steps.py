@@ -13,6 +13,7 @@ from rnnc.codegen.proof import rational_checks
 from rnnc.dsl.checker import check
 from rnnc.dsl.normaliser import normalise
 from rnnc.dsl.parser import parse
+from rnnc.ops.errors import UnavailableError
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case
 from rnnc.ops.testing import Report, check_case
@@ -133,6 +134,14 @@ def test_normal_form() -> None:
     spelled = text("scalar", "delta", "after").replace("for i in n", "for step in n").replace("[i]", "[step]")
     other = normalise(check(parse(spelled)))
     assert (found.decay, found.writes, found.readouts) == (other.decay, other.writes, other.readouts)
+
+
+def test_triton_refuses_them() -> None:
+    operator = rnnc.compile(text("scalar", "delta", "after"))
+    with pytest.raises(UnavailableError, match="micro-steps"):
+        _ = operator.triton_source
+    with pytest.raises(UnavailableError, match="micro-steps"):
+        operator.cost(B=1, T=64, H=1, n=2, K=16, V=16)
 
 
 def test_explained() -> None:
