@@ -2,10 +2,11 @@
 
 A function like sigmoid has no rational value, and a proof needs none: `Oracle` gives every (function,
 argument) pair one unknown of its own, the same whoever asks. Only what relates functions to each other is
-known to it: exp of a logsigmoid is the sigmoid, sigmoid(-x) is 1 - sigmoid(x), tanh(x) is 2 sigmoid(2 x) - 1,
-powers of a number are powers of one root, and logarithms of decays (`log2_exp`, `log2`) are kept as formal
-logarithms, whose sums exp2 turns back into products. ln 2 and log2 e stand for 1, which is consistent because
-they occur only where base 2 stands in for base e.
+known to it: exp and log undo each other, exp of a logsigmoid is the sigmoid, sigmoid(-x) is 1 - sigmoid(x),
+tanh(x) is 2 sigmoid(2 x) - 1, softplus(x) is -logsigmoid(-x), silu(x) is x sigmoid(x), powers of a number are
+powers of one root, and logarithms of decays (`log2_exp`, `log2`) are kept as formal logarithms, whose sums
+exp2 turns back into products. ln 2 and log2 e stand for 1, which is consistent because they occur only
+where base 2 stands in for base e.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from rnnc.dsl import interpreter
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.functions import FUNCTIONS, UNIT_EPSILON
 
+INVERSE = {"exp": "log", "log": "exp"}
 NAMED_POWERS = {Fraction(-1): "reciprocal", Fraction(-1, 2): "rsqrt"}
 Number = Any
 Fresh = Callable[[str], Number]
@@ -77,6 +79,14 @@ class Oracle:
                 return self.number(0) if value is None else value
             case "exp2", (x,) if x == 0:
                 return self.number(1)
+            case ("exp", (x,)) | ("log", (x,)) if ("from", INVERSE[function], x) in self.known:
+                return self.known["from", INVERSE[function], x]
+            case "log", (x,) if ("from", "sigmoid", x) in self.known:
+                return self.apply("logsigmoid", self.known["from", "sigmoid", x])
+            case "softplus", (x,):
+                return -self.apply("logsigmoid", -x)
+            case "silu", (x,):
+                return x * self.apply("sigmoid", x)
             case "exp", (x,) if ("from", "logsigmoid", x) in self.known:
                 return self.apply("sigmoid", self.known["from", "logsigmoid", x])
             case "sigmoid", (x,) if x == 0:

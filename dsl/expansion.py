@@ -72,7 +72,7 @@ def expand(expression: Expression, lookup: Callable[[Name], Polynomial]) -> Poly
             case Power(inner, exponent):
                 return power(visit(inner), exponent)
             case Call(function, arguments, axis):
-                return single(Atom(Function(function, tuple(map(visit, arguments)), axis)))
+                return _applied(function, tuple(map(visit, arguments)), axis)
             case Sum(body, axis):
                 return contract(visit(body), (axis,))
             case Rename(body, old, new):
@@ -83,6 +83,19 @@ def expand(expression: Expression, lookup: Callable[[Name], Polynomial]) -> Poly
                 raise SpecError([unsupported(node)])
 
     return visit(expression)
+
+
+def _applied(function: str, arguments: tuple[Polynomial, ...], axis: str | None) -> Polynomial:
+    """The function's value; where it undoes a function, what that took (of a logarithm that has a value)."""
+    match function, arguments:
+        case "exp", (Polynomial(((((Atom(Function("log", (inner,), None)), 1),), 1),)),):
+            return inner
+        case "log", (Polynomial(((((Atom(Function("exp", (inner,), None)), 1),), 1),)),):
+            return inner
+        case "exp", (Polynomial(((((Atom(Function("logsigmoid", inside, None)), 1),), 1),)),):
+            return single(Atom(Function("sigmoid", inside, None)))
+        case _:
+            return single(Atom(Function(function, arguments, axis)))
 
 
 def unsupported(node: Expression) -> Diagnostic:

@@ -12,7 +12,14 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from rnnc import __version__, commands_bench, commands_evidence, commands_models, commands_spec
+from rnnc import (
+    __version__,
+    commands_bench,
+    commands_equiv,
+    commands_evidence,
+    commands_models,
+    commands_spec,
+)
 from rnnc.console import err, say, say_spec_error
 from rnnc.dsl.diagnostics import SpecError
 from rnnc.refusal import FAILED, Refusal
@@ -47,6 +54,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "check": commands_spec.check,
     "explain": commands_spec.explain,
     "prove": commands_evidence.prove,
+    "equiv": commands_equiv.equiv,
     "compile": commands_spec.compile_file,
     "test": commands_evidence.property_tests,
     "cost": commands_evidence.cost,
