@@ -19,6 +19,7 @@ from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.kernels import Kernel, plan_kernels
 from rnnc.codegen.program import Node
 from rnnc.codegen.torch_sums import plain
+from rnnc.codegen.triton_rows import longest_chunk, rows_per_token
 from rnnc.dsl.recurrence import Recurrence
 
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
@@ -122,9 +123,10 @@ def cost(
 ) -> Cost:
     """The cost of one call; `sizes` gives B, T, H and every axis by name, and G where there are groups.
 
-    With `states`, an initial state is given and the final state taken. `save="inputs"`: the forward pass
-    keeps nothing, the backward pass begins with what of it it needs. `form`: chunked or recurrent. Raises
-    UnsupportedOnGpu where there are no kernels, and ValueError for options that make no sense.
+    With `states`, an initial state is given and the final state taken; chunks are no longer than the kernels
+    take them. `save="inputs"`: the forward pass keeps nothing, the backward pass begins with what of it it
+    needs. `form`: chunked or recurrent. Raises UnsupportedOnGpu where there are no kernels, and ValueError
+    for options that make no sense.
     """
     for option, given, choices in (
         ("save", save, ("states", "inputs")),
@@ -139,6 +141,7 @@ def cost(
         return token_cost(compiled, _dtype(dtype), states, save, known)
     chunked = next(each for each in compiled.forms if each.name == "chunked")
     forward, backward = plan_kernels(chunked, compiled.normal)
+    chunk = min(chunk, longest_chunk(node for kernel in forward for node in kernel.body) or chunk)
     count = _Count(compiled, _dtype(dtype), chunk, known, states)
     written = {array.name: array for kernel in forward for array in kernel.stores}
     kept = [a.name for kernel in backward for a in kernel.loads if a.name in written]
@@ -279,7 +282,8 @@ class _Count:
             case ir.Dot():
                 return 2 * self.product({*node.args[0].axes, *node.args[1].axes})
             case ir.Inverse():
-                return (levels - 1) * 4 * self.chunk**3
+                rows = self.chunk * rows_per_token(node)
+                return (rows.bit_length() - 2) * 4 * rows**3
             case ir.DecayDot(axis):
                 return levels * 4 * self.chunk**2 * self.sizes[axis]
             case ir.DecayDotDecay(axis):  # formed together with the other two derivatives

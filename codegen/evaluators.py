@@ -106,6 +106,10 @@ class _Evaluation:
                 return args[0]
             case ir.Sum(axis):
                 return args[0].sum(node.args[0].axes.index(axis))
+            case ir.Max(axis):
+                return args[0].max(node.args[0].axes.index(axis))
+            case ir.Within():
+                return args[0]
             case ir.Broadcast(axis):
                 shape = [
                     self.sizes[axis] if a == axis else args[0].shape[node.args[0].axes.index(a)]

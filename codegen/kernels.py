@@ -17,6 +17,7 @@ from typing import Literal
 
 from rnnc.codegen import program as ir
 from rnnc.codegen.arrays import Array, Place
+from rnnc.codegen.kernel_form import kernel_form
 from rnnc.codegen.operands import contractions, crossing, per_channel, with_plain_operands
 from rnnc.codegen.order import chunk_phases, levels, serial_phases
 from rnnc.codegen.phases import Phase, verify
@@ -27,7 +28,6 @@ from rnnc.dsl.normal import Normal
 
 Role = Literal["pre", "scan", "reverse", "grads", "channels"]
 MICRO_STEPS = (ir.Flatten, ir.Unflatten)
-STACKED = (ir.Interleave, ir.Deinterleave, ir.Assemble, ir.Block)
 
 
 class UnsupportedOnGpu(ValueError):
@@ -64,9 +64,10 @@ class Kernel:
 
 def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[Kernel, ...]]:
     """The kernels of the forward and of the backward pass; raises UnsupportedOnGpu."""
+    for plan in (form.forward, form.backward):
+        _refuse(plan.program)
+    form = kernel_form(form)
     forward, backward = form.forward.program, form.backward.program
-    for program in (forward, backward):
-        _refuse(program)
     given = crossing(forward, normal)
     forward, backward = (with_plain_operands(p, given, form.builder) for p in (forward, backward))
     return _plan_forward(forward, normal, given), _plan_backward(backward, forward, normal, given)
@@ -147,10 +148,6 @@ def _refuse(program: Program) -> None:
     for node in program.nodes():
         if isinstance(node.op, MICRO_STEPS):
             raise UnsupportedOnGpu("micro-steps")
-        if isinstance(node.op, STACKED):
-            raise UnsupportedOnGpu("several reads of the state per token")
-        if isinstance(node.op, ir.Softmax):
-            raise UnsupportedOnGpu("a softmax")
         if any(axis.endswith("'") for axis in node.axes):
             raise UnsupportedOnGpu("a square matrix")
 

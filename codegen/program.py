@@ -99,6 +99,20 @@ class Sum:
 
 
 @dataclass(frozen=True, slots=True)
+class Max:
+    """The largest value along an axis: introduced for kernels from Softmax, never differentiated."""
+
+    axis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Within:
+    """The argument; in a tile that is longer than the axis, zero beyond it."""
+
+    axis: str
+
+
+@dataclass(frozen=True, slots=True)
 class Broadcast:
     """The argument repeated along an axis it lacks."""
 
@@ -304,6 +318,8 @@ Op = (
     | Softmax
     | Rename
     | Sum
+    | Max
+    | Within
     | Broadcast
     | First
     | AtFirst

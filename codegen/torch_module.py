@@ -62,12 +62,16 @@ def schedule_forms(normal: Normal, decay_range: Interval | None) -> tuple[Form, 
 
 
 def _schedule(program: Program, backward: Program, builder: Builder) -> Form:
-    rewritten = [on_rows(with_inverses(p, builder), builder) for p in (program, backward)]
-    forward, backward = share_products(rewritten, builder)
+    return scheduled([with_inverses(p, builder) for p in (program, backward)], builder)
+
+
+def scheduled(programs: Sequence[Program], builder: Builder) -> Form:
+    """The form of a forward and a backward program, with inverses in the place of solves."""
+    forward, backward = share_products([on_rows(program, builder) for program in programs], builder)
     keeps = worth_keeping(forward, backward)
-    states = Program(f"{program.name}_states", {}, forward.carries)
+    states = Program(f"{forward.name}_states", {}, forward.carries)
     return Form(
-        program.name,
+        forward.name,
         builder,
         forward=cut(forward, keeps=keeps, fused=True),
         states=cut(states, keeps=keeps),

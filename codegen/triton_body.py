@@ -59,7 +59,7 @@ class Body:
         if phase.axis is None:
             return inside
         size = self.size(phase.axis)
-        zeros = [f"{self.called[node]} = {self.zeros(node)}" for node in phase.sums]
+        zeros = [f"{self.called[node]} = {self.neutral(node)}" for node in phase.sums]
         tile = self.addresses.tile(phase.axis, f"i_{size}")
         return [*zeros, f"for i_{size} in range(0, tl.cdiv({size}, B{size})):", *_indented((*tile, *inside))]
 
@@ -74,8 +74,14 @@ class Body:
             case Node() if step in self.groups:
                 return self.gradients(self.groups[step]) if self.groups[step].decay is step else []
             case Node():
-                text = line(step, self)
-                return [f"{self.call(step)} {'+=' if step in sums else '='} {text}"]
+                text, name = line(step, self), self.call(step)
+                if step not in sums:
+                    return [f"{name} = {text}"]
+                return [
+                    f"{name} = tl.maximum({name}, {text})"
+                    if isinstance(step.op, ir.Max)
+                    else f"{name} += {text}"
+                ]
 
     def call(self, node: Node, stem: str = "") -> str:
         """The name of a value, new when it is formed for the first time."""
@@ -83,8 +89,11 @@ class Body:
             self.called[node] = self.names.fresh(f"b_{stem or node.number}")
         return self.called[node]
 
-    def zeros(self, node: Node) -> str:
+    def neutral(self, node: Node) -> str:
+        """What a sum, or a maximum, over tiles starts with."""
         tile = ", ".join("C" if axis in ir.TIME_AXES else f"B{self.size(axis)}" for axis in node.axes)
+        if isinstance(node.op, ir.Max):
+            return f'tl.full([{tile}], float("-inf"), tl.float32)' if tile else 'float("-inf")'
         return f"tl.zeros([{tile}], tl.float32)" if tile else "0.0"
 
     def load(self, array: Array) -> str:

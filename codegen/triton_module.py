@@ -15,6 +15,7 @@ from rnnc.codegen.steps_printer import StepsPrinter
 from rnnc.codegen.templating import template
 from rnnc.codegen.torch_module import header
 from rnnc.codegen.triton_printer import KernelPrinter
+from rnnc.codegen.triton_rows import longest_chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class TritonContext:
     header: str
     value_axis: str
     no_chunks: str
+    longest_chunk: str
     forward: str
     backward: str
     forward_steps: str
@@ -38,9 +40,11 @@ def triton_source(compiled: Compiled) -> str:
     """
     if compiled.normal.micro is not None:
         raise UnsupportedOnGpu("micro-steps")
-    no_chunks = ""
+    no_chunks, longest = "", 0
     try:
-        forward, backward = (_printed(kernels, compiled) for kernels in chunk_kernels(compiled))
+        kernels = chunk_kernels(compiled)
+        longest = longest_chunk(node for kernel in kernels[0] for node in kernel.body)
+        forward, backward = (_printed(group, compiled) for group in kernels)
     except (UnsupportedOnGpu, NotImplementedError) as reason:
         no_chunks, forward, backward = str(reason), ([], []), ([], [])
     steps = [StepsPrinter(kernel, compiled.normal) for kernel in token_kernels(compiled)]
@@ -49,6 +53,7 @@ def triton_source(compiled: Compiled) -> str:
         header=header(compiled.recurrence, normal_equations(compiled.normal)),
         value_axis=compiled.normal.value_axis,
         no_chunks=repr(no_chunks),
+        longest_chunk=str(longest),
         forward=_tuple(forward[0]),
         backward=_tuple(backward[0]),
         forward_steps=_tuple([_step_launch(steps[0])]),

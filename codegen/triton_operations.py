@@ -16,6 +16,7 @@ from rnnc.codegen import program as ir
 from rnnc.codegen.evaluators import FLOAT_FUNCTIONS
 from rnnc.codegen.program import Node
 from rnnc.codegen.torch_sums import is_number, number, plain
+from rnnc.codegen.triton_rows import assembled, block, rows_per_token
 from rnnc.dsl.expression import Axes
 
 FUNCTIONS: dict[str, str] = {
@@ -95,6 +96,12 @@ def line(node: Node, names: Namer) -> str:
         case ir.Softmax(axis):
             where = spread(names.mask(axis), axis, node.axes)
             return f"softmax({args[0]}, {where}, {node.axes.index(axis)})"
+        case ir.Max(axis):
+            where = spread(names.mask(axis), axis, node.args[0].axes)
+            lowest = f'tl.where({where}, {args[0]}, float("-inf"))'
+            return f"tl.max({lowest}, {node.args[0].axes.index(axis)})"
+        case ir.Within(axis):
+            return f"tl.where({spread(names.mask(axis), axis, node.axes)}, {args[0]}, 0.0)"
         case ir.Broadcast(axis):
             ones = ", ".join("C" if a in ir.TIME_AXES else f"B{names.size(a)}" for a in node.axes)
             return f"tl.zeros([{ones}], tl.float32) + {aligned(args[0], node.args[0], node.axes)}"
@@ -185,9 +192,9 @@ def zero_beyond(node: Node, axis: str) -> bool:
             return True
         case ir.Rename(old, new):
             return zero_beyond(node.args[0], old if axis == new else axis)
-        case ir.Softmax(own) if own == axis:
+        case ir.Softmax(own) | ir.Within(own) if own == axis:
             return True
-        case ir.Keep(0) | ir.Sum() | ir.Dot():
+        case ir.Keep(0) | ir.Sum() | ir.Dot() | ir.Within():
             return all(zero_beyond(a, axis) for a in args)
         case ir.Add():
             return len(args) == len(node.args) and all(zero_beyond(a, axis) for a in args)
@@ -267,7 +274,12 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
         case ir.Mask(strict):
             return f"tl.where(o_c[:, None] {'>' if strict else '>='} o_c[None, :], {args[0]}, 0.0)"
         case ir.Inverse():
-            return f"inverse({args[0]}, C)"
+            count = rows_per_token(node)
+            return f"inverse({args[0]}, {f'{count} * ' if count > 1 else ''}C)"
+        case ir.Assemble():
+            return assembled(node, args)
+        case ir.Block():
+            return block(node, args[0])
         case _:
             raise NotImplementedError(f"no Triton for {type(node.op).__name__}")
 

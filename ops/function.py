@@ -18,7 +18,7 @@ from rnnc.ops.arguments import Bound, Signature, Sizes, check_bounds, offsets_of
 from rnnc.ops.autograd import Plan, Tensors, apply, spans
 from rnnc.ops.errors import UnavailableError
 from rnnc.ops.layout import Layout, arrange
-from rnnc.ops.options import CHUNK, NAMES, check_options, longest, passes
+from rnnc.ops.options import NAMES, check_options, longest, passes
 from rnnc.ops.state import Carry, State
 
 Outputs = Tensor | tuple[Tensor, ...]
@@ -42,7 +42,7 @@ class Kernels(Protocol):
         cu_seqlens: Tensor | None,
         reverse: bool,
         form: str,
-        chunk: int,
+        chunk_size: int | None,
         keep: bool,
         final: bool,
     ) -> tuple[Tensors, Tensors]:
@@ -102,9 +102,8 @@ class Function:
         params, sizes = self._params(bound), bound.sizes
         if self.kernels and taken and sizes.batch * sizes.length:
             states = self._initial(bound, params, initial_state, count, "initial_state", zeros=False)
-            chunk = passes("chunked", chunk_size, sizes.length)[1] or CHUNK
             outputs, final = self.kernels.run(
-                bound, params, states, cu_seqlens, bool(reverse), taken, chunk, keep, output_final_state
+                bound, params, states, cu_seqlens, bool(reverse), taken, chunk_size, keep, output_final_state
             )
             return single(outputs), self.carry.pack(final) if output_final_state else None
         states = self._initial(bound, params, initial_state, count, "initial_state")

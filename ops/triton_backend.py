@@ -16,6 +16,7 @@ from rnnc.codegen.kernels import UnsupportedOnGpu
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import Bound
 from rnnc.ops.errors import UnavailableError
+from rnnc.ops.options import CHUNK, passes
 
 if TYPE_CHECKING:
     from rnnc.ops.triton_launch import Call
@@ -109,7 +110,7 @@ class TritonKernels:
         cu_seqlens: Tensor | None,
         reverse: bool,
         form: str,
-        chunk: int,
+        chunk_size: int | None,
         keep: bool,
         final: bool,
     ) -> tuple[Tensors, Tensors]:
@@ -119,7 +120,9 @@ class TritonKernels:
         """
         from rnnc.ops.triton_autograd import TritonPlan, apply
 
-        call = self._call(bound, bound.sizes.length, cu_seqlens, reverse, chunk)
+        length = bound.sizes.length
+        chunk = self._chunk(chunk_size, length) if form == "chunked" else CHUNK
+        call = self._call(bound, length, cu_seqlens, reverse, chunk)
         if form == "recurrent":
             self._check_sizes(bound)
         plan = TritonPlan(self.available[0], call, self.recurrence, keep, final, form)
@@ -174,6 +177,17 @@ class TritonKernels:
         from rnnc.ops.triton_steps import check_sizes
 
         check_sizes(self.available[0], bound.sizes.axes, self.recurrence.name)
+
+    def _chunk(self, chunk_size: int | None, length: int) -> int:
+        """The tokens of a chunk: what was asked for, or what suits. Raises UnavailableError."""
+        most = self.available[0].LONGEST_CHUNK
+        if chunk_size and most and chunk_size > most:
+            raise UnavailableError(
+                f"chunk_size: triton takes at most {most} tokens for {self.recurrence.name}, which solves for"
+                f" several rows per token, got {chunk_size}: leave it out, or use backend='torch'"
+            )
+        chunk = passes("chunked", chunk_size, length)[1] or CHUNK
+        return min(chunk, most) if most else chunk
 
 
 def _interpreted() -> bool:

@@ -84,6 +84,7 @@ def record(
     names = [*(launch.kernel for group in groups for launch in group), "sums"]
     stand_in: Any = SimpleNamespace(**(vars(module) | {name: _Kernel(name, launches) for name in names}))
     device, sizes = torch.device("meta"), shapes.axes
+    chunk = min(chunk, module.LONGEST_CHUNK or chunk)
     call = Call(
         batch=shapes.batch,
         length=shapes.length,

@@ -275,17 +275,17 @@ def test_a_step_that_cannot_be() -> None:
 
 
 def test_auto_takes_the_recurrent_form_where_there_is_no_other() -> None:
-    op = operator("softmax_keys")
-    q = torch.randn(1, 3, 1, 4)
-    reason = "triton has no chunked form of softmax_keys in this version: a softmax"
+    op = operator("square")
+    q, R = torch.randn(1, 3, 1, 4), torch.randn(1, 4, 4)
+    reason = "triton has no chunked form of square in this version: a square matrix"
     with pytest.warns(RuntimeWarning) as caught:
-        found = [op(q, q, q, backend="triton")[0] for _ in range(2)]
+        found = [op(q, q, q, R, backend="triton")[0] for _ in range(2)]
     assert [str(w.message) for w in caught] == [
         f"{reason}: its recurrent form runs, one token after the other"
     ]
-    torch.testing.assert_close(found[0], op(q, q, q, backend="torch")[0])
+    torch.testing.assert_close(found[0], op(q, q, q, R, backend="torch")[0])
     with pytest.raises(UnavailableError, match=f"^{reason}: use backend='torch'$"):
-        op(q, q, q, backend="triton", form="chunked")
+        op(q, q, q, R, backend="triton", form="chunked")
 
 
 def test_what_one_program_cannot_hold() -> None:
