@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -62,10 +62,10 @@ def schedule_forms(normal: Normal, decay_range: Interval | None) -> tuple[Form, 
 
 
 def _schedule(program: Program, backward: Program, builder: Builder) -> Form:
-    return scheduled([with_inverses(p, builder) for p in (program, backward)], builder)
+    return scheduled((with_inverses(p, builder) for p in (program, backward)), builder)
 
 
-def scheduled(programs: Sequence[Program], builder: Builder) -> Form:
+def scheduled(programs: Iterable[Program], builder: Builder) -> Form:
     """The form of a forward and a backward program, with inverses in the place of solves."""
     forward, backward = share_products([on_rows(program, builder) for program in programs], builder)
     keeps = worth_keeping(forward, backward)
