@@ -1,7 +1,8 @@
 """Copies what a standalone file needs out of the project's own modules, definition by definition.
 
 From a few wanted names it follows every name they use, through `from rnnc.ops... import`, and returns the
-definitions in an order in which they can stand in one file, and the imports of other packages, merged.
+definitions in an order in which they can stand in one file, and the imports of other packages, merged. Where
+two modules define the same name, that of the later one is changed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import files
+
+from rnnc.codegen.renaming import rename
 
 FOLLOWED = "rnnc.ops"
 
@@ -53,7 +56,8 @@ class Inlined:
     """The texts of the definitions, in order, the outside imports they need, and all names they define.
 
     `namespaces` are modules that are used as modules (`tiles.rows`), with the names used; `provided` are the
-    names from packages that are not followed: the file must define them in its own way.
+    names from packages that are not followed: the file must define them in its own way. `changed` are the
+    names, by module, that another module defines too, and what they are called instead.
     """
 
     imports: set[Import] = field(default_factory=set)
@@ -61,6 +65,15 @@ class Inlined:
     names: set[str] = field(default_factory=set)
     namespaces: dict[str, set[str]] = field(default_factory=dict)
     provided: set[str] = field(default_factory=set)
+    changed: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def spelled(self, text: str, where: Source, module: str = "") -> str:
+        """The text of a definition in a module, with the names that were changed."""
+        names = dict(self.changed.get(module, {}))
+        for alias, found in where.imports.items():
+            if found.name in self.changed.get(found.module, {}):
+                names[alias] = self.changed[found.module][found.name]
+        return rename(text, names)
 
     def append(self, text: str) -> None:
         """Adds a definition; one-line constants that follow each other make one part."""
@@ -122,7 +135,8 @@ def source(module: str) -> Source:
 
 def inline(wanted: Iterable[tuple[str, str]], texts: Iterable[str] = ()) -> Inlined:
     """The definitions of all `wanted` (module, name), and of all that the module `texts` use, themselves not
-    included. Raises ValueError where two modules define the same name."""
+    included.
+    """
     marked: dict[str, set[str]] = {}
     result = Inlined()
     for module, name in wanted:
@@ -131,16 +145,35 @@ def inline(wanted: Iterable[tuple[str, str]], texts: Iterable[str] = ()) -> Inli
         where = take_apart(text)
         for definition in where.definitions:
             _follow(definition, where, marked, result)
-    for name in _ordered(marked):
-        for definition in source(name).definitions:
-            if marked[name].isdisjoint(definition.names):
-                continue
-            twice = result.names.intersection(definition.names)
-            if twice:
-                raise ValueError(f"'{sorted(twice)[0]}' of {name} is defined by another module too")
-            result.names.update(definition.names)
-            result.append(definition.text)
+    chosen = [
+        (module, definition)
+        for module in _ordered(marked)
+        for definition in source(module).definitions
+        if not marked[module].isdisjoint(definition.names)
+    ]
+    first: dict[str, str] = {}
+    for module, definition in chosen:
+        for name in definition.names:
+            if first.setdefault(name, definition.text) != definition.text:
+                new = _other(module, name)
+                result.changed.setdefault(module, {})[name] = new
+                if first.setdefault(new, definition.text) != definition.text:
+                    raise ValueError(f"'{name}' of {module} is defined by two other modules")
+    texts_so_far: set[str] = set()
+    for module, definition in chosen:
+        text = result.spelled(definition.text, source(module), module)
+        if text not in texts_so_far:
+            texts_so_far.add(text)
+            changed = result.changed.get(module, {})
+            result.names.update(changed.get(name, name) for name in definition.names)
+            result.append(text)
     return result
+
+
+def _other(module: str, name: str) -> str:
+    """A name that says which module it is from: `triton_block`, `_triton_forward`."""
+    word = module.rpartition(".")[2].partition("_")[0]
+    return f"_{word}{name}" if name.startswith("_") else f"{word}_{name}"
 
 
 def _mark(module: str, name: str, marked: dict[str, set[str]], result: Inlined) -> None:

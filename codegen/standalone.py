@@ -1,7 +1,7 @@
-"""Prints a compiled spec as one file that needs only torch.
+"""Prints a compiled spec as one file that needs only torch, and triton for its kernels.
 
-The file holds the generated passes, the definitions of `rnnc.ops` that these use (by `inline`), what the spec
-declares, a function with the operator's signature, its step, and the layer.
+The file holds the generated passes and kernels, the definitions of `rnnc.ops` that these use (by `inline`),
+what the spec declares, a function with the operator's signature, its step, and the layer.
 """
 
 from __future__ import annotations
@@ -11,21 +11,24 @@ import builtins
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Protocol
 
+from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.inline import Import, inline, take_apart
+from rnnc.codegen.kernels import UnsupportedOnGpu
 from rnnc.codegen.layer_lines import title
 from rnnc.codegen.layer_module import layer_names
 from rnnc.codegen.layer_printer import print_layer
 from rnnc.codegen.names import Names
 from rnnc.codegen.scalars import scalar
 from rnnc.codegen.templating import template
+from rnnc.codegen.triton_module import triton_source
 from rnnc.dsl.expression import Axes, names
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.interval import Interval
-from rnnc.dsl.normal import Normal
 from rnnc.dsl.recurrence import Input, Param, Recurrence, State
 
+# What runs the kernels, and what they need besides what their module imports.
+KERNELS = (("rnnc.ops.triton_backend", "TritonKernels"), ("rnnc.ops.triton_sums", "sums"))
 PASSES = ("_forward", "_states", "_backward")
 OPTIONS = [
     "initial_state",
@@ -52,19 +55,6 @@ NN = Import("torch", "nn", "nn")
 FUNCTIONAL = Import("torch.nn.functional", None, "F")
 
 
-class Compiled(Protocol):
-    """What the printer asks of a compiled spec."""
-
-    @property
-    def recurrence(self) -> Recurrence: ...
-
-    @property
-    def normal(self) -> Normal: ...
-
-    @property
-    def source(self) -> str: ...
-
-
 @dataclass(frozen=True, slots=True)
 class StandaloneText:
     """The holes of `standalone.py.jinja`."""
@@ -75,6 +65,8 @@ class StandaloneText:
     namespaces: tuple[str, ...]
     passes: tuple[str, ...]
     module: tuple[str, ...]
+    kernels: tuple[str, ...]
+    kernel_names: tuple[str, ...]
     name: str
     title: str
     declarations: tuple[tuple[str, tuple[str, ...]], ...]
@@ -92,13 +84,19 @@ class StandaloneText:
 def standalone(compiled: Compiled) -> str:
     """The file's text; the same for the same spec. Raises SpecError where its layer block does not fit."""
     recurrence = compiled.recurrence
-    runtime = inline([("rnnc.ops.function", "Function")], [compiled.source])
-    function = Names({*runtime.names, *runtime.namespaces, *DECLARED, *dir(builtins)}).fresh(recurrence.name)
+    kernel_text = _kernel_text(compiled)
+    wanted = [("rnnc.ops.function", "Function"), *(KERNELS if kernel_text else ())]
+    runtime = inline(wanted, [compiled.source, kernel_text])
+    where = take_apart(kernel_text)
+    kernel_names = tuple(name for definition in where.definitions for name in definition.names)
+    taken_names = {*runtime.names, *runtime.namespaces, *DECLARED, *kernel_names, *dir(builtins)}
+    function = Names(taken_names).fresh(recurrence.name)
     layer = "" if recurrence.layer is None else print_layer(recurrence, function)
     parts = inline(layer_names(layer))
     clashes = (runtime.names & parts.names) | ((runtime.provided | parts.provided) - DECLARED)
     if clashes:
         raise ValueError(f"not defined, or defined twice: {sorted(clashes)}")
+    imports = {*BASE, *_layer_imports(layer), *runtime.imports, *parts.imports}
     taken = Names([*OPTIONS, "Any", "Tensor"])
     arguments = tuple(
         map(taken.fresh, [*(i.name for i in recurrence.inputs), *(p.name for p in recurrence.params)])
@@ -107,11 +105,13 @@ def standalone(compiled: Compiled) -> str:
     decay = compiled.normal.decay
     text = StandaloneText(
         header=_header(compiled.source),
-        imports=merged({*BASE, *_layer_imports(layer), *runtime.imports, *parts.imports}),
+        imports=merged(each for each in imports if not each.module.startswith("triton")),
         runtime=tuple(runtime.parts),
         namespaces=tuple(_namespace(name, used) for name, used in sorted(runtime.namespaces.items())),
         passes=tuple(d.text for d in passes if d.names[0].islower() or d.names == ("SPEC_HASH",)),
         module=tuple(name for d in passes for name in d.names if name.endswith(PASSES)),
+        kernels=tuple(runtime.spelled(definition.text, where) for definition in where.definitions),
+        kernel_names=(*kernel_names, *(name for _, name in KERNELS[1:] if kernel_text)),
         name=recurrence.name,
         title=title(recurrence),
         declarations=_declarations(recurrence),
@@ -126,6 +126,14 @@ def standalone(compiled: Compiled) -> str:
         layer=layer,
     )
     return template("standalone.py.jinja").render(asdict(text))
+
+
+def _kernel_text(compiled: Compiled) -> str:
+    """The module of the kernels; empty where there are none."""
+    try:
+        return triton_source(compiled)
+    except (UnsupportedOnGpu, NotImplementedError):
+        return ""
 
 
 def _layer_imports(layer: str) -> list[Import]:

@@ -203,15 +203,19 @@ class Operator(Function):
         states = [x.new_empty(x.shape) for x in tensors[count:]]
         return [*outputs, *states]
 
-    def _generate(self) -> tuple[ModuleType, str]:
-        """The module of the Triton kernels, and its text. Raises UnsupportedOnGpu."""
+    def _generate(self) -> tuple[ModuleType, str] | str:
+        """The module of the Triton kernels, and its text; or why there is none."""
+        from rnnc.codegen.kernels import UnsupportedOnGpu
 
         def produce() -> str:
             from rnnc.codegen.triton_module import triton_source
 
             return triton_source(self._compiled)
 
-        return cache.load(f"{self.name}_triton", self.spec, produce)
+        try:
+            return cache.load(f"{self.name}_triton", self.spec, produce)
+        except (UnsupportedOnGpu, NotImplementedError) as reason:
+            return str(reason)
 
     @cached_property
     def _compiled(self) -> Any:

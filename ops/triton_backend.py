@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from collections.abc import Callable
 from functools import cached_property
+from importlib.util import find_spec
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from rnnc.codegen.kernels import UnsupportedOnGpu
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import Bound
 from rnnc.ops.errors import UnavailableError
 from rnnc.ops.options import CHUNK, passes
-
-if TYPE_CHECKING:
-    from rnnc.ops.triton_launch import Call
+from rnnc.ops.triton_autograd import TritonPlan, apply, on
+from rnnc.ops.triton_launch import Call
+from rnnc.ops.triton_steps import StepRunner, check_sizes
 
 Tensors = tuple[Tensor, ...]
-Generated = tuple[ModuleType, str]
+Generated = tuple[ModuleType, str]  # a module of kernels, and its text
 
 
 class TritonKernels:
-    """The kernels of a recurrence; `generate` loads or prints their module, when first asked for.
+    """The kernels of a recurrence; `generate` loads or prints their module, when first asked for, or says why
+    there is none.
 
     They have the recurrent form and, for most classes, the chunked one. They agree with the reference in
     Triton's interpreter; until that is seen on a GPU too, `auto` does not take them there, and says so once:
     `triton` does.
     """
 
-    def __init__(self, recurrence: Recurrence, generate: Callable[[], Generated]) -> None:
+    def __init__(self, recurrence: Recurrence, generate: Callable[[], Generated | str]) -> None:
         self.recurrence, self.generate = recurrence, generate
         self.warned: set[str] = set()
 
     @cached_property
     def generated(self) -> Generated | str:
         """The module and its text, or why there is none."""
-        try:
-            return self.generate()
-        except (UnsupportedOnGpu, NotImplementedError) as reason:
-            return f"triton has no kernels for {self.recurrence.name} in this version: {reason}"
+        found = self.generate()
+        if isinstance(found, str):
+            return f"triton has no kernels for {self.recurrence.name} in this version: {found}"
+        return found
 
     @property
     def available(self) -> Generated:
@@ -86,7 +85,7 @@ class TritonKernels:
 
     def obstacle(self, form: str, dtype: torch.dtype, device: torch.device, backend: str) -> str | None:
         """What keeps them from a call."""
-        if importlib.util.find_spec("triton") is None:
+        if not _installed():
             return "triton is not installed"
         if device.type == "cpu" and not _interpreted():
             return "triton runs on a CPU only in its interpreter (TRITON_INTERPRET=1 before Python starts)"
@@ -118,8 +117,6 @@ class TritonKernels:
 
         Raises UnavailableError for sizes that the kernels of the form do not take.
         """
-        from rnnc.ops.triton_autograd import TritonPlan, apply
-
         length = bound.sizes.length
         chunk = self._chunk(chunk_size, length) if form == "chunked" else CHUNK
         call = self._call(bound, length, cu_seqlens, reverse, chunk)
@@ -135,9 +132,6 @@ class TritonKernels:
 
         Raises UnavailableError for sizes that the kernels do not take.
         """
-        from rnnc.ops.triton_autograd import on
-        from rnnc.ops.triton_steps import StepRunner
-
         self._check_sizes(bound)
         sizes, recurrence = bound.sizes, self.recurrence
         call = self._call(bound, 1, None, False, 0)
@@ -158,8 +152,6 @@ class TritonKernels:
         return tuple(arrays[output.name] for output in recurrence.outputs), new
 
     def _call(self, bound: Bound, length: int, cu_seqlens: Tensor | None, reverse: bool, chunk: int) -> Call:
-        from rnnc.ops.triton_launch import Call
-
         return Call(
             batch=bound.sizes.batch,
             length=length,
@@ -174,8 +166,6 @@ class TritonKernels:
         )
 
     def _check_sizes(self, bound: Bound) -> None:
-        from rnnc.ops.triton_steps import check_sizes
-
         check_sizes(self.available[0], bound.sizes.axes, self.recurrence.name)
 
     def _chunk(self, chunk_size: int | None, length: int) -> int:
@@ -188,6 +178,13 @@ class TritonKernels:
             )
         chunk = passes("chunked", chunk_size, length)[1] or CHUNK
         return min(chunk, most) if most else chunk
+
+
+def _installed() -> bool:
+    try:
+        return find_spec("triton") is not None
+    except ImportError:
+        return False
 
 
 def _interpreted() -> bool:

@@ -70,7 +70,7 @@ def compile_file(
         str, typer.Option("--output", "-o", metavar="OUT", help="The module to write, - for standard output.")
     ],
 ) -> None:
-    """One standalone module with the operator and the layer; it needs only torch."""
+    """One standalone module with the operator and the layer; needs only torch, and triton for its kernels."""
     from rnnc.codegen.compiler import compile_text
     from rnnc.codegen.standalone import standalone
 
@@ -82,4 +82,7 @@ def compile_file(
         out.file.write(module)
         return
     write_text(Path(output), module)
-    say(f"wrote {output}: {module.count(chr(10))} lines, needs only torch", console=err)
+    say(
+        f"wrote {output}: {module.count(chr(10))} lines, needs only torch, and triton for its kernels",
+        console=err,
+    )

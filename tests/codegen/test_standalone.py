@@ -1,8 +1,9 @@
-"""Standalone files: alone in an interpreter with only torch, equal to the operator, holes all filled."""
+"""Standalone files: alone with only torch and triton, equal to the operator, holes all filled."""
 
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from rnnc.codegen.scalars import scalar
 from rnnc.codegen.standalone import StandaloneText, standalone
 from rnnc.codegen.templating import environment
 from rnnc.dsl.expression import Add, Call, Constant, Multiply, Power, Size
-from rnnc.ops import builtin_names
+from rnnc.ops import builtin_names, cache
 
 FOLDER = Path(str(rnnc.ops.__file__)).parent
 AWKWARD = r'''
@@ -52,9 +53,8 @@ def text_of(name: str) -> str:
 
 
 def execute(name: str, text: str) -> ModuleType:
-    module = sys.modules[name] = ModuleType(name)  # dataclasses look their module up
-    exec(compile(text, f"<{name}>", "exec"), module.__dict__)
-    return module
+    """The module, its lines known to those who look for them (the kernels' decorator does)."""
+    return cache.execute(name, text, f"<{name}>")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,48 @@ def test_imports_only_torch_and_the_standard_library() -> None:
             imported |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             imported.add(str(node.module).split(".")[0])
-    assert imported - set(sys.stdlib_module_names) == {"torch"}
+    assert imported - set(sys.stdlib_module_names) == {"torch", "triton"}
+
+
+RUN_KERNELS = """
+import sys, torch
+blocked = sys.argv[1].split(",")
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in blocked:
+            raise ImportError(name)
+sys.meta_path.insert(0, Blocked())
+from my_layer import gated_delta_net
+vectors = [torch.randn(2, 37, 2, 5) for _ in range(3)]
+given = [*vectors, torch.randn(2, 37, 2), torch.randn(2, 37, 2), torch.rand(2), torch.rand(2) - 3]
+results = []
+for options in ({"backend": "torch"}, {"form": "chunked"}, {"form": "recurrent"}):
+    leaves = [x.clone().requires_grad_() for x in given]
+    call = {"backend": "triton", "output_final_state": True} | options
+    o, state = gated_delta_net(*leaves, **call)
+    results.append([o, state, *torch.autograd.grad(o.sin().sum() + state.sin().sum(), leaves)])
+for other in results[1:]:
+    for one, two in zip(results[0], other, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+print("equal")
+"""
+
+
+@pytest.mark.parametrize("triton", [True, False])
+def test_kernels_run_alone(tmp_path: Path, triton: bool) -> None:
+    """With nothing of this package; and without triton, where they say that it is not there."""
+    if triton:
+        pytest.importorskip("triton")
+    (tmp_path / "my_layer.py").write_text(text_of("gated_delta_net"), "utf-8")
+    (tmp_path / "run.py").write_text(RUN_KERNELS, "utf-8")
+    blocked = "rnnc,lark,jinja2,rich,typer" + ("" if triton else ",triton")
+    command = [sys.executable, "run.py", blocked]
+    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    if triton:
+        assert done.stdout == "equal\n", done.stderr
+    else:
+        assert "triton is not installed: use backend='torch'" in done.stderr
 
 
 def test_runs_alone(tmp_path: Path) -> None:
@@ -109,8 +150,8 @@ def test_refuses_by_name(build: Callable[[str], ModuleType]) -> None:
     q = torch.randn(1, 4, 2, 3)
     with pytest.raises(ValueError, match=r"k: expected \[B, T, H, K\] = \[1, 4, 2, 3\], got \[1, 4, 2, 5\]"):
         module.gla(q, torch.randn(1, 4, 2, 5), q, q)
-    with pytest.raises(NotImplementedError, match="triton"):
-        module.gla(q, q, q, q, backend="triton")
+    with pytest.raises(NotImplementedError, match="triton has no parallel form of gla"):
+        module.gla(q, q, q, q, backend="triton", form="parallel")
 
 
 def test_awkward_names_docstrings_defaults_and_learned_states() -> None:
