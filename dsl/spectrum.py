@@ -34,7 +34,7 @@ class Spectrum:
     whether the matrix is diagonal, symmetric, has real eigenvalues only, or none of these is proven; `norm`
     bounds the operator norm, `decay` the entries of D; `reasons` are sentences. `factors` are the eigenvalues
     of M_1, M_2, ... along their keys and across them, where the transition is D M_1 M_2 ... or ... M_1 D with
-    every M = I + c u u^T.
+    every M = I + c u u^T; with micro-steps the one given stands for all.
     """
 
     interval: Interval
@@ -205,7 +205,8 @@ def _micro_steps(t: Transition, axis: str) -> Spectrum:
     """A product of as many factors `I + w f^T` as the axis has entries, after the decay."""
     step = replace(t, decay=UNIT)
     squares = _squares(step, [ratio(f, direction(w, t.axis)[1], t.axis) for w, f in t.pairs])
-    factor = step.norm() if squares is None else abs(step.reach(UNIT, squares))
+    reach = None if squares is None else step.reach(UNIT, squares)
+    factor = step.norm() if reach is None else abs(reach)
     decay = t.range(t.decay)
     if factor.high > 1:
         why = f"a micro-step's factor I + w f^T, one of {axis}, is not proven to have a norm of at most 1"
@@ -217,7 +218,8 @@ def _micro_steps(t: Transition, axis: str) -> Spectrum:
         "the norm of every factor is at most 1; the eigenvalues of the product may be complex",
         _modulus(norm),
     )
-    return Spectrum(norm.hull(-norm), "general", False, norm.high, decay, reasons)
+    factors = (reach,) if reach is not None and len(t.pairs) == 1 else ()
+    return Spectrum(norm.hull(-norm), "general", False, norm.high, decay, reasons, factors)
 
 
 def _chain(t: Transition, order: Iterable[Pair]) -> list[Polynomial] | None:

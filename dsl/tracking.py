@@ -48,11 +48,11 @@ def tracking(normal: Normal, found: Spectrum) -> tuple[Statement, ...]:
     """Stability, parity, counting, groups and regular languages, as far as something is proven."""
     samples = Samples(normal)
     parity = _nonnegative(found) or _signed(found, samples)
-    statements = [_stability(found, samples), parity, _counting(found, samples)]
+    statements = [_stability(found, samples), parity, _counting(normal, found, samples)]
     if found.triangular and found.real:
         statements += _diagonal(normal, found)
     elif reflections(found):
-        statements += _reflecting(found)
+        statements += _reflecting(normal, found)
     return tuple(statement for statement in statements if statement is not None)
 
 
@@ -110,14 +110,15 @@ def _signed(found: Spectrum, samples: Samples) -> Statement:
     return Statement("parity", "open", text, condition, GRAZZI)
 
 
-def _counting(found: Spectrum, samples: Samples) -> Statement | None:
+def _counting(normal: Normal, found: Spectrum, samples: Samples) -> Statement | None:
     topic = "counting modulo 3"
     if found.triangular and found.real:
         text = "no counting modulo 3 at every length: no product of transitions has complex eigenvalues"
         return Statement(topic, "no", text, LAYERS, GRAZZI)
-    if reflections(found) >= 2:
+    if reflections(found) >= 2 or (reflections(found) and normal.micro):
         text = "counting modulo every number in one layer: two reflections make a rotation by any angle"
-        return Statement(topic, "yes", text, SATURATED, GRAZZI)
+        condition = f"{SATURATED}, {normal.micro} of at least 2" if normal.micro else SATURATED
+        return Statement(topic, "yes", text, condition, GRAZZI)
     if found.real:
         text = "no counting modulo 3 at every length in one layer: all eigenvalues are real"
         condition = "finite precision; more layers are not excluded, products of transitions may rotate"
@@ -143,11 +144,13 @@ def _diagonal(normal: Normal, found: Spectrum) -> Iterator[Statement]:
         yield Statement(topic, "yes", text, f"{SATURATED}, as many layers as it takes", SARROF)
 
 
-def _reflecting(found: Spectrum) -> Iterator[Statement]:
+def _reflecting(normal: Normal, found: Spectrum) -> Iterator[Statement]:
     count = reflections(found)
-    if count > 1:
-        text = f"the word problem of S{count + 1} in one layer: a token permutes {count + 1} directions"
-        condition = f"{SATURATED}, keys of length one, at least {count + 1} channels of the key"
+    each = normal.micro or str(count)
+    if count > 1 or normal.micro:
+        more = f"{normal.micro} + 1" if normal.micro else str(count + 1)
+        text = f"the word problem of the permutations of {more} in one layer"
+        condition = f"{SATURATED}, keys of length one, at least {more} channels of the key"
         yield Statement("groups", "yes", text, condition, GRAZZI)
     text = "the word problem of every symmetric group in a few layers"
     condition = f"{SATURATED}, keys of length one, a table of the last tokens between the layers"
@@ -158,12 +161,12 @@ def _reflecting(found: Spectrum) -> Iterator[Statement]:
         yield Statement("regular languages", "yes", text, condition, source)
         return
     text = "every regular language, with as many factors per token and layers as it takes"
-    condition = f"{SATURATED}, keys of length one; a token has {count} here"
+    condition = f"{SATURATED}, keys of length one; a token has {each} here"
     yield Statement("regular languages", "open", text, condition, GRAZZI)
 
 
 def reflections(found: Spectrum) -> int:
-    """How many factors I + c u u^T a transition has, if all reach both a reflection and the identity."""
+    """How many factors I + c u u^T are known, if all of them reach a reflection and the identity."""
     if not _reaches(found.decay, 1) or found.norm > 1:
         return 0
     return len(found.factors) if all(_reaches(factor, -1, 1) for factor in found.factors) else 0

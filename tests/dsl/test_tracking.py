@@ -103,6 +103,30 @@ def test_a_token_that_turns_a_sign_has_the_parameters_of_one_that_keeps_it() -> 
     assert not {"A_log", "dt_bias"} & dict(keep.values).keys()
 
 
+PRODUCT = """recurrence t[K, V, n]:
+    input q[K], k[n, K], v[n, V], b[n]
+    state S[K, V]
+    {decay}
+    for i in n:
+        let u = unit(k[i])
+        S <- S + 2 * sigmoid(b[i]) * u @ (v[i] - S.T @ u).T
+    output o[V]
+    o <- S.T @ q
+"""
+
+
+@pytest.mark.parametrize(("decay", "regular"), [("", "open"), ("S <- sigmoid(a) * S", "yes")])
+def test_micro_steps(decay: str, regular: str) -> None:
+    declared = PRODUCT.format(decay=decay).replace("b[n]", "b[n], a" if decay else "b[n]")
+    form = normalise(check(parse(declared)))
+    statements = tracking(form, spectrum(form))
+    found = {s.text: s for s in statements}
+    assert [s.verdict for s in statements if s.topic == "regular languages"] == [regular]
+    assert found["the word problem of the permutations of n + 1 in one layer"].verdict == "yes"
+    (counting,) = (s for s in statements if s.topic == "counting modulo 3")
+    assert "n of at least 2" in counting.conditions
+
+
 def test_nothing_is_found_where_nothing_is() -> None:
     samples = Samples(normal("alpha * S"))
     assert samples.negative() is None
