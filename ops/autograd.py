@@ -54,7 +54,9 @@ class Plan:
 
 
 def spans(layout: Layout, row_bytes: int) -> Steps:
-    """Segments of about SEGMENT_BYTES each; `row_bytes` is what inputs and outputs take per row."""
+    """Segments of about SEGMENT_BYTES each; `row_bytes` is what inputs, outputs and their gradients take per
+    row.
+    """
     steps = len(layout.steps)
     if layout.device.type != "cpu" or not steps:
         return ((0, steps),)
@@ -69,12 +71,17 @@ def spans(layout: Layout, row_bytes: int) -> Steps:
 
 def apply(plan: Plan, *tensors: Tensor) -> tuple[Tensors, Tensors]:
     """The outputs [B, T, H, axes] and the final states [N, H, axes]."""
-    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors):
+    if recorded(tensors):
         results = cast(Tensors, _Recurrence.apply(plan, *tensors))  # type: ignore[no-untyped-call]
     else:
         results = _forward(plan, tensors, keep=False)[0]
     count = len(plan.outputs)
     return results[:count], results[count:]
+
+
+def recorded(tensors: Sequence[Tensor]) -> bool:
+    """Whether gradients of the call are asked for."""
+    return torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
 
 
 class _Recurrence(torch.autograd.Function):

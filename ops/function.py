@@ -15,10 +15,11 @@ from torch import Tensor
 from rnnc.dsl.interpreter import Carried
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import Bound, Signature, Sizes, check_bounds, offsets_of
-from rnnc.ops.autograd import Plan, Tensors, apply, spans
+from rnnc.ops.autograd import Plan, Tensors, apply, recorded, spans
+from rnnc.ops.chunks import best_chunk
 from rnnc.ops.errors import UnavailableError
 from rnnc.ops.layout import Layout, arrange
-from rnnc.ops.options import NAMES, check_options, longest, passes
+from rnnc.ops.options import CHUNK, NAMES, check_options, longest, passes
 from rnnc.ops.state import Carry, State
 
 Outputs = Tensor | tuple[Tensor, ...]
@@ -108,9 +109,11 @@ class Function:
             return single(outputs), self.carry.pack(final) if output_final_state else None
         states = self._initial(bound, params, initial_state, count, "initial_state")
         if sizes.batch * sizes.length:
-            name, width = passes(form, chunk_size, longest(sizes.length, offsets))
+            default = self._chunk(bound, count)
+            name, width = passes(form, chunk_size, longest(sizes.length, offsets), default)
             layout = arrange(sizes.batch, sizes.length, offsets, width, bool(reverse), bound.device)
-            outputs, final = apply(self._plan(bound, layout, name, keep), *bound.inputs, *params, *states)
+            tensors = (*bound.inputs, *params, *states)
+            outputs, final = apply(self._plan(bound, layout, name, keep, recorded(tensors)), *tensors)
         else:
             outputs, final = self._empty(bound, params, states, bound.output_dtype)
         return single(outputs), self.carry.pack(final) if output_final_state else None
@@ -218,9 +221,18 @@ class Function:
                 states.append(torch.zeros(shape, dtype=bound.dtype, device=bound.device))
         return tuple(states)
 
-    def _plan(self, bound: Bound, layout: Layout, name: str, keep: bool) -> Plan:
+    def _chunk(self, bound: Bound, count: int) -> int:
+        """The chunk size where none is asked for."""
+        shapes = [bound.sizes.shape(array.axes) for array in self.carry.arrays]
+        if bound.device.type != "cpu" or not all(map(math.prod, shapes)):
+            return CHUNK
+        largest = max(shapes, key=math.prod)
+        return best_chunk(count * bound.sizes.heads, math.prod(largest), sum(largest))
+
+    def _plan(self, bound: Bound, layout: Layout, name: str, keep: bool, gradients: bool) -> Plan:
         outputs = self._output_shapes(bound)
         elements = sum(x.numel() for x in bound.inputs) + sum(map(math.prod, outputs))
+        elements *= 2 if gradients else 1
         row_bytes = elements * bound.dtype.itemsize // layout.steps[-1][1]
         return Plan(
             forward=getattr(self.module, f"{name}_forward"),
