@@ -106,12 +106,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x658
     x688 = x682 * x103
     del x103, x682
-    x699 = tiles.product(x45, x93, (x656 * -1)[:, :, None], x673[:, :, :, None])
+    x698 = tiles.product(x45, x93, (x656 * -1)[:, :, None], x673[:, :, :, None])
     del x45, x673, x93
-    x703 = x656[:, :, None] * x688
+    x702 = x656[:, :, None] * x688
     del x656, x688
-    x704 = tiles.inverse(x699)
-    del x699
+    x703 = tiles.inverse(x698)
+    del x698
     x814 = x676[:, :, :, None] * x680
     del x676, x680
     x816 = x675[:, :, :, None] * k
@@ -124,9 +124,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     for n, (
         v_c,
         x816_c,
-        x704_c,
-        x814_c,
         x703_c,
+        x814_c,
+        x702_c,
         x116_c,
         x684_c,
     ) in scan.each(
@@ -135,9 +135,9 @@ def chunked_forward(args, valid, h0, steps, keep):
         (
             v,
             x816,
-            x704,
-            x814,
             x703,
+            x814,
+            x702,
             x116[:, :, None, None],
             x684.mT,
         ),
@@ -148,9 +148,9 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x818 = torch.baddbmm(v_c, x816_c, S, alpha=-1)
-        x820 = torch.bmm(x704_c, x818)
+        x820 = torch.bmm(x703_c, x818)
         x824 = -1 * torch.bmm(x814_c, S, out=x824_rows.room(n))
-        x824 = scan.addmm(x824, x703_c, x820, -1 * x55)
+        x824 = scan.addmm(x824, x702_c, x820, -1 * x55)
         x826 = scan.addmm(scan.scale(S, x116_c, own), x684_c, x820)
         x824_rows.put(x824)
         S = x826
@@ -162,8 +162,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del S_rows
     del x824_rows
-    del x116, x684, x703, x814, x816
-    return (x824,), (S_end,), (S, x704) if keep else None
+    del x116, x684, x702, x814, x816
+    return (x824,), (S_end,), (S, x703) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -219,10 +219,10 @@ def chunked_states(args, valid, h0, steps, keep):
     del x27, x657
     x684 = x658[:, :, :, None] * k
     del x658
-    x699 = tiles.product(x45, x93, (x656 * -1)[:, :, None], x673[:, :, :, None])
+    x698 = tiles.product(x45, x93, (x656 * -1)[:, :, None], x673[:, :, :, None])
     del x45, x656, x673, x93
-    x704 = tiles.inverse(x699)
-    del x699
+    x703 = tiles.inverse(x698)
+    del x698
     x816 = x675[:, :, :, None] * k
     del x675
     S_rows = scan.Rows(steps, H)
@@ -232,7 +232,7 @@ def chunked_states(args, valid, h0, steps, keep):
     for n, (
         v_c,
         x816_c,
-        x704_c,
+        x703_c,
         x116_c,
         x684_c,
     ) in scan.each(
@@ -241,7 +241,7 @@ def chunked_states(args, valid, h0, steps, keep):
         (
             v,
             x816,
-            x704,
+            x703,
             x116[:, :, None, None],
             x684.mT,
         ),
@@ -252,7 +252,7 @@ def chunked_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x818 = torch.baddbmm(v_c, x816_c, S, alpha=-1)
-        x820 = torch.bmm(x704_c, x818)
+        x820 = torch.bmm(x703_c, x818)
         x826 = scan.addmm(scan.scale(S, x116_c, own), x684_c, x820)
         S = x826
         own = True
@@ -262,14 +262,14 @@ def chunked_states(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del S_rows
     del x116, x684, x816
-    return (), (S_end,), (S, x704) if keep else None
+    return (), (S_end,), (S, x703) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_, A_log, dt_bias, s, d) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x704) = kept
+    (S, x703) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -360,11 +360,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x689
     x696 = x676[:, :, :, None] * x269
     del x676
-    x698 = x657[:, :, :, None] * k
-    x701 = torch.addcmul(v, x675[:, :, :, None], x31, value=-1)
-    x705 = x704 @ x701
-    del x701
-    x720 = do @ x705.mT
+    x700 = torch.addcmul(v, x675[:, :, :, None], x31, value=-1)
+    x704 = x703 @ x700
+    del x700
+    x711 = x657[:, :, :, None] * k
+    x720 = do @ x704.mT
     x721 = x688 * x720
     del x688
     x722 = x721.sum(2)
@@ -420,8 +420,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x830 = tiles.suffix_sum(x829, 2)
     del x829
     x840 = x658[:, :, :, None] * k
-    x887 = x27[:, :, None, None] * x698
-    del x698
+    x887 = x27[:, :, None, None] * x711
+    del x711
     x141_rows = scan.Rows(steps, H, True)
     x712_rows = scan.Rows(steps, H, True)
     x843_rows = scan.Rows(steps, H, True)
@@ -431,9 +431,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     for n, (
         x840_c,
         x693_c,
-        x704_c,
+        x703_c,
         S_c,
-        x705_c,
+        x704_c,
         x116_c,
         x680_c,
         x272_c,
@@ -444,9 +444,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         (
             x840,
             x693,
-            x704.mT,
+            x703.mT,
             S,
-            x705,
+            x704,
             x116[:, :, None, None],
             x680.mT,
             x272,
@@ -457,10 +457,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x842 = torch.baddbmm(x693_c, x840_c, dS, beta=-1)
-        x843 = torch.bmm(x704_c, x842, out=x843_rows.room(n))
+        x843 = torch.bmm(x703_c, x842, out=x843_rows.room(n))
         x140 = S_c * dS
         x141 = x140.sum(1)
-        x712 = torch.bmm(x705_c, dS.mT, out=x712_rows.room(n))
+        x712 = torch.bmm(x704_c, dS.mT, out=x712_rows.room(n))
         x889 = scan.addmm(scan.scale(dS, x116_c, own), x680_c, x272_c, -1 * x55)
         x889 = scan.addmm(x889, x887_c, x843, -1)
         x141_rows.put(x141)
@@ -493,8 +493,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x718 = x717 * x143
     x719 = tiles.prefix_sum(x718, 2, exclusive=True)
     del x718
-    x845 = x843 @ x705.mT
-    del x705
+    x845 = x843 @ x704.mT
+    del x704
     x846 = x845.tril(-1)
     del x845
     x847 = x31 * x843

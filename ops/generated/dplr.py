@@ -61,34 +61,34 @@ def chunked_forward(args, valid, h0, steps, keep):
     x89 = k * x79
     del x79
     f1 = tiles.decay_factors(x55, exclusive=True)
-    x281 = tiles.decay_dot(a_, x11, f1, strict=True)
-    x282 = x281 @ v
-    x283 = tiles.decay_dot(a_, x10, f1, strict=True)
+    x236 = tiles.decay_dot(a_, x11, f1, strict=True)
+    x237 = x236 @ v
+    x238 = tiles.decay_dot(a_, x10, f1, strict=True)
     del f1
     f1_2 = tiles.decay_factors(x55)
-    x288 = tiles.decay_dot(x31, x10, f1_2)
+    x243 = tiles.decay_dot(x31, x10, f1_2)
     del x10
-    x289 = tiles.decay_dot(x31, x11, f1_2)
+    x244 = tiles.decay_dot(x31, x11, f1_2)
     del f1_2, x11, x31, x55
-    x290 = x289 @ v
-    x291 = tiles.inverse(x283)
-    del x283
+    x245 = x244 @ v
+    x246 = tiles.inverse(x238)
+    del x238
     x352 = valid[:, :, :, None] * x86
     del x86
     x353 = valid[:, :, :, None] * x89
     del x89
     S_rows = scan.Rows(steps, H)
-    x295_rows = scan.Rows(steps, H)
+    x250_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         x58_c,
-        x282_c,
-        x291_c,
+        x237_c,
+        x246_c,
         x69_c,
-        x290_c,
-        x288_c,
+        x245_c,
+        x243_c,
         x83_c,
         x353_c,
         v_c,
@@ -98,11 +98,11 @@ def chunked_forward(args, valid, h0, steps, keep):
         H,
         (
             x58,
-            x282,
-            x291,
+            x237,
+            x246,
             x69,
-            x290,
-            x288,
+            x245,
+            x243,
             x83[:, :, :, None],
             x353.mT,
             v,
@@ -114,24 +114,24 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x286 = torch.baddbmm(x282_c, x58_c, S)
-        x292 = torch.bmm(x291_c, x286)
-        x295 = torch.baddbmm(x290_c, x69_c, S, alpha=x30, out=x295_rows.room(n))
-        x295 = scan.addmm(x295, x288_c, x292)
+        x241 = torch.baddbmm(x237_c, x58_c, S)
+        x247 = torch.bmm(x246_c, x241)
+        x250 = torch.baddbmm(x245_c, x69_c, S, alpha=x30, out=x250_rows.room(n))
+        x250 = scan.addmm(x250, x243_c, x247)
         x360 = scan.addmm(scan.scale(S, x83_c, own), x353_c, v_c)
-        x360 = scan.addmm(x360, x352_c, x292)
-        x295_rows.put(x295)
+        x360 = scan.addmm(x360, x352_c, x247)
+        x250_rows.put(x250)
         S = x360
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x295 = x295_rows.joined()
+    x250 = x250_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x295_rows
-    del x282, x290, x352, x353, x58, x69, x83
-    return (x295,), (S_end,), (S, x281, x288, x289, x291) if keep else None
+    del x250_rows
+    del x237, x245, x352, x353, x58, x69, x83
+    return (x250,), (S_end,), (S, x236, x243, x244, x246) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -160,17 +160,17 @@ def chunked_states(args, valid, h0, steps, keep):
     x89 = k * x79
     del x79
     f1 = tiles.decay_factors(x55, exclusive=True)
-    x281 = tiles.decay_dot(a_, x11, f1, strict=True)
-    x282 = x281 @ v
-    x283 = tiles.decay_dot(a_, x10, f1, strict=True)
+    x236 = tiles.decay_dot(a_, x11, f1, strict=True)
+    x237 = x236 @ v
+    x238 = tiles.decay_dot(a_, x10, f1, strict=True)
     del f1
     f1_2 = tiles.decay_factors(x55)
-    x288 = tiles.decay_dot(x31, x10, f1_2)
+    x243 = tiles.decay_dot(x31, x10, f1_2)
     del x10
-    x289 = tiles.decay_dot(x31, x11, f1_2)
+    x244 = tiles.decay_dot(x31, x11, f1_2)
     del f1_2, x11, x31, x55
-    x291 = tiles.inverse(x283)
-    del x283
+    x246 = tiles.inverse(x238)
+    del x238
     x352 = valid[:, :, :, None] * x86
     del x86
     x353 = valid[:, :, :, None] * x89
@@ -181,8 +181,8 @@ def chunked_states(args, valid, h0, steps, keep):
     own = False
     for n, (
         x58_c,
-        x282_c,
-        x291_c,
+        x237_c,
+        x246_c,
         x83_c,
         x353_c,
         v_c,
@@ -192,8 +192,8 @@ def chunked_states(args, valid, h0, steps, keep):
         H,
         (
             x58,
-            x282,
-            x291,
+            x237,
+            x246,
             x83[:, :, :, None],
             x353.mT,
             v,
@@ -205,10 +205,10 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x286 = torch.baddbmm(x282_c, x58_c, S)
-        x292 = torch.bmm(x291_c, x286)
+        x241 = torch.baddbmm(x237_c, x58_c, S)
+        x247 = torch.bmm(x246_c, x241)
         x360 = scan.addmm(scan.scale(S, x83_c, own), x353_c, v_c)
-        x360 = scan.addmm(x360, x352_c, x292)
+        x360 = scan.addmm(x360, x352_c, x247)
         S = x360
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -216,15 +216,15 @@ def chunked_states(args, valid, h0, steps, keep):
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x282, x352, x353, x58, x83
-    return (), (S_end,), (S, x281, x288, x289, x291) if keep else None
+    del x237, x352, x353, x58, x83
+    return (), (S_end,), (S, x236, x243, x244, x246) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_, g) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x281, x288, x289, x291) = kept
+    (S, x236, x243, x244, x246) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -261,12 +261,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x148 = x68 * x143 * x30
     del x68
     x180 = tiles.LOG2E
-    x286 = tiles.addmm_(x58 @ S, x281, v)
-    x292 = x291 @ x286
-    del x286
-    x298 = x289.mT @ do
-    x301 = x288.mT @ do
-    x311 = do @ x292.mT
+    x241 = tiles.addmm_(x58 @ S, x236, v)
+    x247 = x246 @ x241
+    del x241
+    x298 = x244.mT @ do
+    x301 = x243.mT @ do
+    x311 = do @ x247.mT
     x312, x313, x314 = tiles.decay_dot_grads(x311, x31, x10, f1)
     del f1, x31, x311
     x334 = x299 + x312
@@ -294,11 +294,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     for n, (
         x352_c,
         x301_c,
-        x291_c,
+        x246_c,
         v_c,
         x89_c,
         S_c,
-        x292_c,
+        x247_c,
         x83_c,
         x69_c,
         do_c,
@@ -309,11 +309,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         (
             x352,
             x301,
-            x291.mT,
+            x246.mT,
             v,
             x89,
             S,
-            x292,
+            x247,
             x83[:, :, :, None],
             x69.mT,
             do,
@@ -324,12 +324,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x373 = torch.baddbmm(x301_c, x352_c, dS)
-        x374 = torch.bmm(x291_c, x373, out=x374_rows.room(n))
+        x374 = torch.bmm(x246_c, x373, out=x374_rows.room(n))
         x95 = torch.bmm(v_c, dS.mT, out=x95_rows.room(n))
         x97 = torch.bmm(x89_c, dS, out=x97_rows.room(n))
         x113 = S_c * dS
         x114 = x113.sum(2)
-        x305 = torch.bmm(x292_c, dS.mT, out=x305_rows.room(n))
+        x305 = torch.bmm(x247_c, dS.mT, out=x305_rows.room(n))
         x396 = scan.addmm(scan.scale(dS, x83_c, own), x69_c, do_c, x30)
         x396 = scan.addmm(x396, x58_c, x374)
         x95_rows.put(x95)
@@ -361,15 +361,15 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x363, x79
     x365 = tiles.prefix_sum(x364, 2, exclusive=True)
     del x364
-    x376 = x374 @ x292.mT
-    del x292
+    x376 = x374 @ x247.mT
+    del x247
     x377 = x376.tril(-1)
     del x376
     f1_2 = tiles.decay_factors(x55, exclusive=True)
     x378, x379, x380 = tiles.decay_dot_grads(x377, a_, x10, f1_2, strict=True)
     del x10, x377, x55
     x381 = x374 @ v.mT
-    x382 = x281.mT @ x374
+    x382 = x236.mT @ x374
     x383, x384, x385 = tiles.decay_dot_grads(x381, a_, x11, f1_2, strict=True)
     del f1_2, x11, x381
     x386 = x374 @ S.mT

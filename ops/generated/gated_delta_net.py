@@ -99,18 +99,18 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x593
     x613 = x591[:, :, :, None] * k
     del x591
-    x625 = x87 * x607 * -2
+    x624 = x87 * x607 * -2
     del x607, x87
-    x629 = x590[:, :, None] * x97
+    x628 = x590[:, :, None] * x97
     del x590, x97
-    x630 = tiles.inverse(x625)
-    del x625
+    x629 = tiles.inverse(x624)
+    del x624
     x723 = x611[:, :, :, None] * q
     del x611
     x725 = x592[:, :, :, None] * k
     del x592
-    x732 = x608[:, :, :, None] * x629
-    del x608, x629
+    x732 = x608[:, :, :, None] * x628
+    del x608, x628
     S_rows = scan.Rows(steps, H)
     x734_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
@@ -119,7 +119,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     for n, (
         v_c,
         x725_c,
-        x630_c,
+        x629_c,
         x723_c,
         x732_c,
         x106_c,
@@ -130,7 +130,7 @@ def chunked_forward(args, valid, h0, steps, keep):
         (
             v,
             x725,
-            x630,
+            x629,
             x723,
             x732,
             x106[:, :, None, None],
@@ -143,7 +143,7 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x727 = torch.baddbmm(v_c, x725_c, S, alpha=-1)
-        x729 = torch.bmm(x630_c, x727)
+        x729 = torch.bmm(x629_c, x727)
         x734 = torch.bmm(x723_c, S, out=x734_rows.room(n))
         x734 = scan.addmm(x734, x732_c, x729, 2)
         x736 = scan.addmm(scan.scale(S, x106_c, own), x613_c, x729, 2)
@@ -158,7 +158,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_rows
     del x734_rows
     del x106, x613, x723, x725, x732
-    return (x734,), (S_end,), (S, x630) if keep else None
+    return (x734,), (S_end,), (S, x629) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -213,10 +213,10 @@ def chunked_states(args, valid, h0, steps, keep):
     del x590, x605
     x613 = x591[:, :, :, None] * k
     del x591
-    x625 = x87 * x607 * -2
+    x624 = x87 * x607 * -2
     del x607, x87
-    x630 = tiles.inverse(x625)
-    del x625
+    x629 = tiles.inverse(x624)
+    del x624
     x725 = x592[:, :, :, None] * k
     del x592
     S_rows = scan.Rows(steps, H)
@@ -226,7 +226,7 @@ def chunked_states(args, valid, h0, steps, keep):
     for n, (
         v_c,
         x725_c,
-        x630_c,
+        x629_c,
         x106_c,
         x613_c,
     ) in scan.each(
@@ -235,7 +235,7 @@ def chunked_states(args, valid, h0, steps, keep):
         (
             v,
             x725,
-            x630,
+            x629,
             x106[:, :, None, None],
             x613.mT,
         ),
@@ -246,7 +246,7 @@ def chunked_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x727 = torch.baddbmm(v_c, x725_c, S, alpha=-1)
-        x729 = torch.bmm(x630_c, x727)
+        x729 = torch.bmm(x629_c, x727)
         x736 = scan.addmm(scan.scale(S, x106_c, own), x613_c, x729, 2)
         S = x736
         own = True
@@ -256,14 +256,14 @@ def chunked_states(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del S_rows
     del x106, x613, x725
-    return (), (S_end,), (S, x630) if keep else None
+    return (), (S_end,), (S, x629) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x630) = kept
+    (S, x629) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -344,13 +344,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x617 = x610[:, :, :, None] * x614
     del x614
     x621 = x593[:, :, :, None] * do
-    x624 = x592[:, :, :, None] * k
-    x627 = torch.addcmul(v, x592[:, :, :, None], x29, value=-1)
-    x629 = x590[:, :, None] * x97
+    x626 = torch.addcmul(v, x592[:, :, :, None], x29, value=-1)
+    x628 = x590[:, :, None] * x97
     del x97
-    x631 = x630 @ x627
-    del x627
-    x646 = do @ x631.mT
+    x630 = x629 @ x626
+    del x626
+    x637 = x592[:, :, :, None] * k
+    x646 = do @ x630.mT
     x647 = x646 * x606
     del x606
     x648 = x647.sum(2)
@@ -378,8 +378,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x739 = x85 * x738 * x53
     x744 = x738 * x593 * x601
     del x593, x738
-    x756 = x629 * x646
-    del x629, x646
+    x756 = x628 * x646
+    del x628, x646
     x757 = x756.sum(3)
     del x756
     x758 = x757 * x53
@@ -401,38 +401,38 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     for n, (
         x763_c,
         x617_c,
-        x630_c,
+        x629_c,
         S_c,
-        x631_c,
+        x630_c,
         x106_c,
         q_c,
         x621_c,
-        x624_c,
+        x637_c,
     ) in scan.each(
         steps,
         H,
         (
             x763,
             x617,
-            x630.mT,
+            x629.mT,
             S,
-            x631,
+            x630,
             x106[:, :, None, None],
             q.mT,
             x621,
-            x624.mT,
+            x637.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x765 = torch.baddbmm(x617_c, x763_c, dS, beta=2, alpha=2)
-        x766 = torch.bmm(x630_c, x765, out=x766_rows.room(n))
+        x766 = torch.bmm(x629_c, x765, out=x766_rows.room(n))
         x132 = S_c * dS
         x133 = x132.sum(1)
-        x638 = torch.bmm(x631_c, dS.mT, out=x638_rows.room(n))
+        x638 = torch.bmm(x630_c, dS.mT, out=x638_rows.room(n))
         x800 = scan.addmm(scan.scale(dS, x106_c, own), q_c, x621_c, x53)
-        x800 = scan.addmm(x800, x624_c, x766, -1)
+        x800 = scan.addmm(x800, x637_c, x766, -1)
         x133_rows.put(x133)
         x638_rows.put(x638)
         x766_rows.put(x766)
@@ -446,7 +446,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x133_rows
     del x638_rows
     del x766_rows
-    del x617, x621, x624, x763
+    del x617, x621, x637, x763
     x134 = x133.sum(2)
     del x133
     x137 = x106 * x134 * x135
@@ -462,8 +462,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x642
     x698 = tiles.product(x102, x640, x587)
     del x102, x640
-    x768 = x766 @ x631.mT
-    del x631
+    x768 = x766 @ x630.mT
+    del x630
     x769 = x768.tril(-1)
     del x768
     x770 = x29 * x766

@@ -92,15 +92,15 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x496, x56
     x507 = x489[:, :, :, None] * x101
     del x101, x489
-    x511 = x21[:, :, :, None] * x486
-    del x21, x486
     f1 = tiles.decay_factors(x76)
-    x513 = tiles.decay_dot(x503, x502, f1, strict=True)
+    x512 = tiles.decay_dot(x503, x502, f1, strict=True)
     del x503
-    x517 = tiles.decay_dot(x504, x502, f1)
+    x516 = tiles.decay_dot(x504, x502, f1)
     del f1, x502, x504, x76
-    x518 = tiles.inverse(x513)
-    del x513
+    x517 = tiles.inverse(x512)
+    del x512
+    x524 = x21[:, :, :, None] * x486
+    del x21, x486
     x598 = x501[:, :, :, None] * x86
     del x501, x86
     S_rows = scan.Rows(steps, H)
@@ -110,10 +110,10 @@ def chunked_forward(args, valid, h0, steps, keep):
     own = False
     for n, (
         x25_c,
-        x511_c,
-        x518_c,
-        x598_c,
+        x524_c,
         x517_c,
+        x598_c,
+        x516_c,
         x98_c,
         x507_c,
     ) in scan.each(
@@ -121,10 +121,10 @@ def chunked_forward(args, valid, h0, steps, keep):
         H,
         (
             x25,
-            x511,
-            x518,
-            x598,
+            x524,
             x517,
+            x598,
+            x516,
             x98[:, :, :, None],
             x507.mT,
         ),
@@ -134,10 +134,10 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x601 = torch.baddbmm(x25_c, x511_c, S, alpha=-1)
-        x603 = torch.bmm(x518_c, x601)
+        x601 = torch.baddbmm(x25_c, x524_c, S, alpha=-1)
+        x603 = torch.bmm(x517_c, x601)
         x606 = torch.bmm(x598_c, S, out=x606_rows.room(n))
-        x606 = scan.addmm(x606, x517_c, x603)
+        x606 = scan.addmm(x606, x516_c, x603)
         x608 = scan.addmm(scan.scale(S, x98_c, own), x507_c, x603)
         x606_rows.put(x606)
         S = x608
@@ -149,8 +149,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del S_rows
     del x606_rows
-    del x25, x507, x511, x598, x98
-    return (x606,), (S_end,), (S, x517, x518) if keep else None
+    del x25, x507, x524, x598, x98
+    return (x606,), (S_end,), (S, x516, x517) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -212,23 +212,23 @@ def chunked_states(args, valid, h0, steps, keep):
     del x496, x56
     x507 = x489[:, :, :, None] * x101
     del x101, x489
-    x511 = x21[:, :, :, None] * x486
-    del x21, x486
     f1 = tiles.decay_factors(x76)
-    x513 = tiles.decay_dot(x503, x502, f1, strict=True)
+    x512 = tiles.decay_dot(x503, x502, f1, strict=True)
     del x503
-    x517 = tiles.decay_dot(x504, x502, f1)
+    x516 = tiles.decay_dot(x504, x502, f1)
     del f1, x502, x504, x76
-    x518 = tiles.inverse(x513)
-    del x513
+    x517 = tiles.inverse(x512)
+    del x512
+    x524 = x21[:, :, :, None] * x486
+    del x21, x486
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         x25_c,
-        x511_c,
-        x518_c,
+        x524_c,
+        x517_c,
         x98_c,
         x507_c,
     ) in scan.each(
@@ -236,8 +236,8 @@ def chunked_states(args, valid, h0, steps, keep):
         H,
         (
             x25,
-            x511,
-            x518,
+            x524,
+            x517,
             x98[:, :, :, None],
             x507.mT,
         ),
@@ -247,8 +247,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x601 = torch.baddbmm(x25_c, x511_c, S, alpha=-1)
-        x603 = torch.bmm(x518_c, x601)
+        x601 = torch.baddbmm(x25_c, x524_c, S, alpha=-1)
+        x603 = torch.bmm(x517_c, x601)
         x608 = scan.addmm(scan.scale(S, x98_c, own), x507_c, x603)
         S = x608
         own = True
@@ -257,15 +257,15 @@ def chunked_states(args, valid, h0, steps, keep):
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x25, x507, x511, x98
-    return (), (S_end,), (S, x517, x518) if keep else None
+    del x25, x507, x524, x98
+    return (), (S_end,), (S, x516, x517) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_, w, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x517, x518) = kept
+    (S, x516, x517) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -340,14 +340,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x509 = x78 * x500 * x52
     x510 = x496 * x500
     del x496, x500
-    x511 = x21[:, :, :, None] * x486
-    del x486
-    x515 = torch.addcmul(x25, x21[:, :, :, None], x505, value=-1)
-    del x21
-    x519 = x518 @ x515
-    del x515
-    x525 = x517.mT @ do
-    x535 = do @ x519.mT
+    x514 = torch.addcmul(x25, x21[:, :, :, None], x505, value=-1)
+    x518 = x517 @ x514
+    del x514
+    x524 = x21[:, :, :, None] * x486
+    del x21, x486
+    x525 = x516.mT @ do
+    x535 = do @ x518.mT
     f1 = tiles.decay_factors(x76)
     x536, x537, x538 = tiles.decay_dot_grads(x535, x504, x502, f1)
     del x504, x535, x76
@@ -379,38 +378,38 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     for n, (
         x616_c,
         x525_c,
-        x518_c,
+        x517_c,
         S_c,
-        x519_c,
+        x518_c,
         x98_c,
         x86_c,
         x149_c,
-        x511_c,
+        x524_c,
     ) in scan.each(
         steps,
         H,
         (
             x616,
             x525,
-            x518.mT,
+            x517.mT,
             S,
-            x519,
+            x518,
             x98[:, :, :, None],
             x86.mT,
             x149,
-            x511.mT,
+            x524.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x618 = torch.baddbmm(x525_c, x616_c, dS)
-        x619 = torch.bmm(x518_c, x618, out=x619_rows.room(n))
+        x619 = torch.bmm(x517_c, x618, out=x619_rows.room(n))
         x120 = S_c * dS
         x121 = x120.sum(2)
-        x528 = torch.bmm(x519_c, dS.mT, out=x528_rows.room(n))
+        x528 = torch.bmm(x518_c, dS.mT, out=x528_rows.room(n))
         x662 = scan.addmm(scan.scale(dS, x98_c, own), x86_c, x149_c, x52)
-        x662 = scan.addmm(x662, x511_c, x619, -1)
+        x662 = scan.addmm(x662, x524_c, x619, -1)
         x121_rows.put(x121)
         x528_rows.put(x528)
         x619_rows.put(x619)
@@ -424,7 +423,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x121_rows
     del x528_rows
     del x619_rows
-    del x149, x511, x525, x616, x86
+    del x149, x524, x525, x616, x86
     x124 = x98 * x121 * x122
     del x121, x98
     x125 = x124[:, :, None].expand(-1, -1, C, -1)
@@ -438,8 +437,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x530
     x534 = tiles.prefix_sum(x533, 2, exclusive=True)
     del x533
-    x621 = x619 @ x519.mT
-    del x519
+    x621 = x619 @ x518.mT
+    del x518
     x622 = x621.tril(-1)
     del x621
     x623, x624, x625 = tiles.decay_dot_grads(x622, x503, x502, f1, strict=True)

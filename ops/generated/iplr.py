@@ -60,7 +60,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     x259 = x258 @ v
     del x258
     S_rows = scan.Rows(steps, H)
-    x283_rows = scan.Rows(steps, H)
+    x267_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
@@ -95,23 +95,23 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x18 = torch.baddbmm(x17_c, a__c, S)
-        x227 = torch.bmm(x183_c, x18)
-        x283 = torch.baddbmm(x259_c, q_c, S, alpha=x28, out=x283_rows.room(n))
-        x283 = scan.addmm(x283, x256_c, x227)
-        x232 = scan.addmm(scan.scale(S, 1, own), x8_c, v_c)
-        x232 = scan.addmm(x232, x7_c, x227)
-        x283_rows.put(x283)
-        S = x232
+        x191 = torch.bmm(x183_c, x18)
+        x267 = torch.baddbmm(x259_c, q_c, S, alpha=x28, out=x267_rows.room(n))
+        x267 = scan.addmm(x267, x256_c, x191)
+        x196 = scan.addmm(scan.scale(S, 1, own), x8_c, v_c)
+        x196 = scan.addmm(x196, x7_c, x191)
+        x267_rows.put(x267)
+        S = x196
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x283 = x283_rows.joined()
+    x267 = x267_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x283_rows
+    del x267_rows
     del x17, x256, x259, x7, x8
-    return (x283,), (S_end,), (S, x183) if keep else None
+    return (x267,), (S_end,), (S, x183) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -160,10 +160,10 @@ def chunked_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x18 = torch.baddbmm(x17_c, a__c, S)
-        x227 = torch.bmm(x183_c, x18)
-        x232 = scan.addmm(scan.scale(S, 1, own), x8_c, v_c)
-        x232 = scan.addmm(x232, x7_c, x227)
-        S = x232
+        x191 = torch.bmm(x183_c, x18)
+        x196 = scan.addmm(scan.scale(S, 1, own), x8_c, v_c)
+        x196 = scan.addmm(x196, x7_c, x191)
+        S = x196
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
@@ -197,9 +197,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x71 = valid[:, :, None] * x61
     x75 = x61.mT @ q
     del x61
-    x227 = x183 @ x18
+    x191 = x183 @ x18
     del x18
-    x234 = do @ x227.mT
+    x234 = do @ x191.mT
     x235 = x234.tril(0)
     del x234
     x236 = valid[:, :, None] * x235
@@ -240,7 +240,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         x183_c,
         v_c,
         k_c,
-        x227_c,
+        x191_c,
         q_c,
         do_c,
         a__c,
@@ -253,7 +253,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             x183.mT,
             v,
             k,
-            x227,
+            x191,
             q.mT,
             do,
             a_.mT,
@@ -266,7 +266,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         x297 = torch.bmm(x183_c, x296, out=x297_rows.room(n))
         x48 = torch.bmm(v_c, dS.mT, out=x48_rows.room(n))
         x50 = torch.bmm(k_c, dS, out=x50_rows.room(n))
-        x233 = torch.bmm(x227_c, dS.mT, out=x233_rows.room(n))
+        x233 = torch.bmm(x191_c, dS.mT, out=x233_rows.room(n))
         x310 = scan.addmm(scan.scale(dS, 1, own), q_c, do_c, x28)
         x310 = scan.addmm(x310, a__c, x297)
         x48_rows.put(x48)
@@ -299,8 +299,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x312 = torch.addcmul(x265, valid[:, :, :, None], x48)
     x312 = tiles.addcmul_(x312, valid[:, :, :, None], x305)
     del x265, x305, x48
-    x313 = x297 @ x227.mT
-    del x227
+    x313 = x297 @ x191.mT
+    del x191
     x314 = x313.tril(-1)
     del x313
     x315 = valid[:, :, None] * x314

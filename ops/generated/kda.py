@@ -88,15 +88,15 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x480, x53
     x488 = x472[:, :, :, None] * x98
     del x472, x98
-    x492 = x21[:, :, :, None] * x76
-    del x21, x76
     f1 = tiles.decay_factors(x73)
-    x494 = tiles.decay_dot(x485, x484, f1, strict=True)
+    x493 = tiles.decay_dot(x485, x484, f1, strict=True)
     del x485
-    x495 = tiles.decay_dot(x486, x484, f1)
+    x494 = tiles.decay_dot(x486, x484, f1)
     del f1, x484, x486, x73
-    x496 = tiles.inverse(x494)
-    del x494
+    x495 = tiles.inverse(x493)
+    del x493
+    x502 = x21[:, :, :, None] * x76
+    del x21, x76
     x575 = x483[:, :, :, None] * x83
     del x483, x83
     S_rows = scan.Rows(steps, H)
@@ -106,10 +106,10 @@ def chunked_forward(args, valid, h0, steps, keep):
     own = False
     for n, (
         v_c,
-        x492_c,
-        x496_c,
-        x575_c,
+        x502_c,
         x495_c,
+        x575_c,
+        x494_c,
         x95_c,
         x488_c,
     ) in scan.each(
@@ -117,10 +117,10 @@ def chunked_forward(args, valid, h0, steps, keep):
         H,
         (
             v,
-            x492,
-            x496,
-            x575,
+            x502,
             x495,
+            x575,
+            x494,
             x95[:, :, :, None],
             x488.mT,
         ),
@@ -130,10 +130,10 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x573 = torch.baddbmm(v_c, x492_c, S, alpha=-1)
-        x577 = torch.bmm(x496_c, x573)
+        x573 = torch.baddbmm(v_c, x502_c, S, alpha=-1)
+        x577 = torch.bmm(x495_c, x573)
         x580 = torch.bmm(x575_c, S, out=x580_rows.room(n))
-        x580 = scan.addmm(x580, x495_c, x577)
+        x580 = scan.addmm(x580, x494_c, x577)
         x582 = scan.addmm(scan.scale(S, x95_c, own), x488_c, x577)
         x580_rows.put(x580)
         S = x582
@@ -145,8 +145,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del S_rows
     del x580_rows
-    del x488, x492, x575, x95
-    return (x580,), (S_end,), (S, x495, x496) if keep else None
+    del x488, x502, x575, x95
+    return (x580,), (S_end,), (S, x494, x495) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -205,23 +205,23 @@ def chunked_states(args, valid, h0, steps, keep):
     del x480, x53
     x488 = x472[:, :, :, None] * x98
     del x472, x98
-    x492 = x21[:, :, :, None] * x76
-    del x21, x76
     f1 = tiles.decay_factors(x73)
-    x494 = tiles.decay_dot(x485, x484, f1, strict=True)
+    x493 = tiles.decay_dot(x485, x484, f1, strict=True)
     del x485
-    x495 = tiles.decay_dot(x486, x484, f1)
+    x494 = tiles.decay_dot(x486, x484, f1)
     del f1, x484, x486, x73
-    x496 = tiles.inverse(x494)
-    del x494
+    x495 = tiles.inverse(x493)
+    del x493
+    x502 = x21[:, :, :, None] * x76
+    del x21, x76
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         v_c,
-        x492_c,
-        x496_c,
+        x502_c,
+        x495_c,
         x95_c,
         x488_c,
     ) in scan.each(
@@ -229,8 +229,8 @@ def chunked_states(args, valid, h0, steps, keep):
         H,
         (
             v,
-            x492,
-            x496,
+            x502,
+            x495,
             x95[:, :, :, None],
             x488.mT,
         ),
@@ -240,8 +240,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x573 = torch.baddbmm(v_c, x492_c, S, alpha=-1)
-        x577 = torch.bmm(x496_c, x573)
+        x573 = torch.baddbmm(v_c, x502_c, S, alpha=-1)
+        x577 = torch.bmm(x495_c, x573)
         x582 = scan.addmm(scan.scale(S, x95_c, own), x488_c, x577)
         S = x582
         own = True
@@ -250,15 +250,15 @@ def chunked_states(args, valid, h0, steps, keep):
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x488, x492, x95
-    return (), (S_end,), (S, x495, x496) if keep else None
+    del x488, x502, x95
+    return (), (S_end,), (S, x494, x495) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x495, x496) = kept
+    (S, x494, x495) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -308,7 +308,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x243 = -x16 + 1
     x282 = torch.sigmoid(x11)
     del x11
-    x392 = torch.addcmul(v, x21[:, :, :, None], x77, value=-1)
+    x324 = torch.addcmul(v, x21[:, :, :, None], x77, value=-1)
     x471 = valid * x16
     del x16
     x472 = x21 * x471
@@ -332,12 +332,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x490 = x75 * x482 * x49
     x491 = x480 * x482
     del x480, x482
-    x492 = x21[:, :, :, None] * x76
+    x496 = x495 @ x324
+    del x324
+    x502 = x21[:, :, :, None] * x76
     del x76
-    x497 = x496 @ x392
-    del x392
-    x503 = x495.mT @ do
-    x513 = do @ x497.mT
+    x503 = x494.mT @ do
+    x513 = do @ x496.mT
     f1 = tiles.decay_factors(x73)
     x514, x515, x516 = tiles.decay_dot_grads(x513, x486, x484, f1)
     del x486, x513, x73
@@ -369,38 +369,38 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     for n, (
         x590_c,
         x503_c,
-        x496_c,
+        x495_c,
         S_c,
-        x497_c,
+        x496_c,
         x95_c,
         x83_c,
         x148_c,
-        x492_c,
+        x502_c,
     ) in scan.each(
         steps,
         H,
         (
             x590,
             x503,
-            x496.mT,
+            x495.mT,
             S,
-            x497,
+            x496,
             x95[:, :, :, None],
             x83.mT,
             x148,
-            x492.mT,
+            x502.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x592 = torch.baddbmm(x503_c, x590_c, dS)
-        x593 = torch.bmm(x496_c, x592, out=x593_rows.room(n))
+        x593 = torch.bmm(x495_c, x592, out=x593_rows.room(n))
         x119 = S_c * dS
         x120 = x119.sum(2)
-        x506 = torch.bmm(x497_c, dS.mT, out=x506_rows.room(n))
+        x506 = torch.bmm(x496_c, dS.mT, out=x506_rows.room(n))
         x630 = scan.addmm(scan.scale(dS, x95_c, own), x83_c, x148_c, x49)
-        x630 = scan.addmm(x630, x492_c, x593, -1)
+        x630 = scan.addmm(x630, x502_c, x593, -1)
         x120_rows.put(x120)
         x506_rows.put(x506)
         x593_rows.put(x593)
@@ -414,7 +414,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x120_rows
     del x506_rows
     del x593_rows
-    del x148, x492, x503, x590, x83
+    del x148, x502, x503, x590, x83
     x123 = x95 * x120 * x121
     del x120, x95
     x124 = x123[:, :, None].expand(-1, -1, C, -1)
@@ -428,8 +428,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x508
     x512 = tiles.prefix_sum(x511, 2, exclusive=True)
     del x511
-    x595 = x593 @ x497.mT
-    del x497
+    x595 = x593 @ x496.mT
+    del x496
     x596 = x595.tril(-1)
     del x595
     x597, x598, x599 = tiles.decay_dot_grads(x596, x485, x484, f1, strict=True)

@@ -120,18 +120,18 @@ def chunked_forward(args, valid, h0, steps, keep):
     x754 = valid[:, :, :, None] * x712
     del x712
     f1 = tiles.decay_factors(x96, exclusive=True)
-    x788 = tiles.decay_dot(x739, x742, f1, strict=True)
-    x789 = x788 @ v
-    x790 = tiles.decay_dot(x739, x741, f1, strict=True)
+    x787 = tiles.decay_dot(x739, x742, f1, strict=True)
+    x788 = x787 @ v
+    x789 = tiles.decay_dot(x739, x741, f1, strict=True)
     del f1, x739
     f1_2 = tiles.decay_factors(x96)
-    x794 = tiles.decay_dot(r, x741, f1_2)
+    x793 = tiles.decay_dot(r, x741, f1_2)
     del x741
-    x795 = tiles.decay_dot(r, x742, f1_2)
+    x794 = tiles.decay_dot(r, x742, f1_2)
     del f1_2, x742, x96
-    x796 = x795 @ v
-    x797 = tiles.inverse(x790)
-    del x790
+    x795 = x794 @ v
+    x796 = tiles.inverse(x789)
+    del x789
     x920 = x738[:, :, :, None] * x751
     del x738, x751
     x929 = xi[:, :, None] * x753
@@ -142,12 +142,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     S_done = []
     own = False
     for n, (
-        x789_c,
+        x788_c,
         x920_c,
-        x797_c,
-        x112_c,
         x796_c,
-        x794_c,
+        x112_c,
+        x795_c,
+        x793_c,
         x125_c,
         x754_c,
         v_c,
@@ -156,12 +156,12 @@ def chunked_forward(args, valid, h0, steps, keep):
         steps,
         H,
         (
-            x789,
+            x788,
             x920,
-            x797,
-            x112,
             x796,
-            x794,
+            x112,
+            x795,
+            x793,
             x125[:, :, :, None],
             x754.mT,
             v,
@@ -173,10 +173,10 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x922 = torch.baddbmm(x789_c, x920_c, S)
-        x924 = torch.bmm(x797_c, x922)
-        x927 = torch.baddbmm(x796_c, x112_c, S, out=x927_rows.room(n))
-        x927 = scan.addmm(x927, x794_c, x924)
+        x922 = torch.baddbmm(x788_c, x920_c, S)
+        x924 = torch.bmm(x796_c, x922)
+        x927 = torch.baddbmm(x795_c, x112_c, S, out=x927_rows.room(n))
+        x927 = scan.addmm(x927, x793_c, x924)
         x931 = scan.addmm(scan.scale(S, x125_c, own), x754_c, v_c)
         x931 = scan.addmm(x931, x929_c, x924, -1)
         x927_rows.put(x927)
@@ -189,8 +189,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del S_rows
     del x927_rows
-    del x112, x125, x754, x789, x796, x920, x929
-    return (x927, x750), (S_end,), (S, x788, x794, x795, x797) if keep else None
+    del x112, x125, x754, x788, x795, x920, x929
+    return (x927, x750), (S_end,), (S, x787, x793, x794, x796) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -253,17 +253,17 @@ def chunked_states(args, valid, h0, steps, keep):
     x754 = valid[:, :, :, None] * x712
     del x712
     f1 = tiles.decay_factors(x96, exclusive=True)
-    x788 = tiles.decay_dot(x739, x742, f1, strict=True)
-    x789 = x788 @ v
-    x790 = tiles.decay_dot(x739, x741, f1, strict=True)
+    x787 = tiles.decay_dot(x739, x742, f1, strict=True)
+    x788 = x787 @ v
+    x789 = tiles.decay_dot(x739, x741, f1, strict=True)
     del f1, x739
     f1_2 = tiles.decay_factors(x96)
-    x794 = tiles.decay_dot(r, x741, f1_2)
+    x793 = tiles.decay_dot(r, x741, f1_2)
     del x741
-    x795 = tiles.decay_dot(r, x742, f1_2)
+    x794 = tiles.decay_dot(r, x742, f1_2)
     del f1_2, x742, x96
-    x797 = tiles.inverse(x790)
-    del x790
+    x796 = tiles.inverse(x789)
+    del x789
     x920 = x738[:, :, :, None] * x751
     del x738, x751
     x929 = xi[:, :, None] * x753
@@ -273,9 +273,9 @@ def chunked_states(args, valid, h0, steps, keep):
     S_done = []
     own = False
     for n, (
-        x789_c,
+        x788_c,
         x920_c,
-        x797_c,
+        x796_c,
         x125_c,
         x754_c,
         v_c,
@@ -284,9 +284,9 @@ def chunked_states(args, valid, h0, steps, keep):
         steps,
         H,
         (
-            x789,
+            x788,
             x920,
-            x797,
+            x796,
             x125[:, :, :, None],
             x754.mT,
             v,
@@ -298,8 +298,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x922 = torch.baddbmm(x789_c, x920_c, S)
-        x924 = torch.bmm(x797_c, x922)
+        x922 = torch.baddbmm(x788_c, x920_c, S)
+        x924 = torch.bmm(x796_c, x922)
         x931 = scan.addmm(scan.scale(S, x125_c, own), x754_c, v_c)
         x931 = scan.addmm(x931, x929_c, x924, -1)
         S = x931
@@ -309,15 +309,15 @@ def chunked_states(args, valid, h0, steps, keep):
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x125, x754, x789, x920, x929
-    return (), (S_end,), (S, x788, x794, x795, x797) if keep else None
+    del x125, x754, x788, x920, x929
+    return (), (S_end,), (S, x787, x793, x794, x796) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (r, w, k, v, a_, w0, xi, mix, rho) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x788, x794, x795, x797) = kept
+    (S, x787, x793, x794, x796) = kept
     (do, dbonus) = douts
     C = valid.shape[2]
     H = h0[0].shape[1]
@@ -429,15 +429,15 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x782 = x423 - x781
     del x423, x781
     x783 = r * x782
-    x785 = x738[:, :, :, None] * x100
-    x792 = tiles.addmm_(x738[:, :, :, None] * x752, x788, v)
-    x798 = x797 @ x792
-    del x792
-    x805 = x795.mT @ do
+    x791 = tiles.addmm_(x738[:, :, :, None] * x752, x787, v)
+    x797 = x796 @ x791
+    del x791
+    x804 = x738[:, :, :, None] * x100
+    x805 = x794.mT @ do
     x806, x189_2, x807 = tiles.decay_dot_grads(x185, r, x742, f1)
     del x185
-    x808 = x794.mT @ do
-    x823 = do @ x798.mT
+    x808 = x793.mT @ do
+    x823 = do @ x797.mT
     x824, x825, x826 = tiles.decay_dot_grads(x823, r, x741, f1)
     del f1, x823
     x862 = x738 * x738
@@ -448,8 +448,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x111, x200, x767, x782, x806, x824
     x935 = x740[:, :, :, None] * x760
     del x760
-    x954 = xi[:, :, None] * x785
-    del x785
+    x954 = xi[:, :, None] * x804
+    del x804
     x145_rows = scan.Rows(steps, H, True)
     x174_rows = scan.Rows(steps, H, True)
     x756_rows = scan.Rows(steps, H, True)
@@ -461,11 +461,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     for n, (
         x935_c,
         x808_c,
-        x797_c,
+        x796_c,
         v_c,
         S_c,
         x712_c,
-        x798_c,
+        x797_c,
         x125_c,
         x112_c,
         do_c,
@@ -476,11 +476,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         (
             x935,
             x808,
-            x797.mT,
+            x796.mT,
             v,
             S,
             x712,
-            x798,
+            x797,
             x125[:, :, :, None],
             x112.mT,
             do,
@@ -491,12 +491,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x937 = torch.baddbmm(x808_c, x935_c, dS, alpha=-1)
-        x938 = torch.bmm(x797_c, x937, out=x938_rows.room(n))
+        x938 = torch.bmm(x796_c, x937, out=x938_rows.room(n))
         x145 = torch.bmm(v_c, dS.mT, out=x145_rows.room(n))
         x173 = S_c * dS
         x174 = x173.sum(2)
         x756 = torch.bmm(x712_c, dS, out=x756_rows.room(n))
-        x814 = torch.bmm(x798_c, dS.mT, out=x814_rows.room(n))
+        x814 = torch.bmm(x797_c, dS.mT, out=x814_rows.room(n))
         x1011 = scan.addmm(scan.scale(dS, x125_c, own), x112_c, do_c)
         x1011 = scan.addmm(x1011, x954_c, x938)
         x145_rows.put(x145)
@@ -555,8 +555,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x753, x814
     x933 = x932.sum(2)
     del x932
-    x940 = x938 @ x798.mT
-    del x798
+    x940 = x938 @ x797.mT
+    del x797
     x941 = x940.tril(-1)
     del x940
     x942 = x752 * x938
@@ -567,7 +567,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x944, x945, x946 = tiles.decay_dot_grads(x941, x739, x741, f1_2, strict=True)
     del x741, x941, x96
     x947 = x938 @ v.mT
-    x948 = x788.mT @ x938
+    x948 = x787.mT @ x938
     x949, x950, x951 = tiles.decay_dot_grads(x947, x739, x742, f1_2, strict=True)
     del f1_2, x739, x742, x947
     x952 = x938 @ S.mT
