@@ -118,7 +118,7 @@ class TritonKernels:
         Raises UnavailableError for sizes that the kernels of the form do not take.
         """
         length = bound.sizes.length
-        chunk = self._chunk(chunk_size, length) if form == "chunked" else CHUNK
+        chunk = self.chunk(chunk_size, length) if form == "chunked" else CHUNK
         call = self._call(bound, length, cu_seqlens, reverse, chunk)
         if form == "recurrent":
             self._check_sizes(bound)
@@ -168,7 +168,7 @@ class TritonKernels:
     def _check_sizes(self, bound: Bound) -> None:
         check_sizes(self.available[0], bound.sizes.axes, self.recurrence.name)
 
-    def _chunk(self, chunk_size: int | None, length: int) -> int:
+    def chunk(self, chunk_size: int | None, length: int) -> int:
         """The tokens of a chunk: what was asked for, or what suits. Raises UnavailableError."""
         most = self.available[0].LONGEST_CHUNK
         if chunk_size and most and chunk_size > most:

@@ -48,7 +48,7 @@ def operator(model: str) -> Any:
 def draw(model: str, call: Call, dtype: str, device: str) -> Tensors:
     """Vectors in `dtype`, scalars per token in float32, normal; parameters about as a layer starts them."""
     recurrence = operator(model).recurrence
-    axes = dict(zip(recurrence.axes, call.sizes, strict=True))
+    axes = call.axes(recurrence.axes)
     arguments = measurement.draw(recurrence, Sizes(call.B, call.T, call.H, axes), TYPES[dtype], device)
     if call.G:
         step = call.H // call.G

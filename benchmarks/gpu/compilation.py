@@ -9,7 +9,6 @@ from torch import Tensor
 
 from benchmarks.gpu.calls import TYPES, operator
 from benchmarks.gpu.entries import Call, Entry
-from rnnc.ops.options import passes
 from rnnc.ops.triton_recording import Recorded, Shapes, record
 
 
@@ -17,9 +16,9 @@ def launches(model: str, dtype: str, call: Call) -> tuple[Recorded, ...]:
     """What a call launches, forward and backward, with the arguments it launches it with."""
     op = operator(model)
     module, _ = op.kernels.available
-    axes = dict(zip(op.recurrence.axes, call.sizes, strict=True))
+    axes = call.axes(op.recurrence.axes)
     shapes = Shapes(call.B, call.T, call.H, call.G or call.H, axes, len(call.lengths))
-    chunk = passes("chunked", call.chunk, call.T)[1] or 0
+    chunk = op.kernels.chunk(call.chunk, call.T)
     forward, backward = record(module, op.recurrence, shapes, TYPES[dtype], chunk, call.states, call.reverse)
     return (*forward, *backward)
 

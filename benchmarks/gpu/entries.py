@@ -38,6 +38,11 @@ class Call:
     reverse: bool = False
     chunk: int | None = None
 
+    def axes(self, names: Sequence[str]) -> dict[str, int]:
+        """The sizes by axis; axes beyond the first two are as the last."""
+        sizes = (*self.sizes, *[self.sizes[-1]] * len(names))
+        return dict(zip(names, sizes, strict=False))
+
     def __str__(self) -> str:
         shape = f"{self.B} x {self.T} x {self.H} x {'/'.join(map(str, dict.fromkeys(self.sizes)))}"
         flags = " packed" * bool(self.lengths) + " states" * self.states + " reverse" * self.reverse
