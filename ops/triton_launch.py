@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -71,6 +72,11 @@ class Call:
             return self.batch * -(-self.length // self.chunk)
         return self.length // self.chunk + self.sequences
 
+    @cached_property
+    def tables(self) -> tuple[Tensor, Tensor] | None:
+        """See `chunk_tables`; made on the device, once for the forward and the backward pass."""
+        return None if self.bounds is None else chunk_tables(self.bounds, self.chunk, self.chunks)
+
     def shape(self, place: str, axes: tuple[str, ...]) -> tuple[int, ...]:
         """The shape of an array in memory."""
         own = tuple(self.sizes[axis] for axis in axes)
@@ -124,9 +130,6 @@ class Runner:
 
     def __init__(self, module: ModuleType, call: Call, arrays: dict[str, Tensor]) -> None:
         self.module, self.call, self.arrays = module, call, arrays
-        self.tables: tuple[Tensor, Tensor] | None = None
-        if call.bounds is not None:
-            self.tables = chunk_tables(call.bounds, call.chunk, call.chunks)
 
     @property
     def kept(self) -> list[str]:
@@ -187,7 +190,7 @@ class Runner:
         table = "chunk_offsets" if serial else "chunk_table"
         options |= {
             "cu_seqlens": filler if call.bounds is None else call.bounds,
-            table: filler if self.tables is None else self.tables[0 if serial else 1],
+            table: filler if call.tables is None else call.tables[0 if serial else 1],
             "T": call.length,
             "H": call.heads,
             "C": call.chunk,

@@ -347,6 +347,16 @@ def test_without_gradients_no_states_are_stored(name: str) -> None:
     assert sum(each.bytes for each in forward) < sum(each.bytes for each in trained)
 
 
+@pytest.mark.parametrize("form", ["chunked", "recurrent"])
+def test_the_limits_of_packed_sequences_stay_on_the_device(form: str) -> None:
+    """Their values are not read (these have none), so that a call can be part of a CUDA graph."""
+    op = operator("kda")
+    shapes = Shapes(1, 40, 4, 4, dict.fromkeys(op.recurrence.axes, 16), packed=3)
+    module = op.kernels.available[0]
+    forward, backward = record(module, op.recurrence, shapes, torch.float32, states=True, form=form)
+    assert all(each.options["cu_seqlens"].is_meta for each in (*forward, *backward[:-1]))
+
+
 def test_kernels_for_gradients_that_nobody_wants_are_left_out() -> None:
     everything, values = launches("gla")[1], launches("gla", wanted=("v",))[1]
     assert len(values) < len(everything)
