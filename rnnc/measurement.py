@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,14 +42,20 @@ class Row:
         return asdict(self)
 
 
-def draw(recurrence: Recurrence, sizes: Sizes, dtype: torch.dtype, device: str) -> list[Tensor]:
-    """Vectors in `dtype`, scalars per token in float32, normal; parameters about as a layer starts them."""
+def draw(
+    recurrence: Recurrence, sizes: Sizes, dtype: torch.dtype, device: str, gates: Collection[str] = ()
+) -> list[Tensor]:
+    """Vectors in `dtype` of length about one, except for `gates`, and scalars per token in float32, normal;
+    parameters about as a layer starts them.
+    """
     source = torch.Generator(device).manual_seed(1)
     torch.manual_seed(1)
     lead = (sizes.batch, sizes.length)
     arguments = []
     for item in recurrence.inputs:
         x = torch.randn((*lead, *sizes.shape(item.axes)), generator=source, device=device)
+        if item.axes and item.name not in gates:
+            x *= math.prod(x.shape[3:]) ** -0.5
         if item.range is not None:
             low, high = max(item.range.low, -4.0), min(item.range.high, 4.0)
             x = low + (high - low) * torch.sigmoid(x)
@@ -75,7 +82,7 @@ def initial(start: Initialiser | None, shape: tuple[int, ...]) -> Tensor:
 
 def measure(operator: Any, builtin: bool, sizes: Sizes, dtype: str, device: str) -> Iterator[Row]:
     """A row for each back end, the naive loop and each peer of a built-in; those that cannot say why."""
-    arguments = draw(operator.recurrence, sizes, DTYPES[dtype], device)
+    arguments = draw(operator.recurrence, sizes, DTYPES[dtype], device, operator.signature.gates())
     expected = _outputs(operator.reference(*(x.double() for x in arguments))[0])
     candidates: dict[str, Call] = {
         "rnnc, torch": lambda *x: operator(*x, backend="torch")[0],

@@ -46,10 +46,11 @@ def operator(model: str) -> Any:
 
 
 def draw(model: str, call: Call, dtype: str, device: str) -> Tensors:
-    """Vectors in `dtype`, scalars per token in float32, normal; parameters about as a layer starts them."""
-    recurrence = operator(model).recurrence
+    """As `rnnc.measurement.draw`; the states are normal."""
+    recurrence, gates = operator(model).recurrence, operator(model).signature.gates()
     axes = call.axes(recurrence.axes)
-    arguments = measurement.draw(recurrence, Sizes(call.B, call.T, call.H, axes), TYPES[dtype], device)
+    sizes = Sizes(call.B, call.T, call.H, axes)
+    arguments = measurement.draw(recurrence, sizes, TYPES[dtype], device, gates)
     if call.G:
         step = call.H // call.G
         arguments = [
