@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from rnnc.dsl.recurrence import Input, Param, Recurrence
 from rnnc.ops.errors import ArgumentError, ArgumentTypeError
 
 LOW = (torch.bfloat16, torch.float16)
+REMEMBERED = 256  # kinds of calls
 FLOATS = (torch.float32, torch.float64, *LOW)
 
 
@@ -35,12 +36,15 @@ class Sizes:
 
     def shape(self, axes: Axes) -> tuple[int, ...]:
         """[H, axes]."""
-        return (self.heads, *(self.axes[axis] for axis in axes))
+        return (self.heads, *(self.axes[base(axis)] for axis in axes))
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """The checked tensors of a call; a parameter is None where its default applies."""
+    """The checked tensors of a call; a parameter is None where its default applies.
+
+    `key`: equal where all shapes, dtypes and devices are.
+    """
 
     inputs: tuple[Tensor, ...]
     params: tuple[Tensor | None, ...]
@@ -48,6 +52,7 @@ class Bound:
     output_dtype: torch.dtype
     dtype: torch.dtype
     device: torch.device
+    key: Hashable = None
 
 
 class Signature:
@@ -61,6 +66,7 @@ class Signature:
         self.declared: tuple[Input | Param, ...] = (*recurrence.inputs, *recurrence.params)
         self.names = tuple(item.name for item in self.declared)
         self.gates = gates
+        self._bound: dict[Hashable, tuple[Sizes, torch.dtype]] = {}
 
     def bind(
         self, args: Sequence[Any], named: Mapping[str, Any], options: Sequence[str], time: bool
@@ -72,12 +78,25 @@ class Signature:
         """
         values = self._match(args, named, options)
         count = len(self.recurrence.inputs)
-        inputs = values[:count]
-        sizes = self._sizes(values, time)
-        inputs = [_autocast(x, item) for x, item in zip(inputs, self.recurrence.inputs, strict=True)]
-        output_dtype = self._dtype([*inputs, *values[count:]])
+        if torch.is_autocast_enabled(values[0].device.type):
+            pairs = zip(values, self.recurrence.inputs, strict=False)
+            values[:count] = [_autocast(x, item) for x, item in pairs]
+        key = None if torch.compiler.is_compiling() else _kind(values, time)
+        sizes, output_dtype = self._checked(values, time, key)
         dtype = torch.float64 if output_dtype == torch.float64 else torch.float32
-        return Bound(tuple(inputs), tuple(values[count:]), sizes, output_dtype, dtype, inputs[0].device)
+        inputs, params = tuple(values[:count]), tuple(values[count:])
+        return Bound(inputs, params, sizes, output_dtype, dtype, inputs[0].device, key)
+
+    def _checked(self, values: Sequence[Any], time: bool, key: Hashable) -> tuple[Sizes, torch.dtype]:
+        """The sizes and the dtype of the outputs; what was checked once is remembered."""
+        known = self._bound.get(key)
+        if known is None:
+            known = self._sizes(values, time), self._dtype(values)
+            if key is not None:
+                self._bound[key] = known
+            if len(self._bound) > REMEMBERED:
+                self._bound.clear()
+        return known
 
     def _match(self, args: Sequence[Any], named: Mapping[str, Any], options: Sequence[str]) -> list[Any]:
         if len(args) > len(self.names):
@@ -196,6 +215,21 @@ def plain(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+def _kind(values: Sequence[Any], time: bool) -> Hashable:
+    """Equal for tensors of equal shapes, dtypes and devices; None where sizes are symbols."""
+    key = (time, *(None if x is None else (x.shape, x.dtype, x.device) for x in values))
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key
+
+
+def base(axis: str) -> str:
+    """The axis that a second axis of the same size stands for: `K` for `K'`."""
+    return axis.rstrip("'")
+
+
 def _grouped(item: Input | Param) -> bool:
     return isinstance(item, Input) and item.per_group
 
@@ -208,10 +242,12 @@ def _fit(item: Input | Param, value: Tensor, known: dict[str, int], time: bool) 
             lead.remove("\0T")
     else:
         lead = [] if item.shared else ["\0H"]
-    symbols = [*lead, *item.axes]
-    learned = dict(zip(symbols, value.shape, strict=False))
-    fits = len(symbols) == value.dim()
-    if not fits or any(known.get(symbol, learned[symbol]) != learned[symbol] for symbol in symbols):
+    symbols = [*lead, *map(base, item.axes)]
+    learned: dict[str, int] = {}
+    if len(symbols) != value.dim() or any(
+        learned.setdefault(symbol, known.get(symbol, size)) != size
+        for symbol, size in zip(symbols, value.shape, strict=True)
+    ):
         letters = ", ".join(symbol.removeprefix("\0") for symbol in symbols)
         expected = ", ".join(str(known.get(symbol, symbol.removeprefix("\0"))) for symbol in symbols)
         raise ArgumentError(f"{item.name}: expected [{letters}] = [{expected}], got {list(value.shape)}")
@@ -227,7 +263,6 @@ def _unknown(name: str, names: Sequence[str]) -> str:
 
 def _autocast(value: Tensor, item: Input) -> Tensor:
     """The value as autocast wants it: vectors in the low precision, float64 and scalars as they are."""
-    kind = value.device.type
-    if item.axes and torch.is_autocast_enabled(kind) and value.dtype in (torch.float32, *LOW):
-        return value.to(torch.get_autocast_dtype(kind))
+    if item.axes and value.dtype in (torch.float32, *LOW):
+        return value.to(torch.get_autocast_dtype(value.device.type))
     return value

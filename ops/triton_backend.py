@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import cached_property
 from importlib.util import find_spec
 from types import ModuleType
@@ -17,7 +17,8 @@ from rnnc.ops.errors import UnavailableError
 from rnnc.ops.options import CHUNK, passes
 from rnnc.ops.triton_autograd import TritonPlan, apply, on
 from rnnc.ops.triton_launch import Call
-from rnnc.ops.triton_steps import StepRunner, check_sizes
+from rnnc.ops.triton_step import Step
+from rnnc.ops.triton_steps import check_sizes
 
 Tensors = tuple[Tensor, ...]
 Generated = tuple[ModuleType, str]  # a module of kernels, and its text
@@ -35,6 +36,7 @@ class TritonKernels:
     def __init__(self, recurrence: Recurrence, generate: Callable[[], Generated | str]) -> None:
         self.recurrence, self.generate = recurrence, generate
         self.warned: set[str] = set()
+        self.steps: dict[Hashable, Step] = {}
 
     @cached_property
     def generated(self) -> Generated | str:
@@ -132,24 +134,16 @@ class TritonKernels:
 
         Raises UnavailableError for sizes that the kernels do not take.
         """
-        self._check_sizes(bound)
-        sizes, recurrence = bound.sizes, self.recurrence
-        call = self._call(bound, 1, None, False, 0)
-        given = zip(recurrence.arguments, (*bound.inputs, *params), strict=True)
-        arrays = {item.name: tensor.contiguous() for item, tensor in given}
-        runner = StepRunner(self.available[0], call, arrays, time=False)
-        direct = places is not None and all(place.is_contiguous() for place in places)
-        if places is None or not direct:
-            shapes = ((sizes.batch, *sizes.shape(state.axes)) for state in recurrence.states)
-            new = tuple(torch.empty(shape, dtype=torch.float32, device=bound.device) for shape in shapes)
-        else:
-            new = places
+        key = (bound.key, bool(states))
+        given = (*bound.inputs, *params)
+        if key not in self.steps:
+            self._check_sizes(bound)
+            named = dict(zip((item.name for item in self.recurrence.arguments), given, strict=True))
+            call = self._call(bound, 1, None, False, CHUNK)
+            outputs = [output.name for output in self.recurrence.outputs]
+            self.steps[key] = Step(self.available[0], call, named, outputs, bool(states))
         with on(bound.device):
-            runner.forward(tuple(state.contiguous() for state in states), new, False, ())
-        if places is not None and not direct:
-            for place, value in zip(places, new, strict=True):
-                place.copy_(value)
-        return tuple(arrays[output.name] for output in recurrence.outputs), new
+            return self.steps[key](given, states, places)
 
     def _call(self, bound: Bound, length: int, cu_seqlens: Tensor | None, reverse: bool, chunk: int) -> Call:
         return Call(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rnnc.dsl.recurrence import Recurrence
+from rnnc.ops.arguments import base
 from rnnc.ops.triton_autograd import TritonPlan, apply
 from rnnc.ops.triton_launch import Call
 
@@ -104,7 +105,7 @@ def record(
         tensors.append(torch.empty(*lead, *(sizes[axis] for axis in item.axes), dtype=kind, device=device))
     for param in recurrence.params:
         each = () if param.shared else (shapes.heads,)
-        tensors.append(torch.empty(*each, *(sizes[axis] for axis in param.axes), device=device))
+        tensors.append(torch.empty(*each, *(sizes[base(axis)] for axis in param.axes), device=device))
     plan = TritonPlan(stand_in, call, recurrence, keep, states, form)
     for declared, tensor in zip(plan.declared, tensors, strict=True):
         tensor.requires_grad_(wanted is None or declared.name in wanted)

@@ -8,7 +8,7 @@ from it then take the least room together.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -66,7 +66,7 @@ def block(size: int) -> int:
     return max(2, 1 << (size - 1).bit_length())
 
 
-def tiling(launch: StepLaunch, sizes: dict[str, int]) -> Tiling:
+def tiling(launch: StepLaunch, sizes: Mapping[str, int]) -> Tiling:
     """How the programs of a launch divide the state."""
     largest = max(math.prod(block(sizes[a]) for a in axes) for _, axes, _ in launch.states)
     if launch.tile is None:
@@ -79,6 +79,27 @@ def tiling(launch: StepLaunch, sizes: dict[str, int]) -> Tiling:
 
 def _warps(entries: int) -> int:
     return max(1, min(16, entries // WARP))
+
+
+def constants(launch: StepLaunch, call: Call, tiles: Tiling) -> dict[str, Any]:
+    """What a launch is given beside arrays, but for what the kernels of one direction alone have."""
+    sizes = {name: call.sizes[axis] for axis, name in launch.sizes}
+    blocks = {
+        f"B{name}": tiles.block if axis == launch.tile else block(call.sizes[axis])
+        for axis, name in launch.sizes
+    }
+    return {
+        **sizes,
+        **blocks,
+        "every": interval(call.length),
+        "T": call.length,
+        "H": call.heads,
+        "PACKED": call.bounds is not None,
+        "REVERSE": call.reverse,
+        "num_warps": tiles.warps,
+        "num_stages": 1,
+        **EVERYWHERE,
+    }
 
 
 def check_sizes(module: ModuleType, sizes: dict[str, int], name: str) -> None:
@@ -95,14 +116,10 @@ def check_sizes(module: ModuleType, sizes: dict[str, int], name: str) -> None:
 
 
 class StepRunner:
-    """Launches the kernels of one call; `arrays` holds what they read and write, by key.
+    """Launches the kernels of one call; `arrays` holds what they read and write, by key."""
 
-    Without `time`, the call is of one token, and its arrays are [B, H, axes].
-    """
-
-    def __init__(self, module: ModuleType, call: Call, arrays: dict[str, Tensor], time: bool = True) -> None:
+    def __init__(self, module: ModuleType, call: Call, arrays: dict[str, Tensor]) -> None:
         self.module, self.call, self.arrays = module, call, arrays
-        self.tokens = (call.batch, call.length) if time else (call.batch,)
         self.every = interval(call.length)
 
     @property
@@ -148,7 +165,7 @@ class StepRunner:
 
     def _run(self, launch: StepLaunch, start: Tensors, end: Tensors, options: dict[str, Any]) -> None:
         call = self.call
-        tiles = tiling(launch, dict(call.sizes))
+        tiles = tiling(launch, call.sizes)
         for key, _, place, axes in launch.writes:
             if key not in self.arrays:
                 shape = self._shape(launch, place, axes, tiles.tiles)
@@ -164,24 +181,9 @@ class StepRunner:
             for what, argument in places:
                 arguments[argument] = next(given[what], filler) if what in given else filler
         for name in launch.groups:
-            arguments[f"G_{name}"] = self.arrays[name].shape[len(self.tokens)]
-        for axis, name in launch.sizes:
-            size = call.sizes[axis]
-            arguments[name] = size
-            arguments[f"B{name}"] = tiles.block if axis == launch.tile else block(size)
-        arguments |= {
-            "cu_seqlens": filler if call.bounds is None else call.bounds,
-            "every": self.every,
-            "T": call.length,
-            "H": call.heads,
-            "HAS_START": bool(start),
-            "HAS_END": bool(end),
-            "PACKED": call.bounds is not None,
-            "REVERSE": call.reverse,
-            "num_warps": tiles.warps,
-            "num_stages": 1,
-            **EVERYWHERE,
-        }
+            arguments[f"G_{name}"] = self.arrays[name].shape[2]
+        arguments["cu_seqlens"] = filler if call.bounds is None else call.bounds
+        arguments |= constants(launch, call, tiles) | {"HAS_START": bool(start), "HAS_END": bool(end)}
         grid = (tiles.tiles * call.sequences * call.heads,)
         getattr(self.module, launch.kernel)[grid](**(arguments | options))
 
@@ -190,12 +192,12 @@ class StepRunner:
         own = tuple(call.sizes[axis] for axis in axes)
         match place:
             case "share" if tiles > 1:
-                return *self.tokens, call.heads, tiles, *own
+                return call.batch, call.length, call.heads, tiles, *own
             case "partial":
                 rows = call.sequences * (1 if launch.tile in axes else tiles)
                 return rows, call.heads, *own
             case _:
-                return *self.tokens, call.heads, *own
+                return call.batch, call.length, call.heads, *own
 
     def _dtype(self, key: str) -> torch.dtype:
         """The dtype of a gradient is its input's; everything else is in that of the vectors."""
