@@ -15,6 +15,8 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -39,6 +41,7 @@ TARGETS: dict[str, tuple[str, int | str, int]] = {
 }
 POINTERS = {"torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.float32": "fp32", "torch.int32": "i32"}
 SIZE, SIZES = 128, {"rwkv7": 64}  # of every axis
+SECONDS = 300.0  # for one kernel
 DEFAULTS = {"num_warps": 4, "num_stages": 3, "enable_fp_fusion": True}  # what a launch that says nothing gets
 Report = dict[str, Any]
 
@@ -191,14 +194,15 @@ def builtin_names() -> list[str]:
     )
 
 
-def update(todo: Sequence[Job], arch: str, workers: int = 2) -> dict[str, Report]:
+def update(todo: Sequence[Job], arch: str, workers: int = 2, seconds: float = SECONDS) -> dict[str, Report]:
     """Compiles what has no report yet, writes the file, and returns the reports of the jobs by key.
 
-    Reports of other models and dtypes stay; those of these that no job has are dropped.
+    A kernel that takes longer than `seconds` has that for a report. Reports of other models and dtypes stay;
+    those of these that no job has are dropped.
     """
     known = reports(arch)
     missing = [job for job in todo if job.key not in known]
-    with _pool(workers) as compile_one, ThreadPoolExecutor(workers) as threads:
+    with _pool(workers, seconds) as compile_one, ThreadPoolExecutor(workers) as threads:
         done = threads.map(lambda job: (job, compile_one(job.task)), missing)
         for job, result in track(done, f"compiling for {arch}", len(missing)):
             known[job.key] = job.record | result
@@ -216,11 +220,13 @@ def _write(arch: str, found: Mapping[str, Report]) -> None:
         sorted(found.items(), key=lambda item: (item[1]["model"], item[1]["dtype"], item[1]["kernel"]))
     )
     lines = ",\n".join(f"  {json.dumps(key)}: {json.dumps(entry)}" for key, entry in ordered.items())
-    file.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+    beside = file.with_suffix(".part")
+    beside.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+    beside.replace(file)
 
 
 @contextmanager
-def _pool(workers: int) -> Iterator[Any]:
+def _pool(workers: int, seconds: float) -> Iterator[Any]:
     """A function that compiles a task in one of several processes without Triton's interpreter."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     command = [sys.executable, "-W", "ignore", "-m", "rnnc.offline_worker"]
@@ -238,12 +244,19 @@ def _pool(workers: int) -> Iterator[Any]:
 
     def compile_one(task: Mapping[str, Any]) -> Report:
         process = idle.get() or start()
+        begin = time.monotonic()
+        timer = threading.Timer(seconds, process.kill)
+        timer.start()
         process.stdin.write(json.dumps(dict(task)) + "\n")
         process.stdin.flush()
         answer = process.stdout.readline()
+        timer.cancel()
         if not answer:
             idle.put(None)
-            return {"error": f"the compiler ended with status {process.wait()}"}
+            status = process.wait()
+            if time.monotonic() - begin >= seconds:
+                return {"error": f"the compiler was stopped after {seconds:.0f} seconds"}
+            return {"error": f"the compiler ended with status {status}"}
         idle.put(process)
         result: Report = json.loads(answer)
         return result
@@ -289,6 +302,8 @@ def main(
     names: Annotated[list[str] | None, typer.Argument(help="Built-in models; all if none is given.")] = None,
     arch: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(TARGETS)}.")] = None,
     dtype: Annotated[list[str] | None, typer.Option(help="bf16, fp16, fp32.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that compile.")] = 2,
+    seconds: Annotated[float, typer.Option(help="The most that one kernel may take.")] = SECONDS,
 ) -> None:
     """Compiles what changed and prints all reports."""
     for target in arch or TARGETS:
@@ -297,7 +312,7 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             todo = all_jobs(names or builtin_names(), target, dtype or ["bf16"], Path(folder))
             say(f"{file_of(target).stem}:", "bold")
-            table(update(todo, target))
+            table(update(todo, target, workers, seconds))
 
 
 if __name__ == "__main__":

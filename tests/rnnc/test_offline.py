@@ -47,6 +47,12 @@ def test_what_a_compiler_says_is_a_report(folder: Path) -> None:
     assert "error" in offline_worker.report(broken)
 
 
+def test_a_kernel_that_takes_too_long_says_so(folder: Path) -> None:
+    job = jobs("linear_attention", "90", "bf16", folder)[0]
+    found = update([job], "90", workers=1, seconds=0.1)
+    assert found[job.key]["error"] == "the compiler was stopped after 0 seconds"
+
+
 @pytest.mark.skipif(not file_of("90").is_file(), reason="the repository has no reports")
 def test_reports_are_current(tmp_path: Path) -> None:
     known = reports("90")
