@@ -16,6 +16,7 @@ from rnnc.dsl.syntax import (
     LayerBlock,
 )
 
+STEPS = 2  # micro-steps of a token, where a layer is not told
 LOCALS = [
     "Any",
     "CausalConv",
@@ -191,15 +192,25 @@ class _Printer:
 
     def _signature(self) -> tuple[str, ...]:
         groups = ["num_groups: int | None = None"] if self._grouped() else []
-        sizes = [f"{axis}: int{' | None = None' * self._optional(axis)}" for axis in self._ordered_axes()]
+        sizes = [f"{axis}: int{self._default(axis)}" for axis in self._ordered_axes()]
         return ("d_model: int", "num_heads: int", *sizes, *groups)
 
     def _optional(self, axis: str) -> bool:
-        """Axes of states have a default, so that the heads together are as wide as the model."""
+        """Axes of states may be left out: they have a default, so that the heads together are as wide as the model."""
         return any(self.axes[name] == axis for state in self.recurrence.states for name in state.axes)
 
+    def _default(self, axis: str) -> str:
+        if axis in self._steps():
+            return f" = {STEPS}"
+        return " | None = None" if self._optional(axis) else ""
+
+    def _steps(self) -> set[str]:
+        """The axes of micro-steps."""
+        return {self.axes[axis] for axis in self.recurrence.loops}
+
     def _ordered_axes(self) -> list[str]:
-        return sorted(self.axes.values(), key=self._optional)
+        """The axes as arguments: those without a default first."""
+        return sorted(self.axes.values(), key=lambda axis: self._default(axis) != "")
 
     def _grouped(self) -> bool:
         return any(i.per_group for i in self.recurrence.inputs)

@@ -25,7 +25,7 @@ from rnnc.codegen.polynomials import Polynomials, polynomials
 from rnnc.codegen.program import ROW, VALID, Program
 from rnnc.codegen.torch_module import Form
 from rnnc.dsl.interpreter import run
-from rnnc.dsl.recurrence import Recurrence, loop_axes
+from rnnc.dsl.recurrence import Recurrence
 
 Values = dict[str, Any]
 
@@ -95,13 +95,13 @@ def rational_checks(compiled: Compiled) -> Iterator[Check]:
 def _sizes(recurrence: Recurrence, first: int, second: int, steps: int) -> dict[str, int]:
     """`second` for the value axis of the state, `steps` for that of a loop, `first` for all others."""
     sizes = dict.fromkeys(recurrence.axes, first) | {recurrence.states[0].axes[-1]: second}
-    return sizes | dict.fromkeys(loop_axes(recurrence.statements), steps)
+    return sizes | dict.fromkeys(recurrence.loops, steps)
 
 
 def _symbolic_sizes(recurrence: Recurrence, form: Form) -> Iterator[tuple[int, int]]:
     """Tokens and micro-steps: enough of each to meet each other, with at most four rows in a row."""
     tokens = 3 if form.name == "chunked" else 1
-    if not loop_axes(recurrence.statements):
+    if not recurrence.loops:
         yield tokens, 1
     else:
         yield from ((tokens, 1), (2, 2)) if tokens > 1 else ((1, 3),)

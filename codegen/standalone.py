@@ -184,7 +184,8 @@ def _declarations(recurrence: Recurrence) -> tuple[tuple[str, tuple[str, ...]], 
     )
     states = tuple(f'Carried("{s.name}", {_tuple(s.axes)}{_initial(s)})' for s in recurrence.states)
     outputs = tuple(f'Output("{output.name}", {_tuple(output.axes)})' for output in recurrence.outputs)
-    return ("inputs", inputs), ("params", params), ("states", states), ("outputs", outputs)
+    loops = tuple(f'"{axis}"' for axis in recurrence.loops)
+    return ("inputs", inputs), ("params", params), ("states", states), ("outputs", outputs), ("loops", loops)
 
 
 def _declared(kind: str, item: Input | Param, flags: str) -> str:

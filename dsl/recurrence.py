@@ -106,11 +106,6 @@ def unrolled(body: Iterable[Statement]) -> Iterator[Let | Assign]:
             yield statement
 
 
-def loop_axes(body: Iterable[Statement]) -> frozenset[str]:
-    """The axes that loops run over: micro-steps of a token."""
-    return frozenset(statement.axis for statement in body if isinstance(statement, Loop))
-
-
 @dataclass(frozen=True, slots=True)
 class Claim:
     """`eigenvalues in ...`: to be checked, never believed."""
@@ -136,6 +131,11 @@ class Recurrence:
     warnings: tuple[Diagnostic, ...] = field(default=(), compare=False)
     source: str = field(default="", compare=False)
     path: str = field(default="<spec>", compare=False)
+
+    @property
+    def loops(self) -> Axes:
+        """The axes that loops run over: the micro-steps of a token."""
+        return tuple(statement.axis for statement in self.statements if isinstance(statement, Loop))
 
     @property
     def arguments(self) -> tuple[Input | Param, ...]:

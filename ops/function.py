@@ -110,7 +110,8 @@ class Function:
         states = self._initial(bound, params, initial_state, count, "initial_state")
         if sizes.batch * sizes.length:
             default = self._chunk(bound, count)
-            name, width = passes(form, chunk_size, longest(sizes.length, offsets), default)
+            steps = math.prod(sizes.axes[axis] for axis in self.recurrence.loops)
+            name, width = passes(form, chunk_size, longest(sizes.length, offsets), default, steps)
             layout = arrange(sizes.batch, sizes.length, offsets, width, bool(reverse), bound.device)
             tensors = (*bound.inputs, *params, *states)
             outputs, final = apply(self._plan(bound, layout, name, keep, recorded(tensors)), *tensors)

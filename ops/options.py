@@ -29,14 +29,22 @@ def check_options(backend: Any, form: Any = "auto", chunk_size: Any = None, save
         raise ArgumentError(f"chunk_size: expected a power of two from 16 to 256, got {chunk_size!r}")
 
 
-def passes(form: str, chunk_size: int | None, longest: int, default: int = CHUNK) -> tuple[str, int | None]:
-    """The passes of the module to take, and the chunk size; the parallel form is one chunk."""
+def passes(
+    form: str, chunk_size: int | None, longest: int, default: int = CHUNK, steps: int = 1
+) -> tuple[str, int | None]:
+    """The passes of the module to take, and the tokens in a chunk; the parallel form is one chunk.
+
+    A chunk size counts rows, of which a token has `steps`: they are what a chunk costs.
+    """
     if form == "auto":
         form = "recurrent" if longest < SHORT and chunk_size is None else "chunked"
     if form == "recurrent":
         return form, None
     whole = 1 << max(4, (longest - 1).bit_length())
-    return "chunked", whole if form == "parallel" else chunk_size or min(default, whole)
+    if form == "parallel":
+        return "chunked", whole
+    tokens = max(1, (chunk_size or default) // max(1, steps))
+    return "chunked", min(1 << tokens.bit_length() - 1, whole if chunk_size is None else tokens)
 
 
 def longest(length: int, offsets: tuple[int, ...] | None) -> int:

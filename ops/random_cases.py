@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.interval import Interval
-from rnnc.dsl.recurrence import Input, Param, Recurrence, State, loop_axes
+from rnnc.dsl.recurrence import Input, Param, Recurrence, State
 
 LENGTHS = (0, 1, 2, 7, 16, 31, 63, 64, 65, 100, 128, 130)
 LONG = 1000
@@ -70,13 +70,14 @@ def draw_case(recurrence: Recurrence, seed: int) -> Case:
     H = draw.choice((1, 2, 4))
     arrays: list[Input | State] = [*recurrence.inputs, *recurrence.states]
     axes = dict.fromkeys(axis for declared in arrays for axis in declared.axes)
-    loops = loop_axes(recurrence.statements)
+    sizes = {axis: draw.choice(STEPS if axis in recurrence.loops else SIZES) for axis in axes}
+    steps = prod(sizes[axis] for axis in recurrence.loops)
     return Case(
         seed,
-        lengths,
+        tuple(-(-length // steps) for length in lengths),  # as many rows as without micro-steps
         packed,
         H,
-        {axis: draw.choice(STEPS if axis in loops else SIZES) for axis in axes},
+        sizes,
         {x.name: draw.choice([g for g in (1, 2, 4) if H % g == 0]) for x in recurrence.inputs if x.per_group},
         initial=draw.random() < 0.5,
         reverse=draw.random() < 0.25,

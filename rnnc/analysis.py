@@ -109,10 +109,11 @@ def _collect(stage: Callable[[], list[Diagnostic]]) -> list[Diagnostic]:
 def _facts(normal: Normal, found: Spectrum) -> dict[str, str]:
     axes = ", ".join(normal.axes)
     reads = len(normal.reads)
+    step = "token" if normal.micro is None else f"micro-step, {normal.micro} for each token"
     return {
         "class": f"linear in the state {normal.state}[{axes}]: a decay and low-rank writes",
         "decay": _decay(normal),
-        "writes": f"{len(normal.writes)} per token, {reads or 'none'} of them reading the old state",
+        "writes": f"{len(normal.writes)} per {step}, {reads or 'none'} of them reading the old state",
         "eigenvalues": _eigenvalues(found),
         "transitions": signs(normal, found),
         "forms": "recurrent, chunked, parallel",

@@ -102,7 +102,7 @@ def make(
     """A float32 call on random arguments; several lengths are packed."""
     found = operator(name)
     recurrence = found.recurrence
-    sizes = dict.fromkeys(recurrence.axes, size)
+    sizes = dict.fromkeys(recurrence.axes, size) | dict.fromkeys(recurrence.loops, 2)
     groups = {x.name: H for x in recurrence.inputs if x.per_group}
     case = Case(7, lengths, len(lengths) > 1, H, sizes, groups, initial=True, reverse=False, chunk_size=chunk)
     arguments = draw_arguments(recurrence, case, scale * calm(name, max(lengths)))
