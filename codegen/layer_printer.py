@@ -196,7 +196,7 @@ class _Printer:
         return ("d_model: int", "num_heads: int", *sizes, *groups)
 
     def _optional(self, axis: str) -> bool:
-        """Axes of states may be left out: they have a default, so that the heads together are as wide as the model."""
+        """Axes of states have a default: the heads together are then as wide as the model."""
         return any(self.axes[name] == axis for state in self.recurrence.states for name in state.axes)
 
     def _default(self, axis: str) -> str:

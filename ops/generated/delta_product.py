@@ -3,13 +3,13 @@
 S[t] = S[t-1]
 for i in n:
     S[t] <- S[t] + beta[i] * u @ (v[i] - S[t].T @ u).T
-o[t] = K**-0.5 * (S[t].T @ unit(q))
+o[t] = S[t].T @ unit(q)
   beta = 2 * sigmoid(b)
   u = unit(k[i])
 
 In a chunk of C tokens with the incoming state S_in:
   w = beta[i] * u,  f = -u
-  q_ = K**-0.5 * unit(q)
+  q_ = unit(q)
   one row m for each of the n micro-steps of a token, t(m) its token
   P[m,l] = f[m]^T w[l],  l < m
   U = (I - P)^-1 (v + f S_in)
@@ -23,7 +23,7 @@ import torch
 from rnnc.ops import scan, tiles
 
 NAME = "delta_product"
-SPEC_HASH = "3c791712adc1d44586103fd21e4716efefd103d6077336165e777ffd4254a453"
+SPEC_HASH = "78201026a33018adf7a7cd20551413527533c29d247093336afaa4a02ec6db3c"
 INPUTS = (("q", ("K",)), ("k", ("n", "K")), ("v", ("n", "V")), ("b", ("n",)))
 PARAMS = ()
 STATES = (("S", ("K", "V")),)
@@ -33,7 +33,6 @@ OUTPUTS = (("o", ("V",)),)
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, b_) = args
     n_ = k.shape[3]
-    K = q.shape[3]
     H = h0[0].shape[1]
     x16 = k.flatten(2, 3)
     x17 = valid[:, :, :, None].expand(-1, -1, -1, n_)
@@ -51,60 +50,57 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x23
     x26 = v.flatten(2, 3)
     x43 = x16 @ x16.mT
-    x51 = (K) ** -0.5
-    x52 = q * q
-    x53 = x52.sum(3)
+    x50 = q * q
+    x51 = x50.sum(3)
+    del x50
+    x52 = x51 + 1e-06
+    del x51
+    x53 = torch.rsqrt(x52)
     del x52
-    x54 = x53 + 1e-06
-    del x53
-    x55 = torch.rsqrt(x54)
-    del x54
-    x60 = q @ x16.mT
-    x446 = x18 * x20
-    x447 = x24 * x446
-    del x446
-    x448 = x18 * x20
+    x57 = q @ x16.mT
+    x422 = x18 * x20
+    x423 = x24 * x422
+    del x422
+    x424 = x18 * x20
     del x18, x20
-    x449 = x24 * x448
-    del x448
-    x456 = x55 * x51
-    del x55
-    x459 = x447[:, :, :, None] * x16
-    del x447
-    x462 = tiles.product(x43, (x24 * -2)[:, :, :, None], x449[:, :, None])
+    x425 = x24 * x424
+    del x424
+    x432 = x423[:, :, :, None] * x16
+    del x423
+    x434 = tiles.product(x43, (x24 * -2)[:, :, :, None], x425[:, :, None])
     del x43
-    x463 = tiles.product(x60, (x449 * 2)[:, :, None], x456[:, :, :, None])
-    del x449, x60
-    x464 = tiles.mask_tokens(x463)
-    del x463
-    x465 = tiles.inverse(x462)
-    del x462
-    x542 = x24[:, :, :, None] * x16
+    x435 = tiles.product(x57, (x53 * 2)[:, :, :, None], x425[:, :, None])
+    del x425, x57
+    x436 = tiles.mask_tokens(x435)
+    del x435
+    x437 = tiles.inverse(x434)
+    del x434
+    x512 = x24[:, :, :, None] * x16
     del x16, x24
-    x546 = x456[:, :, :, None] * q
-    del x456
+    x515 = x53[:, :, :, None] * q
+    del x53
     S_rows = scan.Rows(steps, H)
-    x551_rows = scan.Rows(steps, H)
+    x521_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         x26_c,
-        x542_c,
-        x465_c,
-        x546_c,
-        x464_c,
-        x459_c,
+        x512_c,
+        x437_c,
+        x515_c,
+        x436_c,
+        x432_c,
     ) in scan.each(
         steps,
         H,
         (
             x26,
-            x542,
-            x465,
-            x546,
-            x464,
-            x459.mT,
+            x512,
+            x437,
+            x515,
+            x436,
+            x432.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -112,23 +108,23 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x544 = torch.baddbmm(x26_c, x542_c, S, alpha=-1)
-        x548 = torch.bmm(x465_c, x544)
-        x551 = torch.bmm(x546_c, S, out=x551_rows.room(n))
-        x551 = scan.addmm(x551, x464_c, x548)
-        x553 = scan.addmm(scan.scale(S, 1, own), x459_c, x548, 2)
-        x551_rows.put(x551)
-        S = x553
+        x514 = torch.baddbmm(x26_c, x512_c, S, alpha=-1)
+        x518 = torch.bmm(x437_c, x514)
+        x521 = torch.bmm(x515_c, S, out=x521_rows.room(n))
+        x521 = scan.addmm(x521, x436_c, x518)
+        x523 = scan.addmm(scan.scale(S, 1, own), x432_c, x518, 2)
+        x521_rows.put(x521)
+        S = x523
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x551 = x551_rows.joined()
+    x521 = x521_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x551_rows
-    del x26, x459, x464, x542, x546
-    return (x551,), (S_end,), (S, x465) if keep else None
+    del x521_rows
+    del x26, x432, x436, x512, x515
+    return (x521,), (S_end,), (S, x437) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -151,53 +147,52 @@ def chunked_states(args, valid, h0, steps, keep):
     del x23
     x26 = v.flatten(2, 3)
     x43 = x16 @ x16.mT
-    x446 = x18 * x20
-    x447 = x24 * x446
-    del x446
-    x448 = x18 * x20
+    x422 = x18 * x20
+    x423 = x24 * x422
+    del x422
+    x424 = x18 * x20
     del x18, x20
-    x449 = x24 * x448
-    del x448
-    x459 = x447[:, :, :, None] * x16
-    del x447
-    x462 = tiles.product(x43, (x24 * -2)[:, :, :, None], x449[:, :, None])
-    del x43, x449
-    x465 = tiles.inverse(x462)
-    del x462
-    x542 = x24[:, :, :, None] * x16
+    x425 = x24 * x424
+    del x424
+    x432 = x423[:, :, :, None] * x16
+    del x423
+    x434 = tiles.product(x43, (x24 * -2)[:, :, :, None], x425[:, :, None])
+    del x425, x43
+    x437 = tiles.inverse(x434)
+    del x434
+    x512 = x24[:, :, :, None] * x16
     del x16, x24
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x26_c, x542_c, x465_c, x459_c) in scan.each(steps, H, (x26, x542, x465, x459.mT)):
+    for n, (x26_c, x512_c, x437_c, x432_c) in scan.each(steps, H, (x26, x512, x437, x432.mT)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x544 = torch.baddbmm(x26_c, x542_c, S, alpha=-1)
-        x548 = torch.bmm(x465_c, x544)
-        x553 = scan.addmm(scan.scale(S, 1, own), x459_c, x548, 2)
-        S = x553
+        x514 = torch.baddbmm(x26_c, x512_c, S, alpha=-1)
+        x518 = torch.bmm(x437_c, x514)
+        x523 = scan.addmm(scan.scale(S, 1, own), x432_c, x518, 2)
+        S = x523
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x26, x459, x542
-    return (), (S_end,), (S, x465) if keep else None
+    del x26, x432, x512
+    return (), (S_end,), (S, x437) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, b_) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x465) = kept
+    (S, x437) = kept
     (do,) = douts
     n_ = k.shape[3]
-    K = q.shape[3]
     H = h0[0].shape[1]
     x16 = k.flatten(2, 3)
     x17 = valid[:, :, :, None].expand(-1, -1, -1, n_)
@@ -218,186 +213,177 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x33 = torch.addcmul(x26, x24[:, :, :, None], x30, value=-1)
     del x26
     x43 = x16 @ x16.mT
-    x51 = (K) ** -0.5
-    x52 = q * q
-    x53 = x52.sum(3)
+    x50 = q * q
+    x51 = x50.sum(3)
+    del x50
+    x52 = x51 + 1e-06
+    del x51
+    x53 = torch.rsqrt(x52)
     del x52
-    x54 = x53 + 1e-06
-    del x53
-    x55 = torch.rsqrt(x54)
-    del x54
-    x60 = q @ x16.mT
-    x130 = do @ S.mT
-    x133 = x55[:, :, :, None] * do
-    x214 = -x20 + 1
-    x355 = x24[:, :, :, None] * x16
-    x446 = x18 * x20
-    x447 = x24 * x446
-    x448 = x18 * x20
-    x449 = x24 * x448
-    del x448
-    x450 = x18 * x24
+    x57 = q @ x16.mT
+    x114 = x53[:, :, :, None] * do
+    x117 = do @ S.mT
+    x192 = -x20 + 1
+    x332 = x24[:, :, :, None] * x16
+    x422 = x18 * x20
+    x423 = x24 * x422
+    x424 = x18 * x20
+    x425 = x24 * x424
+    del x424
+    x426 = x18 * x24
     del x18
-    x451 = x24 * x24
-    x452 = x24 * x451
-    del x451
-    x453 = x55 * x55
-    x454 = x453 * x55
-    del x453
-    x456 = x55 * x51
-    x463 = tiles.product(x60, (x449 * 2)[:, :, None], x456[:, :, :, None])
-    x464 = tiles.mask_tokens(x463)
-    del x463
-    x466 = x465 @ x33
+    x427 = x24 * x24
+    x428 = x24 * x427
+    del x427
+    x429 = x53 * x53
+    x430 = x429 * x53
+    del x429
+    x435 = tiles.product(x57, (x53 * 2)[:, :, :, None], x425[:, :, None])
+    x436 = tiles.mask_tokens(x435)
+    del x435
+    x438 = x437 @ x33
     del x33
-    x472 = x464.mT @ do
-    del x464
-    x478 = do @ x466.mT
-    x479 = tiles.mask_tokens(x478)
-    del x478
-    x480 = x60 * x479
-    del x60
-    x481 = x55[:, :, :, None] * x480
-    x482 = x481.sum(2)
-    del x481
-    x484 = x449[:, :, None] * x480
-    del x480
-    x485 = x484.sum(3)
-    del x484
-    x486 = x449[:, :, None] * x479
-    x487 = x486 @ x16
-    del x486
-    x488 = x55[:, :, :, None] * x479
-    del x479, x55
-    x489 = x488.mT @ q
-    del x488
-    x490 = x485 * x51
-    del x485
-    x506 = x482 * x51
-    del x482
-    x507 = x450 * x506
-    x513 = x446 * x506
-    del x506
-    x517 = (x447 * x51)[:, :, :, None] * x489
-    del x489
-    x554 = q * x130
-    x555 = x554.sum(3)
-    del x554
-    x556 = x555 * x51
-    del x555
-    x557 = torch.add(x556, x490, alpha=2)
-    del x490, x556
-    x558 = x454 * x557
-    del x454, x557
-    x560 = tiles.addcmul_(x456[:, :, :, None] * x130, x456[:, :, :, None], x487, 2)
-    x560 = tiles.addcmul_(x560, x558[:, :, :, None], q, -1)
-    del x130, x456, x487, x558
-    x561 = x447[:, :, :, None] * x16
-    x475_rows = scan.Rows(steps, H, True)
-    x564_rows = scan.Rows(steps, H, True)
+    x444 = x436.mT @ do
+    del x436
+    x450 = do @ x438.mT
+    x451 = tiles.mask_tokens(x450)
+    del x450
+    x452 = x57 * x451
+    del x57
+    x453 = x53[:, :, :, None] * x452
+    x454 = x453.sum(2)
+    del x453
+    x456 = x425[:, :, None] * x452
+    del x452
+    x457 = x456.sum(3)
+    del x456
+    x458 = x425[:, :, None] * x451
+    x459 = x458 @ x16
+    del x458
+    x460 = x53[:, :, :, None] * x451
+    del x451
+    x461 = x460.mT @ q
+    del x460
+    x477 = x454 * x426
+    x483 = x454 * x422
+    del x454
+    x487 = x423[:, :, :, None] * x461
+    del x461
+    x524 = q * x117
+    x525 = x524.sum(3)
+    del x524
+    x526 = torch.add(x525, x457, alpha=2)
+    del x457, x525
+    x527 = x430 * x526
+    del x430, x526
+    x529 = tiles.addcmul_(x53[:, :, :, None] * x117, x53[:, :, :, None], x459, 2)
+    x529 = tiles.addcmul_(x529, x527[:, :, :, None], q, -1)
+    del x117, x459, x527, x53
+    x530 = x423[:, :, :, None] * x16
+    x447_rows = scan.Rows(steps, H, True)
+    x533_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x561_c,
-        x472_c,
-        x465_c,
-        x466_c,
+        x530_c,
+        x444_c,
+        x437_c,
+        x438_c,
         q_c,
-        x133_c,
-        x355_c,
+        x114_c,
+        x332_c,
     ) in scan.each(
         steps,
         H,
         (
-            x561,
-            x472,
-            x465.mT,
-            x466,
+            x530,
+            x444,
+            x437.mT,
+            x438,
             q.mT,
-            x133,
-            x355.mT,
+            x114,
+            x332.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x563 = torch.baddbmm(x472_c, x561_c, dS, alpha=2)
-        x564 = torch.bmm(x465_c, x563, out=x564_rows.room(n))
-        x475 = torch.bmm(x466_c, dS.mT, out=x475_rows.room(n))
-        x601 = scan.addmm(scan.scale(dS, 1, own), q_c, x133_c, x51)
-        x601 = scan.addmm(x601, x355_c, x564, -1)
-        x475_rows.put(x475)
-        x564_rows.put(x564)
-        dS = x601
+        x532 = torch.baddbmm(x444_c, x530_c, dS, alpha=2)
+        x533 = torch.bmm(x437_c, x532, out=x533_rows.room(n))
+        x447 = torch.bmm(x438_c, dS.mT, out=x447_rows.room(n))
+        x570 = scan.addmm(scan.scale(dS, 1, own), q_c, x114_c)
+        x570 = scan.addmm(x570, x332_c, x533, -1)
+        x447_rows.put(x447)
+        x533_rows.put(x533)
+        dS = x570
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x475 = x475_rows.joined()
-    x564 = x564_rows.joined()
-    del x475_rows
-    del x564_rows
-    del x133, x355, x472, x561
-    x476 = x16 * x475
-    x477 = x476.sum(3)
-    del x476
-    x526 = tiles.product(x214, x477, x447)
-    x566 = x564 @ x466.mT
-    del x466
-    x567 = x566.tril(-1)
-    del x566
-    x568 = x43 * x567
+    x447 = x447_rows.joined()
+    x533 = x533_rows.joined()
+    del x447_rows
+    del x533_rows
+    del x114, x332, x444, x530
+    x448 = x16 * x447
+    x449 = x448.sum(3)
+    del x448
+    x496 = tiles.product(x192, x449, x423)
+    x535 = x533 @ x438.mT
+    del x438
+    x536 = x535.tril(-1)
+    del x535
+    x537 = x43 * x536
     del x43
-    x569 = x449[:, :, None] * x568
-    x570 = x569.sum(3)
-    del x569
-    x571 = x24[:, :, :, None] * x568
-    del x568
-    x572 = x571.sum(2)
-    del x571
-    x574 = x449[:, :, None] * x567
-    del x449
-    x575 = x574 @ x16
-    del x574
-    x576 = x24[:, :, :, None] * x567
-    del x567
-    x577 = x576.mT @ x16
-    del x576
-    x579 = tiles.addcmul_(2 * x507, x572, x450, -2)
-    del x450, x507
-    x580 = tiles.product(x20, x214, x579)
-    del x20, x214, x579
-    x581 = x30 * x564
+    x538 = x425[:, :, None] * x537
+    x539 = x538.sum(3)
+    del x538
+    x540 = x24[:, :, :, None] * x537
+    del x537
+    x541 = x540.sum(2)
+    del x540
+    x543 = x425[:, :, None] * x536
+    del x425
+    x544 = x543 @ x16
+    del x543
+    x545 = x24[:, :, :, None] * x536
+    del x536
+    x546 = x545.mT @ x16
+    del x545
+    x548 = tiles.addcmul_(2 * x477, x541, x426, -2)
+    del x426, x477
+    x549 = tiles.product(x20, x192, x548)
+    del x192, x20, x548
+    x550 = x30 * x533
     del x30
-    x582 = x581.sum(3)
-    del x581
-    x584 = tiles.addcmul_(torch.add(-x582, x513, alpha=2), x572, x446, -2)
-    del x513, x572, x582
-    x587 = x564 @ S.mT
-    x589 = x564.unflatten(2, (-1, n_))
-    del x564
-    x590 = tiles.addcmul_(-2 * x570, x477, x446, 2)
-    del x446, x477, x570
-    x592 = torch.add(x580, x526, alpha=2)
-    del x526, x580
-    x593 = x592.unflatten(2, (-1, n_))
-    del x592
-    x597 = tiles.addcmul_(x590 * -1 * x452, x584, x452, -1)
-    del x452, x584, x590
-    x599 = tiles.addcmul_(2 * x517, x597[:, :, :, None], x16)
-    x599 = tiles.addcmul_(x599, x447[:, :, :, None], x577, -2)
-    x599 = tiles.addcmul_(x599, x447[:, :, :, None], x475, 2)
-    x599 = tiles.addcmul_(x599, x24[:, :, :, None], x575, -2)
-    x599 = tiles.addcmul_(x599, x24[:, :, :, None], x587, -1)
-    del x16, x24, x447, x475, x517, x575, x577, x587, x597
-    x600 = x599.unflatten(2, (-1, n_))
-    del x599
-    return (x560, x600, x589, x593), (dS_end,)
+    x551 = x550.sum(3)
+    del x550
+    x553 = tiles.addcmul_(torch.add(-x551, x483, alpha=2), x541, x422, -2)
+    del x483, x541, x551
+    x556 = x533 @ S.mT
+    x558 = x533.unflatten(2, (-1, n_))
+    del x533
+    x559 = tiles.addcmul_(-2 * x539, x449, x422, 2)
+    del x422, x449, x539
+    x561 = torch.add(x549, x496, alpha=2)
+    del x496, x549
+    x562 = x561.unflatten(2, (-1, n_))
+    del x561
+    x566 = tiles.addcmul_(x559 * -1 * x428, x553, x428, -1)
+    del x428, x553, x559
+    x568 = tiles.addcmul_(2 * x487, x566[:, :, :, None], x16)
+    x568 = tiles.addcmul_(x568, x423[:, :, :, None], x546, -2)
+    x568 = tiles.addcmul_(x568, x423[:, :, :, None], x447, 2)
+    x568 = tiles.addcmul_(x568, x24[:, :, :, None], x544, -2)
+    x568 = tiles.addcmul_(x568, x24[:, :, :, None], x556, -1)
+    del x16, x24, x423, x447, x487, x544, x546, x556, x566
+    x569 = x568.unflatten(2, (-1, n_))
+    del x568
+    return (x529, x569, x558, x562), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, b_) = args
-    K = q.shape[2]
     H = h0[0].shape[1]
     x16 = torch.sigmoid(b_)
     x17 = k * k
@@ -408,72 +394,53 @@ def recurrent_forward(args, valid, h0, steps, keep):
     x20 = torch.rsqrt(x19)
     del x19
     x38 = k @ k.mT
-    x50 = (K) ** -0.5
-    x51 = q * q
-    x52 = x51.sum(2)
+    x49 = q * q
+    x50 = x49.sum(2)
+    del x49
+    x51 = x50 + 1e-06
+    del x50
+    x52 = torch.rsqrt(x51)
     del x51
-    x53 = x52 + 1e-06
+    x53 = x52[:, :, None] * q
     del x52
-    x54 = torch.rsqrt(x53)
-    del x53
-    x350 = x16 * x20
-    x351 = x16 * x20
+    x338 = x16 * x20
+    x339 = x16 * x20
     del x16
-    x352 = x54 * x50
-    del x54
-    x356 = x352[:, :, None] * q
-    del x352
-    x357 = x351[:, :, :, None] * k
-    del x351
-    x361 = tiles.product(x38, (x20 * -2)[:, :, :, None], x350[:, :, None])
-    del x350, x38
-    x362 = tiles.inverse(x361)
-    del x361
-    x421 = x20[:, :, :, None] * k
+    x343 = x339[:, :, :, None] * k
+    del x339
+    x347 = tiles.product(x38, (x20 * -2)[:, :, :, None], x338[:, :, None])
+    del x338, x38
+    x348 = tiles.inverse(x347)
+    del x347
+    x406 = x20[:, :, :, None] * k
     del x20
     S_rows = scan.Rows(steps, H)
-    x428_rows = scan.Rows(steps, H)
+    x413_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (
-        v_c,
-        x421_c,
-        x362_c,
-        x357_c,
-        x356_c,
-    ) in scan.each(
-        steps,
-        H,
-        (
-            v,
-            x421,
-            x362,
-            x357.mT,
-            x356,
-        ),
-    ):
+    for n, (v_c, x406_c, x348_c, x343_c, x53_c) in scan.each(steps, H, (v, x406, x348, x343.mT, x53)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x423 = torch.baddbmm(v_c, x421_c, S, alpha=-1)
-        x425 = torch.bmm(x362_c, x423)
-        x427 = scan.addmm(scan.scale(S, 1, own), x357_c, x425, 2)
-        x428 = (x356_c[..., None, :] @ x427).squeeze(-2)
-        x428_rows.put(x428)
-        S = x427
+        x408 = torch.baddbmm(v_c, x406_c, S, alpha=-1)
+        x410 = torch.bmm(x348_c, x408)
+        x412 = scan.addmm(scan.scale(S, 1, own), x343_c, x410, 2)
+        x413 = (x53_c[..., None, :] @ x412).squeeze(-2)
+        x413_rows.put(x413)
+        S = x412
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x428 = x428_rows.joined()
+    x413 = x413_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x428_rows
-    del x356, x357, x421
-    return (x428,), (S_end,), (S, x362) if keep else None
+    del x413_rows
+    del x343, x406, x53
+    return (x413,), (S_end,), (S, x348) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -488,48 +455,47 @@ def recurrent_states(args, valid, h0, steps, keep):
     x20 = torch.rsqrt(x19)
     del x19
     x38 = k @ k.mT
-    x350 = x16 * x20
-    x351 = x16 * x20
+    x338 = x16 * x20
+    x339 = x16 * x20
     del x16
-    x357 = x351[:, :, :, None] * k
-    del x351
-    x361 = tiles.product(x38, (x20 * -2)[:, :, :, None], x350[:, :, None])
-    del x350, x38
-    x362 = tiles.inverse(x361)
-    del x361
-    x421 = x20[:, :, :, None] * k
+    x343 = x339[:, :, :, None] * k
+    del x339
+    x347 = tiles.product(x38, (x20 * -2)[:, :, :, None], x338[:, :, None])
+    del x338, x38
+    x348 = tiles.inverse(x347)
+    del x347
+    x406 = x20[:, :, :, None] * k
     del x20
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (v_c, x421_c, x362_c, x357_c) in scan.each(steps, H, (v, x421, x362, x357.mT)):
+    for n, (v_c, x406_c, x348_c, x343_c) in scan.each(steps, H, (v, x406, x348, x343.mT)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x423 = torch.baddbmm(v_c, x421_c, S, alpha=-1)
-        x425 = torch.bmm(x362_c, x423)
-        x427 = scan.addmm(scan.scale(S, 1, own), x357_c, x425, 2)
-        S = x427
+        x408 = torch.baddbmm(v_c, x406_c, S, alpha=-1)
+        x410 = torch.bmm(x348_c, x408)
+        x412 = scan.addmm(scan.scale(S, 1, own), x343_c, x410, 2)
+        S = x412
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x357, x421
-    return (), (S_end,), (S, x362) if keep else None
+    del x343, x406
+    return (), (S_end,), (S, x348) if keep else None
 
 
 def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, b_) = args
     if kept is None:
         kept = recurrent_states(args, valid, h0, steps, True)[2]
-    (S, x362) = kept
+    (S, x348) = kept
     (do,) = douts
-    K = q.shape[2]
     H = h0[0].shape[1]
     x6 = torch.sigmoid(b_)
     x7 = k * k
@@ -550,114 +516,111 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x26 = k @ S
     x29 = torch.addcmul(v, x20[:, :, :, None], x26, value=-1)
     x38 = k @ k.mT
-    x50 = (K) ** -0.5
-    x51 = q * q
-    x52 = x51.sum(2)
+    x49 = q * q
+    x50 = x49.sum(2)
+    del x49
+    x51 = x50 + 1e-06
+    del x50
+    x52 = torch.rsqrt(x51)
     del x51
-    x53 = x52 + 1e-06
-    del x52
-    x54 = torch.rsqrt(x53)
-    del x53
-    x149 = -x6 + 1
-    x268 = x20[:, :, :, None] * k
-    x346 = x6 * x11
-    x347 = x11 * x11
-    x348 = x11 * x347
-    del x347
-    x349 = x149 * x346
-    del x149
-    x350 = x16 * x20
-    x351 = x16 * x20
+    x53 = x52[:, :, None] * q
+    x137 = -x6 + 1
+    x256 = x20[:, :, :, None] * k
+    x334 = x6 * x11
+    x335 = x11 * x11
+    x336 = x11 * x335
+    del x335
+    x337 = x137 * x334
+    del x137
+    x338 = x16 * x20
+    x339 = x16 * x20
     del x16
-    x352 = x54 * x50
-    x353 = x54 * x54
-    del x54
-    x356 = x352[:, :, None] * q
-    x357 = x351[:, :, :, None] * k
-    x358 = do[:, :, None] * x356[:, :, :, None]
-    del x356
-    x363 = x362 @ x29
+    x340 = x52 * x52
+    x341 = x340 * x52
+    del x340
+    x343 = x339[:, :, :, None] * k
+    x344 = do[:, :, None] * x53[:, :, :, None]
+    del x53
+    x349 = x348 @ x29
     del x29
-    x365 = torch.add(S, x357.mT @ x363, alpha=2)
-    del x357
-    x367 = (do[..., None, :] @ x365.mT).squeeze(-2)
-    del x365
-    x369 = q * x367
-    x370 = x369.sum(2)
-    del x369
-    x372 = x351[:, :, :, None] * x362
+    x351 = torch.add(S, x343.mT @ x349, alpha=2)
+    del x343
+    x353 = (do[..., None, :] @ x351.mT).squeeze(-2)
     del x351
-    x417 = x353 * x370
-    del x353, x370
-    x418 = x417 * x352
-    del x417
-    x420 = tiles.addcmul_(x352[:, :, None] * x367, x418[:, :, None], q, -1)
-    del x352, x367, x418
+    x355 = q * x353
+    x356 = x355.sum(2)
+    del x355
+    x358 = x339[:, :, :, None] * x348
+    del x339
+    x403 = x341 * x356
+    del x341, x356
+    x405 = tiles.addcmul_(x52[:, :, None] * x353, x403[:, :, None], q, -1)
+    del x353, x403, x52
+    x345_rows = scan.Rows(steps, H, True)
     x359_rows = scan.Rows(steps, H, True)
-    x373_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x358_c, k_c, x372_c, x268_c) in scan.each(steps, H, (x358, k, x372.mT, x268.mT), True):
+    for n, (x344_c, k_c, x358_c, x256_c) in scan.each(steps, H, (x344, k, x358.mT, x256.mT), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x359 = torch.add(2 * dS, x358_c, alpha=2)
-        x360 = torch.bmm(k_c, x359)
-        x373 = torch.bmm(x372_c, x360, out=x373_rows.room(n))
-        x409 = scan.addmm(scan.scale(dS, 1, own) + x358_c, x268_c, x373, -1)
+        x345 = torch.add(2 * dS, x344_c, alpha=2)
+        x346 = torch.bmm(k_c, x345)
+        x359 = torch.bmm(x358_c, x346, out=x359_rows.room(n))
+        x395 = scan.addmm(scan.scale(dS, 1, own) + x344_c, x256_c, x359, -1)
+        x345_rows.put(x345)
         x359_rows.put(x359)
-        x373_rows.put(x373)
-        dS = x409
+        dS = x395
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
+    x345 = x345_rows.joined()
     x359 = x359_rows.joined()
-    x373 = x373_rows.joined()
+    del x345_rows
     del x359_rows
-    del x373_rows
-    del x268, x358, x372
-    x371 = x363 @ x359.mT
-    del x359
-    x376 = x373 @ x363.mT
-    del x363
-    x377 = x376.tril(-1)
-    del x376
-    x379 = x38 * x377
+    del x256, x344, x358
+    x357 = x349 @ x345.mT
+    del x345
+    x362 = x359 @ x349.mT
+    del x349
+    x363 = x362.tril(-1)
+    del x362
+    x365 = x38 * x363
     del x38
-    x380 = x350[:, :, None] * x379
-    x381 = x380.sum(3)
-    del x380
-    x382 = x20[:, :, :, None] * x379
-    del x379
-    x383 = x382.sum(2)
-    del x382
-    x384 = x350[:, :, None] * x377
-    del x350
-    x385 = x384 @ k
-    del x384
-    x386 = x20[:, :, :, None] * x377
-    del x20, x377
-    x387 = x386.mT @ k
-    del x386
-    x389 = x26 * x373
+    x366 = x338[:, :, None] * x365
+    x367 = x366.sum(3)
+    del x366
+    x368 = x20[:, :, :, None] * x365
+    del x365
+    x369 = x368.sum(2)
+    del x368
+    x370 = x338[:, :, None] * x363
+    del x338
+    x371 = x370 @ k
+    del x370
+    x372 = x20[:, :, :, None] * x363
+    del x20, x363
+    x373 = x372.mT @ k
+    del x372
+    x375 = x26 * x359
     del x26
-    x390 = x389.sum(3)
-    del x389
-    x392 = tiles.addcmul_(-x390, x6, x383, -2)
-    del x390
-    x395 = x373 @ S.mT
-    x398 = k * x371
-    x399 = x398.sum(3)
-    del x398
-    x404 = tiles.addcmul_(-2 * x381, x6, x399)
-    del x381, x6
-    x411 = tiles.addcmul_(x399 * x349, x383, x349, -2)
-    del x349, x383, x399
-    x414 = tiles.addcmul_(x392 * -1 * x348, x404, x348, -1)
-    del x348, x392, x404
-    x416 = tiles.addcmul_(x346[:, :, :, None] * x371, x414[:, :, :, None], k)
-    x416 = tiles.addcmul_(x416, x346[:, :, :, None], x387, -2)
-    x416 = tiles.addcmul_(x416, x11[:, :, :, None], x385, -2)
-    x416 = tiles.addcmul_(x416, x11[:, :, :, None], x395, -1)
-    del x11, x346, x371, x385, x387, x395, x414
-    return (x420, x416, x373, x411), (dS_end,)
+    x376 = x375.sum(3)
+    del x375
+    x378 = tiles.addcmul_(-x376, x6, x369, -2)
+    del x376
+    x381 = x359 @ S.mT
+    x384 = k * x357
+    x385 = x384.sum(3)
+    del x384
+    x390 = tiles.addcmul_(-2 * x367, x6, x385)
+    del x367, x6
+    x397 = tiles.addcmul_(x385 * x337, x369, x337, -2)
+    del x337, x369, x385
+    x400 = tiles.addcmul_(x378 * -1 * x336, x390, x336, -1)
+    del x336, x378, x390
+    x402 = tiles.addcmul_(x334[:, :, :, None] * x357, x400[:, :, :, None], k)
+    x402 = tiles.addcmul_(x402, x334[:, :, :, None], x373, -2)
+    x402 = tiles.addcmul_(x402, x11[:, :, :, None], x371, -2)
+    x402 = tiles.addcmul_(x402, x11[:, :, :, None], x381, -1)
+    del x11, x334, x357, x371, x373, x381, x400
+    return (x405, x402, x359, x397), (dS_end,)

@@ -26,7 +26,7 @@ import torch
 from rnnc.ops import scan, tiles
 
 NAME = "gated_delta_product"
-SPEC_HASH = "07750be648d1ead0b440736ed95a2f94cabcd7697c436cbfd50e111f252cf401"
+SPEC_HASH = "66b74cdd626b8f539e99e4d7d3e07c7a1ebc30aa30142f141097fb3378fb9ecc"
 INPUTS = (("q", ("K",)), ("k", ("n", "K")), ("v", ("n", "V")), ("a", ()), ("b", ("n",)))
 PARAMS = (("A_log", ()), ("dt_bias", ()))
 STATES = (("S", ("K", "V")),)

@@ -26,7 +26,7 @@ import torch
 from rnnc.ops import scan, tiles
 
 NAME = "kimi_delta_product"
-SPEC_HASH = "53e56cce4c297de370ef280e32cbc4e39940d1f4e7fc62991d4a95591af57032"
+SPEC_HASH = "0c31f253dbf8d0b0c84a2a0fe6825625768570503cdbdced46bf2a85094d5923"
 INPUTS = (("q", ("K",)), ("k", ("n", "K")), ("v", ("n", "V")), ("a", ("K",)), ("b", ("n",)))
 PARAMS = (("A_log", ()), ("dt_bias", ("K",)))
 STATES = (("S", ("K", "V")),)

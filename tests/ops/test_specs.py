@@ -17,14 +17,19 @@ from rnnc.ops.initialisers import INITIALISERS
 
 pytestmark = pytest.mark.smoke
 NAMES = tuple(
-    "comba delta_net delta_net_signed dplr gated_delta_net gated_delta_net2 gla gla_signed iplr kda "
-    "linear_attention mamba2 mamba2_signed retention rwkv6 rwkv7".split()
+    "comba delta_net delta_net_signed delta_product dplr gated_delta_net gated_delta_net2 "
+    "gated_delta_product gla gla_signed iplr kda kimi_delta_product linear_attention mamba2 mamba2_signed "
+    "retention rwkv6 rwkv7".split()
 )
 READS = dict.fromkeys(
-    "comba delta_net delta_net_signed dplr gated_delta_net gated_delta_net2 iplr kda rwkv7".split(), 1
+    "comba delta_net delta_net_signed delta_product dplr gated_delta_net gated_delta_net2 "
+    "gated_delta_product iplr kda kimi_delta_product rwkv7".split(),
+    1,
 )
-NONE = dict.fromkeys("delta_net delta_net_signed iplr linear_attention".split())
-CHANNELS = dict.fromkeys("dplr gated_delta_net2 gla gla_signed kda rwkv6 rwkv7".split(), ("K",))
+NONE = dict.fromkeys("delta_net delta_net_signed delta_product iplr linear_attention".split())
+CHANNELS = dict.fromkeys(
+    "dplr gated_delta_net2 gla gla_signed kda kimi_delta_product rwkv6 rwkv7".split(), ("K",)
+)
 DECAYS = {**NONE, **CHANNELS}
 
 
@@ -56,6 +61,7 @@ def test_spec(name: str) -> None:
 def test_class(name: str) -> None:
     normal = normalise(checked(name))
     assert len(normal.reads) == READS.get(name, 0)
+    assert normal.micro == ("n" if name.endswith("product") else None)
     found = None if normal.decay is None else normal.decay.axes
     assert found == DECAYS.get(name, ())
 
