@@ -1,82 +1,33 @@
-"""Times of the gated delta rule on this CPU: rnnc, the naive loop, and transformers where installed.
+"""Times of an operator on this CPU beside what else computes the same: the naive loop, and transformers.
 
-    python benchmarks/run.py [--T 2048] [--H 8] [--size 128] [--threads 2] [--naive]
+    python benchmarks/run.py [--model mamba2] [--T 2048] [--H 8] [--size 128] [--threads 2] [--naive]
+    python benchmarks/run.py --lengths 1024 4096 16384 65536       the time per token as sequences grow
+    options: --times 7, --cpu-time (of the process, for a machine that is busy), --json FILE
 
-All run in one process on the same input. The peak memory of forward and backward is that of a process of
-its own, above what that held before.
+All run in one process on the same input, one after the other in turn. The peak memory of forward and backward
+is that of a process of its own, above what that held before.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
+import json
+import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+from cases import CASES, Call, Shape
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from torch.nn import functional as F
 
-from rnnc.ops import gated_delta_net
-
-Call = Callable[..., Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    B: int
-    T: int
-    H: int
-    size: int
-
-    def inputs(self) -> list[Tensor]:
-        """q, k, v, a, b, A_log, dt_bias in float32."""
-        torch.manual_seed(0)
-        vectors = [torch.randn(self.B, self.T, self.H, self.size) for _ in range(3)]
-        gates = [torch.randn(self.B, self.T, self.H) for _ in range(2)]
-        return [*vectors, *gates, torch.rand(self.H), torch.rand(self.H) - 4]
-
-
-def rnnc_chunked(*inputs: Tensor) -> Tensor:
-    """The operator under test."""
-    output, _ = gated_delta_net(*inputs)
-    assert isinstance(output, Tensor)
-    return output
-
-
-def naive_loop(*inputs: Tensor) -> Tensor:
-    """Its reference, a token at a time."""
-    output, _ = gated_delta_net.reference(*inputs)
-    assert isinstance(output, Tensor)
-    return output
-
-
-def transformers_chunked(
-    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, A_log: Tensor, dt: Tensor
-) -> Tensor:
-    """transformers' fallback for machines without a GPU, gates included as its models compute them."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from transformers.models.qwen3_next.modeling_qwen3_next import torch_chunk_gated_delta_rule
-
-    g = -A_log.exp() * F.softplus(a + dt)
-    output: Tensor = torch_chunk_gated_delta_rule(q, k, v, g, 2 * b.sigmoid(), use_qk_l2norm_in_kernel=True)[
-        0
-    ]
-    return output
-
-
-CANDIDATES: dict[str, Call] = {
-    "rnnc": rnnc_chunked,
-    "transformers": transformers_chunked,
-    "naive loop": naive_loop,
-}
+Row = dict[str, Any]
 
 
 def forward(call: Call, inputs: list[Tensor]) -> None:
@@ -91,29 +42,42 @@ def both(call: Call, inputs: list[Tensor]) -> None:
     torch.autograd.grad(call(*leaves).square().mean(), leaves)
 
 
-def seconds(run: Callable[[Call, list[Tensor]], None], call: Call, inputs: list[Tensor], times: int) -> float:
-    """The median of `times` runs after one that warms up."""
-    taken = []
+PASSES = {"forward": forward, "forward + backward": both}
+
+
+def milliseconds(
+    run: Callable[[Call, list[Tensor]], None],
+    calls: Mapping[str, Call],
+    inputs: list[Tensor],
+    times: int,
+    clock: Callable[[], float],
+) -> dict[str, tuple[float, float]]:
+    """The median and the least of `times` runs of each, in turn, after one that warms up."""
+    taken: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(times + 1):
-        start = time.perf_counter()
-        run(call, inputs)
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken[1:] or taken)
+        for name, call in calls.items():
+            start = clock()
+            run(call, inputs)
+            taken[name].append((clock() - start) * 1000)
+    kept = {name: found[1:] or found for name, found in taken.items()}
+    return {name: (statistics.median(found), min(found)) for name, found in kept.items()}
 
 
-def peak_megabytes(name: str, shape: Shape, threads: int) -> float:
+def peak_megabytes(model: str, name: str, shape: Shape, threads: int) -> float:
     """Of forward and backward in a fresh process, above what it held before."""
     sizes = [f"--{axis}={getattr(shape, axis)}" for axis in ("B", "T", "H", "size")]
-    command = [sys.executable, __file__, *sizes, f"--threads={threads}", f"--memory={name}"]
+    options = [f"--model={model}", f"--threads={threads}", f"--memory={name}"]
+    command = [sys.executable, __file__, *sizes, *options]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
-def print_memory(name: str, shape: Shape) -> None:
+def print_memory(model: str, name: str, shape: Shape) -> None:
     """What `peak_megabytes` reads."""
-    small, inputs = Shape(1, 64, 1, 16).inputs(), shape.inputs()
-    both(CANDIDATES[name], small)
+    case = CASES[model]
+    small, inputs = case.inputs(Shape(1, 64, 1, 16)), case.inputs(shape)
+    both(case.candidates[name], small)
     before = high_water()
-    both(CANDIDATES[name], inputs)
+    both(case.candidates[name], inputs)
     print((high_water() - before) / 1024)
 
 
@@ -123,6 +87,59 @@ def high_water() -> int:
     return int(status.partition("VmHWM:")[2].split()[0])
 
 
+def available(calls: Mapping[str, Call], inputs: list[Tensor]) -> dict[str, Call]:
+    """Those whose packages are installed."""
+    found = {}
+    for name, call in calls.items():
+        try:
+            forward(call, inputs)
+        except ImportError:
+            continue
+        found[name] = call
+    return found
+
+
+def compare(arguments: argparse.Namespace, shape: Shape, clock: Callable[[], float]) -> list[Row]:
+    """A row for each candidate."""
+    case = CASES[arguments.model]
+    wanted = {n: call for n, call in case.candidates.items() if n != "naive loop" or arguments.naive}
+    calls = available(wanted, case.inputs(Shape(1, 64, 1, 16)))
+    rows: dict[str, Row] = {name: {"name": name} for name in calls}
+    for title, run in PASSES.items():
+        slow = {name: call for name, call in calls.items() if name == "naive loop"}
+        quick = {name: call for name, call in calls.items() if name != "naive loop"}
+        found = milliseconds(run, quick, case.inputs(shape), arguments.times, clock)
+        found |= milliseconds(run, slow, case.inputs(shape), 0, clock)
+        for name, (median, least) in found.items():
+            rows[name] |= {f"{title}, ms": median, f"{title}, least": least}
+    for name, row in rows.items():
+        row["peak, MB"] = peak_megabytes(arguments.model, name, shape, arguments.threads)
+    return list(rows.values())
+
+
+def grow(arguments: argparse.Namespace, shape: Shape, clock: Callable[[], float]) -> list[Row]:
+    """A row for each length: microseconds per token of the operator."""
+    case, rows = CASES[arguments.model], []
+    calls = {"rnnc": case.candidates["rnnc"]}
+    for length in arguments.lengths:
+        row: Row = {"T": length}
+        for title, run in PASSES.items():
+            inputs = case.inputs(Shape(shape.B, length, shape.H, shape.size))
+            median, _ = milliseconds(run, calls, inputs, arguments.times, clock)["rnnc"]
+            row[f"{title}, us per token"] = median * 1000 / (shape.B * length)
+        rows.append(row)
+    return rows
+
+
+def print_table(rows: list[Row], title: str) -> None:
+    """The rows; small numbers with a decimal."""
+    table = Table(*(key for key in rows[0] if not key.endswith(", least")), title=title)
+    for row in rows:
+        values = [value for key, value in row.items() if not key.endswith(", least")]
+        table.add_row(*(f"{v:.{0 if v >= 100 else 1}f}" if isinstance(v, float) else str(v) for v in values))
+    Console().print(table)
+
+
 def main() -> None:
     """Parses the arguments and prints the table."""
     parser = argparse.ArgumentParser(
@@ -130,30 +147,26 @@ def main() -> None:
     )
     for axis, default in (("B", 1), ("T", 2048), ("H", 8), ("size", 128), ("threads", 2), ("times", 7)):
         parser.add_argument(f"--{axis}", type=int, default=default)
+    parser.add_argument("--model", choices=CASES, default="gated_delta_net")
     parser.add_argument("--naive", action="store_true", help="the naive loop too: about a minute more")
-    parser.add_argument("--memory", choices=CANDIDATES, help=argparse.SUPPRESS)
+    parser.add_argument("--lengths", type=int, nargs="+", help="time per token at these lengths")
+    parser.add_argument("--cpu-time", action="store_true", help="CPU time of the process: take one thread")
+    parser.add_argument("--json", type=Path, help="where to write the results too")
+    parser.add_argument("--memory", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     shape = Shape(arguments.B, arguments.T, arguments.H, arguments.size)
     if arguments.memory:
-        print_memory(arguments.memory, shape)
+        print_memory(arguments.model, arguments.memory, shape)
         return
-    table = Table(
-        "", "forward, ms", "forward + backward, ms", "peak, MB", title=f"gated delta rule, {shape}, float32"
-    )
-    for name, call in CANDIDATES.items():
-        if name == "naive loop" and not arguments.naive:
-            continue
-        times = 1 if name == "naive loop" else arguments.times
-        try:
-            row = [seconds(run, call, shape.inputs(), times) * 1000 for run in (forward, both)]
-        except ImportError as error:
-            print(f"{name}: left out: {error}", file=sys.stderr)
-            continue
-        table.add_row(
-            name, *(f"{value:.0f}" for value in (*row, peak_megabytes(name, shape, arguments.threads)))
-        )
-    Console().print(table)
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    rows = (grow if arguments.lengths else compare)(arguments, shape, clock)
+    print_table(rows, f"{arguments.model}, {shape}, float32, {arguments.threads} threads")
+    if arguments.json:
+        setting = {"model": arguments.model, "shape": [shape.B, shape.T, shape.H, shape.size]}
+        setting |= {"threads": arguments.threads, "cpu time": arguments.cpu_time, "times": arguments.times}
+        setting |= {"torch": torch.__version__, "machine": platform.processor() or platform.machine()}
+        arguments.json.write_text(json.dumps({**setting, "rows": rows}, indent=1) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

@@ -23,10 +23,15 @@ def each(
 ) -> Iterator[tuple[int, tuple[Tensor, ...]]]:
     """n * H of every step, and its rows of the values [M or 1, H or 1, axes...] as [n * H, axes...]."""
     counts = [(b - a) * heads for a, b in steps]
-    total = steps[-1][1]
-    parts = [value.expand(total, heads, *value.shape[2:]).flatten(0, 1).split(counts) for value in values]
-    rows = zip(*parts, strict=True) if parts else repeat((), len(counts))
-    found = zip(counts, rows, strict=True)
+    lead = (steps[-1][1], heads)
+    rows = [
+        (value if value.shape[:2] == lead else value.expand(*lead, *value.shape[2:])).flatten(0, 1)
+        for value in values
+    ]
+    if len(counts) == 1:  # a token of decoding, where little else is done
+        return iter(((counts[0], tuple(rows)),))
+    parts = [row.split(counts) for row in rows]
+    found = zip(counts, zip(*parts, strict=True) if parts else repeat((), len(counts)), strict=True)
     return reversed(list(found)) if backwards else iter(found)
 
 
