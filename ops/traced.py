@@ -69,13 +69,17 @@ def backward(
     backend: str,
     form: str,
     chunk_size: int | None,
+    wanted: Sequence[bool],
 ) -> list[Tensor]:
-    """The gradients of all tensors."""
+    """The gradients of the wanted tensors."""
     with torch.enable_grad():
-        leaves = [x.detach().requires_grad_() for x in tensors]
-        results = _functions[key].run_eagerly(leaves, cu_seqlens, reverse, backend, form, chunk_size)
+        leaves = [x.detach().requires_grad_(want) for x, want in zip(tensors, wanted, strict=True)]
+        found = _functions[key].run_eagerly(leaves, cu_seqlens, reverse, backend, form, chunk_size)
+        pairs = [(x, g) for x, g in zip(found, gradients, strict=True) if x.requires_grad]
+        sources = [leaf for leaf, want in zip(leaves, wanted, strict=True) if want]
+        results, cotangents = zip(*pairs, strict=True)
         return list(
-            torch.autograd.grad(results, leaves, gradients, allow_unused=True, materialize_grads=True)
+            torch.autograd.grad(results, sources, cotangents, allow_unused=True, materialize_grads=True)
         )
 
 
@@ -85,8 +89,9 @@ def _(key: str, tensors: Sequence[Tensor], *_: Any) -> list[Tensor]:
 
 
 @backward.register_fake
-def _(_key: str, tensors: Sequence[Tensor], *_: Any) -> list[Tensor]:
-    return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in tensors]
+def _(_key: str, tensors: Sequence[Tensor], *rest: Any) -> list[Tensor]:
+    wanted = [x for x, want in zip(tensors, rest[-1], strict=True) if want]
+    return [torch.empty_like(x, memory_format=torch.contiguous_format) for x in wanted]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
@@ -98,8 +103,10 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
 def _differentiate(ctx: Any, gradients: list[Tensor]) -> tuple[Any, ...]:
     saved: list[Tensor] = list(ctx.saved_tensors)
     cu_seqlens = saved.pop() if ctx.packed else None
-    found = backward(ctx.key, saved, gradients, cu_seqlens, *ctx.options)
-    return None, found, None, *[None] * len(ctx.options)
+    needed = ctx.needs_input_grad[1]
+    wanted = [needed] * len(saved) if isinstance(needed, bool) else list(needed)
+    found = iter(backward(ctx.key, saved, gradients, cu_seqlens, *ctx.options, wanted))
+    return None, [next(found) if want else None for want in wanted], None, *[None] * len(ctx.options)
 
 
 forward.register_autograd(_differentiate, setup_context=_save)

@@ -21,7 +21,7 @@ from rnnc.ops.random_cases import Case
 from rnnc.ops.testing import distance
 from rnnc.ops.trial import Trial, draw_trial
 from rnnc.ops.triton_backend import TritonKernels
-from rnnc.ops.triton_launch import chunk_tables
+from rnnc.ops.triton_launch import Runner, chunk_tables
 from rnnc.ops.triton_recording import Recorded, Shapes, record
 
 pytest.importorskip("triton")
@@ -215,6 +215,31 @@ def test_one_node_of_a_graph() -> None:
         results.append([value, *torch.autograd.grad(value, arguments)])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("wanted", [(2,), (0, 3)])
+def test_a_node_of_a_graph_computes_only_the_gradients_that_are_wanted(
+    wanted: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.compiler.reset()
+    op, drawn = operator("gla"), trial("gla")
+    arguments = [x.float().requires_grad_(i in wanted) for i, x in enumerate(drawn.arguments)]
+    sources = [arguments[i] for i in wanted]
+    asked = []
+
+    def call(*given: torch.Tensor) -> torch.Tensor:
+        return op(*given, backend="triton", chunk_size=16)[0].sin().sum()
+
+    expected = torch.autograd.grad(call(*arguments), sources)
+    backward = Runner.backward
+    monkeypatch.setattr(
+        Runner, "backward", lambda self, *rest: asked.append(rest[-1]) or backward(self, *rest)
+    )
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    for one, other in zip(torch.autograd.grad(compiled(*arguments), sources), expected, strict=True):
+        torch.testing.assert_close(one, other)
+    names = [item.name for item in op.recurrence.inputs]
+    assert asked == [{f"d'{names[i]}" for i in wanted}]
 
 
 def test_source() -> None:
