@@ -73,7 +73,7 @@ class Rows:
         if self.array is None:
             self.array = x if n == self.total else x.new_empty((self.total, *x.shape[1:]))
         room = self.room(n)
-        if room is not None and room.data_ptr() != x.data_ptr():
+        if room is not None and self.array is not x and not _is_same(room, x):
             room.copy_(x)
         self.place += -n if self.backwards else n
 
@@ -82,3 +82,8 @@ class Rows:
         parts = self.parts[::-1] if self.backwards else self.parts
         array = torch.cat(parts) if self.array is None else self.array
         return array.unflatten(0, (-1, self.heads))
+
+
+def _is_same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors begin at the same place; a trace, which cannot know, is told that they do not."""
+    return not torch.compiler.is_compiling() and one.data_ptr() == other.data_ptr()
