@@ -108,7 +108,7 @@ class _Chunk(_Order):
         for level in range(max(self.levels.values(), default=0) + 1):
             here = [node for node in totals if self.levels[node] == level + 1]
             along = [array for array in self.along if self.levels[plain(array.node)] == level]
-            self._loop([node for node in here if not _is_large(node)], along)
+            self._loop([node for node in here if not _is_large(node) and not _is_alone(node)], along)
             for node in here:
                 if _is_large(node) and node in waited_for:
                     self._loop([node])
@@ -209,6 +209,11 @@ class _Chunk(_Order):
 def _is_large(node: Node) -> bool:
     """Whether a value is over tokens, or channels, and channels."""
     return len(node.axes) == 2 and not all(axis in ir.TIME_AXES for axis in node.axes)
+
+
+def _is_alone(node: Node) -> bool:
+    """Whether a sum over tiles has a loop of its own: products under decays fill the registers."""
+    return isinstance(node.op, ir.DecayDot)
 
 
 def levels(nodes: Iterable[Node], axis: str) -> dict[Node, int]:

@@ -7,8 +7,8 @@ difference of running sums, and none depends on a token after its pair. Logarith
 where 2^x is 0.
 
 At a level every token is in one half only, so one tile holds x in the upper halves and y in the lower ones,
-and one product serves both. The levels are a loop of the kernel, not unrolled: unrolled, they compile twenty
-times as long and their tiles do not fit the registers.
+and one product serves both. The levels are a loop of the kernel, not unrolled, and sums over tokens are
+scans, not products with masks: tiles [C, C] that live from level to level do not fit the registers.
 """
 
 from __future__ import annotations
@@ -18,43 +18,47 @@ import triton.language as tl
 
 
 @triton.jit
-def sum_of(taken, x):
-    """taken [C, C], of zeros and ones, @ x [C, K], to float32's precision: the zeros and ones are exact in
-    tf32, so two products do for three."""
-    high = (x.to(tl.int32, bitcast=True) & -8192).to(tl.float32, bitcast=True)
-    low = tl.dot(taken, x - high, input_precision="tf32")
-    return tl.dot(taken, high, low, input_precision="tf32")
+def append(before, last, more, newest):
+    """The sum of all tokens but the last, and the last one, of two stretches joined."""
+    return before + last + more, newest
+
+
+@triton.jit
+def restart(total, ends, more, begins):
+    """Sums of two stretches joined; a stretch that begins a block forgets what was before."""
+    return tl.where(begins != 0, more, total + more), ends | begins
 
 
 @triton.jit
 def running_sum(x, C: tl.constexpr, SUFFIX: tl.constexpr, EXCLUSIVE: tl.constexpr):
-    """Sums of x [C, K] over the tokens up to each one (SUFFIX: from it on), without itself if EXCLUSIVE."""
-    o_c = tl.arange(0, C)
-    row, token = o_c[:, None], o_c[None, :]
-    if SUFFIX:
-        taken = token > row if EXCLUSIVE else token >= row
+    """Sums of x [C, K] over the tokens up to each one (SUFFIX: from it on), without itself if EXCLUSIVE.
+
+    Without itself is no difference: one large logarithm would cost the rest.
+    """
+    x = tl.maximum(x, -32768.0)
+    if EXCLUSIVE:
+        sums, _ = tl.associative_scan((x * 0.0, x), 0, append, reverse=SUFFIX)
     else:
-        taken = token < row if EXCLUSIVE else token <= row
-    return sum_of(tl.where(taken, 1.0, 0.0), tl.maximum(x, -32768.0))
+        sums = tl.cumsum(x, 0, reverse=SUFFIX)
+    return sums
 
 
 @triton.jit
-def level_bounds(level, C: tl.constexpr, EXCLUSIVE: tl.constexpr):
-    """At a level: which tokens are in upper halves, and where its exponent starts and ends."""
+def from_tokens(x, o_from):
+    """The rows of x [C, K] at the tokens `o_from` [C]."""
+    return tl.gather(x, tl.broadcast_to(o_from[:, None], x.shape), 0)
+
+
+@triton.jit
+def next_level(g, before, after, level, C: tl.constexpr):
+    """The sums of g [C, K] before and after each token in its block of twice the size.
+
+    What is added is the sum of the other half, which any of its tokens has: before + g + after.
+    """
     o_c = tl.arange(0, C)
-    upper = ((o_c >> level) & 1) == 1
-    cut = ((o_c >> level) | 1) << level
-    first = tl.where(upper, cut, o_c + 1)
-    end = tl.where(upper, o_c if EXCLUSIVE else o_c + 1, cut)
-    return upper, first, end
-
-
-@triton.jit
-def level_factor(g, first, end, C: tl.constexpr):
-    """2^(the sum of g [C, K] over the tokens from `first` to before `end`)."""
-    token = tl.arange(0, C)[None, :]
-    taken = (token >= first[:, None]) & (token < end[:, None])
-    return tl.exp2(sum_of(tl.where(taken, 1.0, 0.0), g))
+    upper = (((o_c >> level) & 1) == 1)[:, None]
+    other = from_tokens(before + g + after, o_c ^ (1 << level))
+    return before + tl.where(upper, other, 0.0), after + tl.where(upper, 0.0, other)
 
 
 @triton.jit
@@ -76,12 +80,36 @@ def decay_dot(
     out = tl.zeros([C, C], tl.float32)
     if not (STRICT or EXCLUSIVE):
         out += tl.where(row == column, tl.sum(x * y, 1)[:, None], 0.0)
+    before, after = g * 0.0, g * 0.0
     for level in range(LEVELS):
-        upper, first, end = level_bounds(level, C, EXCLUSIVE)
-        z = (tl.where(upper[:, None], x, y) * level_factor(g, first, end, C)).to(DOT)
+        upper = (((o_c >> level) & 1) == 1)[:, None]
+        factor = tl.exp2(tl.where(upper, before if EXCLUSIVE else before + g, after))
+        z = (tl.where(upper, x, y) * factor).to(DOT)
         pairs = (((row ^ column) >> level) == 1) & (row > column)
         out += tl.where(pairs, tl.dot(z, tl.trans(z), input_precision=PRECISION), 0.0)
+        before, after = next_level(g, before, after, level, C)
     return out
+
+
+@triton.jit
+def slope_sums(slope, level, C: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    """The derivatives by the logarithms of what exponents at a level are sums of them, given those by the
+    exponents [C, K]: a token of an upper half gets those from it on in its half, of a lower half those
+    before it.
+    """
+    o_c = tl.arange(0, C)
+    upper = (((o_c >> level) & 1) == 1)[:, None]
+    rises, falls = tl.where(upper, slope, 0.0), tl.where(upper, 0.0, slope)
+    starts = (o_c & ((1 << level) - 1)) == 0
+    ends = ((o_c + 1) & ((1 << level) - 1)) == 0
+    falls = tl.where(starts[:, None], 0.0, from_tokens(falls, tl.maximum(o_c - 1, 0)))
+    if EXCLUSIVE:
+        rises = tl.where(ends[:, None], 0.0, from_tokens(rises, tl.minimum(o_c + 1, C - 1)))
+    starts = tl.broadcast_to(starts[:, None].to(tl.int32), slope.shape)
+    ends = tl.broadcast_to(ends[:, None].to(tl.int32), slope.shape)
+    rises, _ = tl.associative_scan((rises, ends), 0, restart, reverse=True)
+    falls, _ = tl.associative_scan((falls, starts), 0, restart)
+    return rises + falls
 
 
 @triton.jit
@@ -107,14 +135,15 @@ def decay_dot_grads(
         dx += diagonal[:, None] * y
         dy += diagonal[:, None] * x
     both = tl.where(row > column, m, tl.trans(m)).to(DOT)
+    before, after = g * 0.0, g * 0.0
     for level in range(LEVELS):
-        upper, first, end = level_bounds(level, C, EXCLUSIVE)
-        factor = level_factor(g, first, end, C)
-        z = tl.where(upper[:, None], x, y)
+        upper = (((o_c >> level) & 1) == 1)[:, None]
+        factor = tl.exp2(tl.where(upper, before if EXCLUSIVE else before + g, after))
+        z = tl.where(upper, x, y)
         weights = tl.where(((row ^ column) >> level) == 1, both, 0.0)
         dz = factor * tl.dot(weights.to(DOT), (z * factor).to(DOT), input_precision=PRECISION)
-        dx += tl.where(upper[:, None], dz, 0.0)
-        dy += tl.where(upper[:, None], 0.0, dz)
-        taken = tl.where((row >= first[None, :]) & (row < end[None, :]), 1.0, 0.0)
-        dg = tl.dot(taken, z * dz, dg, input_precision=PRECISION)
+        dx += tl.where(upper, dz, 0.0)
+        dy += tl.where(upper, 0.0, dz)
+        dg += slope_sums(z * dz, level, C, EXCLUSIVE)
+        before, after = next_level(g, before, after, level, C)
     return dx, dy, 0.6931471805599453 * dg

@@ -99,7 +99,7 @@ SCHEDULE: dict[str, dict[str, int]] = {
     "grads": {"num_warps": 8, "num_stages": 1},
     "channels": {"num_warps": 8, "num_stages": 1},
 }
-TILE = 32  # entries of a tiled axis, at most
+VALUE_TILE, KEY_TILE = 32, 16  # entries of a tiled axis, at most
 IN_FLOAT32 = ("row", "total", "partial")
 
 SERIAL = ("scan", "reverse")  # the roles of kernels that walk the chunks
@@ -181,7 +181,8 @@ class Runner:
         for axis, name in launch.sizes:
             size = call.sizes[axis]
             options[name] = size
-            options[f"B{name}"] = min(block(size), TILE) if axis in launch.tiled else block(size)
+            tile = VALUE_TILE if axis == call.value_axis else KEY_TILE
+            options[f"B{name}"] = min(block(size), tile) if axis in launch.tiled else block(size)
         filler = next(iter(self.arrays.values()))
         serial = launch.role in SERIAL
         if serial:
@@ -200,7 +201,8 @@ class Runner:
             "PRECISION": "tf32x3" if call.dtype == torch.float32 else "tf32",
             **EVERYWHERE,
         }
-        options |= SCHEDULE[launch.role]
+        by_channels = launch.role == "pre" and launch.tiled != (call.value_axis,)
+        options |= SCHEDULE["channels" if by_channels else launch.role]
         getattr(self.module, launch.kernel)[self._grid(launch)](**options)
 
     def _grid(self, launch: Launch) -> tuple[int, ...]:
@@ -208,7 +210,7 @@ class Runner:
         if launch.role not in SERIAL:
             return call.chunks, call.heads
         size = call.sizes[call.value_axis]
-        return (math.ceil(size / min(block(size), TILE)) * call.sequences * call.heads,)
+        return (math.ceil(size / min(block(size), VALUE_TILE)) * call.sequences * call.heads,)
 
     def _dtype(self, key: str) -> torch.dtype:
         """The dtype of a gradient is its input's; everything else is in that of the vectors."""
