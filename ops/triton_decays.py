@@ -8,7 +8,8 @@ where 2^x is 0.
 
 At a level every token is in one half only, so one tile holds x in the upper halves and y in the lower ones,
 and one product serves both. The levels are a loop of the kernel, not unrolled, and sums over tokens are
-scans, not products with masks: tiles [C, C] that live from level to level do not fit the registers.
+formed by doubling, not as products with masks: tiles [C, C] that live from level to level do not fit the
+registers.
 """
 
 from __future__ import annotations
@@ -18,35 +19,24 @@ import triton.language as tl
 
 
 @triton.jit
-def append(before, last, more, newest):
-    """The sum of all tokens but the last, and the last one, of two stretches joined."""
-    return before + last + more, newest
-
-
-@triton.jit
-def restart(total, ends, more, begins):
-    """Sums of two stretches joined; a stretch that begins a block forgets what was before."""
-    return tl.where(begins != 0, more, total + more), ends | begins
+def from_tokens(x, o_from):
+    """The rows of x [C, K] at the tokens `o_from` [C]."""
+    return tl.gather(x, tl.broadcast_to(o_from[:, None], x.shape), 0)
 
 
 @triton.jit
 def running_sum(x, C: tl.constexpr, SUFFIX: tl.constexpr, EXCLUSIVE: tl.constexpr):
     """Sums of x [C, K] over the tokens up to each one (SUFFIX: from it on), without itself if EXCLUSIVE.
 
-    Without itself is no difference: one large logarithm would cost the rest.
+    The exclusive sums are those of the neighbours, not a difference: one large logarithm would cost the rest.
     """
+    o_c = tl.arange(0, C)
     x = tl.maximum(x, -32768.0)
-    if EXCLUSIVE:
-        sums, _ = tl.associative_scan((x * 0.0, x), 0, append, reverse=SUFFIX)
-    else:
-        sums = tl.cumsum(x, 0, reverse=SUFFIX)
-    return sums
-
-
-@triton.jit
-def from_tokens(x, o_from):
-    """The rows of x [C, K] at the tokens `o_from` [C]."""
-    return tl.gather(x, tl.broadcast_to(o_from[:, None], x.shape), 0)
+    if EXCLUSIVE and SUFFIX:
+        x = tl.where((o_c < C - 1)[:, None], from_tokens(x, tl.minimum(o_c + 1, C - 1)), 0.0)
+    elif EXCLUSIVE:
+        x = tl.where((o_c > 0)[:, None], from_tokens(x, tl.maximum(o_c - 1, 0)), 0.0)
+    return tl.cumsum(x, 0, reverse=SUFFIX)
 
 
 @triton.jit
@@ -93,23 +83,15 @@ def decay_dot(
 
 @triton.jit
 def slope_sums(slope, level, C: tl.constexpr, EXCLUSIVE: tl.constexpr):
-    """The derivatives by the logarithms of what exponents at a level are sums of them, given those by the
-    exponents [C, K]: a token of an upper half gets those from it on in its half, of a lower half those
-    before it.
+    """The derivatives by logarithms, given those by the exponents at a level, which are sums of them [C, K].
+
+    A token of an upper half gets the slopes from it on in its half, of a lower half those before it.
     """
-    o_c = tl.arange(0, C)
-    upper = (((o_c >> level) & 1) == 1)[:, None]
-    rises, falls = tl.where(upper, slope, 0.0), tl.where(upper, 0.0, slope)
-    starts = (o_c & ((1 << level) - 1)) == 0
-    ends = ((o_c + 1) & ((1 << level) - 1)) == 0
-    falls = tl.where(starts[:, None], 0.0, from_tokens(falls, tl.maximum(o_c - 1, 0)))
-    if EXCLUSIVE:
-        rises = tl.where(ends[:, None], 0.0, from_tokens(rises, tl.minimum(o_c + 1, C - 1)))
-    starts = tl.broadcast_to(starts[:, None].to(tl.int32), slope.shape)
-    ends = tl.broadcast_to(ends[:, None].to(tl.int32), slope.shape)
-    rises, _ = tl.associative_scan((rises, ends), 0, restart, reverse=True)
-    falls, _ = tl.associative_scan((falls, starts), 0, restart)
-    return rises + falls
+    upper = (((tl.arange(0, C) >> level) & 1) == 1)[:, None]
+    before, after = slope * 0.0, slope * 0.0
+    for below in range(level):
+        before, after = next_level(slope, before, after, below, C)
+    return tl.where(upper, after if EXCLUSIVE else after + slope, before)
 
 
 @triton.jit
