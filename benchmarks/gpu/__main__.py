@@ -19,15 +19,13 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.gpu import ROOT
-from benchmarks.gpu.entries import Entry, of_models
+from benchmarks.gpu.entries import Entry, of_models, rank
 from benchmarks.gpu.pool import Answer, Pool
 from benchmarks.gpu.results import Results, commit
 from benchmarks.gpu.tables import show
 
 # The share of the time at which a part ends, and the most that one of its entries may take, in seconds.
-PARTS = {"compile": (0.45, 120.0), "error": (0.65, 60.0), "time": (1.0, 60.0)}
-# What is done before the other built-in models, which some time may not be left for.
-FIRST = "delta_net gated_delta_net gla kda linear_attention mamba2 retention rwkv7".split()
+PARTS = {"compile": (0.5, 120.0), "error": (0.65, 60.0), "time": (1.0, 60.0)}
 CHECKERS = 4  # processes that use the GPU at once where no times are taken
 
 
@@ -105,8 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     console = Console(width=150)
     given.out.mkdir(parents=True, exist_ok=True)
-    builtin = sorted(path.stem for path in (ROOT / "ops").glob("*.rnn"))
-    models = given.models or sorted(builtin, key=lambda name: name not in FIRST)
+    models = given.models or sorted(path.stem for path in (ROOT / "ops").glob("*.rnn"))
     pool = Pool("cpu" if given.dry else "cuda", given.cores, given.out / "workers.log")
     start = time.monotonic()
     try:
@@ -119,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results.read()
         run = Run(pool, results, given.seconds, given.cores, console)
         errors, times = of_models(models, given.dry)
-        run.compile([*errors, *times])
+        run.compile(sorted([*errors, *times], key=rank))
         run.do("error", errors, min(CHECKERS, given.cores))
         run.do("time", times, 1)
     finally:

@@ -21,6 +21,8 @@ SHAPES = (
     (8, 1024, 8, 64),
 )
 PEER = "fla-core"
+# Before the other built-in models.
+FIRST = "delta_net gated_delta_net gla kda linear_attention mamba2 retention rwkv7".split()
 HEADS = {"rwkv7": 64}  # models whose heads are smaller than 128: as many more of them
 
 
@@ -119,4 +121,17 @@ def of_models(models: Sequence[str], dry: bool) -> tuple[list[Entry], list[Entry
             for model in models:
                 call = list(shapes(dry, HEADS.get(model, 256)))[number]
                 times.append(Entry("time", model, "fp16" if dry else "bf16", call, who))
-    return errors, list(dict.fromkeys(times))
+    return sorted(errors, key=rank), sorted(dict.fromkeys(times), key=rank)
+
+
+def rank(entry: Entry) -> tuple[bool, int]:
+    """By this, entries and the kernels that they need are done: some time may not be left for the last."""
+    call = entry.call
+    plainly = not (call.lengths or call.reverse or call.chunk)
+    if entry.kind == "time":
+        tier = 1
+    elif plainly:
+        tier = {"bf16": 0, "fp32": 2, "fp16": 3}[entry.dtype]
+    else:
+        tier = 4 if call.lengths else 5
+    return entry.model not in FIRST, tier
