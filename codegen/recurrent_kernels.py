@@ -14,6 +14,7 @@ from typing import Literal
 
 from rnnc.codegen import program as ir
 from rnnc.codegen.program import Carry, Node, Program, dependents
+from rnnc.codegen.relabelling import relabelled
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.normal import Normal
 
@@ -40,7 +41,8 @@ class TokenArray:
 class TokenKernel:
     """One launch. `tile` is the axis that programs divide among them, or None: one program holds it all.
 
-    `again` are the carried states of the forward program in a backward kernel, which forms them anew.
+    `again` are the carried states of the forward program in a backward kernel, which forms them anew; `micro`
+    is the axis of micro-steps.
     """
 
     name: str
@@ -50,6 +52,7 @@ class TokenKernel:
     loads: tuple[TokenArray, ...]
     stores: tuple[TokenArray, ...]
     again: tuple[Carry, ...] = ()
+    micro: str | None = None
 
     @property
     def carries(self) -> tuple[Carry, ...]:
@@ -58,6 +61,10 @@ class TokenKernel:
 
 def plan_tokens(forward: Program, backward: Program, normal: Normal) -> tuple[TokenKernel, TokenKernel]:
     """The forward and the backward kernel of the recurrent form."""
+    micro = normal.micro
+    if micro is not None:  # rows and columns are a token's micro-steps
+        labels = {ir.ROWS: f"{micro}'", ir.COLUMNS: f"{micro}''"}
+        forward, backward = relabelled((forward, backward), labels)
     tile = tiled_axis(forward, backward)
     name = normal.recurrence.name
     declared = {item.name: item.axes for item in normal.recurrence.declared}
@@ -65,7 +72,7 @@ def plan_tokens(forward: Program, backward: Program, normal: Normal) -> tuple[To
         TokenArray(node, output, "token", declared[output]) for output, node in forward.results.items()
     )
     steps = TokenKernel(
-        f"{name}_recurrent_steps", "steps", forward, tile, _loads(forward, (), normal), outputs
+        f"{name}_recurrent_steps", "steps", forward, tile, _loads(forward, (), normal), outputs, (), micro
     )
     gradients = tuple(
         TokenArray(node, result, _gradient_place(result, tile, normal), declared[result[2:]])
@@ -80,6 +87,7 @@ def plan_tokens(forward: Program, backward: Program, normal: Normal) -> tuple[To
         _loads(backward, forward.carries, normal),
         gradients,
         forward.carries,
+        micro,
     )
     return steps, back
 

@@ -18,7 +18,7 @@ from rnnc.dsl.normal import Normal
 
 RESERVED = """tl triton T H N h0 ht cu_seqlens every HAS_START HAS_END KEEP PACKED REVERSE i_v i_nh i_n
 i_h i_t o_t o_kept o_formed i_part i_back part begin end room first bos length tiles softmax
-range float""".split()
+substitute range float""".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,17 @@ class StepsPrinter:
         return self.arguments[self.loads[node].name] if node in self.loads else str(node.number)
 
     def _line(self, node: Node) -> str:
-        return self._contraction(node) if isinstance(node.op, ir.Dot) else line(node, self)
+        match node.op:
+            case ir.Dot():
+                return self._contraction(node)
+            case ir.Mask(strict):
+                below = f"o_{self.size(node.axes[0])}[:, None] {'>' if strict else '>='}"
+                value = self.name(node.args[0])
+                return f"tl.where({below} o_{self.size(node.axes[1])}[None, :], {value}, 0.0)"
+            case ir.Inverse():
+                return f"substitute({self.name(node.args[0])}, {self.size(node.axes[0])})"
+            case _:
+                return line(node, self)
 
     def _contraction(self, node: Node) -> str:
         """A sum of products of vectors or tiles: there are no rows to make a matrix product of."""

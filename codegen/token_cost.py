@@ -84,6 +84,7 @@ class _Count:
             return 1
         carried = [*kernel.carries, *kernel.again]
         largest = max(math.prod(_block(self.sizes[a]) for a in c.start.axes) for c in carried)
+        largest *= 2 * _block(self.sizes[kernel.micro]) if kernel.micro else 1
         size = self.sizes[kernel.tile]
         width = min(_block(size), max(8, ENTRIES[kernel.role] // (largest // _block(size))))
         return -(-size // width)

@@ -34,12 +34,7 @@ class TritonContext:
 
 
 def triton_source(compiled: Compiled) -> str:
-    """The text of the module: the recurrent form and, where there is one, the chunked form.
-
-    Raises UnsupportedOnGpu where there is none.
-    """
-    if compiled.normal.micro is not None:
-        raise UnsupportedOnGpu("micro-steps")
+    """The text of the module: the recurrent form and, where there is one, the chunked form."""
     no_chunks, longest = "", 0
     try:
         kernels = chunk_kernels(compiled)
@@ -123,4 +118,6 @@ def _step_launch(printer: StepsPrinter) -> str:
         for group in (kernel.loads, kernel.stores)
     ]
     parts = (kernel.name, kernel.role, *arrays, tuple(printer.groups), tuple(printer.sizes.items()))
-    return f"StepLaunch({', '.join(map(repr, (*parts, printer.state_arguments(), kernel.tile)))})"
+    return (
+        f"StepLaunch({', '.join(map(repr, (*parts, printer.state_arguments(), kernel.tile, kernel.micro)))})"
+    )

@@ -34,7 +34,7 @@ class StepLaunch(NamedTuple):
 
     `states`: (key, axes, arguments): `start` is read before the first token, `end` written after the last,
     `kept` holds the states between, `formed` those that are formed anew. `tile` is the axis that programs
-    divide among them.
+    divide among them, `micro` that of micro-steps.
     """
 
     kernel: str
@@ -45,6 +45,7 @@ class StepLaunch(NamedTuple):
     sizes: tuple[tuple[str, str], ...]
     states: tuple[StateSpec, ...]
     tile: str | None
+    micro: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ def block(size: int) -> int:
 def tiling(launch: StepLaunch, sizes: Mapping[str, int]) -> Tiling:
     """How the programs of a launch divide the state."""
     largest = max(math.prod(block(sizes[a]) for a in axes) for _, axes, _ in launch.states)
+    if launch.micro:  # products of a state and micro-steps: twice as many registers
+        largest *= 2 * block(sizes[launch.micro])
     if launch.tile is None:
         return Tiling(1, 1, _warps(largest))
     size = sizes[launch.tile]

@@ -101,3 +101,15 @@ def softmax(x, exists, AXIS: tl.constexpr):
     x = tl.where(exists, x, -float("inf"))
     e = tl.exp(x - tl.max(x, AXIS, keep_dims=True))
     return e / tl.sum(e, AXIS, keep_dims=True)
+
+
+@triton.jit
+def substitute(p, N: tl.constexpr):
+    """(I - P)^-1 for the part of p [B, B] below the diagonal, of its first N rows, one after the other."""
+    o = tl.arange(0, p.shape[0])
+    p = tl.where((o[:, None] > o[None, :]) & (o[:, None] < N), p, 0.0)
+    x = tl.where(o[:, None] == o[None, :], 1.0, 0.0)
+    for i in tl.static_range(1, N):
+        row = tl.sum(tl.where(o[:, None] == i, p, 0.0), 0)
+        x += tl.where(o[:, None] == i, tl.sum(row[:, None] * x, 0)[None, :], 0.0)
+    return x

@@ -41,6 +41,10 @@ EXTRA = {
     "third_axis": ("input x[M]\nparam W[K, M]", f"S <- S + (k * (W @ x)) @ v.T\n{READ}"),
     "old_state": ("param u[K]", "o <- (S + (u * k) @ v.T).T @ q\nS <- 0.5 * S + k @ v.T"),
     "two_reads": ("", ""),  # the example
+    "micro_steps": (
+        "input g[K], e[n, K], w[n, V], b[n]",
+        "S <- sigmoid(g) * S\nfor i in n:\n    let u = unit(e[i])\n    S <- S + LOOP\n" + READ,
+    ),
 }
 NAMES = (*(n for n in rnnc.ops.builtin_names() if not getattr(rnnc.ops, n).recurrence.loops), *EXTRA)
 # Lengths, sizes of the axes, heads, groups. 37 tokens are three parts.
@@ -72,6 +76,7 @@ def operator(name: str) -> Operator:
         found: Operator = getattr(rnnc.ops, name)
         return found
     declared, body = EXTRA[name]
+    body = body.replace("LOOP", "softmax(b, n)[i] * (u + k) @ (v + w[i] - S.T @ u).T")
     lines = [
         "input q[K], k[K], v[V]",
         *declared.splitlines(),
@@ -80,7 +85,8 @@ def operator(name: str) -> Operator:
         *body.splitlines(),
     ]
     text = "".join(f"    {line}\n" for line in lines)
-    return rnnc.compile(f"recurrence {name}[K, V{', M' * ('[M]' in declared)}]:\n{text}")
+    more = ", M" * ("[M]" in declared) + ", n" * ("[n]" in declared)
+    return rnnc.compile(f"recurrence {name}[K, V{more}]:\n{text}")
 
 
 def trial(name: str, shape: tuple[Any, ...], **flags: bool) -> Trial:
