@@ -131,6 +131,44 @@ def _rwkv7(
     return out, ((r * rho * key).sum(-1, keepdim=True) * v).to(kind)
 
 
+def _rwkv6(r: Tensor, w: Tensor, k: Tensor, v: Tensor, w0: Tensor, u: Tensor) -> Any:
+    return _fla("rwkv6", "chunk_rwkv6")(r, k, v, -(w0 + w).exp(), u, scale=1.0)[0]
+
+
+def _comba(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    a: Tensor,
+    b: Tensor,
+    A_log: Tensor,
+    dt_bias: Tensor,
+    s: Tensor,
+    d: Tensor,
+) -> Any:
+    g = -A_log.exp() * F.softplus(a + dt_bias)
+    u = F.normalize(k, dim=-1)
+    read, erase = F.normalize(q, dim=-1) - d[:, None] * u, s.sigmoid()[:, None] * u
+    return _fla("comba", "chunk_comba")(read.to(k.dtype), u, v, erase.to(k.dtype), g, b.sigmoid())[0]
+
+
+def _gated_delta_net2(
+    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, w: Tensor, A_log: Tensor, dt_bias: Tensor
+) -> Any:
+    return _fla("gdn2", "chunk_gdn2")(
+        q,
+        k,
+        v,
+        a,
+        b.sigmoid(),
+        w.sigmoid(),
+        use_qk_l2norm_in_kernel=True,
+        use_gate_in_kernel=True,
+        A_log=A_log,
+        dt_bias=dt_bias.flatten(),
+    )[0]
+
+
 FLA = ("fla-core", "fla", "cuda")
 PEERS: dict[str, tuple[Peer, ...]] = {
     "linear_attention": (Peer(*FLA, _linear_attention),),
@@ -144,4 +182,7 @@ PEERS: dict[str, tuple[Peer, ...]] = {
     ),
     "kda": (Peer(*FLA, _kda),),
     "rwkv7": (Peer(*FLA, _rwkv7),),
+    "rwkv6": (Peer(*FLA, _rwkv6),),
+    "comba": (Peer(*FLA, _comba),),
+    "gated_delta_net2": (Peer(*FLA, _gated_delta_net2),),
 }

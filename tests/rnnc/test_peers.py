@@ -66,6 +66,31 @@ def gated_delta(q: Any, k: Any, v: Any, g: Any, beta: Any, A_log: Any, dt_bias: 
     return delta(q, k, v, g if g.dim() == 4 else g[..., None], beta, q.shape[-1] ** -0.5)
 
 
+def rwkv6(r: Any, k: Any, v: Any, w: Any, u: Any, scale: float) -> Any:
+    """The state before the token, and the token itself with the weight u."""
+    state = torch.zeros(*r.shape[:1], r.shape[2], r.shape[3], v.shape[3])
+    outputs = []
+    for t in range(r.shape[1]):
+        new = k[:, t, :, :, None] * v[:, t, :, None]
+        outputs.append(scale * torch.einsum("bhk,bhkv->bhv", r[:, t], state + u[..., None] * new))
+        state = w[:, t].exp()[..., None] * state + new
+    return torch.stack(outputs, 1), None
+
+
+def comba(q: Any, k: Any, v: Any, p: Any, g: Any, beta: Any) -> Any:
+    """S <- exp(g) S + beta k (v - S^T p)^T, the state before its decay."""
+    strength = beta[..., None] * k
+    return loop(q, strength, v, g[..., None], q.shape[-1] ** -0.5, read=p, write=-strength)
+
+
+def gdn2(q: Any, k: Any, v: Any, g: Any, b: Any, w: Any, A_log: Any, dt_bias: Any, **options: Any) -> Any:
+    """S <- (I - k (b k)^T) exp(g) S + k (w v)^T."""
+    assert options == {"use_qk_l2norm_in_kernel": True, "use_gate_in_kernel": True}
+    q, k = functional.normalize(q, dim=-1), functional.normalize(k, dim=-1)
+    g = -A_log.exp()[:, None] * functional.softplus(g + dt_bias.view(g.shape[2:]))
+    return loop(q, k, w * v, g, q.shape[-1] ** -0.5, read=b * k)
+
+
 # What the functions of fla-core are documented to compute, a token at a time.
 DOCUMENTED: dict[str, Callable[..., Any]] = {
     "chunk_linear_attn": lambda q, k, v, scale, normalize: loop(q, k, v, torch.zeros_like(k), scale),
@@ -77,6 +102,9 @@ DOCUMENTED: dict[str, Callable[..., Any]] = {
     ),
     "chunk_gated_delta_rule": gated_delta,
     "chunk_kda": gated_delta,
+    "chunk_rwkv6": rwkv6,
+    "chunk_comba": comba,
+    "chunk_gdn2": gdn2,
     "chunk_rwkv7": lambda r, w, k, v, a, b, lower_bound: loop(r, k, v, w, 1.0, read=a, write=b),
 }
 
