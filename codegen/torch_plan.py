@@ -21,7 +21,8 @@ from rnnc.codegen.torch_sums import is_number, plain
 def for_torch(plan: Plan, builder: Builder) -> Plan:
     """The plan with scales moved out of the scan, and products that are added to a state moved into it."""
     fused = not plan.post
-    plan = cut(share_contractions(plan.program, plan.given, builder), plan.given, plan.keeps, fused)
+    program = share_contractions(plan.program, plan.given, builder)
+    plan = cut(program, plan.given, plan.keeps, fused)
     program, new = _with_scales_before(plan, builder)
     given, keeps = ([new.get(node, node) for node in nodes] for nodes in (plan.given, plan.keeps))
     return _with_readers(_with_products(cut(program, given, keeps, fused)))
@@ -50,13 +51,29 @@ def _with_scales_before(plan: Plan, builder: Builder) -> tuple[Program, dict[Nod
             scaled = builder.node(ir.Multiply(node.op.coefficient), [*scales, left], left.axes)
             new[node] = builder.node(product.op, [scaled, right], node.axes)
         else:
-            new[node] = node if args == list(node.args) else builder.node(node.op, args, node.axes)
+            made = node if args == list(node.args) else builder.node(node.op, args, node.axes)
+            new[node] = _outer(made, builder) if node in plan.scan else made
     program = replace(
         plan.program,
         results={name: new[value] for name, value in plan.program.results.items()},
         carries=tuple(replace(carry, end=new[carry.end]) for carry in plan.program.carries),
     )
     return program, new
+
+
+def _outer(node: Node, builder: Builder) -> Node:
+    """A product of factors over either of two axes as one of two vectors: a sum adds it unformed."""
+    if not isinstance(node.op, ir.Multiply) or len(node.axes) != 2 or any(map(is_number, node.args)):
+        return node
+    sides = [[a for a in node.args if a.axes == (axis,)] for axis in node.axes]
+    scalars = [a for a in node.args if not a.axes]
+    if not all(sides) or len(node.args) != len(sides[0]) + len(sides[1]) + len(scalars):
+        return node
+    sides[0] = [*scalars, *sides[0]]
+    vectors = [
+        side[0] if len(side) == 1 else builder.node(ir.Multiply(1), side, side[-1].axes) for side in sides
+    ]
+    return builder.node(node.op, vectors, node.axes)
 
 
 def _scaled_product(node: Node, moving: set[Node], users: dict[Node, list[Node]]) -> Node | None:

@@ -159,7 +159,9 @@ def _can_inline(node: Node) -> bool:
     match node.op:
         case ir.Multiply():
             two = len(node.args) == 2 and not any(map(is_number, node.args))
-            return two and any(argument.axes == node.axes for argument in node.args)
+            full = any(argument.axes == node.axes for argument in node.args)
+            outer = len(node.axes) == 2 and all(len(argument.axes) == 1 for argument in node.args)
+            return two and (full or outer)
         case ir.Dot():
             return len(node.axes) == 2
         case _:

@@ -628,17 +628,18 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x178
     x180 = x179 * -1
     del x179
+    x226 = x160[:, :, None] * k
+    del x160
     S_rows = scan.Rows(steps, H)
-    x181_rows = scan.Rows(steps, H)
+    x229_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         x172_c,
         v_c,
-        k_c,
-        x160_c,
         x170_c,
+        x226_c,
         x180_c,
     ) in scan.each(
         steps,
@@ -646,9 +647,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
         (
             x172,
             v,
-            k,
-            x160,
             x170[:, :, None, None],
+            x226[:, :, :, None],
             x180,
         ),
     ):
@@ -659,21 +659,20 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         x173 = (x172_c[..., None, :] @ S).squeeze(-2)
         x174 = v_c + x173
-        x175 = (x160_c[:, None] * k_c)[:, :, None] * x174[:, None]
-        x176 = scan.scale(S, x170_c, own) + x175
-        x181 = (x180_c[..., None, :] @ x176).squeeze(-2)
-        x181_rows.put(x181)
-        S = x176
+        x228 = tiles.addcmul_(scan.scale(S, x170_c, own), x226_c, x174[:, None])
+        x229 = (x180_c[..., None, :] @ x228).squeeze(-2)
+        x229_rows.put(x229)
+        S = x228
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x181 = x181_rows.joined()
+    x229 = x229_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x181_rows
-    del x160, x170, x172, x180
-    return (x181,), (S_end,), (S,) if keep else None
+    del x229_rows
+    del x170, x172, x180, x226
+    return (x229,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -704,6 +703,8 @@ def recurrent_states(args, valid, h0, steps, keep):
     del x169
     x172 = (x161 * -1)[:, :, None] * k
     del x161
+    x226 = x160[:, :, None] * k
+    del x160
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -711,18 +712,16 @@ def recurrent_states(args, valid, h0, steps, keep):
     for n, (
         x172_c,
         v_c,
-        k_c,
-        x160_c,
         x170_c,
+        x226_c,
     ) in scan.each(
         steps,
         H,
         (
             x172,
             v,
-            k,
-            x160,
             x170[:, :, None, None],
+            x226[:, :, :, None],
         ),
     ):
         if S.shape[0] > n:
@@ -732,16 +731,15 @@ def recurrent_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         x173 = (x172_c[..., None, :] @ S).squeeze(-2)
         x174 = v_c + x173
-        x175 = (x160_c[:, None] * k_c)[:, :, None] * x174[:, None]
-        x176 = scan.scale(S, x170_c, own) + x175
-        S = x176
+        x228 = tiles.addcmul_(scan.scale(S, x170_c, own), x226_c, x174[:, None])
+        S = x228
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x160, x170, x172
+    del x170, x172, x226
     return (), (S_end,), (S,) if keep else None
 
 
@@ -821,6 +819,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x167
     x225 = tiles.addcmul_(x164[:, :, None] * x182, x186[:, :, None], q, 2)
     del x164, x182, x186
+    x230 = x166[:, :, None] * k
+    del x166
     x193_rows = scan.Rows(steps, H, True)
     x198_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
@@ -828,16 +828,16 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     for n, (
         x192_c,
         k_c,
-        x166_c,
         x170_c,
+        x230_c,
     ) in scan.each(
         steps,
         H,
         (
             x192,
             k,
-            x166,
             x170[:, :, None, None],
+            x230[:, :, :, None],
         ),
         True,
     ):
@@ -846,18 +846,17 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         x193 = dS - x192_c
         x197 = k_c[:, :, None] * x193
         x198 = x197.sum(1)
-        x220 = (x166_c[:, None] * k_c)[:, :, None] * x198[:, None]
-        x221 = tiles.addcmul_(-x220, x170_c, x193)
+        x232 = tiles.addcmul_(x170_c * x193, x230_c, x198[:, None], -1)
         x193_rows.put(x193)
         x198_rows.put(x198)
-        dS = x221
+        dS = x232
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     x193 = x193_rows.joined()
     x198 = x198_rows.joined()
     del x193_rows
     del x198_rows
-    del x166, x192
+    del x192, x230
     x194 = x174[:, :, None] * x193
     x195 = x194.sum(3)
     del x194

@@ -370,12 +370,14 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x23
     x85 = x10 * x16
     del x10, x16
+    x119 = x85[:, :, None] * k
+    del x85
     S_rows = scan.Rows(steps, H)
-    x89_rows = scan.Rows(steps, H)
+    x122_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x12_c, v_c, k_c, x85_c, x24_c) in scan.each(steps, H, (x12, v, k, x85, x24)):
+    for n, (x12_c, v_c, x119_c, x24_c) in scan.each(steps, H, (x12, v, x119[:, :, :, None], x24)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
@@ -383,21 +385,20 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         x14 = (x12_c[..., None, :] @ S).squeeze(-2)
         x15 = v_c + x14
-        x87 = (x85_c[:, None] * k_c)[:, :, None] * x15[:, None]
-        x88 = scan.scale(S, 1, own) + x87
-        x89 = (x24_c[..., None, :] @ x88).squeeze(-2)
-        x89_rows.put(x89)
-        S = x88
+        x121 = tiles.addcmul_(scan.scale(S, 1, own), x119_c, x15[:, None])
+        x122 = (x24_c[..., None, :] @ x121).squeeze(-2)
+        x122_rows.put(x122)
+        S = x121
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x89 = x89_rows.joined()
+    x122 = x122_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x89_rows
-    del x12, x24, x85
-    return (x89,), (S_end,), (S,) if keep else None
+    del x122_rows
+    del x119, x12, x24
+    return (x122,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -414,11 +415,13 @@ def recurrent_states(args, valid, h0, steps, keep):
     x16 = torch.sigmoid(b_)
     x85 = x10 * x16
     del x10, x16
+    x119 = x85[:, :, None] * k
+    del x85
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x12_c, v_c, k_c, x85_c) in scan.each(steps, H, (x12, v, k, x85)):
+    for n, (x12_c, v_c, x119_c) in scan.each(steps, H, (x12, v, x119[:, :, :, None])):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
@@ -426,16 +429,15 @@ def recurrent_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         x14 = (x12_c[..., None, :] @ S).squeeze(-2)
         x15 = v_c + x14
-        x87 = (x85_c[:, None] * k_c)[:, :, None] * x15[:, None]
-        x88 = scan.scale(S, 1, own) + x87
-        S = x88
+        x121 = tiles.addcmul_(scan.scale(S, 1, own), x119_c, x15[:, None])
+        S = x121
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x12, x85
+    del x119, x12
     return (), (S_end,), (S,) if keep else None
 
 
@@ -484,22 +486,23 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x94
     x118 = tiles.addcmul_(x23[:, :, None] * x90, x95[:, :, None], q, 2)
     del x23, x90, x95
+    x123 = x86[:, :, None] * k
+    del x86
     x97_rows = scan.Rows(steps, H, True)
     x102_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x91_c, k_c, x86_c) in scan.each(steps, H, (x91, k, x86), True):
+    for n, (x91_c, k_c, x123_c) in scan.each(steps, H, (x91, k, x123[:, :, :, None]), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x97 = dS + x91_c
         x101 = k_c[:, :, None] * x97
         x102 = x101.sum(1)
-        x114 = (x86_c[:, None] * k_c)[:, :, None] * x102[:, None]
-        x115 = scan.scale(dS, 1, own) + x91_c - x114
+        x125 = tiles.addcmul_(scan.scale(dS, 1, own) + x91_c, x123_c, x102[:, None], -1)
         x97_rows.put(x97)
         x102_rows.put(x102)
-        dS = x115
+        dS = x125
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
@@ -507,7 +510,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x102 = x102_rows.joined()
     del x97_rows
     del x102_rows
-    del x86, x91
+    del x123, x91
     x98 = x15[:, :, None] * x97
     del x97
     x99 = x98.sum(3)

@@ -370,12 +370,14 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x25
     x88 = x10 * x17
     del x10, x17
+    x122 = x88[:, :, None] * k
+    del x88
     S_rows = scan.Rows(steps, H)
-    x92_rows = scan.Rows(steps, H)
+    x125_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x12_c, v_c, k_c, x88_c, x26_c) in scan.each(steps, H, (x12, v, k, x88, x26)):
+    for n, (x12_c, v_c, x122_c, x26_c) in scan.each(steps, H, (x12, v, x122[:, :, :, None], x26)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
@@ -383,21 +385,20 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         x14 = (x12_c[..., None, :] @ S).squeeze(-2)
         x15 = v_c + x14
-        x90 = (x88_c[:, None] * k_c)[:, :, None] * x15[:, None]
-        x91 = torch.add(scan.scale(S, 1, own), x90, alpha=2)
-        x92 = (x26_c[..., None, :] @ x91).squeeze(-2)
-        x92_rows.put(x92)
-        S = x91
+        x124 = tiles.addcmul_(scan.scale(S, 1, own), x122_c, x15[:, None], 2)
+        x125 = (x26_c[..., None, :] @ x124).squeeze(-2)
+        x125_rows.put(x125)
+        S = x124
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x92 = x92_rows.joined()
+    x125 = x125_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x92_rows
-    del x12, x26, x88
-    return (x92,), (S_end,), (S,) if keep else None
+    del x125_rows
+    del x12, x122, x26
+    return (x125,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -414,11 +415,13 @@ def recurrent_states(args, valid, h0, steps, keep):
     x17 = torch.sigmoid(b_)
     x88 = x10 * x17
     del x10, x17
+    x122 = x88[:, :, None] * k
+    del x88
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x12_c, v_c, k_c, x88_c) in scan.each(steps, H, (x12, v, k, x88)):
+    for n, (x12_c, v_c, x122_c) in scan.each(steps, H, (x12, v, x122[:, :, :, None])):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
@@ -426,16 +429,15 @@ def recurrent_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         x14 = (x12_c[..., None, :] @ S).squeeze(-2)
         x15 = v_c + x14
-        x90 = (x88_c[:, None] * k_c)[:, :, None] * x15[:, None]
-        x91 = torch.add(scan.scale(S, 1, own), x90, alpha=2)
-        S = x91
+        x124 = tiles.addcmul_(scan.scale(S, 1, own), x122_c, x15[:, None], 2)
+        S = x124
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x12, x88
+    del x12, x122
     return (), (S_end,), (S,) if keep else None
 
 
@@ -484,22 +486,23 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x97
     x121 = tiles.addcmul_(x25[:, :, None] * x93, x98[:, :, None], q, 2)
     del x25, x93, x98
+    x126 = x89[:, :, None] * k
+    del x89
     x100_rows = scan.Rows(steps, H, True)
     x105_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x94_c, k_c, x89_c) in scan.each(steps, H, (x94, k, x89), True):
+    for n, (x94_c, k_c, x126_c) in scan.each(steps, H, (x94, k, x126[:, :, :, None]), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x100 = torch.add(2 * dS, x94_c, alpha=2)
         x104 = k_c[:, :, None] * x100
         x105 = x104.sum(1)
-        x117 = (x89_c[:, None] * k_c)[:, :, None] * x105[:, None]
-        x118 = scan.scale(dS, 1, own) + x94_c - x117
+        x128 = tiles.addcmul_(scan.scale(dS, 1, own) + x94_c, x126_c, x105[:, None], -1)
         x100_rows.put(x100)
         x105_rows.put(x105)
-        dS = x118
+        dS = x128
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
@@ -507,7 +510,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x105 = x105_rows.joined()
     del x100_rows
     del x105_rows
-    del x89, x94
+    del x126, x94
     x101 = x15[:, :, None] * x100
     del x100
     x102 = x101.sum(3)

@@ -413,8 +413,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
     own = False
     for n, (
         a__c,
-        b__c,
         x7_c,
+        b__c,
         x11_c,
         x15_c,
     ) in scan.each(
@@ -422,8 +422,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
         H,
         (
             a_,
-            b_,
             x7[:, :, :, None],
+            b_[:, :, :, None],
             x11,
             x15,
         ),
@@ -434,8 +434,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x9 = (a__c[..., None, :] @ S).squeeze(-2)
-        x10 = b__c[:, :, None] * x9[:, None]
-        x12 = scan.scale(S, x7_c, own) + x10 + x11_c
+        x12 = tiles.addcmul_(scan.scale(S, x7_c, own) + x11_c, b__c, x9[:, None])
         x17 = (x15_c[..., None, :] @ x12).squeeze(-2)
         x17_rows.put(x17)
         S = x12
@@ -460,15 +459,28 @@ def recurrent_states(args, valid, h0, steps, keep):
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (a__c, b__c, x7_c, x11_c) in scan.each(steps, H, (a_, b_, x7[:, :, :, None], x11)):
+    for n, (
+        a__c,
+        x7_c,
+        b__c,
+        x11_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            a_,
+            x7[:, :, :, None],
+            b_[:, :, :, None],
+            x11,
+        ),
+    ):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
         x9 = (a__c[..., None, :] @ S).squeeze(-2)
-        x10 = b__c[:, :, None] * x9[:, None]
-        x12 = scan.scale(S, x7_c, own) + x10 + x11_c
+        x12 = tiles.addcmul_(scan.scale(S, x7_c, own) + x11_c, b__c, x9[:, None])
         S = x12
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -490,10 +502,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     H = h0[0].shape[1]
     x7 = torch.exp(g)
     x9 = (a_[..., None, :] @ S).squeeze(-2)
-    x10 = b_[:, :, :, None] * x9[:, :, None]
-    x11 = k[:, :, :, None] * v[:, :, None]
-    x12 = tiles.addcmul_(x10 + x11, x7[:, :, :, None], S)
-    del x10, x11
+    x12 = tiles.addcmul_(x7[:, :, :, None] * S, b_[:, :, :, None], x9[:, :, None])
+    x12 = tiles.addcmul_(x12, k[:, :, :, None], v[:, :, None])
     x14 = (K) ** -0.5
     x15 = q * x14
     x30 = (do[..., None, :] @ x12.mT).squeeze(-2)
@@ -506,14 +516,28 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x68_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for n, (x59_c, b__c, a__c, x7_c) in scan.each(steps, H, (x59, b_, a_, x7[:, :, :, None]), True):
+    for n, (
+        x59_c,
+        b__c,
+        a__c,
+        x7_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            x59,
+            b_,
+            a_[:, :, :, None],
+            x7[:, :, :, None],
+        ),
+        True,
+    ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x60 = dS + x59_c
         x66 = b__c[:, :, None] * x60
         x68 = x66.sum(1)
-        x70 = a__c[:, :, None] * x68[:, None]
-        x75 = torch.addcmul(x70, x7_c, x60)
+        x75 = tiles.addcmul_(a__c * x68[:, None], x7_c, x60)
         x60_rows.put(x60)
         x68_rows.put(x68)
         dS = x75

@@ -578,17 +578,18 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x19
     x149 = (x148 * -1)[:, :, None] * k
     del x148
+    x196 = x139[:, :, None] * k
+    del x139
     S_rows = scan.Rows(steps, H)
-    x154_rows = scan.Rows(steps, H)
+    x199_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         x149_c,
         v_c,
-        k_c,
-        x139_c,
         x146_c,
+        x196_c,
         x144_c,
     ) in scan.each(
         steps,
@@ -596,9 +597,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
         (
             x149,
             v,
-            k,
-            x139,
             x146[:, :, None, None],
+            x196[:, :, :, None],
             x144,
         ),
     ):
@@ -609,21 +609,20 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         x150 = (x149_c[..., None, :] @ S).squeeze(-2)
         x151 = v_c + x150
-        x152 = (x139_c[:, None] * k_c)[:, :, None] * x151[:, None]
-        x153 = torch.add(scan.scale(S, x146_c, own), x152, alpha=2)
-        x154 = (x144_c[..., None, :] @ x153).squeeze(-2)
-        x154_rows.put(x154)
-        S = x153
+        x198 = tiles.addcmul_(scan.scale(S, x146_c, own), x196_c, x151[:, None], 2)
+        x199 = (x144_c[..., None, :] @ x198).squeeze(-2)
+        x199_rows.put(x199)
+        S = x198
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x154 = x154_rows.joined()
+    x199 = x199_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x154_rows
-    del x139, x144, x146, x149
-    return (x154,), (S_end,), (S,) if keep else None
+    del x199_rows
+    del x144, x146, x149, x196
+    return (x199,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -653,6 +652,8 @@ def recurrent_states(args, valid, h0, steps, keep):
     del x19
     x149 = (x148 * -1)[:, :, None] * k
     del x148
+    x196 = x139[:, :, None] * k
+    del x139
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -660,18 +661,16 @@ def recurrent_states(args, valid, h0, steps, keep):
     for n, (
         x149_c,
         v_c,
-        k_c,
-        x139_c,
         x146_c,
+        x196_c,
     ) in scan.each(
         steps,
         H,
         (
             x149,
             v,
-            k,
-            x139,
             x146[:, :, None, None],
+            x196[:, :, :, None],
         ),
     ):
         if S.shape[0] > n:
@@ -681,16 +680,15 @@ def recurrent_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         x150 = (x149_c[..., None, :] @ S).squeeze(-2)
         x151 = v_c + x150
-        x152 = (x139_c[:, None] * k_c)[:, :, None] * x151[:, None]
-        x153 = torch.add(scan.scale(S, x146_c, own), x152, alpha=2)
-        S = x153
+        x198 = tiles.addcmul_(scan.scale(S, x146_c, own), x196_c, x151[:, None], 2)
+        S = x198
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x139, x146, x149
+    del x146, x149, x196
     return (), (S_end,), (S,) if keep else None
 
 
@@ -753,6 +751,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x190 = x139 * x148
     x195 = tiles.addcmul_(x140[:, :, None] * x155, x160[:, :, None], q, 2)
     del x140, x155, x160
+    x200 = x190[:, :, None] * k
+    del x190
     x162_rows = scan.Rows(steps, H, True)
     x163_rows = scan.Rows(steps, H, True)
     x168_rows = scan.Rows(steps, H, True)
@@ -761,16 +761,16 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     for n, (
         x156_c,
         k_c,
-        x190_c,
         x146_c,
+        x200_c,
     ) in scan.each(
         steps,
         H,
         (
             x156,
             k,
-            x190,
             x146[:, :, None, None],
+            x200[:, :, :, None],
         ),
         True,
     ):
@@ -780,12 +780,11 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         x163 = torch.add(2 * dS, x156_c, alpha=2)
         x167 = k_c[:, :, None] * x163
         x168 = x167.sum(1)
-        x191 = (x190_c[:, None] * k_c)[:, :, None] * x168[:, None]
-        x192 = tiles.addcmul_(-x191, x146_c, x162)
+        x202 = tiles.addcmul_(x146_c * x162, x200_c, x168[:, None], -1)
         x162_rows.put(x162)
         x163_rows.put(x163)
         x168_rows.put(x168)
-        dS = x192
+        dS = x202
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     x162 = x162_rows.joined()
@@ -794,7 +793,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x162_rows
     del x163_rows
     del x168_rows
-    del x156, x190
+    del x156, x200
     x164 = x151[:, :, None] * x163
     del x163
     x165 = x164.sum(3)

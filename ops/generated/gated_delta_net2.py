@@ -546,17 +546,18 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x144
     x148 = (x23 * -1)[:, :, None] * x142
     del x142
+    x195 = x23[:, :, None] * k
+    del x23
     S_rows = scan.Rows(steps, H)
-    x153_rows = scan.Rows(steps, H)
+    x198_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         x148_c,
         x17_c,
-        k_c,
-        x23_c,
         x14_c,
+        x195_c,
         x146_c,
     ) in scan.each(
         steps,
@@ -564,9 +565,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
         (
             x148,
             x17,
-            k,
-            x23,
             x14[:, :, :, None],
+            x195[:, :, :, None],
             x146,
         ),
     ):
@@ -577,21 +577,20 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         x149 = (x148_c[..., None, :] @ S).squeeze(-2)
         x150 = x17_c + x149
-        x151 = (x23_c[:, None] * k_c)[:, :, None] * x150[:, None]
-        x152 = scan.scale(S, x14_c, own) + x151
-        x153 = (x146_c[..., None, :] @ x152).squeeze(-2)
-        x153_rows.put(x153)
-        S = x152
+        x197 = tiles.addcmul_(scan.scale(S, x14_c, own), x195_c, x150[:, None])
+        x198 = (x146_c[..., None, :] @ x197).squeeze(-2)
+        x198_rows.put(x198)
+        S = x197
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x153 = x153_rows.joined()
+    x198 = x198_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x153_rows
-    del x14, x146, x148, x17, x23
-    return (x153,), (S_end,), (S,) if keep else None
+    del x198_rows
+    del x14, x146, x148, x17, x195
+    return (x198,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -622,6 +621,8 @@ def recurrent_states(args, valid, h0, steps, keep):
     del x141
     x148 = (x23 * -1)[:, :, None] * x142
     del x142
+    x195 = x23[:, :, None] * k
+    del x23
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -629,18 +630,16 @@ def recurrent_states(args, valid, h0, steps, keep):
     for n, (
         x148_c,
         x17_c,
-        k_c,
-        x23_c,
         x14_c,
+        x195_c,
     ) in scan.each(
         steps,
         H,
         (
             x148,
             x17,
-            k,
-            x23,
             x14[:, :, :, None],
+            x195[:, :, :, None],
         ),
     ):
         if S.shape[0] > n:
@@ -650,16 +649,15 @@ def recurrent_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         x149 = (x148_c[..., None, :] @ S).squeeze(-2)
         x150 = x17_c + x149
-        x151 = (x23_c[:, None] * k_c)[:, :, None] * x150[:, None]
-        x152 = scan.scale(S, x14_c, own) + x151
-        S = x152
+        x197 = tiles.addcmul_(scan.scale(S, x14_c, own), x195_c, x150[:, None])
+        S = x197
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x14, x148, x17, x23
+    del x14, x148, x17, x195
     return (), (S_end,), (S,) if keep else None
 
 
@@ -723,6 +721,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x158, x36
     x194 = tiles.addcmul_(x144[:, :, None] * x154, x159[:, :, None], q, 2)
     del x144, x154, x159
+    x199 = x145[:, :, None] * x142
     x161_rows = scan.Rows(steps, H, True)
     x166_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
@@ -730,18 +729,16 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     for n, (
         x155_c,
         k_c,
-        x142_c,
-        x145_c,
         x14_c,
+        x199_c,
     ) in scan.each(
         steps,
         H,
         (
             x155,
             k,
-            x142,
-            x145,
             x14[:, :, :, None],
+            x199[:, :, :, None],
         ),
         True,
     ):
@@ -750,18 +747,17 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         x161 = dS + x155_c
         x165 = k_c[:, :, None] * x161
         x166 = x165.sum(1)
-        x190 = (x145_c[:, None] * x166)[:, None] * x142_c[:, :, None]
-        x191 = tiles.addcmul_(-x190, x14_c, x161)
+        x201 = tiles.addcmul_(x14_c * x161, x199_c, x166[:, None], -1)
         x161_rows.put(x161)
         x166_rows.put(x166)
-        dS = x191
+        dS = x201
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     x161 = x161_rows.joined()
     x166 = x166_rows.joined()
     del x161_rows
     del x166_rows
-    del x155
+    del x155, x199
     x162 = x150[:, :, None] * x161
     x163 = x162.sum(3)
     del x162

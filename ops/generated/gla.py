@@ -358,9 +358,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x6
     x8 = torch.exp(x7)
     del x7
-    x10 = k[:, :, :, None] * v[:, :, None]
-    x11 = torch.addcmul(x10, x8[:, :, :, None], S)
-    del x10
+    x11 = tiles.addcmul_(x8[:, :, :, None] * S, k[:, :, :, None], v[:, :, None])
     x13 = (K) ** -0.5
     x14 = q * x13
     x29 = (do[..., None, :] @ x11.mT).squeeze(-2)

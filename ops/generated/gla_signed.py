@@ -333,9 +333,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x8 = torch.add(0.5 * gk, g0, alpha=0.5)
     x9 = torch.tanh(x8)
     del x8
-    x11 = k[:, :, :, None] * v[:, :, None]
-    x12 = torch.addcmul(x11, x9[:, :, :, None], S)
-    del x11
+    x12 = tiles.addcmul_(x9[:, :, :, None] * S, k[:, :, :, None], v[:, :, None])
     x14 = (K) ** -0.5
     x15 = q * x14
     x21 = (do[..., None, :] @ x12.mT).squeeze(-2)

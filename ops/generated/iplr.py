@@ -326,15 +326,14 @@ def recurrent_forward(args, valid, h0, steps, keep):
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (a__c, b__c, x8_c, x12_c) in scan.each(steps, H, (a_, b_, x8, x12)):
+    for n, (a__c, b__c, x8_c, x12_c) in scan.each(steps, H, (a_, b_[:, :, :, None], x8, x12)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
         x6 = (a__c[..., None, :] @ S).squeeze(-2)
-        x7 = b__c[:, :, None] * x6[:, None]
-        x9 = scan.scale(S, 1, own) + x7 + x8_c
+        x9 = tiles.addcmul_(scan.scale(S, 1, own) + x8_c, b__c, x6[:, None])
         x14 = (x12_c[..., None, :] @ x9).squeeze(-2)
         x14_rows.put(x14)
         S = x9
@@ -358,15 +357,14 @@ def recurrent_states(args, valid, h0, steps, keep):
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (a__c, b__c, x8_c) in scan.each(steps, H, (a_, b_, x8)):
+    for n, (a__c, b__c, x8_c) in scan.each(steps, H, (a_, b_[:, :, :, None], x8)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
         x6 = (a__c[..., None, :] @ S).squeeze(-2)
-        x7 = b__c[:, :, None] * x6[:, None]
-        x9 = scan.scale(S, 1, own) + x7 + x8_c
+        x9 = tiles.addcmul_(scan.scale(S, 1, own) + x8_c, b__c, x6[:, None])
         S = x9
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -387,10 +385,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     K = q.shape[2]
     H = h0[0].shape[1]
     x6 = (a_[..., None, :] @ S).squeeze(-2)
-    x7 = b_[:, :, :, None] * x6[:, :, None]
-    x8 = k[:, :, :, None] * v[:, :, None]
-    x9 = S + x7 + x8
-    del x7, x8
+    x9 = torch.addcmul(S, b_[:, :, :, None], x6[:, :, None])
+    x9 = tiles.addcmul_(x9, k[:, :, :, None], v[:, :, None])
     x11 = (K) ** -0.5
     x12 = q * x11
     x18 = (do[..., None, :] @ x9.mT).squeeze(-2)
@@ -404,14 +400,13 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x43_c, b__c, a__c) in scan.each(steps, H, (x43, b_, a_), True):
+    for n, (x43_c, b__c, a__c) in scan.each(steps, H, (x43, b_, a_[:, :, :, None]), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         x44 = dS + x43_c
         x50 = b__c[:, :, None] * x44
         x52 = x50.sum(1)
-        x54 = a__c[:, :, None] * x52[:, None]
-        x55 = scan.scale(dS, 1, own) + x43_c + x54
+        x55 = tiles.addcmul_(scan.scale(dS, 1, own) + x43_c, a__c, x52[:, None])
         x44_rows.put(x44)
         x52_rows.put(x52)
         dS = x55

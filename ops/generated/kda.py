@@ -526,17 +526,18 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x137
     x141 = (x19 * -1)[:, :, None] * x135
     del x135, x19
+    x187 = x136[:, :, None] * k
+    del x136
     S_rows = scan.Rows(steps, H)
-    x146_rows = scan.Rows(steps, H)
+    x190_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         x141_c,
         v_c,
-        k_c,
-        x136_c,
         x13_c,
+        x187_c,
         x139_c,
     ) in scan.each(
         steps,
@@ -544,9 +545,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
         (
             x141,
             v,
-            k,
-            x136,
             x13[:, :, :, None],
+            x187[:, :, :, None],
             x139,
         ),
     ):
@@ -557,21 +557,20 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         x142 = (x141_c[..., None, :] @ S).squeeze(-2)
         x143 = v_c + x142
-        x144 = (x136_c[:, None] * k_c)[:, :, None] * x143[:, None]
-        x145 = scan.scale(S, x13_c, own) + x144
-        x146 = (x139_c[..., None, :] @ x145).squeeze(-2)
-        x146_rows.put(x146)
-        S = x145
+        x189 = tiles.addcmul_(scan.scale(S, x13_c, own), x187_c, x143[:, None])
+        x190 = (x139_c[..., None, :] @ x189).squeeze(-2)
+        x190_rows.put(x190)
+        S = x189
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x146 = x146_rows.joined()
+    x190 = x190_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x146_rows
-    del x13, x136, x139, x141
-    return (x146,), (S_end,), (S,) if keep else None
+    del x190_rows
+    del x13, x139, x141, x187
+    return (x190,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -598,6 +597,8 @@ def recurrent_states(args, valid, h0, steps, keep):
     del x25
     x141 = (x19 * -1)[:, :, None] * x135
     del x135, x19
+    x187 = x136[:, :, None] * k
+    del x136
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -605,18 +606,16 @@ def recurrent_states(args, valid, h0, steps, keep):
     for n, (
         x141_c,
         v_c,
-        k_c,
-        x136_c,
         x13_c,
+        x187_c,
     ) in scan.each(
         steps,
         H,
         (
             x141,
             v,
-            k,
-            x136,
             x13[:, :, :, None],
+            x187[:, :, :, None],
         ),
     ):
         if S.shape[0] > n:
@@ -626,16 +625,15 @@ def recurrent_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         x142 = (x141_c[..., None, :] @ S).squeeze(-2)
         x143 = v_c + x142
-        x144 = (x136_c[:, None] * k_c)[:, :, None] * x143[:, None]
-        x145 = scan.scale(S, x13_c, own) + x144
-        S = x145
+        x189 = tiles.addcmul_(scan.scale(S, x13_c, own), x187_c, x143[:, None])
+        S = x189
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x13, x136, x141
+    del x13, x141, x187
     return (), (S_end,), (S,) if keep else None
 
 
@@ -696,6 +694,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x151, x34
     x186 = tiles.addcmul_(x137[:, :, None] * x147, x152[:, :, None], q, 2)
     del x137, x147, x152
+    x191 = x138[:, :, None] * x135
+    del x138
     x154_rows = scan.Rows(steps, H, True)
     x159_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
@@ -703,18 +703,16 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     for n, (
         x148_c,
         k_c,
-        x138_c,
-        x135_c,
         x13_c,
+        x191_c,
     ) in scan.each(
         steps,
         H,
         (
             x148,
             k,
-            x138,
-            x135,
             x13[:, :, :, None],
+            x191[:, :, :, None],
         ),
         True,
     ):
@@ -723,18 +721,17 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         x154 = dS + x148_c
         x158 = k_c[:, :, None] * x154
         x159 = x158.sum(1)
-        x182 = (x138_c[:, None] * x159)[:, None] * x135_c[:, :, None]
-        x183 = tiles.addcmul_(-x182, x13_c, x154)
+        x193 = tiles.addcmul_(x13_c * x154, x191_c, x159[:, None], -1)
         x154_rows.put(x154)
         x159_rows.put(x159)
-        dS = x183
+        dS = x193
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     x154 = x154_rows.joined()
     x159 = x159_rows.joined()
     del x154_rows
     del x159_rows
-    del x138, x148
+    del x148, x191
     x155 = x143[:, :, None] * x154
     x156 = x155.sum(3)
     del x155

@@ -244,9 +244,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x5 = F.elu(k)
     x6 = x5 + 1
     del x5
-    x7 = v[:, :, None] * x6[:, :, :, None]
-    x8 = S + x7
-    del x7
+    x8 = torch.addcmul(S, v[:, :, None], x6[:, :, :, None])
     x9 = F.elu(q)
     x10 = x9 + 1
     del x9

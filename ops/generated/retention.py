@@ -362,9 +362,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
-    x6 = k[:, :, :, None] * v[:, :, None]
-    x7 = torch.addcmul(x6, gamma[:, :, None, None], S)
-    del x6
+    x7 = tiles.addcmul_(gamma[:, :, None, None] * S, k[:, :, :, None], v[:, :, None])
     x9 = (K) ** -0.5
     x10 = q * x9
     x23 = (do[..., None, :] @ x7.mT).squeeze(-2)

@@ -365,7 +365,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x399 = -x15 + 1
     x400 = x15 * x399
     del x15, x399
-    x423 = rho[:, :, None] * x248[:, :, :, None]
     x704 = k * x19
     x705 = k * x121
     x706 = r * k
@@ -424,10 +423,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x771
     x780 = rho * x766
     del x766
-    x781 = x248[:, :, :, None] * x717[:, :, None]
+    x782 = tiles.addcmul_(
+        rho[:, :, None] * x248[:, :, :, None], x248[:, :, :, None], x717[:, :, None], -1
+    )
     del x248, x717
-    x782 = x423 - x781
-    del x423, x781
     x783 = r * x782
     x791 = tiles.addmm_(x738[:, :, :, None] * x752, x787, v)
     x797 = x796 @ x791
@@ -657,12 +656,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x389, x899, x991
     x1016 = tiles.addcmul_(x765 + x805 + x948, valid[:, :, :, None], x756)
     del x756, x765, x805, x948
-    x1017 = x719[:, :, None] * x973[:, :, :, None]
-    del x973
-    x1018 = x719[:, :, None] * x1003[:, :, :, None]
-    del x1003, x719
-    x1019 = -x1017 - x1018
-    del x1017, x1018
+    x1019 = x719[:, :, None] * -1 * x973[:, :, :, None]
+    x1019 = tiles.addcmul_(x1019, x719[:, :, None], x1003[:, :, :, None], -1)
+    del x1003, x719, x973
     x1021 = x758 + x768 + x783 + x956 + x996 - x994 - x913
     x1021 = tiles.addcmul_(tiles.addcmul_(x1021, x32, x984), k, x1019)
     del x1019, x32, x758, x768, x783, x913, x956, x984, x994, x996
@@ -721,27 +717,27 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x184, x185, x186
     x188 = x187[:, :, None] * v
     del x187
+    x240 = x176[:, :, None] * x162
+    del x162, x176
     S_rows = scan.Rows(steps, H)
-    x182_rows = scan.Rows(steps, H)
+    x243_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         x177_c,
-        x176_c,
-        x162_c,
         x171_c,
         x179_c,
+        x240_c,
         r_c,
     ) in scan.each(
         steps,
         H,
         (
             x177,
-            x176,
-            x162,
             x171[:, :, :, None],
             x179,
+            x240[:, :, :, None],
             r,
         ),
     ):
@@ -751,21 +747,20 @@ def recurrent_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x178 = (x177_c[..., None, :] @ S).squeeze(-2)
-        x180 = (x176_c[:, None] * x178)[:, None] * x162_c[:, :, None]
-        x181 = scan.scale(S, x171_c, own) + x179_c - x180
-        x182 = (r_c[..., None, :] @ x181).squeeze(-2)
-        x182_rows.put(x182)
-        S = x181
+        x242 = tiles.addcmul_(scan.scale(S, x171_c, own) + x179_c, x240_c, x178[:, None], -1)
+        x243 = (r_c[..., None, :] @ x242).squeeze(-2)
+        x243_rows.put(x243)
+        S = x242
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x182 = x182_rows.joined()
+    x243 = x243_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x182_rows
-    del x162, x171, x176, x177, x179
-    return (x182, x188), (S_end,), (S,) if keep else None
+    del x243_rows
+    del x171, x177, x179, x240
+    return (x243, x188), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -801,25 +796,25 @@ def recurrent_states(args, valid, h0, steps, keep):
     del x18
     x179 = v[:, :, None] * x33[:, :, :, None]
     del x33
+    x240 = x176[:, :, None] * x162
+    del x162, x176
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         x177_c,
-        x176_c,
-        x162_c,
         x171_c,
         x179_c,
+        x240_c,
     ) in scan.each(
         steps,
         H,
         (
             x177,
-            x176,
-            x162,
             x171[:, :, :, None],
             x179,
+            x240[:, :, :, None],
         ),
     ):
         if S.shape[0] > n:
@@ -828,16 +823,15 @@ def recurrent_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x178 = (x177_c[..., None, :] @ S).squeeze(-2)
-        x180 = (x176_c[:, None] * x178)[:, None] * x162_c[:, :, None]
-        x181 = scan.scale(S, x171_c, own) + x179_c - x180
-        S = x181
+        x242 = tiles.addcmul_(scan.scale(S, x171_c, own) + x179_c, x240_c, x178[:, None], -1)
+        S = x242
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x162, x171, x176, x177, x179
+    del x171, x177, x179, x240
     return (), (S_end,), (S,) if keep else None
 
 
@@ -890,10 +884,10 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x177 = x176[:, :, None] * x18
     x178 = (x177[..., None, :] @ S).squeeze(-2)
     del x177
-    x179 = v[:, :, None] * x33[:, :, :, None]
     x180 = (x176[:, :, None] * x178)[:, :, None] * x162[:, :, :, None]
-    x181 = tiles.addcmul_(x179 - x180, x171[:, :, :, None], S)
-    del x179, x180
+    x181 = tiles.addcmul_(-x180, x171[:, :, :, None], S)
+    x181 = tiles.addcmul_(x181, v[:, :, None], x33[:, :, :, None])
+    del x180
     x183 = x27 * x159
     x184 = x183.sum(2)
     del x183
@@ -924,6 +918,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x169, x195, x31
     x239 = tiles.addcmul_(x192 + x196 + x201, k, x165)
     del x165, x192, x196, x201
+    x244 = x220[:, :, None] * x18
     x82_rows = scan.Rows(steps, H, True)
     x83_rows = scan.Rows(steps, H, True)
     x208_rows = scan.Rows(steps, H, True)
@@ -932,8 +927,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     for n, (
         x81_c,
         x162_c,
-        x18_c,
-        x220_c,
+        x244_c,
         x171_c,
     ) in scan.each(
         steps,
@@ -941,8 +935,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         (
             x81,
             x162,
-            x18,
-            x220,
+            x244[:, :, :, None],
             x171[:, :, :, None],
         ),
         True,
@@ -953,12 +946,11 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         x83 = -dS - x81_c
         x207 = x162_c[:, :, None] * x83
         x208 = x207.sum(1)
-        x221 = (x220_c[:, None] * x18_c)[:, :, None] * x208[:, None]
-        x233 = torch.addcmul(x221, x171_c, x82)
+        x246 = tiles.addcmul_(x244_c * x208[:, None], x171_c, x82)
         x82_rows.put(x82)
         x83_rows.put(x83)
         x208_rows.put(x208)
-        dS = x233
+        dS = x246
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     x82 = x82_rows.joined()
@@ -967,7 +959,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x82_rows
     del x83_rows
     del x208_rows
-    del x162, x81
+    del x162, x244, x81
     x102 = v[:, :, None] * x82
     x103 = x102.sum(3)
     del x102
