@@ -62,21 +62,21 @@ def interval(length: int) -> int:
     return max(SHORTEST, 1 << ((length - 1).bit_length() // 2))
 
 
-def block(size: int) -> int:
+def cover(size: int) -> int:
     """The power of two that covers an axis."""
     return max(2, 1 << (size - 1).bit_length())
 
 
 def tiling(launch: StepLaunch, sizes: Mapping[str, int]) -> Tiling:
     """How the programs of a launch divide the state."""
-    largest = max(math.prod(block(sizes[a]) for a in axes) for _, axes, _ in launch.states)
+    largest = max(math.prod(cover(sizes[a]) for a in axes) for _, axes, _ in launch.states)
     if launch.micro:  # products of a state and micro-steps: twice as many registers
-        largest *= 2 * block(sizes[launch.micro])
+        largest *= 2 * cover(sizes[launch.micro])
     if launch.tile is None:
         return Tiling(1, 1, _warps(largest))
     size = sizes[launch.tile]
-    rest = largest // block(size)
-    width = min(block(size), max(8, ENTRIES[launch.role] // rest))
+    rest = largest // cover(size)
+    width = min(cover(size), max(8, ENTRIES[launch.role] // rest))
     return Tiling(width, -(-size // width), _warps(rest * width))
 
 
@@ -88,7 +88,7 @@ def constants(launch: StepLaunch, call: Call, tiles: Tiling) -> dict[str, Any]:
     """What a launch is given beside arrays, but for what the kernels of one direction alone have."""
     sizes = {name: call.sizes[axis] for axis, name in launch.sizes}
     blocks = {
-        f"B{name}": tiles.block if axis == launch.tile else block(call.sizes[axis])
+        f"B{name}": tiles.block if axis == launch.tile else cover(call.sizes[axis])
         for axis, name in launch.sizes
     }
     return {
@@ -109,7 +109,7 @@ def check_sizes(module: ModuleType, sizes: dict[str, int], name: str) -> None:
     """Raises UnavailableError where a program would have to hold more than fits."""
     for launch in (*module.FORWARD_STEPS, *module.BACKWARD_STEPS):
         for key, axes, _ in launch.states:
-            held = math.prod(block(sizes[axis]) for axis in axes)
+            held = math.prod(cover(sizes[axis]) for axis in axes)
             if launch.tile is None and held > LARGEST:
                 given = ", ".join(f"{axis} = {sizes[axis]}" for axis in axes)
                 raise UnavailableError(

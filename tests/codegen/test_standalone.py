@@ -22,6 +22,7 @@ from rnnc.codegen.compiler import compile_text
 from rnnc.codegen.layer_printer import LayerText
 from rnnc.codegen.scalars import scalar
 from rnnc.codegen.standalone import StandaloneText, standalone
+from rnnc.codegen.steps_printer import StepsBackContext, StepsContext
 from rnnc.codegen.templating import environment
 from rnnc.dsl.expression import Add, Call, Constant, Multiply, Power, Size
 from rnnc.ops import builtin_names, cache
@@ -80,7 +81,7 @@ class Blocked:
         if name.split(".")[0] in blocked:
             raise ImportError(name)
 sys.meta_path.insert(0, Blocked())
-from my_layer import gated_delta_net
+from my_layer import gated_delta_net, gated_delta_net_step
 vectors = [torch.randn(2, 37, 2, 5) for _ in range(3)]
 given = [*vectors, torch.randn(2, 37, 2), torch.randn(2, 37, 2), torch.rand(2), torch.rand(2) - 3]
 results = []
@@ -92,6 +93,10 @@ for options in ({"backend": "torch"}, {"form": "chunked"}, {"form": "recurrent"}
 for other in results[1:]:
     for one, two in zip(results[0], other, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+token = [x[:, 0] for x in given[:5]] + given[5:]
+steps = [gated_delta_net_step(*token, backend=backend) for backend in ("torch", "triton")]
+for one, two in zip(*steps, strict=True):
+    torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
 print("equal")
 """
 
@@ -170,7 +175,13 @@ def test_awkward_names_docstrings_defaults_and_learned_states() -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "context"), [("standalone.py.jinja", StandaloneText), ("layer.py.jinja", LayerText)]
+    ("template", "context"),
+    [
+        ("standalone.py.jinja", StandaloneText),
+        ("layer.py.jinja", LayerText),
+        ("triton_steps.py.jinja", StepsContext),
+        ("triton_steps_back.py.jinja", StepsBackContext),
+    ],
 )
 def test_every_hole_has_its_field(template: str, context: Any) -> None:
     loader = environment().loader
@@ -178,6 +189,13 @@ def test_every_hole_has_its_field(template: str, context: Any) -> None:
     text, _, _ = loader.get_source(environment(), template)
     holes = jinja2.meta.find_undeclared_variables(environment().parse(text))
     assert holes == {entry.name for entry in fields(context)}
+
+
+def test_kernels_of_every_kind() -> None:
+    """Names that several modules of the runtime define are told apart, or there are none."""
+    example = FOLDER.parent / "examples" / "two_read_delta.rnn"
+    for path in (example, FOLDER / "kda.rnn", FOLDER / "gla_signed.rnn"):
+        compile(standalone(compile_text(path.read_text("utf-8"))), path.name, "exec")
 
 
 def test_scalars() -> None:
