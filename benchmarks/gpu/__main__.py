@@ -19,13 +19,14 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.gpu import ROOT
-from benchmarks.gpu.entries import Entry, of_models, rank
+from benchmarks.gpu.entries import Entry, of_models, rank, warm_ups
 from benchmarks.gpu.pool import Answer, Pool
 from benchmarks.gpu.results import Results, commit
 from benchmarks.gpu.tables import show
 
 # The share of the time at which a part ends, and the most that one of its entries may take, in seconds.
-PARTS = {"compile": (0.5, 120.0), "error": (0.65, 60.0), "time": (1.0, 60.0)}
+PARTS = {"compile": (0.5, 200.0), "error": (0.65, 60.0), "time": (1.0, 90.0)}
+URGENT = (False, 1)  # rank: before the peers' kernels are compiled
 CHECKERS = 4  # processes that use the GPU at once where no times are taken
 
 
@@ -36,31 +37,37 @@ class Run:
         self.pool, self.results, self.cores, self.console = pool, results, cores, console
         self.start, self.seconds = time.monotonic(), seconds
         self.broken: dict[str, str] = {}  # calls with a kernel that did not compile, and why
-        self.counts: dict[str, int] = {}
 
     def deadline(self, part: str) -> float:
         return self.start + self.seconds * PARTS[part][0]
 
-    def compile(self, entries: Sequence[Entry]) -> None:
-        """All kernels of the entries, those of different calls that are the same once, in parallel."""
+    def compile(self, entries: Sequence[Entry], peers: Sequence[Entry]) -> None:
+        """All kernels of the entries, those of different calls that are the same once, in parallel; the
+        peers' after the most urgent ones, because they take long.
+        """
         calls = list({_call(e): e for e in entries if e.who == "rnnc"}.values())
         end, most = self.deadline("compile"), PARTS["compile"][1]
         listed = dict(self._run(((e, {"list": e.as_dict()}) for e in calls), self.cores, end, most))
         first: dict[str, Entry] = {}
+        urgent = 0
         users: dict[str, list[str]] = {}
         for entry in calls:
             answer = listed[entry]
             if answer["status"] != "ok":
                 self.broken[_call(entry)] = str(answer.get("reason"))
             for number, signature in enumerate(answer.get("kernels", ())):
+                urgent += signature not in first and rank(entry) <= URGENT
                 first.setdefault(signature, replace(entry, kind="compile", who="rnnc", kernel=number))
                 users.setdefault(signature, []).append(_call(entry))
-        todo = ((signature, entry.as_dict()) for signature, entry in first.items())
-        for signature, answer in self._run(todo, self.cores, end, most):
-            self._add(first[signature], answer)
+        todo: list[tuple[str, Entry]] = list(first.items())
+        todo[urgent:urgent] = [(peer.key, peer) for peer in peers]
+        named = dict(todo)
+        requests = ((name, entry.as_dict()) for name, entry in todo)
+        for name, answer in self._run(requests, self.cores, end, most):
+            self._add(named[name], answer)
             if answer["status"] == "error" or answer.get("reason") == "no time was left":
-                reason = f"{answer.get('launch') or first[signature]}: {answer.get('reason')}"
-                self.broken |= dict.fromkeys(users[signature], reason)
+                reason = f"{answer.get('launch') or named[name]}: {answer.get('reason')}"
+                self.broken |= dict.fromkeys(users.get(name, ()), reason)
 
     def do(self, part: str, entries: Sequence[Entry], workers: int) -> None:
         """What is left of the entries of a part."""
@@ -116,7 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results.read()
         run = Run(pool, results, given.seconds, given.cores, console)
         errors, times = of_models(models, given.dry)
-        run.compile(sorted([*errors, *times], key=rank))
+        run.compile(sorted([*errors, *times], key=rank), warm_ups(times))
         run.do("error", errors, min(CHECKERS, given.cores))
         run.do("time", times, 1)
     finally:

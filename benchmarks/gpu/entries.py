@@ -128,10 +128,21 @@ def rank(entry: Entry) -> tuple[bool, int]:
     """By this, entries and the kernels that they need are done: some time may not be left for the last."""
     call = entry.call
     plainly = not (call.lengths or call.reverse or call.chunk)
-    if entry.kind == "time":
+    if entry.who == PEER:
+        tier = 6
+    elif entry.kind == "time":
         tier = 1
     elif plainly:
         tier = {"bf16": 0, "fp32": 2, "fp16": 3}[entry.dtype]
     else:
         tier = 4 if call.lengths else 5
     return entry.model not in FIRST, tier
+
+
+def warm_ups(times: Sequence[Entry]) -> list[Entry]:
+    """Short calls that compile the peer's kernels, all that its tuning will try, before it is timed.
+
+    Those at the first shape: what is chosen there holds for the others.
+    """
+    first = {e.model: e for e in reversed(times) if e.who == PEER and e.model in FIRST}
+    return [replace(e, kind="compile", call=replace(e.call, T=min(e.call.T, 512))) for e in first.values()]

@@ -44,6 +44,21 @@ def time_entry(entry: Entry, device: str) -> dict[str, Any]:
     return {"status": "ok" if right else "failed", **result}
 
 
+def warm_up(entry: Entry, device: str) -> dict[str, Any]:
+    """One forward and backward pass of a peer, so that its kernels are compiled."""
+    peer = _peer(entry)
+    if peer is None:
+        return {"status": "not run", "reason": f"{entry.who}: no adapter for {entry.model}"}
+    try:
+        version = peer.version()
+    except ImportError as error:
+        return {"status": "not run", "reason": f"{entry.who}: {error}"}
+    forward, both = _passes(peer.call, draw(entry.model, entry.call, entry.dtype, device))
+    forward()
+    both()
+    return {"version": version}
+
+
 def _peer(entry: Entry) -> Peer | None:
     found = (peer for peer in PEERS.get(entry.model, ()) if peer.package == entry.who)
     return next(found, None)

@@ -44,6 +44,10 @@ def _do(request: dict[str, Any], device: str) -> dict[str, Any]:
     entry = Entry.of(request)
     if device == "cpu" and entry.dtype == "bf16" and entry.kind != "compile":
         return {"status": "not run", "reason": "Triton's interpreter multiplies matrices in bf16 wrongly"}
+    if entry.kind == "compile" and entry.who != "rnnc":
+        from benchmarks.gpu.times import warm_up
+
+        return warm_up(entry, device)
     if entry.kind == "compile":
         from benchmarks.gpu.compilation import compile_kernel, launches
 
