@@ -17,8 +17,9 @@ from typing import Literal
 
 from rnnc.codegen import program as ir
 from rnnc.codegen.arrays import Array, Place
+from rnnc.codegen.builder import Builder
 from rnnc.codegen.kernel_form import kernel_form
-from rnnc.codegen.operands import contractions, crossing, per_channel, with_plain_operands
+from rnnc.codegen.operands import contractions, crossing, in_two_loops, per_channel, with_plain_operands
 from rnnc.codegen.order import chunk_phases, levels, serial_phases
 from rnnc.codegen.phases import Phase, verify
 from rnnc.codegen.program import Node, Program, dependents
@@ -70,7 +71,9 @@ def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[
     forward, backward = form.forward.program, form.backward.program
     given = crossing(forward, normal)
     forward, backward = (with_plain_operands(p, given, form.builder) for p in (forward, backward))
-    return _plan_forward(forward, normal, given), _plan_backward(backward, forward, normal, given)
+    return _plan_forward(forward, normal, given), _plan_backward(
+        backward, forward, normal, given, form.builder
+    )
 
 
 def _plan_forward(program: Program, normal: Normal, given: tuple[Array, ...]) -> tuple[Kernel, ...]:
@@ -89,7 +92,7 @@ def _plan_forward(program: Program, normal: Normal, given: tuple[Array, ...]) ->
 
 
 def _plan_backward(
-    program: Program, forward: Program, normal: Normal, kept: tuple[Array, ...]
+    program: Program, forward: Program, normal: Normal, kept: tuple[Array, ...], builder: Builder
 ) -> tuple[Kernel, ...]:
     """The kernels of the backward pass, given what the forward pass kept."""
     states = tuple(Array(carry.start, f"{carry.name}s", "chunk") for carry in forward.carries)
@@ -120,11 +123,15 @@ def _plan_backward(
         for name, node in remaining.items()
     )
     given = (*kept, *states, *cotangents, *back)
-    return reverse, *_gradients(program, normal, stores, given)
+    return reverse, *_gradients(program, normal, stores, given, builder)
 
 
 def _gradients(
-    program: Program, normal: Normal, stores: tuple[Array, ...], given: tuple[Array, ...]
+    program: Program,
+    normal: Normal,
+    stores: tuple[Array, ...],
+    given: tuple[Array, ...],
+    builder: Builder,
 ) -> Iterator[Kernel]:
     """`grads`: everything, or, where decays are per channel, what is contracted over values; `channels`: the
     rest, in tiles of channels.
@@ -140,8 +147,11 @@ def _gradients(
     rest = tuple(array for array in stores if array not in contracted)
     if rest:
         # Operands that are tiles of tokens and channels cost less to form again than to read.
-        known = tuple(array for array in given if array.place != "token")
-        yield _kernel("channels", normal, program, [a.node for a in rest], (*known, *contracted), rest)
+        known = (*(array for array in given if array.place != "token"), *contracted)
+        nodes = _needed([array.node for array in rest], [array.node for array in known])
+        rest, early = in_two_loops(nodes, rest, normal.key_axis, builder)
+        roots = [array.node for array in rest]
+        yield _kernel("channels", normal, program, roots, known, (*early, *rest), again=early)
 
 
 def _refuse(program: Program) -> None:
@@ -177,7 +187,9 @@ def _kernel(
     given: tuple[Array, ...],
     stores: tuple[Array, ...],
     carries: tuple[ir.Carry, ...] = (),
+    again: tuple[Array, ...] = (),
 ) -> Kernel:
+    """The kernel that forms the roots of what is given; `again`: what it reads again after writing it."""
     nodes = _needed(roots, [array.node for array in given])
     used = {plain(a) for node in nodes for a in node.args} | {array.node for array in stores}
     starts = {carry.start for carry in carries}
@@ -189,6 +201,7 @@ def _kernel(
             if node.op.kind == "param":
                 place = "shared" if node.op.name in shared else "param"
             loads.append(Array(node, node.op.name, place))
+    loads += again
     body = tuple(node for node in nodes if not isinstance(node.op, ir.Load))
     serial = role in ("scan", "reverse")
     axis = normal.value_axis

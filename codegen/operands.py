@@ -8,14 +8,17 @@ that come from a triangular inverse.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from fractions import Fraction
 
 from rnnc.codegen import program as ir
 from rnnc.codegen.arrays import Array, Place
 from rnnc.codegen.builder import Builder
+from rnnc.codegen.order import levels
 from rnnc.codegen.phases import is_accumulated
 from rnnc.codegen.program import COLUMN, ROW, Node, Program, dependents, reachable
+from rnnc.codegen.schedule import GRADIENTS
 from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.normal import Normal
@@ -156,3 +159,32 @@ def contractions(nodes: Iterable[Node], stores: Iterable[Array], value_axis: str
     names = {array.node for array in found}
     found += [Array(n, f"x{n.number}", _place(n.axes)) for n in sums if n in reached and n not in names]
     return tuple(found)
+
+
+def in_two_loops(
+    nodes: Sequence[Node], stores: Sequence[Array], axis: str, builder: Builder
+) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+    """The stores with what an earlier loop over tiles of the axis can add up of them taken apart, and those
+    parts: written by one loop and read by the next, which would have to form them again.
+    """
+    level = levels(nodes, axis)
+    later, early = [], []
+    for array in stores:
+        total = array.node
+        ready = [
+            index
+            for index, argument in enumerate(map(plain, total.args))
+            if axis in argument.axes and level.get(argument, 0) < level[total]
+        ]
+        costly = any(isinstance(n.op, GRADIENTS) for n in reachable(total.args[i] for i in ready))
+        if axis not in total.axes or not isinstance(total.op, ir.Add) or not costly:
+            later.append(array)
+            continue
+        coefficients, rest = total.op.coefficients, [i for i in range(len(total.args)) if i not in ready]
+        part = ir.Add(tuple(coefficients[i] for i in ready))
+        partial = builder.node(part, [total.args[i] for i in ready], total.axes)
+        whole = ir.Add((Fraction(1), *(coefficients[i] for i in rest)))
+        node = builder.node(whole, [partial, *(total.args[i] for i in rest)], total.axes)
+        early.append(Array(partial, f"x{partial.number}", _place(partial.axes)))
+        later.append(replace(array, node=node))
+    return tuple(later), tuple(early)

@@ -86,12 +86,17 @@ class _Order:
 
 
 class _Chunk(_Order):
-    """The phases of a kernel that is parallel over chunks."""
+    """The phases of a kernel that is parallel over chunks.
+
+    `later`: what one loop writes and a later one reads.
+    """
 
     def __init__(
         self, body: Sequence[Node], memory: Iterable[Array], stores: Sequence[Array], axis: str
     ) -> None:
-        super().__init__(body, memory, axis)
+        written = {array.node for array in stores}
+        self.later = {array.node for array in memory} & written
+        super().__init__(body, [array for array in memory if array.node not in written], axis)
         self.done: list[Phase] = []
         self.tile_axis = axis
         self.along = [array for array in stores if axis in array.node.axes]
@@ -146,15 +151,18 @@ class _Chunk(_Order):
         if not totals and not along:
             return
         self.tiled, self.sums = [], []
-        for root in (*totals, *(array.node for array in along)):
+        for root in totals:
             self.need(root)
-        self.store_ready(along)
+        for array in along:
+            self.need(array.node)
+            self.store_ready([array])
         if self.once:
             self.done.append(Phase(None, tuple(self.once)))
         self.done.append(Phase(self.axis, tuple(self.tiled), tuple(self.sums)))
         self.summed |= set(self.sums)
         self.fresh |= set(self.sums)
         self.tiled, self.once = None, []
+        self.memory |= {array.node: array for array in along if array.node in self.later}
         self.known = {node for node in self.known if not self._is_tiled(node) and not self._is_reread(node)}
         self._consume()
 

@@ -27,6 +27,7 @@ class Body:
     ) -> None:
         self.addresses, self.names, self.optional = addresses, names, optional
         self.memory = {array.node for array in kernel.loads}
+        self.written = {array.node for array in kernel.stores}
         self.groups = decay_gradients(kernel.body)
         self.called: dict[Node, str] = {}
 
@@ -61,6 +62,8 @@ class Body:
         size = self.size(phase.axis)
         zeros = [f"{self.called[node]} = {self.neutral(node)}" for node in phase.sums]
         tile = self.addresses.tile(phase.axis, f"i_{size}")
+        if any(isinstance(step, Read) and step.array.node in self.written for step in phase.body):
+            zeros.insert(0, "tl.debug_barrier()  # what other threads wrote is read")
         return [*zeros, f"for i_{size} in range(0, tl.cdiv({size}, B{size})):", *_indented((*tile, *inside))]
 
     def step(self, step: Step, sums: Iterable[Node]) -> list[str]:
