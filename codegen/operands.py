@@ -103,7 +103,8 @@ def _place(axes: Axes) -> Place:
 def with_plain_operands(program: Program, given: Iterable[Array], builder: Builder) -> Program:
     """The program with vectors that scale a matrix in memory moved to the other side of its products.
 
-    They are over the contracted axis; so the matrix is an operand as it was read.
+    They are over the contracted axis; so the matrix is an operand as it was read. Masks that products under
+    decays apply themselves are dropped.
     """
     memory = {array.node for array in given if array.place == "token"}
     new: dict[Node, Node] = {}
@@ -111,6 +112,8 @@ def with_plain_operands(program: Program, given: Iterable[Array], builder: Build
         args = [new[argument] for argument in node.args]
         if isinstance(node.op, ir.Dot):
             new[node] = _plain_dot(node, args, memory, builder)
+        elif isinstance(node.op, GRADIENTS) and _masks_alike(node.op, args[0].op):
+            new[node] = builder.node(node.op, [*args[0].args, *args[1:]], node.axes)
         else:
             new[node] = node if list(node.args) == args else builder.node(node.op, args, node.axes)
     return replace(
@@ -118,6 +121,11 @@ def with_plain_operands(program: Program, given: Iterable[Array], builder: Build
         results={name: new[node] for name, node in program.results.items()},
         carries=tuple(replace(carry, end=new[carry.end]) for carry in program.carries),
     )
+
+
+def _masks_alike(op: ir.DecayDotRows | ir.DecayDotColumns | ir.DecayDotDecay, mask: ir.Op) -> bool:
+    """Whether the derivative of a product under decays reads nothing that the mask takes away."""
+    return isinstance(mask, ir.Mask) and (op.strict or op.exclusive or not mask.strict)
 
 
 def _plain_dot(node: Node, args: list[Node], memory: set[Node], builder: Builder) -> Node:

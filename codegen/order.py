@@ -49,6 +49,8 @@ class _Order:
         self.body, self.axis = body, axis
         self.memory = {array.node: array for array in memory}
         self.groups = decay_gradients(body)
+        # Read in the loops that need them: matrices held from tile to tile fill the registers.
+        self.weights = {plain(node.args[0]) for node in self.groups}
         self.known: set[Node] = set()
         self.once: list[Step] = []
         self.tiled: list[Step] | None = None
@@ -59,7 +61,8 @@ class _Order:
         node = plain(node)
         if node in self.known or is_free(node):
             return
-        place = self.once if self.tiled is None or self.axis not in node.axes else self.tiled
+        inside = self.axis in node.axes or (node in self.memory and node in self.weights)
+        place = self.once if self.tiled is None or not inside else self.tiled
         if node in self.memory:
             place.append(Read(self.memory[node]))
             self.known.add(node)
