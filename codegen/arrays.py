@@ -7,7 +7,7 @@ from typing import Literal
 
 from rnnc.codegen.program import Node
 
-Place = Literal["token", "row", "param", "shared", "matrix", "chunk", "total", "state", "partial"]
+Place = Literal["token", "value", "row", "param", "shared", "matrix", "chunk", "total", "state", "partial"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +17,8 @@ class Array:
     token: [B, T, H, axes]; param: [H, axes]; shared: [axes]; matrix: [B, T, H, C], the rows of [C, C];
     chunk: [chunks, H, axes]; state: [N, H, axes]; partial: [chunks, H, axes] in float32, summed afterwards.
     Between kernels, in float32: row: [B, T, H], a factor of every token; total: [chunks, H, axes].
+    value: as token, but beyond a sequence its last token is read again, as it is of an input: whatever a spec
+    computes of it is defined there.
     """
 
     node: Node

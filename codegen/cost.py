@@ -230,6 +230,7 @@ class _Count:
         groups = {item.name for item in self.compiled.recurrence.inputs if item.per_group}
         lead = {
             "token": batch * time * (self.sizes["G"] if array.name in groups else heads),
+            "value": batch * time * heads,
             "row": batch * time * heads,
             "matrix": batch * time * heads * self.chunk,
             "chunk": self.chunks * heads,
@@ -245,6 +246,8 @@ class _Count:
         """Gradients have the dtype of what they belong to; what the kernels add has that of the vectors."""
         name = array.name.removeprefix("d'")
         scalars = {item.name for item in self.compiled.recurrence.inputs if not item.axes}
+        if array.place == "value":
+            return len(array.node.axes) < 2
         return array.place in ("row", "total", "param", "shared", "partial", "state") or name in scalars
 
     @property

@@ -5,8 +5,9 @@ parallel (where a triangular inverse or decays per channel ask for it); `scan` w
 state in registers, the value axis tiled over programs, and writes the outputs and the state at the start of
 every chunk. Backward: `reverse` walks them back with the state's cotangent; `grads`, parallel over chunks,
 does everything that is contracted over the value axis, in loops over its tiles, so that no partial sum of a
-token's gradient reaches memory. Where decays are per channel, what remains after the contraction is a kernel
-of its own, `channels`: it, and `pre`, loop over tiles of the key axis.
+token's gradient reaches memory. What is summed over the value axis beside the state, `values` forms before
+the scan, `post` after it, and `dpost` before `reverse`. Where decays are per channel, what remains after the
+contraction is a kernel of its own, `channels`: it, and `pre`, loop over tiles of the key axis.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ from rnnc.codegen.phases import Phase, verify
 from rnnc.codegen.program import Node, Program, dependents
 from rnnc.codegen.torch_module import Form
 from rnnc.codegen.torch_sums import plain
+from rnnc.codegen.value_sums import after_sums, before_sums, between, meeting
 from rnnc.dsl.normal import Normal
 
-Role = Literal["pre", "scan", "reverse", "grads", "channels"]
+Role = Literal["values", "pre", "scan", "post", "dpost", "reverse", "grads", "channels"]
 MICRO_STEPS = (ir.Flatten, ir.Unflatten)
 
 
@@ -71,59 +73,90 @@ def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[
     forward, backward = form.forward.program, form.backward.program
     given = crossing(forward, normal)
     forward, backward = (with_plain_operands(p, given, form.builder) for p in (forward, backward))
-    return _plan_forward(forward, normal, given), _plan_backward(
-        backward, forward, normal, given, form.builder
+    kernels, kept = _plan_forward(forward, normal, given)
+    return kernels, _plan_backward(backward, forward, normal, kept, form.builder)
+
+
+def _plan_forward(
+    program: Program, normal: Normal, given: tuple[Array, ...]
+) -> tuple[tuple[Kernel, ...], tuple[Array, ...]]:
+    """The kernels of the forward pass, and what they hand on; the last array of `scan` is the state at the
+    start of every chunk.
+    """
+    results, ends = _results(program), [carry.end for carry in program.carries]
+    states = _states(program)
+    moving, axis = dependents(program.nodes(), [a.node for a in states]), normal.value_axis
+    known = [array.node for array in given]
+    nodes = _needed([*results.values(), *ends], known)
+    late, level = after_sums(nodes, moving, axis), levels(nodes, axis)
+    later = {
+        name: node
+        for name, node in results.items()
+        if node in late or (node.number not in moving and level.get(node))
+    }
+    met = between(
+        meeting(late.intersection(_needed(later.values(), known)), moving, [a.node for a in states])
     )
-
-
-def _plan_forward(program: Program, normal: Normal, given: tuple[Array, ...]) -> tuple[Kernel, ...]:
-    """The kernels of the forward pass; the last array of `scan` is the state at the start of every chunk."""
+    stores = (*(_result(n, name) for name, n in results.items() if name not in later), *met, *states)
+    roots = [*(array.node for array in stores), *ends]
+    sums = between(before_sums(_needed(roots, known), moving, axis))
     kernels = []
+    if sums:
+        kernels.append(_kernel("values", normal, program, [array.node for array in sums], (), sums))
     if given:
         kernels.append(_kernel("pre", normal, program, [array.node for array in given], (), given))
-    results = [(name, node) for name, node in program.results.items()]
-    stores = tuple(Array(plain(node), name, "token") for name, node in results)
-    stores += tuple(Array(carry.start, f"{carry.name}s", "chunk") for carry in program.carries)
-    ends = [carry.end for carry in program.carries]
-    kernels.append(
-        _kernel("scan", normal, program, [*(a.node for a in stores), *ends], given, stores, program.carries)
-    )
-    return tuple(kernels)
+    given = (*given, *sums)
+    kernels.append(_kernel("scan", normal, program, roots, given, stores, program.carries))
+    if later:
+        stores = tuple(_result(node, name) for name, node in later.items())
+        given = (*given, *met)
+        kernels.append(_kernel("post", normal, program, list(later.values()), (*given, *states), stores))
+    return tuple(kernels), given
+
+
+def _results(program: Program) -> dict[str, Node]:
+    return {name: plain(node) for name, node in program.results.items()}
+
+
+def _result(node: Node, name: str) -> Array:
+    return Array(node, name, "token")
+
+
+def _states(program: Program) -> tuple[Array, ...]:
+    """The states at the start of every chunk; in a backward program their cotangents."""
+    return tuple(Array(c.start, f"{c.name}s".replace("'", ""), "chunk") for c in program.carries)
 
 
 def _plan_backward(
     program: Program, forward: Program, normal: Normal, kept: tuple[Array, ...], builder: Builder
 ) -> tuple[Kernel, ...]:
     """The kernels of the backward pass, given what the forward pass kept."""
-    states = tuple(Array(carry.start, f"{carry.name}s", "chunk") for carry in forward.carries)
+    kept = (*kept, *_states(forward))
     nodes = program.nodes()
     moving = dependents(nodes, [carry.start for carry in program.carries])
     towards = {n.number for n in _needed([c.end for c in program.carries], ())}
     scan = [n for n in nodes if n.number in moving and n.number in towards and not isinstance(n.op, ir.Load)]
     later = {plain(a) for n in nodes if n.number in moving and n not in scan for a in n.args}
-    results = {name: plain(node) for name, node in program.results.items() if not _zero(node)}
+    results = {name: node for name, node in _results(program).items() if not _zero(node)}
     crossing_back = [n for n in scan if n in later or n in results.values()]
     names = {node: name for name, node in results.items()}
     back = tuple(Array(n, names.get(n, f"x{n.number}"), "token") for n in crossing_back)
-    cotangents = tuple(Array(c.start, f"{c.name}s".replace("'", ""), "chunk") for c in program.carries)
-    ends = [carry.end for carry in program.carries]
-    reverse = _kernel(
-        "reverse",
-        normal,
-        program,
-        [*crossing_back, *ends],
-        (*kept, *states),
-        (*cotangents, *back),
-        program.carries,
-    )
+    cotangents = _states(program)
+    roots = [*crossing_back, *(carry.end for carry in program.carries)]
+    known = [array.node for array in kept]
+    sums = between(before_sums(_needed(roots, known), moving, normal.value_axis))
+    kernels = []
+    if sums:
+        kernels.append(_kernel("dpost", normal, program, [array.node for array in sums], kept, sums))
+    given = (*kept, *sums)
+    kernels.append(_kernel("reverse", normal, program, roots, given, (*cotangents, *back), program.carries))
     remaining = {name: node for name, node in results.items() if node not in crossing_back}
     params = {d.name for d in normal.recurrence.params}
     stores = tuple(
         Array(node, name, "partial" if name.removeprefix("d'") in params else "token")
         for name, node in remaining.items()
     )
-    given = (*kept, *states, *cotangents, *back)
-    return reverse, *_gradients(program, normal, stores, given, builder)
+    return *kernels, *_gradients(program, normal, stores, (*given, *cotangents, *back), builder)
 
 
 def _gradients(
@@ -205,10 +238,7 @@ def _kernel(
     body = tuple(node for node in nodes if not isinstance(node.op, ir.Load))
     serial = role in ("scan", "reverse")
     axis = normal.value_axis
-    if (
-        serial
-        and max(levels((*(array.node for array in loads), *starts, *body), axis).values(), default=0) > 0
-    ):
+    if serial and max(levels(body, axis).values(), default=0) > 0:
         raise UnsupportedOnGpu(f"a sum over the value axis '{axis}' on the way of the state")
     if serial:
         phases = serial_phases(body, loads, stores, starts, [carry.end for carry in carries])

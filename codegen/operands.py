@@ -20,7 +20,6 @@ from rnnc.codegen.phases import is_accumulated
 from rnnc.codegen.program import COLUMN, ROW, Node, Program, dependents, reachable
 from rnnc.codegen.schedule import GRADIENTS
 from rnnc.codegen.torch_sums import is_number, plain
-from rnnc.dsl.expression import Axes
 from rnnc.dsl.normal import Normal
 
 MATRIX = (ROW, COLUMN)
@@ -37,7 +36,7 @@ def crossing(program: Program, normal: Normal) -> tuple[Array, ...]:
     for node in frontier:
         for core in cores(node, normal.key_axis):
             if core not in found:
-                found[core] = Array(core, f"x{core.number}", _place(core.axes))
+                found[core] = Array(core, f"x{core.number}", place_of(core))
     return tuple(found.values())
 
 
@@ -88,16 +87,44 @@ def _frontier(program: Program, value_axis: str) -> list[Node]:
     ]
 
 
-def _place(axes: Axes) -> Place:
-    match axes:
+def place_of(node: Node) -> Place:
+    """Where a value lies between kernels."""
+    match node.axes:
         case (first, second) if {first, second} == {ROW, COLUMN}:
             return "matrix"
-        case (first,) if first == ROW:
-            return "row"
-        case (first, *_) if first == ROW:
+        case (first,) if first in MATRIX:
+            return "value" if is_plain_value(node) else "row"
+        case (first, *_) if first in MATRIX:
             return "token"
         case _:
             return "total"
+
+
+def is_plain_value(node: Node) -> bool:
+    """Whether a value is neither a derivative nor zero beyond the sequence: functions of it need not be
+    defined at zero.
+    """
+    loads = (inner.op for inner in reachable([node]) if isinstance(inner.op, ir.Load))
+    derived = any(load.kind == "cotangent" or load.name.startswith("d'") for load in loads)
+    return not derived and not _is_zero_beyond(node, node.axes[0])
+
+
+def _is_zero_beyond(node: Node, row: str) -> bool:
+    """Whether a value is surely zero for tokens, along the axis `row`, that are not valid."""
+    if isinstance(node.op, ir.Rename):
+        return _is_zero_beyond(node.args[0], node.op.old if row == node.op.new else row)
+    zero = [_is_zero_beyond(argument, row) for argument in node.args if row in argument.axes]
+    match node.op:
+        case ir.Load(kind="valid") | ir.Keep(0):
+            return True
+        case ir.Multiply() | ir.Dot():
+            return any(zero)
+        case ir.Add():
+            return len(zero) == len(node.args) and all(zero)
+        case ir.Sum() | ir.Within():
+            return all(zero)
+        case _:
+            return False
 
 
 def with_plain_operands(program: Program, given: Iterable[Array], builder: Builder) -> Program:
@@ -165,7 +192,7 @@ def contractions(nodes: Iterable[Node], stores: Iterable[Array], value_axis: str
         if node not in sums:
             stack.extend(plain(argument) for argument in node.args)
     names = {array.node for array in found}
-    found += [Array(n, f"x{n.number}", _place(n.axes)) for n in sums if n in reached and n not in names]
+    found += [Array(n, f"x{n.number}", place_of(n)) for n in sums if n in reached and n not in names]
     return tuple(found)
 
 

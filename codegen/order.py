@@ -7,7 +7,7 @@ of small matrices first, then, one loop each, the large sums over tiles, each co
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rnnc.codegen import program as ir
 from rnnc.codegen.arrays import Array
@@ -227,11 +227,31 @@ def _is_alone(node: Node) -> bool:
     return isinstance(node.op, ir.DecayDot)
 
 
+def _in_order(body: Iterable[Node]) -> Iterator[tuple[Node, list[Node]]]:
+    """Each value with what it is formed from, after these; derivatives that are formed together wait for the
+    arguments of all.
+    """
+    nodes = tuple(body)
+    groups = decay_gradients(nodes)
+    args = {n: list(map(plain, groups[n].decay.args if n in groups else n.args)) for n in nodes}
+    done: set[Node] = set()
+    for root in nodes:
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            waiting = [a for a in args[node] if a in args and a not in done]
+            stack.extend(waiting)
+            if not waiting:
+                stack.pop()
+                if node not in done:
+                    done.add(node)
+                    yield node, args[node]
+
+
 def levels(nodes: Iterable[Node], axis: str) -> dict[Node, int]:
     """The loop over the tiled axis that a value is formed in (values over that axis) or ready before."""
     found: dict[Node, int] = {}
-    for node in nodes:
-        args = [plain(argument) for argument in node.args]
+    for node, args in _in_order(nodes):
         level = max((found.get(a, 0) for a in args), default=0)
         found[node] = level + 1 if is_accumulated(node, axis) else level
     return found
@@ -240,10 +260,8 @@ def levels(nodes: Iterable[Node], axis: str) -> dict[Node, int]:
 def _sources(body: Iterable[Node], memory: Mapping[Node, Array], axis: str) -> dict[Node, set[Node]]:
     """The sums over tiles that each value is computed from."""
     found: dict[Node, set[Node]] = {}
-    for node in body:
-        if node in memory:
-            continue
-        found[node] = set().union(*(found.get(plain(a), set()) for a in node.args))
+    for node, args in _in_order(node for node in body if node not in memory):
+        found[node] = set().union(*(found.get(a, set()) for a in args))
         if is_accumulated(node, axis):
             found[node].add(node)
     return found

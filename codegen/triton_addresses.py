@@ -13,6 +13,7 @@ from rnnc.dsl.normal import Normal
 
 SHAPES = {
     "token": "B, T, H",
+    "value": "B, T, H",
     "row": "B, T, H",
     "matrix": "B, T, H, C",
     "chunk": "chunks, H",
@@ -75,8 +76,9 @@ class Addresses:
             return own
         return array.node.axes
 
-    def pointer(self, array: Array) -> tuple[str, str]:
+    def pointer(self, array: Array, reading: bool = False) -> tuple[str, str]:
         """The address of an array's tile and its mask (empty: none)."""
+        again = is_input(array) or (reading and array.place == "value")
         base, axes = self.arguments[array.name], self.memory_axes(array)
         features = [axis for axis in axes if axis not in ir.TIME_AXES]
         entries = " * ".join(self.sizes[axis] for axis in features)
@@ -86,11 +88,11 @@ class Addresses:
         time = next((axis for axis in tile if axis in ir.TIME_AXES), ir.ROW)
         offset = [self._index(axis, features, tile) for axis in features]
         match array.place:
-            case "token" | "row":
+            case "token" | "value" | "row":
                 head = "H"
                 if array.name in self.groups:
                     head = f"G_{array.name}"
-                token = "o_r" if is_input(array) else "o_t"
+                token = "o_r" if again else "o_t"
                 row = f"({token} * {head} + {self._head(array)})"
                 offset.insert(0, f"{self._spread(row, time, tile)}{times}")
             case "matrix":
@@ -108,7 +110,7 @@ class Addresses:
         if array.place == "chunk" and not self.kernel.serial:  # a chunk that no sequence has holds nothing
             first = self.sizes[features[0]]
             masks[0] = self._spread(f"(o_{first} < {first} * exists)", features[0], tile)
-        if array.place in ("token", "row", "matrix") and not is_input(array):
+        if array.place in ("token", "value", "row", "matrix") and not again:
             masks.insert(0, self._spread("m_c", time, tile))
         return f"{base} + {' + '.join(offset)}" if offset else base, " & ".join(masks)
 

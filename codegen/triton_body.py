@@ -102,7 +102,7 @@ class Body:
     def load(self, array: Array) -> str:
         if len(array.node.axes) > 2:
             raise NotImplementedError("a value over more than two axes")
-        address, mask = self.addresses.pointer(array)
+        address, mask = self.addresses.pointer(array, reading=True)
         masked = f", mask={mask}, other=0.0" if mask else ""
         name = self.call(array.node, self.addresses.arguments[array.name])
         return f"{name} = tl.load({address}{masked})"

@@ -82,6 +82,7 @@ class Call:
         own = tuple(self.sizes[axis] for axis in axes)
         lead = {
             "token": (self.batch, self.length, self.heads),
+            "value": (self.batch, self.length, self.heads),
             "row": (self.batch, self.length, self.heads),
             "matrix": (self.batch, self.length, self.heads, self.chunk),
             "chunk": (self.chunks, self.heads),
@@ -98,6 +99,9 @@ SCHEDULE: dict[str, dict[str, int]] = {
     "reverse": {"num_warps": 8, "num_stages": 1},
     "grads": {"num_warps": 8, "num_stages": 1},
     "channels": {"num_warps": 8, "num_stages": 1},
+    "values": {"num_warps": 8, "num_stages": 1},
+    "post": {"num_warps": 8, "num_stages": 1},
+    "dpost": {"num_warps": 8, "num_stages": 1},
 }
 VALUE_TILE, KEY_TILE = 32, 16  # entries of a tiled axis, at most
 IN_FLOAT32 = ("row", "total", "partial")
@@ -172,7 +176,8 @@ class Runner:
                 options[argument] = None
                 continue
             if key not in self.arrays:
-                dtype = torch.float32 if place in IN_FLOAT32 else self._dtype(key)
+                scalars = place in IN_FLOAT32 or (place == "value" and not axes)
+                dtype = torch.float32 if scalars else self._dtype(key)
                 self.arrays[key] = torch.empty(call.shape(place, axes), dtype=dtype, device=call.device)
             options[argument] = self.arrays[key]
         options |= {argument: self.arrays[key] for key, argument, _, _ in launch.reads}

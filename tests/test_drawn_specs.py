@@ -1,12 +1,13 @@
 """Specs nobody wrote: hypothesis draws the text, and every stage has to agree about it.
 
 A drawn recurrence is parsed, checked, normalised, proven on fractions, and run in every form in float64
-against the token loop, values and all gradients.
+against the token loop, values and all gradients; and, in Triton's interpreter, by its kernels in float32.
 """
 
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, note, seed, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from rnnc.ops.testing import FORMS, distance
 from rnnc.ops.trial import draw_trial
 
 LIMIT = 1e-9
+IN_FLOAT32 = 1e-4  # or ten times the error of the loop itself
 
 # (declarations, expression): scalars and vectors over K of every kind of range.
 DECAYS = [
@@ -176,6 +178,32 @@ def test_all_stages_agree(part: int, tmp_path_factory: pytest.TempPathFactory) -
             for what, value in trial.evaluate(form).items():
                 error = distance(value, trial.expected[what], trial.scales[what])
                 assert error <= LIMIT, f"{form}: {what}: {error:.1e}\n{case}"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RNNC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        run()
+
+
+@pytest.mark.parametrize("part", range(2))
+def test_kernels_agree(part: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    pytest.importorskip("triton")
+
+    @seed(100 + part)
+    @settings(max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def run(data: st.DataObject) -> None:
+        text = Drawing(data).spec()
+        note(text)
+        case = draw_call(data, text)
+        trial = draw_trial(rnnc.compile(text), case)
+        single = trial.to(torch.float32)
+        for what, value in single.evaluate("chunked", backend="triton").items():
+            exact, scale = trial.expected[what], trial.scales[what]
+            error = distance(value, exact, scale)
+            if error > IN_FLOAT32:
+                assert error <= 10 * distance(single.expected[what], exact, scale), (
+                    f"{what}: {error:.1e}\n{case}"
+                )
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RNNC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))

@@ -42,6 +42,18 @@ SPECS = {
         "input d[K] in [-1, 1]",
         "S <- d * S\nS <- S - sigmoid(b) * unit(k) @ (unit(k).T @ S) + k @ v.T\no <- S.T @ q",
     ),
+    "sums_of_readouts": (
+        "input z[V]\noutput y",
+        "S <- sigmoid(b) * S + k @ v.T\no <- unit(S.T @ q) * silu(z)\ny <- sum((S.T @ k) * z, V)",
+    ),
+    "sums_of_values": (
+        "input e[K], z[V]\nparam w[V]",
+        "S <- S - b * k @ (e.T @ S) + sum(z, V) * k @ unit(v * w).T\no <- sum(z, V) * softmax(S.T @ q, V)",
+    ),
+    "sums_per_channel": (
+        "input g[K] in (-inf, 0]",
+        "S <- exp(g) * S + softmax(k, K) @ softmax(v, V).T\no <- (S.T @ q) * rsqrt(1 + sum((S.T @ q)**2, V))",
+    ),
     "softmax_keys": ("", "S <- sigmoid(b) * S + softmax(k, K) @ v.T\no <- S.T @ softmax(q, K)"),
 }
 # Lengths, sizes of the key and the value axis, heads; packed.
