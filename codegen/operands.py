@@ -220,6 +220,6 @@ def in_two_loops(
         partial = builder.node(part, [total.args[i] for i in ready], total.axes)
         whole = ir.Add((Fraction(1), *(coefficients[i] for i in rest)))
         node = builder.node(whole, [partial, *(total.args[i] for i in rest)], total.axes)
-        early.append(Array(partial, f"x{partial.number}", _place(partial.axes)))
+        early.append(Array(partial, f"x{partial.number}", place_of(partial)))
         later.append(replace(array, node=node))
     return tuple(later), tuple(early)

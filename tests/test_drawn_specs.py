@@ -189,7 +189,7 @@ def test_kernels_agree(part: int, tmp_path_factory: pytest.TempPathFactory) -> N
     pytest.importorskip("triton")
 
     @seed(100 + part)
-    @settings(max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=3, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def run(data: st.DataObject) -> None:
         text = Drawing(data).spec()
