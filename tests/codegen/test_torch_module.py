@@ -70,7 +70,7 @@ def test_module_and_program_agree(path: Path) -> None:
     found = analyse(path.read_text("utf-8"), path.name)
     module, recurrence, form = loaded(found), found.recurrence, found.forms[0]
     key, value = found.normal.axes
-    sizes = {key: SIZES[0], value: SIZES[1]}
+    sizes = dict.fromkeys(recurrence.axes, 3) | {key: SIZES[0], value: SIZES[1]}
     torch.manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:
