@@ -116,7 +116,7 @@ class _Chunk(_Order):
         for level in range(max(self.levels.values(), default=0) + 1):
             here = [node for node in totals if self.levels[node] == level + 1]
             along = [array for array in self.along if self.levels[plain(array.node)] == level]
-            self._loop([node for node in here if not _is_large(node) and not _is_alone(node)], along)
+            self._small([node for node in here if not _is_large(node) and not _is_alone(node)], along)
             for node in here:
                 if _is_large(node) and node in waited_for:
                     self._loop([node])
@@ -130,6 +130,17 @@ class _Chunk(_Order):
                 self.once.append(Store(array))
         self._close()
         return tuple(self.done)
+
+    def _small(self, totals: Sequence[Node], along: Sequence[Array]) -> None:
+        """Loops that form small sums, two matrices at most in each, and arrays along the axis."""
+        matrices = [node for node in totals if len(node.axes) == 2]
+        if len(matrices) <= 2 and not (len(matrices) == 2 and along):
+            self._loop(totals, along)
+            return
+        others = [node for node in totals if len(node.axes) < 2]
+        for start in range(0, len(matrices), 2):
+            self._loop([*matrices[start : start + 2], *(others if start == 0 else ())])
+        self._loop([], along)
 
     def _is_sum(self, node: Node) -> bool:
         return is_accumulated(node, self.tile_axis)
