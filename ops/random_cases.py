@@ -68,7 +68,7 @@ def draw_case(recurrence: Recurrence, seed: int) -> Case:
         length = LONG if seed % 40 == 39 else draw.choice(LENGTHS)
         lengths = (length,) * draw.randint(1, 3)
     H = draw.choice((1, 2, 4))
-    arrays: list[Input | State] = [*recurrence.inputs, *recurrence.states]
+    arrays: list[Input | State | Param] = [*recurrence.inputs, *recurrence.states, *recurrence.params]
     axes = dict.fromkeys(axis for declared in arrays for axis in declared.axes)
     sizes = {axis: draw.choice(STEPS if axis in recurrence.loops else SIZES) for axis in axes}
     steps = prod(sizes[axis] for axis in recurrence.loops)

@@ -148,3 +148,84 @@ def test_explained() -> None:
     assert "(v[i] - S[t].T @ u).T" in said
     assert "one row m for each of the n micro-steps of a token" in said
     assert "a product of n symmetric factors" in said
+
+
+EDGES = {
+    "keys are parameters": """
+    input q[K], v[n, V]
+    param k[n, K], b[n], d[K]
+    state S[K, V]
+    output o[V]
+    S <- sigmoid(d) * S
+    for i in n:
+        S <- S + 0.3 * unit(k[i]) @ (v[i] * b[i] - S.T @ unit(k[i])).T
+    o <- S.T @ q
+""",
+    "all steps are the same": """
+    input q[K], e[K], w[V], b[n]
+    state S[K, V]
+    output o[V]
+    for i in n:
+        S <- S + 0.3 * unit(e) @ (w - S.T @ unit(e)).T
+    o <- S.T @ q * sum(b, n)
+""",
+    "nothing but parameters": """
+    input q[K]
+    param k[n, K], w[V] shared
+    state S[K, V]
+    output o[V]
+    for i in n:
+        S <- S + 0.3 * unit(k[i]) @ (w - S.T @ unit(k[i])).T
+    o <- S.T @ q
+""",
+    "nothing is written": """
+    input q[K], k[n, K], b[n], z[V]
+    param R[K, K]
+    state S[K, V]
+    output o[V]
+    S <- 0.5 * S
+    for i in n:
+        let u = unit(R @ k[i])
+        S <- S - sigmoid(b[i]) * u @ (u.T @ S)
+    o <- S.T @ q + z
+""",
+    "the number of steps": """
+    input q[K], k[n, K], v[n, V], f
+    state S[K, V]
+    output o[V]
+    S <- sigmoid(f) * S
+    for i in n:
+        let e = v[i] - S.T @ unit(k[i])
+        S <- S + (unit(k[i]) / n) @ e.T
+    o <- S.T @ softmax(q, K) + sum(v, n)
+""",
+    "three readouts, two updates in a step": """
+    input q[K], k[n, K], v[n, V], g
+    state S[K, V]
+    output o[V]
+    let before = S.T @ q
+    S <- tanh(g) * S
+    let between = S.T @ q
+    for i in n:
+        S <- S - 0.4 * unit(k[i]) @ (S.T @ unit(k[i])).T
+        S <- S + q @ v[i].T
+    o <- before * between + S.T @ q
+""",
+}
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_at_the_edges(name: str) -> None:
+    spec = f"recurrence r[K, V, n]:{EDGES[name]}"
+    assert not [check for check in rational_checks(analyse(spec)) if check.failure]
+    operator = rnnc.compile(spec)
+    report = Report(operator.name, 1)
+    check_case(operator, Case(0, (9, 9), False, 2, {"K": 4, "V": 3, "n": 2}, {}, True, False, 16), report)
+    assert report, str(report)
+
+
+def test_differentiable_twice() -> None:
+    operator = rnnc.compile(text("channels", "delta", "after"))
+    sizes = ((2,), (2, 2), (2,), (2, 1), (1,), (2,), (2,))
+    inputs = [torch.randn(1, 5, 1, *size, dtype=torch.float64, requires_grad=True) for size in sizes]
+    assert torch.autograd.gradgradcheck(lambda *xs: operator(*xs, form="chunked")[0], inputs, atol=1e-4)
