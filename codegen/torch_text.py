@@ -21,7 +21,7 @@ def assignment(name: str, code: str) -> list[str]:
     """`name = code`; a call that is too long for one line has its arguments on a line of their own."""
     code = code.replace(PREVIOUS, name)
     function, _, arguments = code.partition("(")
-    if len(name) + len(code) < 100 or not code.endswith(")") or not function.replace(".", "").isidentifier():
+    if len(name) + len(code) < 104 or not code.endswith(")") or not function.replace(".", "").isidentifier():
         return [f"{name} = {code}"]
     depth = 0
     for character in arguments[:-1]:

@@ -423,9 +423,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x771
     x780 = rho * x766
     del x766
-    x782 = tiles.addcmul_(
-        rho[:, :, None] * x248[:, :, :, None], x248[:, :, :, None], x717[:, :, None], -1
-    )
+    x782 = tiles.addcmul_(rho[:, :, None] * x248[:, :, :, None], x248[:, :, :, None], x717[:, :, None], -1)
     del x248, x717
     x783 = r * x782
     x791 = tiles.addmm_(x738[:, :, :, None] * x752, x787, v)
