@@ -23,6 +23,7 @@ from rnnc.dsl.expression import names
 from rnnc.dsl.interpreter import evaluate
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.normaliser import normalise
+from rnnc.dsl.ranges import environment, infer
 from rnnc.dsl.recurrence import Input
 from rnnc.dsl.spectrum import spectrum
 from rnnc.ops.operator import Operator
@@ -118,19 +119,33 @@ def calm(name: str, length: int) -> float:
     return 1.0 if isfinite(spectrum(normalise(operator(name).recurrence)).norm) else length**-0.25
 
 
-def compare(trial: Trial, reference: str | None = None, form: str = "chunked") -> None:
-    """Raises where the float32 results are further from float64 than promised."""
+def compare(
+    trial: Trial,
+    reference: str | None = None,
+    form: str = "chunked",
+    outputs: float = OUTPUTS,
+    gradients: float = GRADIENTS,
+    params: bool = True,
+) -> None:
+    """Raises where the results are further from those in float64 than promised.
+
+    Without `params` their gradients are left out: a sum over all tokens of cotangents that float16 rounds may
+    cancel to anything.
+    """
     expected = trial.to(torch.float64).evaluate(reference)
     found = trial.evaluate(form)
     leaves = trial._leaves(trial.arguments, trial.states)
     size = sum(float(x.norm()) for what, x in expected.items() if what not in leaves)
     wrong = {}
+    summed = () if params else tuple(f"gradient of '{x.name}'" for x in trial.operator.recurrence.params)
     for what, value in found.items():
+        if what in summed:
+            continue
         error, natural = float((value.double() - expected[what]).norm()), float(expected[what].norm())
         if what in leaves:
             natural = max(natural, NATURAL * size / max(float(leaves[what].double().norm()), 1e-30))
         ratio = error / max(natural, 1e-30)
-        if not ratio <= (GRADIENTS if what in leaves else OUTPUTS):
+        if not ratio <= (gradients if what in leaves else outputs):
             wrong[what] = ratio
     assert not wrong, f"{trial.operator.name}: {wrong}"
 
@@ -220,6 +235,49 @@ def test_resets(name: str) -> None:
 @every
 def test_nothing_but_resets(name: str) -> None:
     compare(with_decay(make(name, 40, size=8), 0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("name", [name for name in NAMES if gates(make(name, 1))])
+def test_gates_over_their_whole_range(name: str, dtype: torch.dtype) -> None:
+    """4,096 tokens whose decays go over all their range, up and down, its ends included."""
+    trial = make(name, 4096, size=4, H=1)
+    decay = normalise(trial.operator.recurrence).decay
+    assert decay is not None
+    found = infer(decay, environment(trial.operator.recurrence))
+    low, high = max(found.low, -1.0), min(found.high, 1.0)
+    rounded = {torch.float32: (OUTPUTS, GRADIENTS), torch.float16: (1e-3, 1e-3)}[dtype]
+    for part in range(17):
+        target = low + (high - low) * min(part, 16 - part) / 8
+        trial = with_decay(
+            trial, target, slice(part, 4096, 17) if part % 2 else slice(part * 240, part * 240 + 240)
+        )
+    count = len(trial.operator.recurrence.inputs)
+    inputs = tuple(x.to(dtype) for x in trial.arguments[:count])
+    trial = replace(trial, arguments=(*inputs, *trial.arguments[count:]))
+    params = dtype == torch.float32
+    compare(trial, reference="chunked", outputs=rounded[0], gradients=rounded[1], params=params)
+
+
+@pytest.mark.parametrize("name", ["resets", "signed", "channel_resets", "channel_signed"])
+def test_a_reset_cuts_the_sequence(name: str) -> None:
+    """A decay of zero: the same as two packed sequences, values and gradients."""
+    count, cut = 150, 70
+    trial = with_decay(make(name, count, size=8), 0, slice(cut, cut + 1))
+    bounds = torch.tensor([0, cut, count])
+    found = []
+    for cu_seqlens in (None, bounds):
+        leaves = [x.clone().requires_grad_() for x in trial.arguments]
+        options = {"chunk_size": 64, "output_final_state": True, "cu_seqlens": cu_seqlens}
+        out, state = trial.operator(*leaves, **options)
+        loss = (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum() + state[-1:].square().sum()
+        found.append([out, state[-1:], *torch.autograd.grad(loss, leaves)])
+    for whole, packed, declared in zip(*found, (None, None, *trial.operator.recurrence.inputs), strict=True):
+        if (
+            declared is not None and declared.name == "d"
+        ):  # what the first sequence would have added at the cut
+            whole, packed = (torch.cat([x[:, :cut], x[:, cut + 1 :]], 1) for x in (whole, packed))
+        torch.testing.assert_close(whole, packed, rtol=1e-5, atol=1e-5)
 
 
 @every
