@@ -92,8 +92,8 @@ class Function:
     ) -> tuple[Outputs, State | None]:
         """(outputs, final state or None): one tensor, or a tuple where the spec declares several.
 
-        `save="inputs"` keeps nothing for the backward pass and recomputes; `check` also checks the ranges
-        that inputs promise. Raises ArgumentError and ArgumentTypeError, which name the argument;
+        `chunk_size` counts rows: one for a token, or one for each of its micro-steps. `save="inputs"` keeps
+        nothing for the backward pass and recomputes; `check` also checks the ranges that inputs promise. Raises ArgumentError and ArgumentTypeError, which name the argument;
         UnavailableError for a back end that does not have the form or the dtype.
         """
         check_options(backend, form, chunk_size, save)
