@@ -197,13 +197,14 @@ def test_kernels_agree(part: int, tmp_path_factory: pytest.TempPathFactory) -> N
         case = draw_call(data, text)
         trial = draw_trial(rnnc.compile(text), case)
         single = trial.to(torch.float32)
-        for what, value in single.evaluate("chunked", backend="triton").items():
-            exact, scale = trial.expected[what], trial.scales[what]
-            error = distance(value, exact, scale)
-            if error > IN_FLOAT32:
-                assert error <= 10 * distance(single.expected[what], exact, scale), (
-                    f"{what}: {error:.1e}\n{case}"
-                )
+        for form in ("chunked", "recurrent"):
+            for what, value in single.evaluate(form, backend="triton").items():
+                exact, scale = trial.expected[what], trial.scales[what]
+                error = distance(value, exact, scale)
+                if error > IN_FLOAT32:
+                    assert error <= 10 * distance(single.expected[what], exact, scale), (
+                        f"{form}: {what}: {error:.1e}\n{case}"
+                    )
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RNNC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))

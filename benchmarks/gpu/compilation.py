@@ -19,7 +19,8 @@ def launches(model: str, dtype: str, call: Call) -> tuple[Recorded, ...]:
     axes = call.axes(op.recurrence.axes)
     shapes = Shapes(call.B, call.T, call.H, call.G or call.H, axes, len(call.lengths))
     chunk = op.kernels.chunk(call.chunk, call.T)
-    forward, backward = record(module, op.recurrence, shapes, TYPES[dtype], chunk, call.states, call.reverse)
+    options = {"states": call.states, "reverse": call.reverse, "form": call.form}
+    forward, backward = record(module, op.recurrence, shapes, TYPES[dtype], chunk, **options)
     return (*forward, *backward)
 
 
@@ -52,8 +53,8 @@ def _signature(launch: Recorded) -> str:
         each = value if isinstance(value, tuple) else (value,)
         if all(isinstance(one, Tensor) for one in each):
             parts.append(f"{name}: {[one.dtype for one in each]}")
-        elif name == "T":
-            parts.append("T")
+        elif name in ("T", "every"):
+            parts.append(name)
         elif name in ("H", "rows", "widths", "sizes") or name.startswith("G_"):
             parts.append(f"{name}: {[(one == 1, one % 16 == 0) for one in each]}")
         else:

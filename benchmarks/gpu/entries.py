@@ -39,6 +39,7 @@ class Call:
     states: bool = False
     reverse: bool = False
     chunk: int | None = None
+    form: str = "chunked"
 
     def axes(self, names: Sequence[str]) -> dict[str, int]:
         """The sizes by axis; axes beyond the first two are as the last."""
@@ -48,6 +49,7 @@ class Call:
     def __str__(self) -> str:
         shape = f"{self.B} x {self.T} x {self.H} x {'/'.join(map(str, dict.fromkeys(self.sizes)))}"
         flags = " packed" * bool(self.lengths) + " states" * self.states + " reverse" * self.reverse
+        flags += f" {self.form}" * (self.form != "chunked")
         return shape + flags + (f" chunks of {self.chunk}" if self.chunk else "")
 
 
@@ -97,6 +99,7 @@ def cases(dry: bool, dtype: str, size: int) -> Iterator[Call]:
         yield Call(1, 21, 2, (5, 6), G=1, states=True, chunk=16)
         if dtype == "fp32":
             yield Call(1, 26, 1, (5, 3), lengths=(0, 17, 1, 0, 8), states=True, chunk=16)
+            yield Call(1, 21, 2, (5, 6), G=1, states=True, form="recurrent")
         return
     lengths = (0, 300, 1, 0, 63, 64, 65, 500, 0)
     yield Call(2, 1000, 4, (size, size), G=2, states=True)
@@ -105,6 +108,9 @@ def cases(dry: bool, dtype: str, size: int) -> Iterator[Call]:
     if dtype == "bf16":
         yield Call(1, 130, 3, (72, 40), reverse=True)
         yield from (Call(2, 200, 2, (size, size), states=True, chunk=chunk) for chunk in (16, 32))
+        yield Call(1, sum(lengths), 2, (size, size), lengths=lengths, states=True, form="recurrent")
+    if dtype == "fp32":
+        yield Call(2, 200, 4, (size, size), G=2, states=True, form="recurrent")
 
 
 def of_models(models: Sequence[str], dry: bool) -> tuple[list[Entry], list[Entry]]:
@@ -127,7 +133,7 @@ def of_models(models: Sequence[str], dry: bool) -> tuple[list[Entry], list[Entry
 def rank(entry: Entry) -> tuple[bool, int]:
     """By this, entries and the kernels that they need are done: some time may not be left for the last."""
     call = entry.call
-    plainly = not (call.lengths or call.reverse or call.chunk)
+    plainly = not (call.lengths or call.reverse or call.chunk or call.form != "chunked")
     if entry.who == PEER:
         tier = 6
     elif entry.kind == "time":

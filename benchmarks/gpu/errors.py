@@ -97,8 +97,8 @@ def error(entry: Entry, device: str) -> dict[str, Any]:
     """The errors of a call, those beyond the limit, and whether a second call gives the same bits."""
     model, call = entry.model, entry.call
     tensors = draw(model, call, entry.dtype, device)
-    found, cotangents = evaluate(model, call, tensors, None, backend="triton", form="chunked")
-    again, _ = evaluate(model, call, tensors, cotangents, backend="triton", form="chunked")
+    found, cotangents = evaluate(model, call, tensors, None, backend="triton", form=call.form)
+    again, _ = evaluate(model, call, tensors, cotangents, backend="triton", form=call.form)
     expected, where = reference(model, call, tensors, cotangents)
     op = operator(model)
     names = [
