@@ -184,7 +184,10 @@ def _mark(module: str, name: str, marked: dict[str, set[str]], result: Inlined) 
             marked[module].update(definition.names)
             _follow(definition, source(module), marked, result, module)
             return
-    raise ValueError(f"{module} does not define '{name}'")
+    passed_on = source(module).imports.get(name)
+    if passed_on is None or passed_on.name != name:
+        raise ValueError(f"{module} does not define '{name}'")
+    _mark(passed_on.module, name, marked, result)
 
 
 def _follow(

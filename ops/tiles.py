@@ -50,6 +50,7 @@ from rnnc.ops.halving import (
     running,
     sum_tokens,
 )
+from rnnc.ops.triangular import inverse as inverse
 
 Direction = Literal["prefix", "suffix"]
 LN2 = math.log(2.0)
@@ -57,10 +58,6 @@ LOG2E = 1 / LN2
 
 # Logarithms to base 2 below this are as good as -inf: 2^FLOOR is 0, in float64 too.
 FLOOR = -32768.0
-
-# The triangular inverse substitutes this many rows one after the other, and then this many blocks of rows.
-LEAF = 8
-BLOCKS = 64
 
 
 # Numbers and layout -----------------------------------------------------------------------------------------
@@ -380,55 +377,3 @@ def _own_pairs(a: Tensor, y: Tensor, f: Factors, strict: bool, upper: bool = Fal
 def _contract(a: Tensor, x: Tensor) -> Tensor:
     """a @ x; torch's batched product of 1 x 1 matrices takes 20 times as long as a multiplication."""
     return a * x if a.shape[-1] == 1 == a.shape[-2] else a @ x
-
-
-# The triangular inverse -------------------------------------------------------------------------------------
-
-
-def inverse(p: Tensor) -> Tensor:
-    """(I - P)^-1 for strictly lower triangular p [..., R, R] of any size R; no other entry of p is read.
-
-    By forward substitution, of rows in blocks of 8, of these in blocks of 512, and so on: only true inverses
-    appear. (0.5; torch's triangular solve 1.4, merging pairs of blocks 0.9, and both lose more digits where
-    keys repeat. The product (I + P)(I + P^2)(I + P^4)... loses all of them there.)
-    """
-    size = p.shape[-1]
-    if size <= LEAF and not torch.is_grad_enabled():
-        return _small_inverse(p)
-    block = 1 if size <= LEAF else LEAF
-    while block * BLOCKS < size:
-        block *= BLOCKS
-    x = torch.eye(size, dtype=p.dtype, device=p.device).expand(p.shape).clone()
-    diagonal = _diagonal_inverses(p, block) if block > 1 else []
-    for i, start in enumerate(range(0, size, block)):
-        stop = min(start + block, size)
-        done = x[..., :start, :start]
-        if torch.is_grad_enabled():
-            done = done.clone()  # a copy that autograd may keep, for x changes
-        before = p[..., start:stop, :start] @ done
-        if block > 1:
-            x[..., start:stop, start:stop] = diagonal[i]
-            before = diagonal[i] @ before
-        x[..., start:stop, :start] = before
-    return x
-
-
-def _diagonal_inverses(p: Tensor, block: int) -> list[Tensor]:
-    """The inverses of the diagonal blocks, all but a shorter last one in one batch."""
-    whole = p.shape[-1] // block
-    square = p[..., : whole * block, : whole * block]
-    grid = square.unflatten(-1, (whole, block)).unflatten(-3, (whole, block))
-    found = list(inverse(grid.diagonal(dim1=-4, dim2=-2).movedim(-1, -3)).unbind(-3))
-    rest = p[..., whole * block :, whole * block :]
-    return [*found, inverse(rest)] if rest.shape[-1] else found
-
-
-def _small_inverse(p: Tensor) -> Tensor:
-    """`inverse` by rows, with the matrices side by side in the last axis: in half the time."""
-    size = p.shape[-1]
-    entries = p.reshape(-1, size * size).t().contiguous().view(size, size, -1)
-    x = torch.zeros_like(entries)
-    x.diagonal().fill_(1)
-    for i in range(1, size):
-        torch.sum(entries[i, :i, None] * x[:i, :i], 0, out=x[i, :i])
-    return x.view(size * size, -1).t().contiguous().view(p.shape)
