@@ -93,8 +93,9 @@ class Function:
         """(outputs, final state or None): one tensor, or a tuple where the spec declares several.
 
         `chunk_size` counts rows: one for a token, or one for each of its micro-steps. `save="inputs"` keeps
-        nothing for the backward pass and recomputes; `check` also checks the ranges that inputs promise. Raises ArgumentError and ArgumentTypeError, which name the argument;
-        UnavailableError for a back end that does not have the form or the dtype.
+        nothing for the backward pass and recomputes; `check` also checks the ranges that inputs promise.
+        Raises ArgumentError and ArgumentTypeError, which name the argument; UnavailableError for a back end
+        that does not have the form or the dtype.
         """
         check_options(backend, form, chunk_size, save)
         bound, keep = self._bind(args, named, check), save != "inputs"
