@@ -243,7 +243,9 @@ def _kernel(
     if serial:
         phases = serial_phases(body, loads, stores, starts, [carry.end for carry in carries])
     else:
-        axis = normal.key_axis if role in ("pre", "channels") and per_channel(program) else axis
+        stacked = any(isinstance(node.op, ir.Assemble) for node in body)
+        if role in ("pre", "channels") and (per_channel(program) or stacked):
+            axis = normal.key_axis
         phases = chunk_phases(body, loads, stores, axis)
     verify(phases, starts)
     name = f"{normal.recurrence.name}_{program.name.split('_')[0]}_{role}"

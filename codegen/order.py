@@ -123,7 +123,8 @@ class _Chunk(_Order):
         for array in self.stores:
             if _is_large(array.node):
                 self._build(array)
-        for array in self.stores:
+        solved = _solved(self.body)  # after what else the operands are for, so that none waits meanwhile
+        for array in sorted(self.stores, key=lambda array: plain(array.node) in solved):
             if not _is_large(array.node):
                 self._sum_up(array.node)
                 self.need(array.node)
@@ -236,6 +237,15 @@ def _is_large(node: Node) -> bool:
 def _is_alone(node: Node) -> bool:
     """Whether a sum over tiles has a loop of its own: products under decays fill the registers."""
     return isinstance(node.op, ir.DecayDot)
+
+
+def _solved(body: Iterable[Node]) -> set[Node]:
+    """The triangular inverses and what depends on them."""
+    found: set[Node] = set()
+    for node in body:
+        if isinstance(node.op, ir.Inverse) or any(plain(argument) in found for argument in node.args):
+            found.add(node)
+    return found
 
 
 def _in_order(body: Iterable[Node]) -> Iterator[tuple[Node, list[Node]]]:
