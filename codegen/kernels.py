@@ -170,7 +170,7 @@ def _gradients(
     rest, in tiles of channels.
     """
     nodes = [array.node for array in stores]
-    if not per_channel(program):
+    if not _in_channel_tiles(program):
         if stores:
             yield _kernel("grads", normal, program, nodes, given, stores)
         return
@@ -185,6 +185,11 @@ def _gradients(
         rest, early = in_two_loops(nodes, rest, normal.key_axis, builder)
         roots = [array.node for array in rest]
         yield _kernel("channels", normal, program, roots, known, (*early, *rest), again=early)
+
+
+def _in_channel_tiles(program: Program) -> bool:
+    """Whether what is summed over channels is summed in loops: decays per channel, several rows per token."""
+    return per_channel(program) or any(isinstance(node.op, ir.Assemble) for node in program.nodes())
 
 
 def _refuse(program: Program) -> None:
@@ -243,8 +248,7 @@ def _kernel(
     if serial:
         phases = serial_phases(body, loads, stores, starts, [carry.end for carry in carries])
     else:
-        stacked = any(isinstance(node.op, ir.Assemble) for node in body)
-        if role in ("pre", "channels") and (per_channel(program) or stacked):
+        if role in ("pre", "channels") and _in_channel_tiles(program):
             axis = normal.key_axis
         phases = chunk_phases(body, loads, stores, axis)
     verify(phases, starts)
