@@ -142,6 +142,8 @@ def _signature(
         if argument.annotation is not None:
             types[name] = "constexpr"
             constants[name] = f"tl.{value}" if type(value).__name__ == "dtype" else value
+        elif value is None:  # an array that nobody wants
+            types[name], constants[name] = "constexpr", None
         elif isinstance(value, int):
             types[name] = "i32"
             if value % 16 == 0 and all(name not in names for names in unspecialised):
