@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("triton")
 
 from rnnc import offline, offline_worker
-from rnnc.offline import all_jobs, builtin_names, file_of, jobs, reports, update
+from rnnc.offline import all_jobs, file_of, jobs, reports, update
 
 
 @pytest.fixture
@@ -55,10 +55,12 @@ def test_a_kernel_that_takes_too_long_says_so(folder: Path) -> None:
 
 @pytest.mark.skipif(not file_of("90").is_file(), reason="the repository has no reports")
 def test_reports_are_current(tmp_path: Path) -> None:
+    """Those of the models that have any; `make offline` makes them for all."""
     known = reports("90")
+    models = sorted({entry["model"] for entry in known.values() if entry["dtype"] == "bf16"})
     stale = [
-        job.task["kernel"]
-        for job in all_jobs(builtin_names(), "90", ["bf16"], tmp_path)
+        f"{job.model} {job.task['kernel']}"
+        for job in all_jobs(models, "90", ["bf16"], tmp_path)
         if job.key not in known
     ]
     assert not stale, f"run make offline: {', '.join(stale)}"
