@@ -7,6 +7,7 @@ elements, counting modulo 3 that of three.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -49,10 +50,7 @@ def words(table: Tensor, B: int, T: int, source: torch.Generator) -> tuple[Tenso
 
 
 class Block(nn.Module):
-    """The recurrence and an MLP, each behind a norm and beside a shortcut.
-
-    Short convolutions start as the identity: at first a key depends on its own token alone.
-    """
+    """The recurrence and an MLP, each behind a norm and beside a shortcut; convolutions start as identities."""
 
     def __init__(self, operator: Any, d_model: int, num_heads: int, **sizes: int) -> None:
         super().__init__()
@@ -79,16 +77,16 @@ def tracker(operator: Any, elements: int, d_model: int, layers: int, **sizes: in
 def train(model: nn.Module, table: Tensor, steps: int, rate: float, B: int = 64) -> Iterator[float]:
     """Steps of AdamW on words of up to 40 elements, that long in the second half; yields the losses."""
     source = torch.Generator().manual_seed(torch.initial_seed())
-    optimiser = torch.optim.AdamW(model.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps, pct_start=0.1)
+    optimiser = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.95))  # quick to follow small gradients
     for step in range(steps):
+        cosine = 0.5 + 0.5 * math.cos(math.pi * (step / steps - 0.1) / 0.9)
+        optimiser.param_groups[0]["lr"] = rate * max(1e-3, min(10 * step / steps, cosine))
         tokens, answers = words(table, B, min(40, 3 + 80 * step // steps), source)
         loss = F.cross_entropy(model(tokens).flatten(0, 1), answers.flatten())
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
-        schedule.step()
         yield loss.item()
 
 
