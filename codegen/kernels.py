@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rnnc.codegen import program as ir
+from rnnc.codegen.accumulation import fold_factors
 from rnnc.codegen.arrays import Array, Place
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.kernel_form import kernel_form
@@ -69,10 +70,12 @@ def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[
     """The kernels of the forward and of the backward pass; raises UnsupportedOnGpu."""
     for plan in (form.forward, form.backward):
         _refuse(plan.program)
-    form = kernel_form(form)
+    form = kernel_form(form, normal.value_axis)
     forward, backward = form.forward.program, form.backward.program
     given = crossing(forward, normal)
     forward, backward = (with_plain_operands(p, given, form.builder) for p in (forward, backward))
+    if not per_channel(backward):
+        backward = fold_factors(backward, form.builder)
     kernels, kept = _plan_forward(forward, normal, given)
     return kernels, _plan_backward(backward, forward, normal, kept, form.builder)
 
@@ -138,7 +141,8 @@ def _plan_backward(
     scan = [n for n in nodes if n.number in moving and n.number in towards and not isinstance(n.op, ir.Load)]
     later = {plain(a) for n in nodes if n.number in moving and n not in scan for a in n.args}
     results = {name: node for name, node in _results(program).items() if not _zero(node)}
-    crossing_back = [n for n in scan if n in later or n in results.values()]
+    starts = [carry.start for carry in program.carries]
+    crossing_back = [n for n in scan if n in results.values() or (n in later and _is_costly(n, starts, kept))]
     names = {node: name for name, node in results.items()}
     back = tuple(Array(n, names.get(n, f"x{n.number}"), "token") for n in crossing_back)
     cotangents = _states(program)
@@ -198,6 +202,12 @@ def _refuse(program: Program) -> None:
             raise UnsupportedOnGpu("micro-steps")
         if any(axis.endswith("'") for axis in node.axes):
             raise UnsupportedOnGpu("a square matrix")
+
+
+def _is_costly(node: Node, starts: Iterable[Node], kept: Iterable[Array]) -> bool:
+    """Whether a value is read from memory rather than formed again: it takes several matrix products."""
+    formed = _needed([node], [*starts, *(array.node for array in kept)])
+    return sum(isinstance(n.op, ir.Dot) and len(n.axes) == 2 for n in formed) > 1
 
 
 def _zero(node: Node) -> bool:

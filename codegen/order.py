@@ -1,18 +1,21 @@
 """Nodes of a kernel -> its phases: every value right before its first use, few large values at a time.
 
 In a kernel that is parallel over chunks, one loop over the tiles of an axis adds up all small sums (scalars,
-vectors, matrices between tokens). Then each large result [tokens, channels] is built term by term: products
-of small matrices first, then, one loop each, the large sums over tiles, each consumed before the next loop.
+vectors, matrices between tokens). Then each large result [tokens, channels] is built in one accumulator:
+what is elementwise first, then products of small matrices, then, in a loop, products over the tiled axis.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rnnc.codegen import program as ir
+from rnnc.codegen.accumulation import is_product
 from rnnc.codegen.arrays import Array
+from rnnc.codegen.operands import unscaled
 from rnnc.codegen.phases import Part, Phase, Read, Step, Store, is_accumulated, is_free, is_heavy
-from rnnc.codegen.program import Node
+from rnnc.codegen.program import Node, reachable
 from rnnc.codegen.schedule import decay_gradients
 from rnnc.codegen.torch_sums import plain
 
@@ -104,14 +107,17 @@ class _Chunk(_Order):
         self.tile_axis = axis
         self.along = [array for array in stores if axis in array.node.axes]
         self.stores = [array for array in stores if axis not in array.node.axes]
-        self.levels = levels(body, axis)
-        self.sources = _sources(body, self.memory, axis)
+        self.inline = _products_of_one_sum(body, self.stores)
+        rest = [node for node in body if node not in self.inline]
+        self.levels = levels(rest, axis)
+        self.sources = _sources(rest, self.memory, axis)
+        self.lasting = _lasting(body, self.sources)
         self.summed: set[Node] = set()
         self.fresh: set[Node] = set()
 
     def phases(self) -> tuple[Phase, ...]:
         """All phases in order."""
-        totals = [node for node in self.body if node not in self.memory and self._is_sum(node)]
+        totals = [node for node in self.levels if node not in self.memory and self._is_sum(node)]
         waited_for = set[Node]().union(*(self.sources[node] - {node} for node in totals))
         for level in range(max(self.levels.values(), default=0) + 1):
             here = [node for node in totals if self.levels[node] == level + 1]
@@ -120,16 +126,20 @@ class _Chunk(_Order):
             for node in here:
                 if _is_large(node) and node in waited_for:
                     self._loop([node])
-        for array in self.stores:
-            if _is_large(array.node):
-                self._build(array)
         solved = _solved(self.body)  # after what else the operands are for, so that none waits meanwhile
-        for array in sorted(self.stores, key=lambda array: plain(array.node) in solved):
-            if not _is_large(array.node):
-                self._sum_up(array.node)
-                self.need(array.node)
-                self.once.append(Store(array))
+        ordered = sorted(self.stores, key=lambda array: plain(array.node) in solved)
+        small = [array for array in ordered if not _is_large(array.node)]
+        large = [array for array in self.stores if _is_large(array.node)]
+        for core in self._operands(large):
+            self.need(core)
+        early = [array for array in small if not self._pending(array.node)]
         self._close()
+        self._finish(early)
+        for array in large:
+            self._close()
+            self._build(array)
+        self._finish([array for array in small if array not in early])
+        self._end()
         return tuple(self.done)
 
     def _small(self, totals: Sequence[Node], along: Sequence[Array]) -> None:
@@ -142,6 +152,12 @@ class _Chunk(_Order):
         for start in range(0, len(matrices), 2):
             self._loop([*matrices[start : start + 2], *(others if start == 0 else ())])
         self._loop([], along)
+
+    def _finish(self, stores: Iterable[Array]) -> None:
+        for array in stores:
+            self._sum_up(array.node)
+            self.need(array.node)
+            self.once.append(Store(array))
 
     def _is_sum(self, node: Node) -> bool:
         return is_accumulated(node, self.tile_axis)
@@ -171,23 +187,33 @@ class _Chunk(_Order):
         for array in along:
             self.need(array.node)
             self.store_ready([array])
-        if self.once:
-            self.done.append(Phase(None, tuple(self.once)))
-        self.done.append(Phase(self.axis, tuple(self.tiled), tuple(self.sums)))
-        self.summed |= set(self.sums)
-        self.fresh |= set(self.sums)
-        self.tiled, self.once = None, []
+        self._end_loop()
         self.memory |= {array.node: array for array in along if array.node in self.later}
-        self.known = {node for node in self.known if not self._is_tiled(node) and not self._is_reread(node)}
         self._consume()
 
+    def _end_loop(self) -> None:
+        assert self.tiled is not None
+        self._end()
+        self.done.append(Phase(self.axis, tuple(self.tiled), tuple(self.sums)))
+        self.summed |= set(self.sums)
+        self.fresh |= {node for node in self.sums if len(node.axes) == 2}
+        self.tiled = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """What is in memory is read again from here on, and what costs little is formed of it again."""
+        self.known = {node for node in self.known if not self._is_tiled(node) and node in self.lasting}
+
     def _close(self) -> None:
+        """Ends a phase without a loop; nothing is forgotten where nothing but stores was done."""
+        if any(not isinstance(step, Store) for step in self.once):
+            self._end()
+            self._forget()
+
+    def _end(self) -> None:
         if self.once:
             self.done.append(Phase(None, tuple(self.once)))
             self.once = []
-
-    def _is_reread(self, node: Node) -> bool:
-        return node in self.memory and len(node.axes) == 2
 
     def _consume(self) -> None:
         """Forms the vectors and scalars that matrices of the last loops go into."""
@@ -204,29 +230,77 @@ class _Chunk(_Order):
     def _build(self, array: Array) -> None:
         """Appends what forms a large array, term by term, and its store."""
         total = plain(array.node)
-        if not isinstance(total.op, ir.Add) or total in self.known:
+        if isinstance(total.op, ir.Add) and total not in self.known:
+            self._accumulate(total)
+        else:
             self._sum_up(total)
             self.need(total)
-        else:
-            left = self._add_ready(total, list(range(len(total.args))), first=True)
-            while left:
-                nearest = min(left, key=lambda i: (len(self._pending(total.args[i])), i))
-                self._loop(self._pending(total.args[nearest])[:1])
-                left = self._add_ready(total, left, first=len(left) == len(total.args))
-            self.known.add(total)
         self.once.append(Store(array))
 
-    def _add_ready(self, total: Node, left: list[int], first: bool) -> list[int]:
-        """Adds the terms that wait for no sum; returns the others."""
-        waiting = []
-        for index in left:
-            if self._pending(total.args[index]):
-                waiting.append(index)
-                continue
-            self.need(total.args[index])
-            self.once.append(Part(total, (index,), first))
+    def _accumulate(self, total: Node) -> None:
+        """Appends the terms of a sum: elementwise ones, matrix products, those over the tiled axis."""
+        ranked = sorted(range(len(total.args)), key=lambda index: self._rank(plain(total.args[index])))
+        over_tiles = [index for index in ranked if self._rank(plain(total.args[index])) == 2]
+        first = True
+        for index in ranked[: len(ranked) - len(over_tiles)]:
+            term = plain(total.args[index])
+            inline = term in self.inline
+            for node in term.args if inline else [term]:
+                self._sum_up(node)
+                self.need(node)
+            self.once.append(Part(total, index, first, inline))
             first = False
-        return waiting
+        if over_tiles:
+            for index in over_tiles:
+                for node in plain(total.args[index]).args:
+                    self._sum_up(node)
+            self.tiled, self.sums = [], [total] if first else []
+            for index in over_tiles:
+                for node in plain(total.args[index]).args:
+                    self.need(node)
+                self.tiled.append(Part(total, index, False, True))
+            self._end_loop()
+        self.known.add(total)
+
+    def _operands(self, stores: Sequence[Array]) -> list[Node]:
+        """The matrices between tokens that sums were made into and large results are made of."""
+        reached = reachable(plain(array.node) for array in stores)
+        operands = {unscaled(plain(n)) for x in reached if is_product(x) for n in x.args}
+        return [n for n in self.body if n in operands and _is_square(n) and self._is_ready(n)]
+
+    def _is_ready(self, node: Node) -> bool:
+        return bool(self.sources.get(node)) and not self._pending(node)
+
+    def _rank(self, term: Node) -> int:
+        return 0 if term not in self.inline else 2 if self._is_sum(term) else 1
+
+
+def _products_of_one_sum(body: Sequence[Node], stores: Iterable[Array]) -> set[Node]:
+    """The matrix products that a stored sum is the only one to need."""
+    uses = Counter(plain(argument) for node in body for argument in node.args)
+    totals = [plain(array.node) for array in stores if _is_large(array.node)]
+    terms = [plain(arg) for total in totals if isinstance(total.op, ir.Add) for arg in _unit_terms(total)]
+    return {term for term in terms if is_product(term) and uses[term] == 1}
+
+
+def _unit_terms(total: Node) -> Iterator[Node]:
+    """The terms of a sum whose coefficient is 1."""
+    assert isinstance(total.op, ir.Add)
+    yield from (arg for c, arg in zip(total.op.coefficients, total.args, strict=True) if c == 1)
+
+
+def _lasting(body: Sequence[Node], sources: Mapping[Node, set[Node]]) -> set[Node]:
+    """What stays when a phase ends: sums over tiles and what is made of them, and what costs much."""
+    found: set[Node] = set()
+    for node in body:
+        if sources.get(node) or is_heavy(node) or any(plain(argument) in found for argument in node.args):
+            found.add(node)
+    return found
+
+
+def _is_square(node: Node) -> bool:
+    """Whether a value is a matrix between tokens."""
+    return len(node.axes) == 2 and all(axis in ir.TIME_AXES for axis in node.axes)
 
 
 def _is_large(node: Node) -> bool:

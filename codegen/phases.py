@@ -17,11 +17,19 @@ from rnnc.codegen.torch_sums import is_number, plain
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some terms of a sum, added to it as soon as they are there; the first part starts the sum."""
+    """A term of a sum, added to it as soon as it is there; the first part starts the sum.
+
+    `inline`: the term is a matrix product that is formed here, in the accumulator of the sum.
+    """
 
     total: Node
-    terms: tuple[int, ...]
+    index: int
     first: bool
+    inline: bool
+
+    @property
+    def term(self) -> Node:
+        return plain(self.total.args[self.index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +69,11 @@ class Phase:
     @property
     def nodes(self) -> Iterator[Node]:
         """The values that the phase forms."""
-        return (step for step in self.body if isinstance(step, Node))
+        for step in self.body:
+            if isinstance(step, Node):
+                yield step
+            elif isinstance(step, Part) and step.inline:
+                yield step.term
 
 
 def _text(step: Step) -> str:
@@ -70,8 +82,8 @@ def _text(step: Step) -> str:
             return describe(step)
         case Read(array):
             return f"{array.node!r}[{', '.join(array.node.axes)}] = read {array.name}"
-        case Part(total, terms, first):
-            return f"{total!r} {'=' if first else '+='} {' '.join(f'{total.args[i]!r}' for i in terms)}"
+        case Part(total, _, first, inline):
+            return f"{total!r} {'=' if first else '+='} {describe(step.term) if inline else repr(step.term)}"
         case Store(array):
             return f"store {array.name} = {plain(array.node)!r}"
 
@@ -90,10 +102,10 @@ def verify(phases: Iterable[Phase], starts: Iterable[Node]) -> None:
                     ready.add(step)
                 case Read(array):
                     ready.add(array.node)
-                case Part(total, terms):
+                case Part(total, index):
                     added = sums.setdefault(total, set())
-                    assert not added & set(terms), f"a term twice: {_text(step)}"
-                    added |= set(terms)
+                    assert index not in added, f"a term twice: {_text(step)}"
+                    added.add(index)
                     if len(added) == len(total.args):
                         ready.add(total)
                 case Store():
@@ -107,8 +119,8 @@ def _uses(step: Step) -> Iterable[Node]:
             return step.args
         case Read():
             return ()
-        case Part(total, terms):
-            return [total.args[index] for index in terms]
+        case Part(inline=inline):
+            return step.term.args if inline else [step.term]
         case Store(array):
             return [array.node]
 

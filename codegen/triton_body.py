@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from rnnc.codegen import program as ir
 from rnnc.codegen.arrays import Array
@@ -13,7 +13,16 @@ from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import DecayGradients, decay_gradients
 from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.codegen.triton_addresses import Addresses
-from rnnc.codegen.triton_operations import line, terms
+from rnnc.codegen.triton_operations import line, term
+
+# Where the rows of the chunk are: in every phase anew, or addresses would fill the registers.
+ROWS = [
+    "i_chunk, exists = i_k * H + i_h, i_t * C < length",
+    "m_c = i_t * C + o_c < length",
+    "o_t = bos + (length - 1 - i_t * C - o_c if REVERSE else i_t * C + o_c)",
+    "o_r = bos + tl.maximum(tl.minimum(o_t - bos, length - 1), 0)  # beyond the sequence: its last token",
+]
+AGAIN = ["", "tl.debug_barrier()", "i_k, i_t, i_h = anew(i_k), anew(i_t), anew(i_h)"]
 
 
 class Body:
@@ -27,8 +36,8 @@ class Body:
     ) -> None:
         self.addresses, self.names, self.optional = addresses, names, optional
         self.memory = {array.node for array in kernel.loads}
-        self.written = {array.node for array in kernel.stores}
         self.groups = decay_gradients(kernel.body)
+        self.stems = {plain(array.node): addresses.arguments[array.name] for array in kernel.stores}
         self.called: dict[Node, str] = {}
 
     # What `triton_operations.line` asks for
@@ -54,6 +63,15 @@ class Body:
 
     # Lines
 
+    def phases(self, phases: Sequence[Phase]) -> list[str]:
+        """All phases. Of what one reads and computes of it, nothing is held for the next."""
+        lines = []
+        for before, phase in zip((None, *phases), phases, strict=False):
+            if before is None or before.axis is not None or phase.axis is None:
+                lines += ROWS if before is None else [*AGAIN, *ROWS]
+            lines += self.phase(phase)
+        return lines
+
     def phase(self, phase: Phase) -> list[str]:
         """The lines of a phase: those before a loop, the loop, and what it contains."""
         inside = [text for step in phase.body for text in self.step(step, phase.sums)]
@@ -62,16 +80,14 @@ class Body:
         size = self.size(phase.axis)
         zeros = [f"{self.called[node]} = {self.neutral(node)}" for node in phase.sums]
         tile = self.addresses.tile(phase.axis, f"i_{size}")
-        if any(isinstance(step, Read) and step.array.node in self.written for step in phase.body):
-            zeros.insert(0, "tl.debug_barrier()  # what other threads wrote is read")
-        return [*zeros, f"for i_{size} in range(0, tl.cdiv({size}, B{size})):", *_indented((*tile, *inside))]
+        return [*zeros, f"for i_{size} in range(0, tiles):", *_indented((*tile, *inside))]
 
     def step(self, step: Step, sums: Iterable[Node]) -> list[str]:
         match step:
             case Store(array):
                 return self.store(array)
-            case Part(total, indices, first):
-                return [f"{self.call(total)} {'=' if first else '+='} {terms(total, self, indices)}"]
+            case Part():
+                return [self.part(step)]
             case Read(array):
                 return [self.load(array)]
             case Node() if step in self.groups:
@@ -87,10 +103,16 @@ class Body:
                 ]
 
     def call(self, node: Node, stem: str = "") -> str:
-        """The name of a value, new when it is formed for the first time."""
+        """The name of a value, new when it is formed for the first time: that of its array, or a number."""
         if node not in self.called:
-            self.called[node] = self.names.fresh(f"b_{stem or node.number}")
+            self.called[node] = self.names.fresh(f"b_{stem or self.stems.get(node, node.number)}")
         return self.called[node]
+
+    def part(self, part: Part) -> str:
+        text = line(part.term, self) if part.inline else term(part.total, part.index, self)
+        if not part.first and text.startswith("-"):
+            return f"{self.call(part.total)} -= {text[1:]}"
+        return f"{self.call(part.total)} {'=' if part.first else '+='} {text}"
 
     def neutral(self, node: Node) -> str:
         """What a sum, or a maximum, over tiles starts with."""

@@ -165,12 +165,11 @@ def _constant(node: Node) -> float:
             raise NotImplementedError(f"a function of an axis size: {node.op}")
 
 
-def terms(node: Node, names: Namer, indices: Sequence[int]) -> str:
-    """Some terms of a sum."""
+def term(node: Node, index: int, names: Namer) -> str:
+    """One term of a sum."""
     assert isinstance(node.op, ir.Add)
-    chosen = [node.args[index] for index in indices]
-    coefficients = [node.op.coefficients[index] for index in indices]
-    return _sum(node.axes, coefficients, [names.name(argument) for argument in chosen], chosen)
+    argument = node.args[index]
+    return _sum(node.axes, [node.op.coefficients[index]], [names.name(argument)], [argument])
 
 
 def _sum(axes: Axes, coefficients: Sequence[ir.Number], args: Sequence[str], nodes: Sequence[Node]) -> str:

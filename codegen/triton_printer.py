@@ -18,7 +18,7 @@ RESERVED = """tl triton T H C N h0 ht cu_seqlens chunk_offsets chunk_table HAS_S
 DOT PRECISION i_v i_nh i_n i_h i_t i_k i_step i_chunk exists bos length first chunks tiles o_c o_t o_r m_c
 segment_sum segment_sum_grad inverse decay_dot decay_dot_grads running_sum running_scalar path path_grad
 product_dot product_dot_grads running_product running_product_grad running_product_scalar_grad
-alternate_columns alternate_rows block
+alternate_columns alternate_rows block anew
 range float""".split()
 
 
@@ -49,6 +49,7 @@ class ChunkContext:
 
     name: str
     arguments: str
+    loops: bool
     sizes: str
     offsets: str
     body: str
@@ -71,14 +72,15 @@ class KernelPrinter:
         return template(f"triton_{'scan' if self.kernel.serial else 'chunk'}.py.jinja").render(holes)
 
     def _chunk(self) -> ChunkContext:
-        tiled = {phase.axis for phase in self.kernel.phases}
+        tiled = {phase.axis for phase in self.kernel.phases if phase.axis}
         whole = [axis for axis in self.addresses.sizes if axis not in tiled]
         return ChunkContext(
             self.kernel.name,
             _indent(self.addresses.declarations(), 1),
+            bool(tiled),
             _indent(self.addresses.constants(), 1),
             _indent([text for axis in whole for text in self.addresses.tile(axis)], 1),
-            _indent([text for phase in self.kernel.phases for text in self.body.phase(phase)], 1),
+            _indent(self.body.phases(self.kernel.phases), 1),
         )
 
     def _scan(self) -> ScanContext:
@@ -110,4 +112,4 @@ class KernelPrinter:
 
 
 def _indent(lines: Sequence[str], depth: int) -> str:
-    return "\n".join("    " * depth + text for text in lines)
+    return "\n".join("    " * depth + text if text else "" for text in lines)

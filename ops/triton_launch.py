@@ -188,6 +188,9 @@ class Runner:
             options[name] = size
             tile = VALUE_TILE if axis == call.value_axis else KEY_TILE
             options[f"B{name}"] = min(block(size), tile) if axis in launch.tiled else block(size)
+        if launch.role not in SERIAL and launch.tiled:
+            (name,) = (name for axis, name in launch.sizes if axis in launch.tiled)
+            options["tiles"] = -(-options[name] // options[f"B{name}"])
         filler = next(iter(self.arrays.values()))
         serial = launch.role in SERIAL
         if serial:

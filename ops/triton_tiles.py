@@ -7,6 +7,20 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+COMPILED = tl.constexpr(not triton.knobs.runtime.interpret)
+
+
+@triton.jit
+def anew(i):
+    """An index in int64 as it is, of which the compiler knows nothing more.
+
+    What is computed from it afterwards is not taken from before: addresses of tiles that are read again would
+    be held in registers instead.
+    """
+    if COMPILED and tl.target_info.is_cuda():
+        i = tl.inline_asm_elementwise("mov.b64 $0, $1;", "=l,l", [i], dtype=tl.int64, is_pure=False, pack=1)
+    return i
+
 
 @triton.jit
 def running_scalar(x, C: tl.constexpr, SUFFIX: tl.constexpr, EXCLUSIVE: tl.constexpr):
@@ -28,9 +42,7 @@ def prefix_pair(x, C: tl.constexpr):
 
     Logarithms to base 2 are clamped where 2^x is 0, so that -inf, a reset, takes part like any other.
     """
-    o_c = tl.arange(0, C)
-    x = tl.maximum(x, -32768.0).to(tl.float64)
-    total = tl.sum(tl.where(o_c[None, :] <= o_c[:, None], x[None, :], 0.0), 1)
+    total = tl.cumsum(tl.maximum(x, -32768.0).to(tl.float64), 0)
     high = total.to(tl.float32)
     return high, (total - high.to(tl.float64)).to(tl.float32)
 

@@ -14,7 +14,7 @@ import tempfile
 import time
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 MATRIX = ("HGMMA", "HMMA", "UTCHMMA", "v_mfma")  # wgmma, mma, tcgen05, and what gfx has
@@ -30,15 +30,16 @@ def report(job: dict[str, Any]) -> dict[str, Any]:
     constants = {name: _constant(value) for name, value in job["constants"].items()}
     names = list(job["signature"])
     attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in job["aligned"]}
-    backend, arch, lanes = job["target"]
+    target = GPUTarget(*job["target"])
+    triton.runtime.driver.set_active(SimpleNamespace(get_current_target=lambda: target))
     start = time.perf_counter()
     try:
         source = ASTSource(function, job["signature"], constants, attributes)
-        compiled = triton.compile(source, target=GPUTarget(backend, arch, lanes), options=job["options"])
+        compiled = triton.compile(source, target=target, options=job["options"])
     except Exception as error:  # whatever the compiler says is the report
         return {"error": str(error).strip().splitlines()[-1][:200]}
     seconds = round(time.perf_counter() - start, 1)
-    found = _cuda(compiled.asm["cubin"]) if backend == "cuda" else _hip(compiled.asm["amdgcn"])
+    found = _cuda(compiled.asm["cubin"]) if target.backend == "cuda" else _hip(compiled.asm["amdgcn"])
     return found | {"shared": compiled.metadata.shared, "seconds": seconds}
 
 
