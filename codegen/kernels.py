@@ -22,8 +22,8 @@ from rnnc.codegen.arrays import Array, Place
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.kernel_form import kernel_form
 from rnnc.codegen.operands import contractions, crossing, in_two_loops, per_channel, with_plain_operands
-from rnnc.codegen.order import chunk_phases, levels, serial_phases
-from rnnc.codegen.phases import Phase, verify
+from rnnc.codegen.order import chunk_phases, serial_phases
+from rnnc.codegen.phases import Phase, levels, verify
 from rnnc.codegen.program import Node, Program, dependents
 from rnnc.codegen.torch_module import Form
 from rnnc.codegen.torch_sums import plain

@@ -15,8 +15,7 @@ from fractions import Fraction
 from rnnc.codegen import program as ir
 from rnnc.codegen.arrays import Array, Place
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.order import levels
-from rnnc.codegen.phases import is_accumulated
+from rnnc.codegen.phases import is_accumulated, levels
 from rnnc.codegen.program import COLUMN, ROW, Node, Program, dependents, reachable
 from rnnc.codegen.schedule import GRADIENTS
 from rnnc.codegen.torch_sums import is_number, plain

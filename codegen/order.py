@@ -14,7 +14,18 @@ from rnnc.codegen import program as ir
 from rnnc.codegen.accumulation import is_product
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.operands import unscaled
-from rnnc.codegen.phases import Part, Phase, Read, Step, Store, is_accumulated, is_free, is_heavy
+from rnnc.codegen.phases import (
+    Part,
+    Phase,
+    Read,
+    Step,
+    Store,
+    in_order,
+    is_accumulated,
+    is_free,
+    is_heavy,
+    levels,
+)
 from rnnc.codegen.program import Node, reachable
 from rnnc.codegen.schedule import decay_gradients
 from rnnc.codegen.torch_sums import plain
@@ -322,40 +333,10 @@ def _solved(body: Iterable[Node]) -> set[Node]:
     return found
 
 
-def _in_order(body: Iterable[Node]) -> Iterator[tuple[Node, list[Node]]]:
-    """Each value with what it is formed from, after these; derivatives that are formed together wait for the
-    arguments of all.
-    """
-    nodes = tuple(body)
-    groups = decay_gradients(nodes)
-    args = {n: list(map(plain, groups[n].decay.args if n in groups else n.args)) for n in nodes}
-    done: set[Node] = set()
-    for root in nodes:
-        stack = [root]
-        while stack:
-            node = stack[-1]
-            waiting = [a for a in args[node] if a in args and a not in done]
-            stack.extend(waiting)
-            if not waiting:
-                stack.pop()
-                if node not in done:
-                    done.add(node)
-                    yield node, args[node]
-
-
-def levels(nodes: Iterable[Node], axis: str) -> dict[Node, int]:
-    """The loop over the tiled axis that a value is formed in (values over that axis) or ready before."""
-    found: dict[Node, int] = {}
-    for node, args in _in_order(nodes):
-        level = max((found.get(a, 0) for a in args), default=0)
-        found[node] = level + 1 if is_accumulated(node, axis) else level
-    return found
-
-
 def _sources(body: Iterable[Node], memory: Mapping[Node, Array], axis: str) -> dict[Node, set[Node]]:
     """The sums over tiles that each value is computed from."""
     found: dict[Node, set[Node]] = {}
-    for node, args in _in_order(node for node in body if node not in memory):
+    for node, args in in_order(node for node in body if node not in memory):
         found[node] = set().union(*(found.get(a, set()) for a in args))
         if is_accumulated(node, axis):
             found[node].add(node)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from rnnc.codegen import program as ir
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.program import Node, describe
+from rnnc.codegen.schedule import decay_gradients
 from rnnc.codegen.torch_sums import is_number, plain
 
 
@@ -133,6 +134,36 @@ def is_free(node: Node) -> bool:
 def is_accumulated(node: Node, axis: str) -> bool:
     """Whether a value is a sum over the tiled axis."""
     return axis not in node.axes and any(axis in argument.axes for argument in node.args)
+
+
+def in_order(body: Iterable[Node]) -> Iterator[tuple[Node, list[Node]]]:
+    """Each value with what it is formed from, after these; derivatives that are formed together wait for the
+    arguments of all.
+    """
+    nodes = tuple(body)
+    groups = decay_gradients(nodes)
+    args = {n: list(map(plain, groups[n].decay.args if n in groups else n.args)) for n in nodes}
+    done: set[Node] = set()
+    for root in nodes:
+        stack = [root]
+        while stack:
+            node = stack[-1]
+            waiting = [a for a in args[node] if a in args and a not in done]
+            stack.extend(waiting)
+            if not waiting:
+                stack.pop()
+                if node not in done:
+                    done.add(node)
+                    yield node, args[node]
+
+
+def levels(nodes: Iterable[Node], axis: str) -> dict[Node, int]:
+    """The loop over the tiled axis that a value is formed in (values over that axis) or ready before."""
+    found: dict[Node, int] = {}
+    for node, args in in_order(nodes):
+        level = max((found.get(a, 0) for a in args), default=0)
+        found[node] = level + 1 if is_accumulated(node, axis) else level
+    return found
 
 
 HEAVY = (

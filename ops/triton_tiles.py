@@ -7,7 +7,11 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-COMPILED = tl.constexpr(not triton.knobs.runtime.interpret)
+
+@triton.constexpr_function
+def compiled_for_cuda():
+    """Whether this is neither interpreted nor for another make of GPU."""
+    return not triton.knobs.runtime.interpret and tl.target_info.is_cuda()
 
 
 @triton.jit
@@ -17,7 +21,7 @@ def anew(i):
     What is computed from it afterwards is not taken from before: addresses of tiles that are read again would
     be held in registers instead.
     """
-    if COMPILED and tl.target_info.is_cuda():
+    if compiled_for_cuda():
         i = tl.inline_asm_elementwise("mov.b64 $0, $1;", "=l,l", [i], dtype=tl.int64, is_pure=False, pack=1)
     return i
 
