@@ -14,8 +14,7 @@ from dataclasses import replace
 from rnnc.codegen import program as ir
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.operands import is_plain_value, place_of
-from rnnc.codegen.order import levels
-from rnnc.codegen.phases import is_accumulated, is_free
+from rnnc.codegen.phases import is_accumulated, is_free, levels
 from rnnc.codegen.program import Node
 from rnnc.codegen.torch_sums import plain
 
