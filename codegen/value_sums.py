@@ -18,6 +18,8 @@ from rnnc.codegen.phases import is_accumulated, is_free, levels
 from rnnc.codegen.program import Node
 from rnnc.codegen.torch_sums import plain
 
+ELEMENTWISE = (ir.Multiply, ir.Apply, ir.Keep, ir.Within)
+
 
 def after_sums(nodes: Sequence[Node], moving: Collection[int], axis: str) -> set[Node]:
     """The values that depend on a sum of the state over the axis."""
@@ -62,10 +64,22 @@ def _multiplied(nodes: Sequence[Node], axis: str) -> set[Node]:
 
 
 def meeting(after: Iterable[Node], moving: Collection[int], starts: Collection[Node]) -> list[Node]:
-    """The values of the scan that those after it are computed from."""
+    """The values of the scan that those after it are computed from: what elementwise functions are taken of,
+    not these.
+    """
     late = set(after)
-    found = {plain(a) for node in late for a in node.args if plain(a).number in moving}
-    return sorted(found - late - set(starts), key=lambda node: node.number)
+    stack = [plain(argument) for node in late for argument in node.args]
+    found: set[Node] = set()
+    while stack:
+        node = stack.pop()
+        if node.number not in moving or node in late or node in starts:
+            continue
+        args = [plain(argument) for argument in node.args]
+        if isinstance(node.op, ELEMENTWISE) and not any(argument in starts for argument in args):
+            stack.extend(args)
+        else:
+            found.add(node)
+    return sorted(found, key=lambda node: node.number)
 
 
 def between(nodes: Iterable[Node]) -> tuple[Array, ...]:
