@@ -130,6 +130,7 @@ class _Chunk(_Order):
         """All phases in order."""
         totals = [node for node in self.levels if node not in self.memory and self._is_sum(node)]
         waited_for = set[Node]().union(*(self.sources[node] - {node} for node in totals))
+        waited_for.update(*(self.sources.get(plain(array.node), ()) for array in self.along))
         for level in range(max(self.levels.values(), default=0) + 1):
             here = [node for node in totals if self.levels[node] == level + 1]
             along = [array for array in self.along if self.levels[plain(array.node)] == level]

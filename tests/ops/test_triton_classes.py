@@ -46,6 +46,7 @@ SPECS = {
         "input z[V]\noutput y",
         "S <- sigmoid(b) * S + k @ v.T\no <- unit(S.T @ q) * silu(z)\ny <- sum((S.T @ k) * z, V)",
     ),
+    "unit_values": ("", "S <- S + k @ unit(v).T\no <- S.T @ q"),
     "sums_of_values": (
         "input e[K], z[V]\nparam w[V]",
         "S <- S - b * k @ (e.T @ S) + sum(z, V) * k @ unit(v * w).T\no <- sum(z, V) * softmax(S.T @ q, V)",
