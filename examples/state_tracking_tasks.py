@@ -50,7 +50,10 @@ def words(table: Tensor, B: int, T: int, source: torch.Generator) -> tuple[Tenso
 
 
 class Block(nn.Module):
-    """The recurrence and an MLP, each behind a norm and beside a shortcut; convolutions start as identities."""
+    """The recurrence and an MLP, each behind a norm and beside a shortcut.
+
+    Convolutions start as the identity: at first a key depends on its own token alone.
+    """
 
     def __init__(self, operator: Any, d_model: int, num_heads: int, **sizes: int) -> None:
         super().__init__()

@@ -38,7 +38,7 @@ def test_words_and_their_products() -> None:
     assert torch.equal(answers[:, 1:], tokens[:, 1:].cumsum(1) % 3)
 
 
-@pytest.mark.parametrize("name", state_tracking.PAIRS)
+@pytest.mark.parametrize("name", [*state_tracking.PAIRS, "delta_product"])
 def test_a_model_learns_and_is_measured(name: str) -> None:
     torch.manual_seed(0)
     operator = getattr(rnnc.ops, name)
