@@ -43,10 +43,9 @@ TASKS: dict[str, Callable[[], Tensor]] = {
 def words(table: Tensor, B: int, T: int, source: torch.Generator) -> tuple[Tensor, Tensor]:
     """A start token and T random elements [B, 1 + T], and the products of all elements up to each."""
     tokens = torch.randint(len(table), (B, T), generator=source)
-    start = torch.full((B, 1), len(table))
-    steps = (torch.zeros(B, dtype=torch.long), *tokens.unbind(1))  # 0 is the identity
-    answers = itertools.accumulate(steps, lambda product, element: table[product, element])
-    return torch.cat([start, tokens], 1), torch.stack(list(answers), 1)
+    elements = (torch.zeros(B, dtype=torch.long), *tokens.unbind(1))  # 0 is the identity
+    answers = itertools.accumulate(elements, lambda product, element: table[product, element])
+    return F.pad(tokens, (1, 0), value=len(table)), torch.stack(list(answers), 1)
 
 
 class Block(nn.Module):
@@ -73,8 +72,8 @@ class Block(nn.Module):
 def tracker(operator: Any, elements: int, d_model: int, layers: int, **sizes: int) -> nn.Sequential:
     """A model that gives logits of the products, [B, 1 + T, elements]."""
     blocks = (Block(operator, d_model, d_model // 16, **sizes) for _ in range(layers))
-    head = nn.Linear(d_model, elements)
-    return nn.Sequential(nn.Embedding(elements + 1, d_model), *blocks, nn.RMSNorm(d_model), head)
+    ends = nn.Embedding(elements + 1, d_model), nn.RMSNorm(d_model), nn.Linear(d_model, elements)
+    return nn.Sequential(ends[0], *blocks, *ends[1:])
 
 
 def train(model: nn.Module, table: Tensor, steps: int, rate: float, B: int = 64) -> Iterator[float]:
