@@ -103,6 +103,7 @@ SCHEDULE: dict[str, dict[str, int]] = {
     "post": {"num_warps": 8, "num_stages": 1},
     "dpost": {"num_warps": 8, "num_stages": 1},
 }
+GRADS_TILE = 16  # of the value axis, in the kernel that sums over it
 VALUE_TILE, KEY_TILE = 32, 16  # entries of a tiled axis, at most
 IN_FLOAT32 = ("row", "total", "partial")
 
@@ -187,6 +188,8 @@ class Runner:
             size = call.sizes[axis]
             options[name] = size
             tile = VALUE_TILE if axis == call.value_axis else KEY_TILE
+            if launch.role == "grads":  # beside its accumulators, which spill otherwise
+                tile = GRADS_TILE
             options[f"B{name}"] = min(block(size), tile) if axis in launch.tiled else block(size)
         if launch.role not in SERIAL and launch.tiled:
             (name,) = (name for axis, name in launch.sizes if axis in launch.tiled)
