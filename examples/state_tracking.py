@@ -70,7 +70,7 @@ def run(
     everything: Annotated[bool, typer.Option("--all", help="All tasks and models: hours on a CPU.")] = False,
     steps: Annotated[int, typer.Option(min=1)] = 800,
     seeds: Annotated[int, typer.Option(min=1)] = 3,
-    rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 0.01,
+    rate: Annotated[float, typer.Option(help="The highest learning rate.")] = 0.02,
     layers: Annotated[int, typer.Option(min=1)] = 1,
     picture: Annotated[
         Path | None, typer.Option("--plot", help="Where to draw accuracy over length.")
