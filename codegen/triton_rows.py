@@ -13,6 +13,8 @@ from rnnc.codegen.program import Node
 
 # A triangular inverse of more rows does not fit the shared memory of a GPU.
 MAX_ROWS = 64
+# Nor do products of more tokens with each other.
+LONGEST = 128
 
 
 def rows_per_token(matrix: Node) -> int:
@@ -27,9 +29,11 @@ def rows_per_token(matrix: Node) -> int:
 
 
 def longest_chunk(nodes: Iterable[Node]) -> int:
-    """How many tokens a chunk may have where a token has several rows; 0 where it has one."""
-    rows = max(map(rows_per_token, nodes), default=1)
-    return 0 if rows == 1 else max(16, MAX_ROWS // rows)
+    """How many tokens a chunk may have, so that its matrices between tokens fit a GPU's shared memory."""
+    found = tuple(nodes)
+    rows = max(map(rows_per_token, found), default=1)
+    solves = any(isinstance(node.op, ir.Inverse) for node in found)
+    return max(16, MAX_ROWS // rows) if solves else LONGEST
 
 
 def assembled(matrix: Node, blocks: Sequence[str]) -> str:

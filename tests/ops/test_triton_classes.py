@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import rnnc
+from rnnc.ops.builtin import builtin
 from rnnc.ops.errors import UnavailableError
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case
@@ -126,6 +127,15 @@ def test_a_decay_of_zero_cuts_the_sequence(name: str) -> None:
     assert expected[:, cut].abs().max() > 1e-2
 
 
+@pytest.mark.parametrize(("name", "most"), [("delta_net", 64), ("gla", 128)])
+def test_the_tokens_of_a_chunk_are_limited(name: str, most: int) -> None:
+    op = builtin(name)
+    given = [torch.randn(1, 5, 1, *(3 for _ in d.axes)) for d in op.recurrence.inputs]
+    given += [torch.randn(1, *(3 for _ in d.axes)) for d in op.recurrence.params]
+    with pytest.raises(UnavailableError, match=f"triton takes at most {most} tokens for {name}, got 256"):
+        op(*given, backend="triton", chunk_size=256)
+
+
 def test_the_rows_of_a_chunk_are_limited() -> None:
     q, a = torch.randn(1, 40, 1, 3), torch.randn(1, 40, 1)
     arguments = [q, q, q, q, a, a, a, torch.zeros(1), torch.zeros(1)]
@@ -133,7 +143,7 @@ def test_the_rows_of_a_chunk_are_limited() -> None:
     with pytest.raises(UnavailableError) as caught:
         op(*arguments, backend="triton", chunk_size=64)
     assert str(caught.value) == (
-        "chunk_size: triton takes at most 32 tokens for two_read_delta, which solves for several rows per"
-        " token, got 64: leave it out, or use backend='torch'"
+        "chunk_size: triton takes at most 32 tokens for two_read_delta, got 64: leave it out, or use"
+        " backend='torch'"
     )
     torch.testing.assert_close(op(*arguments, backend="triton")[0], op(*arguments)[0])
