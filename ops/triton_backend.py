@@ -167,8 +167,8 @@ class TritonKernels:
         most = self.available[0].LONGEST_CHUNK
         if chunk_size and most and chunk_size > most:
             raise UnavailableError(
-                f"chunk_size: triton takes at most {most} tokens for {self.recurrence.name}, got {chunk_size}:"
-                " leave it out, or use backend='torch'"
+                f"chunk_size: triton takes at most {most} tokens for {self.recurrence.name},"
+                f" got {chunk_size}: leave it out, or use backend='torch'"
             )
         chunk = passes("chunked", chunk_size, length)[1] or CHUNK
         return min(chunk, most) if most else chunk

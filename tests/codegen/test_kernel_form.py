@@ -41,7 +41,7 @@ PLAIN = """recurrence plain[K, V]:
 def test_values(name: str) -> None:
     found = analyse(SPECS[name])
     form = next(form for form in found.forms if form.name == "chunked")
-    made = kernel_form(form)
+    made = kernel_form(form, "V")
     sizes = dict.fromkeys(found.recurrence.axes, 3) | {ROW: 4}
     source = np.random.default_rng(0)
     for old, new in ((form.forward, made.forward), (form.backward, made.backward)):
@@ -61,8 +61,11 @@ def test_values(name: str) -> None:
 def test_what_is_left_stacked() -> None:
     """The inverse and what it is the inverse of."""
     form = next(form for form in analyse(SPECS["two_reads"]).forms if form.name == "chunked")
-    for plan in (kernel_form(form).forward, kernel_form(form).backward):
+    for plan in (kernel_form(form, "V").forward, kernel_form(form, "V").backward):
         stacked = {type(node.op) for node in plan.program.nodes() if is_stacked(node)}
         assert stacked == {ir.Assemble, ir.Inverse}
     plain = next(form for form in analyse(PLAIN).forms if form.name == "chunked")
-    assert kernel_form(plain) is plain
+    same = kernel_form(plain, "V")
+    assert [x.program for x in (same.forward, same.backward)] == [
+        x.program for x in (plain.forward, plain.backward)
+    ]
