@@ -51,7 +51,7 @@ def best_of(task: str, name: str, steps: int, seeds: int, rate: float, layers: i
 
 
 def plot(found: dict[tuple[str, str], Tensor], path: Path) -> None:
-    """Accuracy over length, a panel for each task; needs matplotlib."""
+    """Accuracy over length, a panel for each task; needs matplotlib (`pip install rnnc[plot]`)."""
     from matplotlib import pyplot
 
     tasks = list(dict.fromkeys(task for task, _ in found))
