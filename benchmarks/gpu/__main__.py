@@ -23,6 +23,9 @@ from benchmarks.gpu.entries import Entry, of_models, rank, warm_ups
 from benchmarks.gpu.pool import Answer, Pool
 from benchmarks.gpu.results import Results, commit
 from benchmarks.gpu.tables import show
+from rnnc.dsl.checker import check
+from rnnc.dsl.parser import parse
+from rnnc.dsl.recurrence import Loop
 
 # The share of the time at which a part ends, and the most that one of its entries may take, in seconds.
 PARTS = {"compile": (0.5, 200.0), "error": (0.65, 60.0), "time": (1.0, 90.0)}
@@ -96,6 +99,12 @@ def _call(entry: Entry) -> str:
     return f"{entry.model} {entry.dtype} {entry.call}"
 
 
+def _has_steps(model: str) -> bool:
+    """Whether a token has micro-steps: only the recurrent kernels have them."""
+    spec = (ROOT / "ops" / f"{model}.rnn").read_text("utf-8")
+    return any(isinstance(each, Loop) for each in check(parse(spec)).statements)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs and prints; the exit status is 1 where something was wrong."""
     parser = argparse.ArgumentParser(
@@ -122,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not given.afresh:
             results.read()
         run = Run(pool, results, given.seconds, given.cores, console)
-        errors, times = of_models(models, given.dry)
+        errors, times = of_models(models, given.dry, [model for model in models if _has_steps(model)])
         run.compile(sorted([*errors, *times], key=rank), warm_ups(times))
         run.do("error", errors, min(CHECKERS, given.cores))
         run.do("time", times, 1)

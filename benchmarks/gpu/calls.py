@@ -48,7 +48,7 @@ def operator(model: str) -> Any:
 def draw(model: str, call: Call, dtype: str, device: str) -> Tensors:
     """As `rnnc.measurement.draw`; the states are normal."""
     recurrence, gates = operator(model).recurrence, operator(model).signature.gates()
-    axes = call.axes(recurrence.axes)
+    axes = call.axes(recurrence)
     sizes = Sizes(call.B, call.T, call.H, axes)
     arguments = measurement.draw(recurrence, sizes, TYPES[dtype], device, gates)
     if call.G:

@@ -16,7 +16,7 @@ def launches(model: str, dtype: str, call: Call) -> tuple[Recorded, ...]:
     """What a call launches, forward and backward, with the arguments it launches it with."""
     op = operator(model)
     module, _ = op.kernels.available
-    axes = call.axes(op.recurrence.axes)
+    axes = call.axes(op.recurrence)
     shapes = Shapes(call.B, call.T, call.H, call.G or call.H, axes, len(call.lengths))
     chunk = op.kernels.chunk(call.chunk, call.T)
     options = {"states": call.states, "reverse": call.reverse, "form": call.form}

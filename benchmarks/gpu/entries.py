@@ -6,9 +6,11 @@ An entry is plain data, so that it can be sent to another process and be found a
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from rnnc.dsl.recurrence import Loop, Recurrence
 
 DTYPES = ("bf16", "fp16", "fp32")
 # The shapes that the field is measured at: B, T, H, and the size of both axes.
@@ -41,10 +43,12 @@ class Call:
     chunk: int | None = None
     form: str = "chunked"
 
-    def axes(self, names: Sequence[str]) -> dict[str, int]:
-        """The sizes by axis; axes beyond the first two are as the last."""
+    def axes(self, recurrence: Recurrence) -> dict[str, int]:
+        """The sizes by axis: two micro-steps; axes beyond the first two others are as the last."""
+        steps = {each.axis: 2 for each in recurrence.statements if isinstance(each, Loop)}
+        names = [axis for axis in recurrence.axes if axis not in steps]
         sizes = (*self.sizes, *[self.sizes[-1]] * len(names))
-        return dict(zip(names, sizes, strict=False))
+        return dict(zip(names, sizes, strict=False)) | steps
 
     def __str__(self) -> str:
         shape = f"{self.B} x {self.T} x {self.H} x {'/'.join(map(str, dict.fromkeys(self.sizes)))}"
@@ -113,18 +117,22 @@ def cases(dry: bool, dtype: str, size: int) -> Iterator[Call]:
         yield Call(2, 200, 4, (size, size), G=2, states=True, form="recurrent")
 
 
-def of_models(models: Sequence[str], dry: bool) -> tuple[list[Entry], list[Entry]]:
-    """Comparisons and times of all models, what matters most first."""
+def of_models(
+    models: Sequence[str], dry: bool, without_chunks: Collection[str] = ()
+) -> tuple[list[Entry], list[Entry]]:
+    """Comparisons and times of all models, what matters most first; some have no kernels that walk chunks."""
     errors, times = [], []
     for dtype in DTYPES:
         for model in models:
             found = [Entry("error", model, dtype, call) for call in cases(dry, dtype, HEADS.get(model, 128))]
+            if model in without_chunks:
+                found = [entry for entry in found if entry.call.form == "recurrent"]
             errors += found
-            if dtype == "bf16":
+            if dtype == "bf16" and found:
                 errors.append(replace(found[0], kind="graph"))
     for number in range(len(SHAPES)):
         for who in ("rnnc", PEER):
-            for model in models:
+            for model in (each for each in models if each not in without_chunks):
                 call = list(shapes(dry, HEADS.get(model, 256)))[number]
                 times.append(Entry("time", model, "fp16" if dry else "bf16", call, who))
     return sorted(errors, key=rank), sorted(dict.fromkeys(times), key=rank)
