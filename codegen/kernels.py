@@ -25,6 +25,7 @@ from rnnc.codegen.operands import contractions, crossing, in_two_loops, per_chan
 from rnnc.codegen.order import chunk_phases, serial_phases
 from rnnc.codegen.phases import Phase, levels, verify
 from rnnc.codegen.program import Node, Program, dependents
+from rnnc.codegen.schedule import needed
 from rnnc.codegen.torch_module import Form
 from rnnc.codegen.torch_sums import plain
 from rnnc.codegen.value_sums import after_sums, before_sums, between, meeting
@@ -216,15 +217,7 @@ def _zero(node: Node) -> bool:
 
 def _needed(roots: Iterable[Node], known: Iterable[Node]) -> list[Node]:
     """What has to be computed for the roots when `known` is in memory, arguments first."""
-    ready = {node.number for node in known}
-    seen: dict[int, Node] = {}
-    stack = [root for root in map(plain, roots) if root.number not in ready]
-    while stack:
-        node = stack.pop()
-        if node.number not in seen:
-            seen[node.number] = node
-            stack.extend(a for a in map(plain, node.args) if a.number not in ready)
-    return [seen[number] for number in sorted(seen)]
+    return list(needed(roots, known, seen_as=plain))
 
 
 def _kernel(

@@ -15,6 +15,7 @@ from rnnc.codegen.builder import Builder
 from rnnc.codegen.logarithms import excludes_zero, logarithm
 from rnnc.codegen.lowering import Lowering
 from rnnc.codegen.program import ROW, VALID, Load, Node, Program
+from rnnc.codegen.rewriting import rewritten
 from rnnc.dsl.expression import Expression
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.normal import Normal
@@ -59,14 +60,7 @@ def describe(normal: Normal, decay_range: Interval | None) -> tuple[str, ...]:
 
 def rewrite(program: Program, builder: Builder, log: Node) -> Program:
     """Every product of decays written as exp2 of a sum of logs; `log` is that of the decay in every row."""
-    new: dict[Node, Node] = {}
-    for node in program.nodes():
-        new[node] = _positive(node, [new[argument] for argument in node.args], builder, log)
-    return replace(
-        program,
-        results={name: new[node] for name, node in program.results.items()},
-        carries=tuple(replace(carry, end=new[carry.end]) for carry in program.carries),
-    )
+    return rewritten(program, builder, lambda node, args, build: _positive(node, args, build, log))
 
 
 def _positive(node: Node, args: list[Node], build: Builder, log: Node) -> Node:

@@ -6,12 +6,13 @@ way from a state's start to its end; serial), `post` (needs the state, feeds not
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from rnnc.codegen import program as ir
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.program import Node, Program, dependents, reachable
+from rnnc.codegen.rewriting import rewritten
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,9 @@ def cut(
     """
     known = tuple(given)
     keeps = tuple(keeps)
-    nodes = _needed([*program.results.values(), *(c.end for c in program.carries), *keeps], known)
+    nodes = needed([*program.results.values(), *(c.end for c in program.carries), *keeps], known)
     moving = dependents(nodes, [carry.start for carry in program.carries])
-    towards_end = {node.number for node in _needed([c.end for c in program.carries], known)}
+    towards_end = {node.number for node in needed([c.end for c in program.carries], known)}
     scan = moving if fused else {number for number in moving if number in towards_end}
     computed = [node for node in nodes if not isinstance(node.op, ir.Load)]
     return Plan(
@@ -63,55 +64,51 @@ def cut(
     )
 
 
-def _needed(roots: Iterable[Node], known: tuple[Node, ...]) -> tuple[Node, ...]:
-    """What has to be computed for the roots when `known` is there, arguments first."""
+def needed(
+    roots: Iterable[Node], known: Iterable[Node], seen_as: Callable[[Node], Node] = lambda node: node
+) -> tuple[Node, ...]:
+    """What has to be computed for the roots when `known` is there, arguments first.
+
+    `seen_as` may give another node in whose place a node stands.
+    """
     ready = {node.number for node in known}
     seen: dict[int, Node] = {}
-    stack = [root for root in roots if root.number not in ready]
+    stack = [root for root in map(seen_as, roots) if root.number not in ready]
     while stack:
         node = stack.pop()
         if node.number not in seen:
             seen[node.number] = node
-            stack.extend(argument for argument in node.args if argument.number not in ready)
+            stack.extend(a for a in map(seen_as, node.args) if a.number not in ready)
     return tuple(seen[number] for number in sorted(seen))
 
 
 def with_inverses(program: Program, builder: Builder) -> Program:
     """Every solve as a product with the inverse, which is shared and can be kept: (I - P)^-1 R."""
-    new: dict[Node, Node] = {}
-    for node in program.nodes():
-        args = [new[argument] for argument in node.args]
-        if isinstance(node.op, ir.Solve):
-            matrix, right = args
-            inverse = builder.node(ir.Inverse(), [matrix], matrix.axes)
-            new[node] = builder.dot(inverse, right, matrix.axes[0 if node.op.transposed else 1])
-        else:
-            new[node] = node if list(node.args) == args else builder.with_args(node, args)
-    return replace(
-        program,
-        results={name: new[node] for name, node in program.results.items()},
-        carries=tuple(replace(carry, end=new[carry.end]) for carry in program.carries),
-    )
+    return rewritten(program, builder, _by_inverse)
+
+
+def _by_inverse(node: Node, args: list[Node], build: Builder) -> Node | None:
+    if not isinstance(node.op, ir.Solve):
+        return None
+    matrix, right = args
+    inverse = build.node(ir.Inverse(), [matrix], matrix.axes)
+    return build.dot(inverse, right, matrix.axes[0 if node.op.transposed else 1])
 
 
 def on_rows(program: Program, builder: Builder) -> Program:
     """Elementwise values over COLUMN (COLUMNS) alone computed once, over ROW (ROWS), and relabelled."""
-    new: dict[Node, Node] = {}
-    for node in program.nodes():
-        args = [new[argument] for argument in node.args]
-        value = node if list(node.args) == args else builder.with_args(node, args)
-        elementwise = isinstance(value.op, ir.Add | ir.Multiply | ir.Apply | ir.Keep | ir.Sum)
-        for row, column in ((ir.ROW, ir.COLUMN), (ir.ROWS, ir.COLUMNS)):
-            if elementwise and column in value.axes and not {ir.ROW, ir.ROWS} & set(value.axes):
-                axes = value.axes
-                value = builder.rename(value, column, row)
-                value = builder.node(ir.Rename(row, column), [value], axes)
-        new[node] = value
-    return replace(
-        program,
-        results={name: new[node] for name, node in program.results.items()},
-        carries=tuple(replace(carry, end=new[carry.end]) for carry in program.carries),
-    )
+    return rewritten(program, builder, _on_rows)
+
+
+def _on_rows(node: Node, args: list[Node], build: Builder) -> Node:
+    value = node if list(node.args) == args else build.with_args(node, args)
+    elementwise = isinstance(value.op, ir.Add | ir.Multiply | ir.Apply | ir.Keep | ir.Sum)
+    for row, column in ((ir.ROW, ir.COLUMN), (ir.ROWS, ir.COLUMNS)):
+        if elementwise and column in value.axes and not {ir.ROW, ir.ROWS} & set(value.axes):
+            axes = value.axes
+            value = build.rename(value, column, row)
+            value = build.node(ir.Rename(row, column), [value], axes)
+    return value
 
 
 def worth_keeping(forward: Program, backward: Program) -> tuple[Node, ...]:

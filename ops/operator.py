@@ -134,7 +134,7 @@ class Operator(Function):
             return cost(self._compiled, dtype, chunk, states, save, form, **sizes)
         except (UnsupportedOnGpu, NotImplementedError) as reason:
             raise UnavailableError(
-                f"cost: no Triton kernels for {self.name} in this version: {reason}"
+                f"cost: no {form} Triton kernels for {self.name} in this version: {reason}"
             ) from None
         except ValueError as error:
             raise ArgumentError(f"cost: {error}") from None

@@ -92,7 +92,7 @@ class Call:
         return lead + (own if place != "matrix" else ())
 
 
-# What spilled least when the kernels of gated delta were compiled for sm_90 (no GPU has timed them).
+# What spilled least when the kernels of the built-in models were compiled for sm_90 (no GPU has timed them).
 SCHEDULE: dict[str, dict[str, int]] = {
     "pre": {"num_warps": 4, "num_stages": 2},
     "scan": {"num_warps": 8, "num_stages": 1},

@@ -82,8 +82,8 @@ def cost(
     try:
         found = cost_of(compiled, dtype, chunk, False, save, form, **given)
     except (UnsupportedOnGpu, NotImplementedError) as reason:
-        name = compiled.recurrence.name
-        raise Refusal(f"cost: no Triton kernels for {name} in this version: {reason}", FAILED) from None
+        message = f"cost: no {form} Triton kernels for {compiled.recurrence.name} in this version: {reason}"
+        raise Refusal(message + "; see --form recurrent" * (form == "chunked"), FAILED) from None
     except ValueError as error:
         raise Refusal(f"cost: {error}") from None
     if as_json:

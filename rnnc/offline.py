@@ -40,7 +40,8 @@ TARGETS: dict[str, tuple[str, int | str, int]] = {
     "gfx942": ("hip", "gfx942", 64),
 }
 POINTERS = {"torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.float32": "fp32", "torch.int32": "i32"}
-SIZE, SIZES = 128, {"rwkv7": 64}  # of every axis
+SIZE = 128  # of every axis
+HEAD_SIZES = {"rwkv7": 64}  # where the published models have smaller heads
 MICRO_STEPS = 2  # of a token
 SECONDS = 300.0  # for one kernel
 DEFAULTS = {"num_warps": 4, "num_stages": 3, "enable_fp_fusion": True}  # what a launch that says nothing gets
@@ -81,13 +82,12 @@ def _launches(path: Path, recurrence: Any, dtype: str) -> list[tuple[str, str, M
     """Kernel, role and arguments of every launch."""
     import torch
 
-    from rnnc.dsl.recurrence import Loop
     from rnnc.offline_worker import load
     from rnnc.ops.triton_recording import Shapes, record
 
     module = load(str(path))
-    axes = dict.fromkeys(recurrence.axes, SIZES.get(recurrence.name, SIZE))
-    axes |= {each.axis: MICRO_STEPS for each in recurrence.statements if isinstance(each, Loop)}
+    axes = dict.fromkeys(recurrence.axes, HEAD_SIZES.get(recurrence.name, SIZE))
+    axes |= dict.fromkeys(recurrence.loops, MICRO_STEPS)
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype]
     shapes = Shapes(1, 8192, 96, 96, axes)
     found = []

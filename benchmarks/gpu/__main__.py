@@ -25,7 +25,6 @@ from benchmarks.gpu.results import Results, commit
 from benchmarks.gpu.tables import show
 from rnnc.dsl.checker import check
 from rnnc.dsl.parser import parse
-from rnnc.dsl.recurrence import Loop
 
 # The share of the time at which a part ends, and the most that one of its entries may take, in seconds.
 PARTS = {"compile": (0.5, 200.0), "error": (0.65, 60.0), "time": (1.0, 90.0)}
@@ -102,7 +101,7 @@ def _call(entry: Entry) -> str:
 def _has_steps(model: str) -> bool:
     """Whether a token has micro-steps: only the recurrent kernels have them."""
     spec = (ROOT / "ops" / f"{model}.rnn").read_text("utf-8")
-    return any(isinstance(each, Loop) for each in check(parse(spec)).statements)
+    return bool(check(parse(spec)).loops)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

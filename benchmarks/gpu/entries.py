@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rnnc.dsl.recurrence import Loop, Recurrence
+from rnnc.dsl.recurrence import Recurrence
+from rnnc.offline import HEAD_SIZES, MICRO_STEPS
 
 DTYPES = ("bf16", "fp16", "fp32")
 # The shapes that the field is measured at: B, T, H, and the size of both axes.
@@ -25,7 +26,6 @@ SHAPES = (
 PEER = "fla-core"
 # Before the other built-in models.
 FIRST = "delta_net gated_delta_net gla kda linear_attention mamba2 retention rwkv7".split()
-HEADS = {"rwkv7": 64}  # models whose heads are smaller than 128: as many more of them
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class Call:
     form: str = "chunked"
 
     def axes(self, recurrence: Recurrence) -> dict[str, int]:
-        """The sizes by axis: two micro-steps; axes beyond the first two others are as the last."""
-        steps = {each.axis: 2 for each in recurrence.statements if isinstance(each, Loop)}
+        """The sizes by axis, few micro-steps; of the others, those beyond the first two are as the last."""
+        steps = dict.fromkeys(recurrence.loops, MICRO_STEPS)
         names = [axis for axis in recurrence.axes if axis not in steps]
         sizes = (*self.sizes, *[self.sizes[-1]] * len(names))
         return dict(zip(names, sizes, strict=False)) | steps
@@ -124,7 +124,9 @@ def of_models(
     errors, times = [], []
     for dtype in DTYPES:
         for model in models:
-            found = [Entry("error", model, dtype, call) for call in cases(dry, dtype, HEADS.get(model, 128))]
+            found = [
+                Entry("error", model, dtype, call) for call in cases(dry, dtype, HEAD_SIZES.get(model, 128))
+            ]
             if model in without_chunks:
                 found = [entry for entry in found if entry.call.form == "recurrent"]
             errors += found
@@ -133,7 +135,7 @@ def of_models(
     for number in range(len(SHAPES)):
         for who in ("rnnc", PEER):
             for model in (each for each in models if each not in without_chunks):
-                call = list(shapes(dry, HEADS.get(model, 256)))[number]
+                call = list(shapes(dry, HEAD_SIZES.get(model, 256)))[number]
                 times.append(Entry("time", model, "fp16" if dry else "bf16", call, who))
     return sorted(errors, key=rank), sorted(dict.fromkeys(times), key=rank)
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+import rnnc.ops
+
 ROOT = Path(__file__).parents[2]
 pytest.importorskip("triton")
 
@@ -106,3 +108,10 @@ def test_a_worker_that_ends_or_hangs_is_replaced(tmp_path: Path, monkeypatch: py
     assert "status 3" in found["end"]["reason"]
     assert "ended after" in found["hang"]["reason"]
     assert late["late"] == {"status": "not run", "reason": "no time was left"}
+
+
+def test_micro_steps_are_few() -> None:
+    from benchmarks.gpu.entries import Call  # importable only with the fixture's path
+
+    call = Call(1, 8, 1, (64, 32))
+    assert call.axes(rnnc.ops.delta_product.recurrence) == {"n": 2, "K": 64, "V": 32}

@@ -6,7 +6,6 @@ What the kernels write is allocated full of NaN, so that nothing that was not wr
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from rnnc.ops.triton_launch import Runner, chunk_tables
 from rnnc.ops.triton_recording import Recorded, Shapes, record
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.usefixtures("poisoned")
 
 NAMES = tuple(n for n in rnnc.ops.builtin_names() if not getattr(rnnc.ops, n).recurrence.loops)
 # Lengths, sizes of the key and the value axis, heads, groups.
@@ -41,21 +41,6 @@ PACKED = [
     ((16, 1), (17, 8), 2, 1),
 ]
 SMALL = ((2 * 16 + 5,), (5, 3), 2, 1)
-
-
-@pytest.fixture(autouse=True)
-def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """New arrays are full of NaN."""
-
-    def poison(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        def made(*args: Any, **options: Any) -> torch.Tensor:
-            x = make(*args, **options)
-            return x.fill_(torch.nan) if x.is_floating_point() else x
-
-        return made
-
-    monkeypatch.setattr(torch, "empty", poison(torch.empty))
-    monkeypatch.setattr(torch, "empty_like", poison(torch.empty_like))
 
 
 def operator(name: str) -> Operator:

@@ -6,10 +6,8 @@ What the kernels write is allocated full of NaN, so that nothing that was not wr
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -23,6 +21,7 @@ from rnnc.ops.testing import distance
 from rnnc.ops.trial import draw_trial
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.usefixtures("poisoned")
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "two_read_delta.rnn"
 # Declarations beside q[K], k[K], v[V] and b; statements.
@@ -64,21 +63,6 @@ CASES = {
     "wide": ((15, 15), (24, 40), 1, False),
     "packed": ((0, 17, 0, 5, 33, 0), (5, 3), 1, True),
 }
-
-
-@pytest.fixture(autouse=True)
-def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """New arrays are full of NaN."""
-
-    def poison(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        def made(*args: Any, **options: Any) -> torch.Tensor:
-            x = make(*args, **options)
-            return x.fill_(torch.nan) if x.is_floating_point() else x
-
-        return made
-
-    monkeypatch.setattr(torch, "empty", poison(torch.empty))
-    monkeypatch.setattr(torch, "empty_like", poison(torch.empty_like))
 
 
 @cache

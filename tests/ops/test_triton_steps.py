@@ -5,7 +5,6 @@ What the kernels write is allocated full of NaN, so that nothing that was not wr
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -24,6 +23,7 @@ from rnnc.ops.trial import Trial, draw_trial
 from rnnc.ops.triton_steps import interval, tiling
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.usefixtures("poisoned")
 
 READ = "o <- S.T @ q"
 PLAIN = "S <- S + k @ v.T"
@@ -50,21 +50,6 @@ NAMES = (*(n for n in rnnc.ops.builtin_names() if not getattr(rnnc.ops, n).recur
 # Lengths, sizes of the axes, heads, groups. 37 tokens are three parts.
 ONE, FEW, MANY = ((1,), (5, 3), 2, 1), ((5, 5), (3, 20), 4, 2), ((37,), (5, 20), 1, 1)
 PACKED, PARTS = ((0, 4, 0, 2, 0), (5, 3), 1, 1), ((0, 20, 0, 33), (5, 3), 1, 1)
-
-
-@pytest.fixture(autouse=True)
-def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """New arrays are full of NaN."""
-
-    def poison(make: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        def made(*args: Any, **options: Any) -> torch.Tensor:
-            x = make(*args, **options)
-            return x.fill_(torch.nan) if x.is_floating_point() else x
-
-        return made
-
-    monkeypatch.setattr(torch, "empty", poison(torch.empty))
-    monkeypatch.setattr(torch, "empty_like", poison(torch.empty_like))
 
 
 @cache
