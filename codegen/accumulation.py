@@ -11,9 +11,10 @@ from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.program import Node, Number, Program
+from rnnc.codegen.operations import Number
+from rnnc.codegen.program import Node, Program
 from rnnc.codegen.torch_sums import plain
 
 

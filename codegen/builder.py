@@ -10,7 +10,14 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import partial
 
-from rnnc.codegen.program import (
+from rnnc.codegen.factors import (
+    components,
+    largest_factor,
+    typical_size,
+    without_broadcasts,
+    without_inverses,
+)
+from rnnc.codegen.operations import (
     COLUMN,
     COLUMNS,
     ROW,
@@ -33,7 +40,6 @@ from rnnc.codegen.program import (
     Mask,
     Multiply,
     NamedConst,
-    Node,
     Number,
     Op,
     Rename,
@@ -43,11 +49,9 @@ from rnnc.codegen.program import (
     Sum,
     Unflatten,
 )
+from rnnc.codegen.program import Node
 from rnnc.dsl.expression import Axes, union
 from rnnc.dsl.functions import LN2, LOG2E
-
-TYPICAL_SIZE = dict.fromkeys(TIME_AXES, 64)
-TYPICAL_FEATURES = 128
 
 
 class Builder:
@@ -98,7 +102,7 @@ class Builder:
         """Terms that are the same large value times small factors become one: a x + b x = (a + b) x."""
         groups: dict[Node, list[tuple[Number, Node, list[Node]]]] = {}
         for node, coefficient in terms.items():
-            large, rest = _largest_factor(node)
+            large, rest = largest_factor(node)
             groups.setdefault(large, []).append((coefficient, node, rest))
         result: dict[Node, Number] = {}
         for large, members in groups.items():
@@ -146,7 +150,7 @@ class Builder:
                     flat.append(factor)
         if number == 0:
             return self.constant(0)
-        flat = _without_broadcasts(_without_inverses(flat))
+        flat = without_broadcasts(without_inverses(flat))
         if not flat:
             return self.constant(number)
         flat.sort(key=lambda node: node.number)
@@ -223,7 +227,7 @@ class Builder:
             case Multiply(coefficient):
                 inside = [factor for factor in value.args if axis in factor.axes]
                 outside = [factor for factor in value.args if axis not in factor.axes]
-                parts = _components(inside, axis)
+                parts = components(inside, axis)
                 if len(parts) == 2:
                     left, right = (self.multiply(part) for part in parts)
                     return self.multiply([*outside, self.dot(left, right, axis)], coefficient)
@@ -370,70 +374,6 @@ class Builder:
                 return self.rename(args[0], old, new)
             case _:
                 return self.node(node.op, args, node.axes)
-
-
-def typical_size(axes: Axes) -> int:
-    """How many entries a value has, at common sizes: what the placement of a factor is decided by."""
-    size = 1
-    for axis in axes:
-        size *= TYPICAL_SIZE.get(axis, TYPICAL_FEATURES)
-    return size
-
-
-def _largest_factor(node: Node) -> tuple[Node, list[Node]]:
-    """The factor with all axes of a product, if there is just one, and the others; else the node itself."""
-    if not isinstance(node.op, Multiply) or node.op.coefficient != 1:
-        return node, []
-    large = [factor for factor in node.args if len(factor.axes) == len(node.axes)]
-    if len(large) != 1:
-        return node, []
-    return large[0], [factor for factor in node.args if factor is not large[0]]
-
-
-def _without_broadcasts(factors: list[Node]) -> list[Node]:
-    """The factors with those repeated along an axis that another factor has anyway taken as they were."""
-    result = list(factors)
-    for index, factor in enumerate(factors):
-        while isinstance(factor.op, Broadcast):
-            others = (other for i, other in enumerate(result) if i != index)
-            if not any(factor.op.axis in other.axes for other in others):
-                break
-            factor = factor.args[0]
-            result[index] = factor
-    return result
-
-
-def _without_inverses(factors: list[Node]) -> list[Node]:
-    """The factors without pairs of ln 2 and log2 e."""
-    named = [f for f in factors if isinstance(f.op, NamedConst)]
-    first = [f for f in named if f.op == NamedConst("ln2")]
-    second = [f for f in named if f.op == NamedConst("log2e")]
-    pairs = min(len(first), len(second))
-    if not pairs:
-        return factors
-    rest = [f for f in factors if not isinstance(f.op, NamedConst)]
-    return rest + first[pairs:] + second[pairs:]
-
-
-def _components(factors: Sequence[Node], axis: str) -> list[list[Node]]:
-    """The factors grouped so that different groups share no axis but the given one."""
-    groups: list[tuple[set[str], list[Node]]] = []
-    lone: list[Node] = []
-    for factor in factors:
-        own = set(factor.axes) - {axis}
-        if not own:
-            lone.append(factor)
-            continue
-        joined = [group for group in groups if group[0] & own]
-        rest = [group for group in groups if not group[0] & own]
-        axes = own.union(*(group[0] for group in joined))
-        groups = [*rest, (axes, [n for group in joined for n in group[1]] + [factor])]
-    if not groups:
-        return [lone]
-    groups.sort(key=lambda group: min(node.number for node in group[1]))
-    smallest = min(groups, key=lambda group: typical_size(tuple(group[0])))
-    smallest[1].extend(lone)
-    return [group[1] for group in groups]
 
 
 def _exact(value: Number | int) -> Number:

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.kernels import Kernel, plan_kernels
-from rnnc.codegen.program import Node
+from rnnc.codegen.program import Node, reachable
 from rnnc.codegen.torch_sums import plain
 from rnnc.codegen.triton_rows import longest_chunk, rows_per_token
 from rnnc.dsl.recurrence import Recurrence
@@ -262,7 +262,7 @@ class _Count:
         tiles = -(-self.sizes[self.compiled.normal.value_axis] // self._value_tile)
         flops = 0
         roots = [*(array.node for array in kernel.stores), *(carry.end for carry in kernel.carries)]
-        alive = {plain(node) for node in ir.reachable(roots)}
+        alive = {plain(node) for node in reachable(roots)}
         for node in (node for phase in kernel.phases for node in phase.nodes if node in alive):
             again = kernel.serial and not any(self._value(x) for x in (node, *node.args))
             flops += self.flops(node) * (tiles if again else 1)

@@ -15,8 +15,9 @@ from typing import Any, assert_never
 
 import numpy as np
 
-from rnnc.codegen import program as ir
-from rnnc.codegen.program import COLUMN, COLUMNS, ROW, Node, Program
+from rnnc.codegen import operations as ir
+from rnnc.codegen.operations import COLUMN, COLUMNS, ROW
+from rnnc.codegen.program import Node, Program
 from rnnc.dsl.expression import Axes
 
 Array = Any

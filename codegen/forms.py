@@ -26,20 +26,8 @@ from dataclasses import dataclass
 
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.lowering import Lowering
-from rnnc.codegen.program import (
-    COLUMN,
-    COLUMNS,
-    ROW,
-    ROWS,
-    VALID,
-    Carry,
-    DecayDot,
-    Load,
-    Node,
-    Path,
-    Program,
-    RunningProduct,
-)
+from rnnc.codegen.operations import COLUMN, COLUMNS, ROW, ROWS, VALID, DecayDot, Load, Path, RunningProduct
+from rnnc.codegen.program import Carry, Node, Program
 from rnnc.dsl.expression import Expression
 from rnnc.dsl.normal import Normal, Readout, Write
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.program import ROW, Carry, Load, Node, Program
+from rnnc.codegen.operations import ROW, Load
+from rnnc.codegen.program import Carry, Node, Program
 from rnnc.dsl.functions import FUNCTIONS
 
 Gradients = Sequence[Node | None]

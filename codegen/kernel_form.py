@@ -7,7 +7,7 @@ which the kernels have their parts at hand (`reassociation`).
 
 from __future__ import annotations
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.program import Node
 from rnnc.codegen.reassociation import reassociate

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.accumulation import fold_factors
 from rnnc.codegen.arrays import Array, Place
 from rnnc.codegen.builder import Builder
@@ -24,7 +24,7 @@ from rnnc.codegen.kernel_form import kernel_form
 from rnnc.codegen.operands import contractions, crossing, in_two_loops, per_channel, with_plain_operands
 from rnnc.codegen.order import chunk_phases, serial_phases
 from rnnc.codegen.phases import Phase, levels, verify
-from rnnc.codegen.program import Node, Program, dependents
+from rnnc.codegen.program import Carry, Node, Program, dependents
 from rnnc.codegen.schedule import needed
 from rnnc.codegen.torch_module import Form
 from rnnc.codegen.torch_sums import plain
@@ -55,7 +55,7 @@ class Kernel:
     stores: tuple[Array, ...]
     phases: tuple[Phase, ...]
     tiled: tuple[str, ...]
-    carries: tuple[ir.Carry, ...] = ()
+    carries: tuple[Carry, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"kernel {self.name} ({self.role}):"]
@@ -227,7 +227,7 @@ def _kernel(
     roots: Iterable[Node],
     given: tuple[Array, ...],
     stores: tuple[Array, ...],
-    carries: tuple[ir.Carry, ...] = (),
+    carries: tuple[Carry, ...] = (),
     again: tuple[Array, ...] = (),
 ) -> Kernel:
     """The kernel that forms the roots of what is given; `again`: what it reads again after writing it."""

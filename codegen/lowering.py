@@ -6,7 +6,8 @@ from fractions import Fraction
 from typing import assert_never
 
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.program import AxisSize, Load, Node, Softmax
+from rnnc.codegen.operations import AxisSize, Load, Softmax
+from rnnc.codegen.program import Node
 from rnnc.dsl.expression import (
     Add,
     Call,

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.logarithms import excludes_zero, logarithm
 from rnnc.codegen.lowering import Lowering
-from rnnc.codegen.program import ROW, VALID, Load, Node, Program
+from rnnc.codegen.operations import ROW, VALID, Load
+from rnnc.codegen.program import Node, Program
 from rnnc.codegen.rewriting import rewritten
 from rnnc.dsl.expression import Expression
 from rnnc.dsl.interval import Interval

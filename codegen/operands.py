@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.arrays import Array, Place
 from rnnc.codegen.builder import Builder
+from rnnc.codegen.operations import COLUMN, ROW
 from rnnc.codegen.phases import is_accumulated, levels
-from rnnc.codegen.program import COLUMN, ROW, Node, Program, dependents, reachable
+from rnnc.codegen.program import Node, Program, dependents, reachable
 from rnnc.codegen.schedule import GRADIENTS
 from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.dsl.normal import Normal

@@ -13,8 +13,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
-from rnnc.codegen import program as ir
-from rnnc.codegen.builder import Builder, typical_size
+from rnnc.codegen import operations as ir
+from rnnc.codegen.builder import Builder
+from rnnc.codegen.factors import typical_size
 from rnnc.codegen.program import Node, Program, reachable
 from rnnc.dsl.expression import Axes
 

@@ -21,8 +21,9 @@ import numpy as np
 from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.evaluators import evaluate
 from rnnc.codegen.exact import Dual, Oracle, TokenLoop, apply_dual, random_fraction, rationals
+from rnnc.codegen.operations import ROW, VALID
 from rnnc.codegen.polynomials import Polynomials, polynomials
-from rnnc.codegen.program import ROW, VALID, Program
+from rnnc.codegen.program import Program
 from rnnc.codegen.torch_module import Form
 from rnnc.dsl.interpreter import run
 from rnnc.dsl.recurrence import Recurrence

@@ -14,7 +14,7 @@ A product with a sum of matrices between tokens is distributed: pairs of its fac
 
 from __future__ import annotations
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.program import Node, Program, reachable
 from rnnc.codegen.rewriting import rewritten

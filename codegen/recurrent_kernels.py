@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from rnnc.codegen import program as ir
-from rnnc.codegen.program import Carry, Node, Program, dependents
+from rnnc.codegen import operations as ir
+from rnnc.codegen.program import Carry, Node, Program, dependents, reachable
 from rnnc.codegen.relabelling import relabelled
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.normal import Normal
@@ -143,7 +143,7 @@ def _loads(program: Program, again: Iterable[Carry], normal: Normal) -> tuple[To
     params = {param.name: param for param in recurrence.params}
     axes = {item.name: item.axes for item in recurrence.declared}
     found = []
-    for node in ir.reachable([*program.nodes(), *(carry.end for carry in again)]):
+    for node in reachable([*program.nodes(), *(carry.end for carry in again)]):
         if not isinstance(node.op, ir.Load) or node.op.kind not in ("input", "param", "cotangent"):
             continue
         name, place = node.op.name, "token"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.names import Names
-from rnnc.codegen.program import Carry, Node, dependents
+from rnnc.codegen.program import Carry, Node, dependents, reachable
 from rnnc.codegen.recurrent_kernels import TokenArray, TokenKernel, base
 from rnnc.codegen.templating import template
 from rnnc.codegen.token_memory import TokenMemory
@@ -78,7 +78,7 @@ class StepsPrinter:
     def __init__(self, kernel: TokenKernel, normal: Normal) -> None:
         self.kernel, self.normal = kernel, normal
         self.names = Names(RESERVED)
-        self.nodes = ir.reachable([*kernel.program.nodes(), *(carry.end for carry in kernel.again)])
+        self.nodes = reachable([*kernel.program.nodes(), *(carry.end for carry in kernel.again)])
         self.sizes = {axis: self.names.fresh(axis) for axis in self._features()}
         for size in self.sizes.values():
             self.names.taken |= {f"B{size}", f"o_{size}", f"m_{size}"}

@@ -11,10 +11,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.cost import BYTES, SUM_TILE, Cost, KernelCost, PassCost
-from rnnc.codegen.program import Node
+from rnnc.codegen.program import Node, reachable
 from rnnc.codegen.recurrent_kernels import TokenArray, TokenKernel, base, plan_tokens
 from rnnc.dsl.expression import Axes
 
@@ -116,7 +116,7 @@ class _Count:
         arrays = {array.name: array for array in (*kernel.loads, *kernel.stores)}
         size = sum(self.bytes(kernel, array) for array in arrays.values()) + states
         size += self.ends + ends
-        loops = [[*kernel.program.nodes()], list(ir.reachable(carry.end for carry in kernel.again))]
+        loops = [[*kernel.program.nodes()], list(reachable(carry.end for carry in kernel.again))]
         flops = sum(self.flops(kernel, node) for loop in loops for node in loop)
         grid = (self.tiles(kernel) * self.sizes["B"] * self.sizes["H"],)
         return KernelCost(kernel.name, kernel.role, size, flops * self.tokens * self.sizes["H"], grid)

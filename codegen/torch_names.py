@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.names import Names
 from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import DecayGradients, Plan, decay_gradients

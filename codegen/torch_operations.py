@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Protocol
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.program import Node
 from rnnc.codegen.torch_sums import Term, bmm, is_number, number, print_sum
 from rnnc.dsl.expression import Axes

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import Plan
 from rnnc.codegen.torch_names import Scope

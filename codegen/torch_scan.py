@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from rnnc.codegen import program as ir
-from rnnc.codegen.program import Node
+from rnnc.codegen import operations as ir
+from rnnc.codegen.program import Carry, Node
 from rnnc.codegen.schedule import Plan
 from rnnc.codegen.torch_names import Scope
 from rnnc.codegen.torch_operations import BATCH
@@ -82,7 +82,7 @@ class Scan:
             node = next(user for user in self.plan.scan if node in map(plain, user.args))
         return node
 
-    def _end(self, carry: ir.Carry) -> str:
+    def _end(self, carry: Carry) -> str:
         """What the state becomes: of the state's shape, even where it does not depend on it."""
         state, end = self.scope.known[carry.start], plain(carry.end)
         if is_number(end):

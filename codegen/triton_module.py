@@ -9,7 +9,7 @@ from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.explain import normal_equations
 from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_kernels
-from rnnc.codegen.program import TIME_AXES
+from rnnc.codegen.operations import TIME_AXES
 from rnnc.codegen.recurrent_kernels import TokenKernel, base, plan_tokens
 from rnnc.codegen.steps_printer import StepsPrinter
 from rnnc.codegen.templating import template

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Protocol
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.evaluators import FLOAT_FUNCTIONS
 from rnnc.codegen.program import Node
 from rnnc.codegen.torch_sums import is_number, number, plain

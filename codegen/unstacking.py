@@ -15,9 +15,10 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.program import COLUMN, COLUMNS, ROW, ROWS, Node, Program
+from rnnc.codegen.operations import COLUMN, COLUMNS, ROW, ROWS
+from rnnc.codegen.program import Node, Program, reachable
 
 STACKED = {ROWS: ROW, COLUMNS: COLUMN}
 Parts = tuple[Node, ...]
@@ -53,7 +54,7 @@ class _Parts:
 
     def whole(self, root: Node) -> Node:
         """A value that is not over stacked rows."""
-        for node in ir.reachable([root]) if root not in self._whole else ():
+        for node in reachable([root]) if root not in self._whole else ():
             if node not in self._whole and not is_stacked(node):
                 self._whole[node] = self._rebuilt(node)
         return self._whole[root]

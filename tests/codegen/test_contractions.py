@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.contractions import share_contractions
 from rnnc.codegen.evaluators import FLOAT64, evaluate
-from rnnc.codegen.program import ROW, Node, Program
+from rnnc.codegen.operations import ROW
+from rnnc.codegen.program import Node, Program
 
 pytestmark = pytest.mark.smoke
 SIZES = {"K": 3, "V": 2, ROW: 4}

@@ -9,7 +9,8 @@ import pytest
 
 from rnnc.codegen.compiler import Compiled, analyse
 from rnnc.codegen.evaluators import FLOAT64, evaluate
-from rnnc.codegen.program import ROW, VALID, Program
+from rnnc.codegen.operations import ROW, VALID
+from rnnc.codegen.program import Program
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.recurrence import Input, Param
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rnnc.codegen.compiler import analyse
 from rnnc.codegen.evaluators import FLOAT64, FLOAT_FUNCTIONS, evaluate
-from rnnc.codegen.program import ROW, VALID
+from rnnc.codegen.operations import ROW, VALID
 from rnnc.codegen.torch_module import Form
 from rnnc.codegen.torch_operations import FUNCTIONS as TORCH
 from rnnc.dsl.functions import FUNCTIONS

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.compiler import analyse
 from rnnc.codegen.evaluators import FLOAT64, evaluate
 from rnnc.codegen.kernel_form import kernel_form
-from rnnc.codegen.program import ROW
+from rnnc.codegen.operations import ROW
 from rnnc.codegen.unstacking import is_stacked
 
 pytestmark = pytest.mark.smoke

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 
 import rnnc
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.compiler import compile_text
 from rnnc.codegen.evaluators import FLOAT64, evaluate
 from rnnc.codegen.kernels import Kernel, plan_kernels
 from rnnc.codegen.operands import crossing, with_plain_operands
+from rnnc.codegen.operations import ROW
 from rnnc.codegen.phases import Read, Store
-from rnnc.codegen.program import ROW, Program
+from rnnc.codegen.program import Node, Program
 from rnnc.codegen.schedule import GRADIENTS
 from rnnc.codegen.torch_sums import plain
 
@@ -48,7 +49,7 @@ def test_kernels_over_values_find_operands_in_memory(name: str) -> None:
                 assert all(tile in loaded for tile in tiles), (role, node)
 
 
-def _is_input(node: ir.Node) -> bool:
+def _is_input(node: Node) -> bool:
     return isinstance(node.op, ir.Load)
 
 

@@ -10,8 +10,8 @@ import pytest
 import rnnc
 from rnnc.codegen.compiler import compile_text
 from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_kernels
+from rnnc.codegen.operations import COLUMN, ROW
 from rnnc.codegen.phases import Part, Read, Store, verify
-from rnnc.codegen.program import COLUMN, ROW
 
 OPS = Path(rnnc.__file__).parents[1] / "ops"
 NAMES = sorted(path.stem for path in OPS.glob("*.rnn"))

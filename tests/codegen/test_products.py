@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnnc.codegen import program as ir
-from rnnc.codegen.builder import Builder, typical_size
+from rnnc.codegen import operations as ir
+from rnnc.codegen.builder import Builder
+from rnnc.codegen.factors import typical_size
 from rnnc.codegen.compiler import analyse
 from rnnc.codegen.evaluators import FLOAT64, evaluate
 from rnnc.codegen.forms import chunked_form
 from rnnc.codegen.gradients import differentiate
 from rnnc.codegen.numerics import stabilise
+from rnnc.codegen.operations import ROW
 from rnnc.codegen.products import share_products
-from rnnc.codegen.program import ROW, Program, reachable
+from rnnc.codegen.program import Program, reachable
 from rnnc.codegen.schedule import on_rows, with_inverses
 
 pytestmark = pytest.mark.smoke

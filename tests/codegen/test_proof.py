@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.compiler import Compiled, analyse
 from rnnc.codegen.program import Node, Program
 from rnnc.codegen.proof import prove, rational_checks

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.compiler import Compiled, analyse
 from rnnc.codegen.forms import chunked_form

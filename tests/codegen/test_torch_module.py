@@ -15,7 +15,7 @@ import torch
 
 from rnnc.codegen.compiler import Compiled, analyse
 from rnnc.codegen.evaluators import FLOAT64, evaluate
-from rnnc.codegen.program import ROW, VALID
+from rnnc.codegen.operations import ROW, VALID
 from rnnc.dsl.functions import FUNCTIONS
 
 ROOT = Path(__file__).parents[2]
