@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.program import Node
+from rnnc.codegen.program import Node, Program
 from rnnc.codegen.reassociation import reassociate
 from rnnc.codegen.rewriting import rewritten
 from rnnc.codegen.torch_module import Form, scheduled
@@ -21,14 +21,20 @@ def kernel_form(form: Form, value_axis: str) -> Form:
     builder = form.builder
     programs = [form.forward.program, form.backward.program]
     nodes = [node for program in programs for node in program.nodes()]
-    if any(isinstance(node.op, ir.Softmax) for node in nodes):
-        programs = [rewritten(program, builder, _without_softmax) for program in programs]
+    programs = [without_softmax(program, builder) for program in programs]
     if any(map(is_stacked, nodes)):
         programs = unstack(programs, builder)
     return scheduled([reassociate(program, builder, value_axis) for program in programs], builder)
 
 
-def _without_softmax(node: Node, args: list[Node], build: Builder) -> Node | None:
+def without_softmax(program: Program, builder: Builder) -> Program:
+    """The program with exponentials divided by their sums: tiles have no softmax of their own."""
+    if not any(isinstance(node.op, ir.Softmax) for node in program.nodes()):
+        return program
+    return rewritten(program, builder, _divided)
+
+
+def _divided(node: Node, args: list[Node], build: Builder) -> Node | None:
     """exp(x - max x) / sum exp(x - max x), which overflows nowhere."""
     if not isinstance(node.op, ir.Softmax):
         return None

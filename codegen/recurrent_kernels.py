@@ -119,8 +119,6 @@ def _splits(program: Program, axis: str) -> bool:
 
 
 def _contracts(node: Node, axis: str) -> bool:
-    if isinstance(node.op, ir.Softmax) and node.op.axis == axis:
-        return True
     return axis not in node.axes and any(axis in argument.axes for argument in node.args)
 
 

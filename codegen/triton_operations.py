@@ -29,13 +29,13 @@ FUNCTIONS: dict[str, str] = {
     "max": "tl.maximum({0}, {1})",
     "min": "tl.minimum({0}, {1})",
     "sigmoid": "tl.sigmoid({0})",
-    "tanh": "(2 * tl.sigmoid(2 * ({0})) - 1)",
+    "tanh": "tanh({0})",
     "relu": "tl.maximum({0}, 0.0)",
     "silu": "({0} * tl.sigmoid({0}))",
     "gelu": "(0.5 * {0} * (1 + tl.erf({0} * 0.7071067811865476)))",
     "softplus": "(tl.maximum({0}, 0.0) + tl.log(1 + tl.exp(-tl.abs({0}))))",
     "logsigmoid": "(tl.minimum({0}, 0.0) - tl.log(1 + tl.exp(-tl.abs({0}))))",
-    "elu": "tl.where({0} > 0, {0}, tl.exp(tl.minimum({0}, 0.0)) - 1)",
+    "elu": "tl.where({0} > 0, {0}, expm1(tl.minimum({0}, 0.0)))",
     "erf": "tl.erf({0})",
     "sin": "tl.sin({0})",
     "cos": "tl.cos({0})",
@@ -93,9 +93,6 @@ def line(node: Node, names: Namer) -> str:
         case ir.Sum(axis):
             value = cleared(node.args[0], args[0], axis, names)
             return f"tl.sum({value}, {node.args[0].axes.index(axis)})"
-        case ir.Softmax(axis):
-            where = spread(names.mask(axis), axis, node.axes)
-            return f"softmax({args[0]}, {where}, {node.axes.index(axis)})"
         case ir.Max(axis):
             where = spread(names.mask(axis), axis, node.args[0].axes)
             lowest = f'tl.where({where}, {args[0]}, float("-inf"))'
@@ -191,7 +188,7 @@ def zero_beyond(node: Node, axis: str) -> bool:
             return True
         case ir.Rename(old, new):
             return zero_beyond(node.args[0], old if axis == new else axis)
-        case ir.Softmax(own) | ir.Within(own) if own == axis:
+        case ir.Within(own) if own == axis:
             return True
         case ir.Keep(0) | ir.Sum() | ir.Dot() | ir.Within():
             return all(zero_beyond(a, axis) for a in args)

@@ -112,14 +112,6 @@ def inverse(p, C: tl.constexpr):
 
 
 @triton.jit
-def softmax(x, exists, AXIS: tl.constexpr):
-    """softmax along an axis over the entries that exist, 0 elsewhere; `exists` broadcasts to x."""
-    x = tl.where(exists, x, -float("inf"))
-    e = tl.exp(x - tl.max(x, AXIS, keep_dims=True))
-    return e / tl.sum(e, AXIS, keep_dims=True)
-
-
-@triton.jit
 def substitute(p, N: tl.constexpr):
     """(I - P)^-1 for the part of p [B, B] below the diagonal, of its first N rows, one after the other."""
     o = tl.arange(0, p.shape[0])

@@ -156,14 +156,30 @@ def _signature(
     return types, {k: long.get(v, v) if isinstance(v, str) else v for k, v in constants.items()}, aligned
 
 
-def _library(text: str, source: str) -> Iterator[str]:
-    """The texts of the files of tile operations that a kernel calls."""
-    for node in ast.parse(text).body:
-        if not isinstance(node, ast.ImportFrom) or not (node.module or "").startswith("rnnc.ops."):
-            continue
-        if any(re.search(rf"\b{alias.name}\(", source) for alias in node.names):
-            file = files("rnnc.ops").joinpath(f"{(node.module or '').split('.')[-1]}.py")
-            yield file.read_text("utf-8")
+def _library(text: str, source: str) -> list[str]:
+    """The texts of the files of tile operations that a kernel calls, and of those that these import."""
+    waiting = [
+        file
+        for file, names in _imports(text).items()
+        if any(re.search(rf"\b{name}\(", source) for name in names)
+    ]
+    found: dict[str, str] = {}
+    while waiting:
+        file = waiting.pop(0)
+        if file not in found:
+            found[file] = files("rnnc.ops").joinpath(f"{file}.py").read_text("utf-8")
+            waiting += _imports(found[file])
+    return list(found.values())
+
+
+def _imports(text: str) -> dict[str, list[str]]:
+    """The files of `rnnc.ops` that a module imports from, and the names that it takes from each."""
+    found: dict[str, list[str]] = {}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rnnc.ops."):
+            file = (node.module or "").removeprefix("rnnc.ops.")
+            found.setdefault(file, []).extend(alias.name for alias in node.names)
+    return found
 
 
 def file_of(arch: str) -> Path:

@@ -10,9 +10,9 @@ import pytest
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.factors import typical_size
 from rnnc.codegen.compiler import analyse
 from rnnc.codegen.evaluators import FLOAT64, evaluate
+from rnnc.codegen.factors import typical_size
 from rnnc.codegen.forms import chunked_form
 from rnnc.codegen.gradients import differentiate
 from rnnc.codegen.numerics import stabilise

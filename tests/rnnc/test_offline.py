@@ -30,6 +30,22 @@ def test_keys_hold_all_that_counts(folder: Path) -> None:
     assert len({*first, *(job.key for other in others for job in other)}) == 3 * len(first)
 
 
+def test_keys_follow_imports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What a file of tile operations imports from another counts as its own text does."""
+    monkeypatch.setattr(offline, "files", lambda package: tmp_path)
+    texts = {
+        "first": "from rnnc.ops.second import half\n",
+        "second": "from rnnc.ops.third import one\nfrom rnnc.ops.first import more\n",
+        "third": "import math\n",
+        "fourth": "",
+    }
+    for name, text in texts.items():
+        (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
+    module = "from rnnc.ops.first import more\nfrom rnnc.ops.fourth import other\n"
+    assert offline._library(module, "x = more(y)") == [texts[name] for name in ("first", "second", "third")]
+    assert offline._library(module, "x = y") == []
+
+
 def test_compiled_once(folder: Path) -> None:
     """The reverse kernel of linear attention: no spills, wgmma."""
     (job,) = (j for j in jobs("linear_attention", "90", "bf16", folder) if j.role == "reverse")
