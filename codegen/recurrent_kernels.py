@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rnnc.codegen import operations as ir
+from rnnc.codegen.kernel_form import without_softmax
 from rnnc.codegen.program import Carry, Node, Program, dependents, reachable
 from rnnc.codegen.relabelling import relabelled
+from rnnc.codegen.torch_module import Form
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.normal import Normal
 
@@ -59,8 +61,10 @@ class TokenKernel:
         return self.program.carries
 
 
-def plan_tokens(forward: Program, backward: Program, normal: Normal) -> tuple[TokenKernel, TokenKernel]:
+def plan_tokens(form: Form, normal: Normal) -> tuple[TokenKernel, TokenKernel]:
     """The forward and the backward kernel of the recurrent form."""
+    plans = (form.forward, form.backward)
+    forward, backward = (without_softmax(plan.program, form.builder) for plan in plans)
     micro = normal.micro
     if micro is not None:  # rows and columns are a token's micro-steps
         labels = {ir.ROWS: f"{micro}'", ir.COLUMNS: f"{micro}''"}

@@ -25,7 +25,7 @@ ENTRIES = {"steps": 1024, "steps_back": 4096}  # of the tile of a state
 def token_cost(compiled: Compiled, dtype: str, states: bool, save: str, sizes: Mapping[str, int]) -> Cost:
     """The cost of one call, as `rnnc.codegen.cost.cost` has it for the chunked form."""
     form = next(form for form in compiled.forms if form.name == "recurrent")
-    forward, backward = plan_tokens(form.forward.program, form.backward.program, compiled.normal)
+    forward, backward = plan_tokens(form, compiled.normal)
     count = _Count(compiled, dtype, sizes, states)
     kept = count.kept(forward)
     first = count.kernel(forward, kept if save == "states" else 0, count.ends)

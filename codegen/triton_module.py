@@ -8,7 +8,6 @@ from dataclasses import dataclass, fields
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.explain import normal_equations
-from rnnc.codegen.kernel_form import without_softmax
 from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_kernels
 from rnnc.codegen.operations import TIME_AXES
 from rnnc.codegen.recurrent_kernels import TokenKernel, base, plan_tokens
@@ -69,8 +68,7 @@ def chunk_kernels(compiled: Compiled) -> tuple[tuple[Kernel, ...], tuple[Kernel,
 def token_kernels(compiled: Compiled) -> tuple[TokenKernel, TokenKernel]:
     """The kernels of the recurrent form, forward and backward."""
     form = next(form for form in compiled.forms if form.name == "recurrent")
-    forward, backward = (without_softmax(p.program, form.builder) for p in (form.forward, form.backward))
-    return plan_tokens(forward, backward, compiled.normal)
+    return plan_tokens(form, compiled.normal)
 
 
 def _printed(kernels: Sequence[Kernel], compiled: Compiled) -> tuple[list[str], list[str]]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -12,9 +11,9 @@ import torch
 
 import rnnc
 from rnnc.codegen.compiler import Compiled, compile_text
-from rnnc.codegen.cost import Cost, cost
+from rnnc.codegen.cost import Cost
 from rnnc.codegen.kernels import UnsupportedOnGpu
-from rnnc.codegen.triton_module import chunk_kernels, triton_source
+from rnnc.codegen.triton_module import chunk_kernels
 
 SPECS = {path.stem: path for path in sorted(Path(rnnc.__file__).parents[1].glob("ops/*.rnn"))}
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -30,29 +29,6 @@ def compiled(request: pytest.FixtureRequest) -> Compiled:
     return found
 
 
-@pytest.fixture(scope="module")
-def module(compiled: Compiled, tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """The generated module of the kernels."""
-    pytest.importorskip("triton")
-    name = f"cost_{compiled.recurrence.name}"
-    path = tmp_path_factory.mktemp("kernels") / f"{name}.py"
-    path.write_text(triton_source(compiled), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-def of(
-    compiled: Compiled, dtype: str = "bf16", states: bool = False, save: str = "states", **sizes: int
-) -> Cost:
-    axes = dict(zip(compiled.recurrence.axes, (48, 80), strict=False))
-    return cost(compiled, dtype, 64, states, save, **({"B": 2, "T": 200, "H": 4} | axes | sizes))
-
-
 @pytest.mark.parametrize(
     ("dtype", "states", "save"),
     [
@@ -63,11 +39,11 @@ def of(
     ],
 )
 def test_bytes_and_grids_are_those_of_the_launches(
-    compiled: Compiled, module: ModuleType, dtype: str, states: bool, save: str
+    compiled: Compiled, cost_of: Callable[..., Cost], module: ModuleType, dtype: str, states: bool, save: str
 ) -> None:
     from rnnc.ops.triton_recording import Shapes, record
 
-    found = of(compiled, dtype, states, save, G=2)
+    found = cost_of(dtype, states, save, G=2)
     axes = {axis: found.sizes[axis] for axis in compiled.recurrence.axes}
     shapes = Shapes(2, 200, 4, 2, axes)
     recorded = record(module, compiled.recurrence, shapes, DTYPES[dtype], 64, states, keep=save == "states")
@@ -77,19 +53,19 @@ def test_bytes_and_grids_are_those_of_the_launches(
         ]
 
 
-def test_what_keeping_nothing_costs(compiled: Compiled) -> None:
+def test_what_keeping_nothing_costs(compiled: Compiled, cost_of: Callable[..., Cost]) -> None:
     """At most 1.6 times the bytes, and nothing is held from forward to backward."""
     sizes = {"B": 1, "T": 8192, "H": 96} | dict.fromkeys(compiled.recurrence.axes, 128)
-    states, inputs = (of(compiled, save=save, **sizes) for save in ("states", "inputs"))
+    states, inputs = (cost_of(save=save, **sizes) for save in ("states", "inputs"))
     assert inputs.forward.saved_bytes == 0 < states.forward.saved_bytes
     assert inputs.forward.bytes < states.forward.bytes
     ratio = (inputs.forward.bytes + inputs.backward.bytes) / (states.forward.bytes + states.backward.bytes)
     assert 1 < ratio <= 1.6
 
 
-def test_growth(compiled: Compiled) -> None:
+def test_growth(cost_of: Callable[..., Cost]) -> None:
     """Bytes and operations grow with the length as it does, launches do not."""
-    once, twice = (of(compiled, T=64 * n) for n in (100, 200))
+    once, twice = (cost_of(T=64 * n) for n in (100, 200))
     for a, b in ((once.forward, twice.forward), (once.backward, twice.backward)):
         assert b.flops == 2 * a.flops
         assert abs(b.bytes / a.bytes - 2) < 1e-3
@@ -97,8 +73,8 @@ def test_growth(compiled: Compiled) -> None:
         assert a.bytes > a.minimum_bytes
 
 
-def test_record_and_text(compiled: Compiled) -> None:
-    found = of(compiled)
+def test_record_and_text(cost_of: Callable[..., Cost]) -> None:
+    found = cost_of()
     record = found.as_dict()
     assert record["forward"]["bytes"] == sum(kernel["bytes"] for kernel in record["forward"]["kernels"])
     assert set(record["backward"]) == {
@@ -114,11 +90,11 @@ def test_record_and_text(compiled: Compiled) -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"T": 0}, {"X": 3}, {"H": True, "T": -1}])
-def test_sizes_are_checked(compiled: Compiled, wrong: dict[str, int]) -> None:
+def test_sizes_are_checked(cost_of: Callable[..., Cost], wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=r"^sizes: "):
-        of(compiled, **wrong)
+        cost_of(**wrong)
 
 
-def test_dtype_is_checked(compiled: Compiled) -> None:
+def test_dtype_is_checked(cost_of: Callable[..., Cost]) -> None:
     with pytest.raises(ValueError, match=r"^dtype: expected bf16, fp16, fp32, got 'fp8'$"):
-        of(compiled, "fp8")
+        cost_of("fp8")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -12,8 +11,7 @@ import torch
 
 import rnnc
 from rnnc.codegen.compiler import Compiled, compile_text
-from rnnc.codegen.cost import Cost, cost
-from rnnc.codegen.triton_module import triton_source
+from rnnc.codegen.cost import Cost
 
 ROOT = Path(rnnc.__file__).parents[1]
 SPECS = [ROOT / "ops" / f"{name}.rnn" for name in ("gated_delta_net", "kda", "mamba2", "retention", "rwkv7")]
@@ -26,35 +24,12 @@ def compiled(request: pytest.FixtureRequest) -> Compiled:
     return compile_text(request.param.read_text("utf-8"))
 
 
-@pytest.fixture(scope="module")
-def module(compiled: Compiled, tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """The generated module of the kernels."""
-    pytest.importorskip("triton")
-    name = f"token_cost_{compiled.recurrence.name}"
-    path = tmp_path_factory.mktemp("kernels") / f"{name}.py"
-    path.write_text(triton_source(compiled), encoding="utf-8")
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[name] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
-def of(
-    compiled: Compiled, dtype: str = "bf16", states: bool = False, save: str = "states", **sizes: int
-) -> Cost:
-    axes = dict(zip(compiled.recurrence.axes, (48, 80), strict=False))
-    return cost(compiled, dtype, 64, states, save, "recurrent", **({"B": 2, "T": 200, "H": 4} | axes | sizes))
-
-
 @pytest.mark.parametrize(
     ("dtype", "states", "save"),
     [("bf16", False, "states"), ("fp16", True, "states"), ("fp32", True, "inputs")],
 )
 def test_bytes_and_grids_are_those_of_the_launches(
-    compiled: Compiled, module: ModuleType, dtype: str, states: bool, save: str
+    compiled: Compiled, cost_of: Callable[..., Cost], module: ModuleType, dtype: str, states: bool, save: str
 ) -> None:
     from rnnc.ops.triton_recording import Recorded, Shapes, record
 
@@ -65,7 +40,7 @@ def test_bytes_and_grids_are_those_of_the_launches(
             return launch.bytes
         return launch.bytes + (2 * 2 * 200 - room.shape[0]) * room[0].numel() * 4
 
-    found = of(compiled, dtype, states, save, G=2)
+    found = cost_of(dtype, states, save, form="recurrent", G=2)
     axes = {axis: found.sizes[axis] for axis in compiled.recurrence.axes}
     options = {"keep": save == "states", "form": "recurrent"}
     recorded = record(
@@ -77,9 +52,9 @@ def test_bytes_and_grids_are_those_of_the_launches(
         ]
 
 
-def test_growth(compiled: Compiled) -> None:
+def test_growth(cost_of: Callable[..., Cost]) -> None:
     """Operations grow with the length as it does, bytes hardly less, launches do not."""
-    once, twice = (of(compiled, T=64 * n) for n in (100, 200))
+    once, twice = (cost_of(form="recurrent", T=64 * n) for n in (100, 200))
     for a, b in ((once.forward, twice.forward), (once.backward, twice.backward)):
         assert b.flops == 2 * a.flops
         assert 1.4 < b.bytes / a.bytes <= 2.001
@@ -87,7 +62,7 @@ def test_growth(compiled: Compiled) -> None:
         assert a.bytes > a.minimum_bytes
 
 
-def test_text(compiled: Compiled) -> None:
-    found = of(compiled)
+def test_text(cost_of: Callable[..., Cost]) -> None:
+    found = cost_of(form="recurrent")
     assert found.as_dict()["form"] == "recurrent"
     assert "a state kept every 16 tokens" in str(found)

@@ -1,0 +1,49 @@
+"""What the tests of costs share."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+from rnnc.codegen.compiler import Compiled
+from rnnc.codegen.cost import Cost, cost
+from rnnc.codegen.triton_module import triton_source
+
+CostOf = Callable[..., Cost]
+
+
+@pytest.fixture(scope="module")
+def module(compiled: Compiled, tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
+    """The generated module of the kernels of `compiled`, which a test module gives."""
+    pytest.importorskip("triton")
+    name = f"cost_{compiled.recurrence.name}"
+    path = tmp_path_factory.mktemp("kernels") / f"{name}.py"
+    path.write_text(triton_source(compiled), encoding="utf-8")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    sys.modules[name] = loaded
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def cost_of(compiled: Compiled) -> CostOf:
+    """The cost of `compiled` at small sizes; `sizes` are others."""
+
+    def of(
+        dtype: str = "bf16",
+        states: bool = False,
+        save: str = "states",
+        form: str = "chunked",
+        **sizes: int,
+    ) -> Cost:
+        axes = dict(zip(compiled.recurrence.axes, (48, 80), strict=False))
+        return cost(compiled, dtype, 64, states, save, form, **({"B": 2, "T": 200, "H": 4} | axes | sizes))
+
+    return of
