@@ -5,7 +5,6 @@ What the kernels write is allocated full of NaN, so that nothing that was not wr
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import pytest
@@ -13,15 +12,11 @@ import torch
 
 import rnnc
 import rnnc.ops
-from rnnc.ops.arguments import Bound, Sizes
-from rnnc.ops.errors import UnavailableError
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case
 from rnnc.ops.testing import distance
 from rnnc.ops.trial import Trial, draw_trial
-from rnnc.ops.triton_backend import TritonKernels
 from rnnc.ops.triton_launch import Runner, chunk_tables
-from rnnc.ops.triton_recording import Recorded, Shapes, record
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.usefixtures("poisoned")
@@ -250,140 +245,6 @@ def test_chunk_tables() -> None:
     assert table.tolist() == [[1, 0], [1, 1], [2, 0], [4, 0], *[[-1, 0]] * 3]
 
 
-# Refusals
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"form": "parallel"}, "triton has no parallel form of gla in this version: use backend='torch'"),
-    ],
-)
-def test_forms_that_are_not_there(options: dict[str, str], message: str) -> None:
-    q = torch.randn(1, 3, 2, 4)
-    with pytest.raises(UnavailableError) as caught:
-        operator("gla")(q, q, q, q, backend="triton", **options)
-    assert str(caught.value) == message
-
-
-def test_float64() -> None:
-    q = torch.randn(1, 3, 2, 4, dtype=torch.float64)
-    with pytest.raises(UnavailableError, match=r"^triton has no float64: use backend='torch'$"):
-        operator("gla")(q, q, q, q, backend="triton")
-
-
-def test_without_the_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRITON_INTERPRET", "0")
-    q = torch.randn(1, 3, 2, 4)
-    with pytest.raises(UnavailableError, match=r"^triton runs on a CPU only in its interpreter \(TRITON_IN"):
-        operator("gla")(q, q, q, q, backend="triton")
-
-
-def test_without_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rnnc.ops.triton_backend.find_spec", lambda name: None)
-    q = torch.randn(1, 3, 2, 4)
-    with pytest.raises(UnavailableError, match=r"^triton is not installed: use backend='torch'$"):
-        operator("gla")(q, q, q, q, backend="triton")
-
-
-def test_second_derivative() -> None:
-    arguments = [torch.randn(1, 3, 2, 4, requires_grad=True) for _ in range(4)]
-    outputs, _ = operator("gla")(*arguments, backend="triton")
-    (first,) = torch.autograd.grad(outputs.sum(), arguments[0], create_graph=True)
-    with pytest.raises(UnavailableError, match=r"^triton has no second derivative of gla in this version"):
-        first.sum().backward()
-
-
-def kernels(reason: str = "") -> TritonKernels:
-    """Those of gla, or, with a reason, none."""
-
-    op = operator("gla")
-    return TritonKernels(op.recurrence, lambda: reason) if reason else op.kernels
-
-
-def call_on(device: str, dtype: torch.dtype = torch.float32) -> Bound:
-    """What is known of a call on a device that need not be there."""
-    return Bound((), (), Sizes(1, 5, 2, {"K": 4, "V": 4}), dtype, dtype, torch.device(device))
-
-
-def test_auto() -> None:
-    assert not kernels().take("auto", "auto", call_on("cpu"))
-    with pytest.warns(RuntimeWarning, match="not validated on a GPU"):
-        assert not kernels().take("auto", "auto", call_on("cuda"))
-    assert kernels().take("triton", "auto", call_on("cuda"))
-    assert not kernels().take("torch", "auto", call_on("cuda"))
-
-
-def test_auto_says_once_why_it_takes_torch() -> None:
-    none = kernels("a softmax")
-    with pytest.warns(RuntimeWarning) as caught:
-        taken = [none.take("auto", "auto", call_on("cuda")) for _ in range(2)]
-    assert taken == [None, None]
-    reason = "triton has no kernels for gla in this version: a softmax"
-    assert [str(warning.message) for warning in caught] == [f"{reason}: torch is used"]
-    with pytest.raises(UnavailableError) as refused:
-        none.take("triton", "auto", call_on("cuda"))
-    assert str(refused.value) == f"{reason}: use backend='torch'"
-
-
-def test_other_devices() -> None:
-    with pytest.raises(UnavailableError, match="does not run on a device of type 'mps'"):
-        kernels().take("triton", "auto", call_on("mps"))
-
-
-def test_values_of_cu_seqlens_are_not_read_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    op = operator("gla")
-    bound = dataclasses.replace(call_on("cpu"), device=torch.device("meta"))
-    unknown = torch.zeros(3, dtype=torch.int32, device="meta")  # its values cannot be read
-    assert op._sequences(bound, unknown, values=False) == (2, None)
-    with pytest.raises(NotImplementedError):
-        op._sequences(bound, unknown, values=True)
-
-
-def launches(name: str, **options: Any) -> tuple[tuple[Recorded, ...], tuple[Recorded, ...]]:
-    op = operator(name)
-    axes = dict.fromkeys(op.recurrence.axes, 16)
-    module = op.kernels.available[0]
-    return record(module, op.recurrence, Shapes(2, 40, 4, 2, axes), torch.float32, **options)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_without_gradients_no_states_are_stored(name: str) -> None:
-    trained, _ = launches(name)
-    forward, backward = launches(name, wanted=())
-    assert not backward
-    assert trained[-1].options["Ss"] is not None
-    assert forward[-1].options["Ss"] is None
-    assert sum(each.bytes for each in forward) < sum(each.bytes for each in trained)
-
-
-@pytest.mark.parametrize("form", ["chunked", "recurrent"])
-def test_the_limits_of_packed_sequences_stay_on_the_device(form: str) -> None:
-    """Their values are not read (these have none), so that a call can be part of a CUDA graph."""
-    op = operator("kda")
-    shapes = Shapes(1, 40, 4, 4, dict.fromkeys(op.recurrence.axes, 16), packed=3)
-    module = op.kernels.available[0]
-    forward, backward = record(module, op.recurrence, shapes, torch.float32, states=True, form=form)
-    assert all(each.options["cu_seqlens"].is_meta for each in (*forward, *backward[:-1]))
-
-
-def test_kernels_for_gradients_that_nobody_wants_are_left_out() -> None:
-    everything, values = launches("gla")[1], launches("gla", wanted=("v",))[1]
-    assert len(values) < len(everything)
-    stored = [x for each in values for name, x in each.options.items() if name in ("dq", "dk", "dgk")]
-    assert all(x is None for x in stored)
-    _, one = launches("gated_delta_net", wanted=("A_log",))
-    assert len(one[-1].options["targets"]) == 1
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_what_is_computed_again_is_not_stored_again(name: str) -> None:
-    _, backward = launches(name, keep=False)
-    scan = next(each for each in backward if each.kernel.endswith("_scan"))
-    outputs = {output.name for output in operator(name).recurrence.outputs}
-    assert all(scan.options[output] is None for output in outputs)
-
-
 @pytest.mark.parametrize("wanted", [("q",), ("v",), ("b", "dt_bias"), ("k", "a")])
 def test_some_gradients_are_as_all_are(wanted: tuple[str, ...]) -> None:
     op, drawn = operator("gated_delta_net"), trial("gated_delta_net")
@@ -398,16 +259,6 @@ def test_some_gradients_are_as_all_are(wanted: tuple[str, ...]) -> None:
         found.append({name: x.grad for name, x in zip(names, arguments, strict=True)})
     for name in wanted:
         assert torch.equal(found[0][name], found[1][name])
-
-
-@pytest.mark.parametrize("name", ["mamba2", "rwkv7"])
-def test_gradients_are_summed_in_one_launch(name: str) -> None:
-    """Of all parameters, and of the inputs per group."""
-    op, (_, backward) = operator(name), launches(name)
-    (last,) = (launch for launch in backward if launch.kernel == "sums")
-    assert last is backward[-1]
-    grouped = sum(item.per_group for item in op.recurrence.inputs)
-    assert len(last.options["targets"]) == len(op.recurrence.params) + grouped
 
 
 SINGULAR = """recurrence singular[K, V]:

@@ -1,0 +1,75 @@
+"""What is launched: no more kernels, and no more stores, than a call asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import rnnc.ops
+from rnnc.ops.operator import Operator
+from rnnc.ops.triton_recording import Recorded, Shapes, record
+
+pytest.importorskip("triton")
+
+NAMES = tuple(n for n in rnnc.ops.builtin_names() if not getattr(rnnc.ops, n).recurrence.loops)
+
+
+def operator(name: str) -> Operator:
+    found: Operator = getattr(rnnc.ops, name)
+    return found
+
+
+def launches(name: str, **options: Any) -> tuple[tuple[Recorded, ...], tuple[Recorded, ...]]:
+    op = operator(name)
+    axes = dict.fromkeys(op.recurrence.axes, 16)
+    module = op.kernels.available[0]
+    return record(module, op.recurrence, Shapes(2, 40, 4, 2, axes), torch.float32, **options)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_gradients_no_states_are_stored(name: str) -> None:
+    trained, _ = launches(name)
+    forward, backward = launches(name, wanted=())
+    assert not backward
+    assert trained[-1].options["Ss"] is not None
+    assert forward[-1].options["Ss"] is None
+    assert sum(each.bytes for each in forward) < sum(each.bytes for each in trained)
+
+
+@pytest.mark.parametrize("form", ["chunked", "recurrent"])
+def test_the_limits_of_packed_sequences_stay_on_the_device(form: str) -> None:
+    """Their values are not read (these have none), so that a call can be part of a CUDA graph."""
+    op = operator("kda")
+    shapes = Shapes(1, 40, 4, 4, dict.fromkeys(op.recurrence.axes, 16), packed=3)
+    module = op.kernels.available[0]
+    forward, backward = record(module, op.recurrence, shapes, torch.float32, states=True, form=form)
+    assert all(each.options["cu_seqlens"].is_meta for each in (*forward, *backward[:-1]))
+
+
+def test_kernels_for_gradients_that_nobody_wants_are_left_out() -> None:
+    everything, values = launches("gla")[1], launches("gla", wanted=("v",))[1]
+    assert len(values) < len(everything)
+    stored = [x for each in values for name, x in each.options.items() if name in ("dq", "dk", "dgk")]
+    assert all(x is None for x in stored)
+    _, one = launches("gated_delta_net", wanted=("A_log",))
+    assert len(one[-1].options["targets"]) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_computed_again_is_not_stored_again(name: str) -> None:
+    _, backward = launches(name, keep=False)
+    scan = next(each for each in backward if each.kernel.endswith("_scan"))
+    outputs = {output.name for output in operator(name).recurrence.outputs}
+    assert all(scan.options[output] is None for output in outputs)
+
+
+@pytest.mark.parametrize("name", ["mamba2", "rwkv7"])
+def test_gradients_are_summed_in_one_launch(name: str) -> None:
+    """Of all parameters, and of the inputs per group."""
+    op, (_, backward) = operator(name), launches(name)
+    (last,) = (launch for launch in backward if launch.kernel == "sums")
+    assert last is backward[-1]
+    grouped = sum(item.per_group for item in op.recurrence.inputs)
+    assert len(last.options["targets"]) == len(op.recurrence.params) + grouped
