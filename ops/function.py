@@ -225,7 +225,7 @@ class Function:
 
     def _chunk(self, bound: Bound, count: int) -> int:
         """The chunk size where none is asked for."""
-        shapes = [bound.sizes.shape(array.axes) for array in self.carry.arrays]
+        shapes = [bound.sizes.shape(array.axes)[1:] for array in self.carry.arrays]  # of one head
         if bound.device.type != "cpu" or not all(map(math.prod, shapes)):
             return CHUNK
         largest = max(shapes, key=math.prod)

@@ -23,6 +23,14 @@ def test_common_sizes() -> None:
     assert best_chunk(1, 128 * 128, 256) == 64
 
 
+def test_a_call_asks_for_its_own_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("rnnc.ops.function.best_chunk", lambda *sizes: asked.append(sizes) or 16)
+    vector = torch.randn(3, 20, 5, 4)
+    delta_net(vector, vector, torch.randn(3, 20, 5, 6), torch.rand(3, 20, 5))
+    assert asked == [(15, 4 * 6, 4 + 6)]
+
+
 def test_the_choice_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = (torch.randn(1, 70, 2, 4, generator=torch.Generator().manual_seed(i)) for i in range(3))
     beta = torch.rand(1, 70, 2)
