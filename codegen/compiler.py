@@ -4,6 +4,7 @@
 |---|---|---|
 | parse | text -> Declaration | rnnc.dsl.parser |
 | check | Declaration -> Recurrence: axes, ranges, order of statements | rnnc.dsl.checker |
+| split | Recurrence -> stages, of which each feeds later ones | rnnc.dsl.stages |
 | normalise | Recurrence -> Normal: decay plus low rank | rnnc.dsl.normaliser |
 | derive | Normal -> Program: recurrent and chunked tile programs | forms |
 | stabilise | Program -> Program: exponents and signs, from the declared ranges | numerics |
@@ -14,13 +15,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
-from rnnc.codegen.explain import explain, normal_equations
+from rnnc.codegen.explain import explain, explain_stages, normal_equations
 from rnnc.codegen.layer_printer import check_layer
 from rnnc.codegen.numerics import describe
-from rnnc.codegen.torch_module import Form, print_module, schedule_forms
+from rnnc.codegen.torch_module import Form, print_module, print_stages, schedule_forms
 from rnnc.dsl.checker import check
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
 from rnnc.dsl.interval import Interval
@@ -30,6 +31,7 @@ from rnnc.dsl.parser import parse
 from rnnc.dsl.ranges import check_ranges, environment, infer
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.dsl.spectrum import check_claim
+from rnnc.dsl.stages import split
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,11 @@ class Compiled:
     recurrence: Recurrence
     normal: Normal
     warnings: tuple[Diagnostic, ...]
+
+    @property
+    def stages(self) -> tuple[Compiled, ...]:
+        """Itself: there is one stage."""
+        return (self,)
 
     @cached_property
     def decay_range(self) -> Interval | None:
@@ -62,22 +69,56 @@ class Compiled:
         return explain(self.normal, describe(self.normal, self.decay_range))
 
 
-def analyse(text: str, path: str = "<spec>") -> Compiled:
+@dataclass(frozen=True)
+class Staged:
+    """A spec in stages (see `rnnc.dsl.stages`): each is compiled by itself, and hands on what it computes."""
+
+    recurrence: Recurrence
+    stages: tuple[Compiled, ...]
+    warnings: tuple[Diagnostic, ...]
+
+    @cached_property
+    def source(self) -> str:
+        """The generated module: the passes of all stages."""
+        stages = [(stage.normal, stage.forms) for stage in self.stages]
+        return print_stages(self.recurrence, stages, self.equations)
+
+    @property
+    def equations(self) -> str:
+        """Those of the stages one after the other."""
+        parts = (normal_equations(stage.normal) for stage in self.stages)
+        return "\n\n".join(f"Stage {number}\n\n{part}" for number, part in enumerate(parts, 1))
+
+    def explain(self) -> str:
+        """What is handed from stage to stage, and the account of each."""
+        return explain_stages(self.recurrence, [(stage.recurrence, stage.explain()) for stage in self.stages])
+
+
+Spec = Compiled | Staged
+
+
+def analyse(text: str, path: str = "<spec>") -> Spec:
     """Parse, check and normalise a spec; raises SpecError with everything that is wrong."""
     recurrence = check(parse(text, path))
     findings = [*check_ranges(recurrence), *check_layer(recurrence)]
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         raise SpecError(errors, recurrence.source, recurrence.path)
-    normal = normalise(recurrence)
-    findings += check_claim(normal)
+    stages = []
+    for part in split(recurrence):
+        normal = normalise(part)
+        findings += check_claim(normal)
+        stages.append(Compiled(part, normal, ()))
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         raise SpecError(errors, recurrence.source, recurrence.path)
-    return Compiled(recurrence, normal, (*recurrence.warnings, *findings))
+    warnings = (*recurrence.warnings, *dict.fromkeys(findings))
+    if len(stages) == 1:
+        return replace(stages[0], warnings=warnings)
+    return Staged(recurrence, tuple(stages), warnings)
 
 
-def compile_text(text: str, path: str = "<spec>") -> Compiled:
+def compile_text(text: str, path: str = "<spec>") -> Spec:
     """A spec compiled to its generated module; raises SpecError."""
     compiled = analyse(text, path)
     _ = compiled.source

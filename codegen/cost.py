@@ -15,7 +15,7 @@ from typing import Any
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.arrays import Array
-from rnnc.codegen.compiler import Compiled
+from rnnc.codegen.compiler import Compiled, Spec, Staged
 from rnnc.codegen.kernels import Kernel, plan_kernels
 from rnnc.codegen.program import Node, reachable
 from rnnc.codegen.torch_sums import plain
@@ -25,6 +25,7 @@ from rnnc.dsl.recurrence import Recurrence
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 VALUE_TILE = 32  # of the kernels that walk the chunks
+STATES = "@states"  # among the arrays of a minimum: the states at both ends of the sequences
 SUM_TILE = 32  # sums of one program of the launch that sums gradients
 
 
@@ -43,12 +44,17 @@ class KernelCost:
 class PassCost:
     """Forward or backward: `minimum_bytes` reads what is given once and writes what is asked for once.
 
-    `saved_bytes`: what is held in memory from forward to backward beside the caller's own tensors.
+    `minimum` has them by array; `saved_bytes`: what is held in memory from forward to backward beside the
+    caller's own tensors.
     """
 
     kernels: tuple[KernelCost, ...]
-    minimum_bytes: int
+    minimum: Mapping[str, int]
     saved_bytes: int
+
+    @property
+    def minimum_bytes(self) -> int:
+        return sum(self.minimum.values())
 
     @property
     def bytes(self) -> int:
@@ -63,8 +69,8 @@ class PassCost:
         return len(self.kernels)
 
     def as_dict(self) -> dict[str, Any]:
-        totals = {name: getattr(self, name) for name in ("bytes", "flops", "launches")}
-        return totals | asdict(self)
+        totals = {name: getattr(self, name) for name in ("bytes", "flops", "launches", "minimum_bytes")}
+        return {name: value for name, value in (totals | asdict(self)).items() if name != "minimum"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,7 @@ def _figures(size: int, flops: int, per: int) -> str:
 
 
 def cost(
-    compiled: Compiled,
+    compiled: Spec,
     dtype: str = "bf16",
     chunk: int = 64,
     states: bool = False,
@@ -135,6 +141,14 @@ def cost(
         if given not in choices:
             raise ValueError(f"{option}: expected {' or '.join(choices)}, got '{given}'")
     known = _sizes(compiled.recurrence, sizes)
+    if isinstance(compiled, Staged):
+        from rnnc.codegen.stage_cost import together
+
+        stages = [
+            cost(stage, dtype, chunk, states, save, form, **_of_stage(stage.recurrence, known))
+            for stage in compiled.stages
+        ]
+        return together(compiled.recurrence, [stage.recurrence for stage in compiled.stages], stages, known)
     if form == "recurrent":
         from rnnc.codegen.token_cost import token_cost
 
@@ -180,6 +194,11 @@ def _needed(kernels: Sequence[Kernel], wanted: set[str]) -> list[Kernel]:
             stores = tuple(a for a in kernel.stores if a.name in wanted or a.name in read)
             found.insert(0, replace(kernel, stores=stores))
     return found
+
+
+def _of_stage(stage: Recurrence, sizes: Mapping[str, int]) -> dict[str, int]:
+    grouped = any(item.per_group for item in stage.inputs)
+    return {name: sizes[name] for name in ("B", "T", "H", *("G" * grouped), *stage.axes)}
 
 
 def _dtype(name: str) -> str:
@@ -314,7 +333,7 @@ class _Count:
             programs += -(-left // (4 if self._in_float32(array) else BYTES[self.dtype]) // SUM_TILE)
         return (KernelCost("sums", "sum", total, 0, (programs,)),) if total else ()
 
-    def least(self, kernels: tuple[Kernel, ...]) -> int:
+    def least(self, kernels: tuple[Kernel, ...]) -> dict[str, int]:
         """The bytes of the pass' own arguments and results, each once, and of the state at both ends."""
         recurrence = self.compiled.recurrence
         declared = recurrence.declared
@@ -327,4 +346,4 @@ class _Count:
                 each[name] //= self.chunks
             elif name in groups:
                 each[name] = each[name] // self.sizes["H"] * self.sizes["G"]
-        return sum(each.values()) + 2 * self.ends
+        return each | {STATES: 2 * self.ends}

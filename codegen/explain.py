@@ -38,6 +38,26 @@ def explain(normal: Normal, decisions: Sequence[str] = ()) -> str:
     return "\n\n".join(blocks)
 
 
+def explain_stages(recurrence: Recurrence, stages: Sequence[tuple[Recurrence, str]]) -> str:
+    """The account of a recurrence in stages: what each takes from the others, then each by itself."""
+    given = {item.name for item in recurrence.arguments}
+    declared = {output.name for output in recurrence.outputs}
+    lines = []
+    for stage, _ in stages:
+        taken = [_declaration(item) for item in stage.inputs if item.name not in given]
+        handed = [item.name + _axes(item.axes) for item in stage.outputs if item.name not in declared]
+        states = ", ".join(state.name + _axes(state.axes) for state in stage.states)
+        after = f"given {', '.join(taken)}: " if taken else ""
+        lines.append(f"{stage.name}  {after}{states}{' -> ' * bool(handed)}{', '.join(handed)}")
+    why = [
+        f"{recurrence.name} is computed in {len(stages)} stages, and differentiated in the reverse order",
+        "the transition of all states together is block triangular: its eigenvalues are those of the stages",
+        "what is said below of eigenvalues and of long sequences holds for each stage by itself",
+    ]
+    head = "\n".join(["Stages", *_indented([*why, "", *lines])])
+    return "\n\n".join([head, *(text for _, text in stages)])
+
+
 def _indented(lines: Iterable[str]) -> list[str]:
     return [f"  {line}" if line else "" for line in lines]
 

@@ -4,7 +4,8 @@ Two kinds. *Symbolic*, at C = 3 tokens and axes of size 2: outputs, final state 
 compared as polynomials in all inputs, the incoming state, the cotangents and the unknown values of the
 functions. *Rational*, at larger and odd sizes and with rows beyond the sequence: as fractions at random
 points, the gradient along random directions. A chunk starts from any state, so that equality for one chunk
-is equality for sequences of chunks.
+is equality for sequences of chunks. Of a recurrence in stages each is checked in both ways, and all of them,
+one after the other, on random fractions.
 """
 
 from __future__ import annotations
@@ -12,34 +13,33 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
-from rnnc.codegen.compiler import Compiled
-from rnnc.codegen.evaluators import evaluate
-from rnnc.codegen.exact import Dual, Oracle, TokenLoop, apply_dual, random_fraction, rationals
-from rnnc.codegen.operations import ROW, VALID
+from rnnc.codegen.compiler import Compiled, Spec
+from rnnc.codegen.exact import random_fraction, rationals
+from rnnc.codegen.points import Chain, Point, Values
 from rnnc.codegen.polynomials import Polynomials, polynomials
-from rnnc.codegen.program import Program
 from rnnc.codegen.torch_module import Form
-from rnnc.dsl.interpreter import run
 from rnnc.dsl.recurrence import Recurrence
-
-Values = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One identity that was checked; `failure` names what differs, or is empty."""
+    """One identity that was checked; `failure` names what differs, or is empty.
+
+    `stage` says of which stages, where there are several.
+    """
 
     form: str
     kind: str
     sizes: str
     what: str
     failure: str = ""
+    stage: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class Proof:
     def __str__(self) -> str:
         verdict = "proven" if self else "NOT proven"
         lines = [f"{self.name}: {verdict} ({len(self.checks)} identities, {self.seconds:.1f} s)", ""]
+        width = max((len(check.stage) + 1 for check in self.checks if check.stage), default=0)
         for check in self.checks:
             mark = "FAILED" if check.failure else "ok"
-            lines.append(
-                f"  {mark:6} {check.form:9} {check.kind:8} {check.sizes:22} {check.what}{check.failure}"
-            )
+            who = f"{check.stage:{width}}{check.form:9} {check.kind:8}"
+            lines.append(f"  {mark:6} {who} {check.sizes:22} {check.what}{check.failure}")
         lines += [
             "",
             "Stated: for every input and incoming state, the scheduled program of one chunk (or token) gives",
@@ -74,23 +74,58 @@ class Proof:
         return "\n".join(lines)
 
 
-def prove(compiled: Compiled) -> Proof:
-    """Check all identities of a compiled recurrence."""
+def prove(compiled: Spec) -> Proof:
+    """Check all identities of a compiled recurrence: of every stage, and of all of them together."""
     begin = time.perf_counter()
+    if isinstance(compiled, Compiled):
+        checks = _stage_checks(compiled)
+    else:
+        checks = [
+            replace(check, stage=f"stage {number}")
+            for number, stage in enumerate(compiled.stages, 1)
+            for check in _stage_checks(stage)
+        ]
+        checks += _together(compiled)
+    return Proof(compiled.recurrence.name, tuple(checks), time.perf_counter() - begin)
+
+
+def _stage_checks(compiled: Compiled) -> list[Check]:
     checks: list[Check] = []
     for form in compiled.forms:
         for tokens, steps in _symbolic_sizes(compiled.recurrence, form):
             checks += _symbolic(compiled.recurrence, form, tokens, steps)
-    checks += rational_checks(compiled)
+    checks += _rational_checks(compiled)
     checks.sort(key=lambda check: [form.name for form in compiled.forms].index(check.form))
-    return Proof(compiled.recurrence.name, tuple(checks), time.perf_counter() - begin)
+    return checks
 
 
-def rational_checks(compiled: Compiled) -> Iterator[Check]:
+def rational_checks(compiled: Spec) -> Iterator[Check]:
     """The quick part of a proof: identities at random fractions."""
+    for stage in compiled.stages:
+        yield from _rational_checks(stage)
+    if len(compiled.stages) > 1:
+        yield from _together(compiled)
+
+
+def _together(compiled: Spec) -> Iterator[Check]:
+    """The stages one after the other against the token loop of the whole recurrence."""
+    for name, shapes in (("chunked", ((5, 5), (4, 3))), ("recurrent", ((1, 1),))):
+        chain = Chain(name, tuple((stage.recurrence, _form(stage, name)) for stage in compiled.stages))
+        for tokens, length in shapes:
+            for check in _rational(compiled.recurrence, chain, tokens, length):
+                yield replace(check, stage="all")
+
+
+def _rational_checks(compiled: Compiled) -> Iterator[Check]:
     for form in compiled.forms:
         for tokens, length in ((5, 5), (4, 3)) if form.name == "chunked" else ((1, 1),):
-            yield from _rational(compiled.recurrence, form, tokens, length)
+            chain = Chain(form.name, ((compiled.recurrence, form),))
+            yield from _rational(compiled.recurrence, chain, tokens, length)
+
+
+def _form(compiled: Compiled, name: str) -> Form:
+    """The form of that name."""
+    return next(form for form in compiled.forms if form.name == name)
 
 
 def _sizes(recurrence: Recurrence, first: int, second: int, steps: int) -> dict[str, int]:
@@ -120,11 +155,11 @@ def _symbolic(recurrence: Recurrence, form: Form, tokens: int, steps: int) -> It
 def _symbolic_in(
     ring: Polynomials, recurrence: Recurrence, form: Form, tokens: int, steps: int
 ) -> list[Check]:
-    sizes = _sizes(recurrence, 2, 2, steps)
-    point = _Point(recurrence, sizes, tokens, tokens, lambda name, index: ring.variable(name, index))
+    sizes, chain = _sizes(recurrence, 2, 2, steps), Chain(form.name, ((recurrence, form),))
+    point = Point(recurrence, sizes, tokens, tokens, lambda name, index: ring.variable(name, index))
     outputs, final = point.loop(ring.oracle)
-    found = point.program(form, ring.oracle)
-    where = _describe(form, tokens, tokens, sizes)
+    found = point.program(chain, ring.oracle)
+    where = _describe(form.name, tokens, tokens, sizes)
     relations = ring.oracle.relations()
     values = _compare(
         form.name, "symbolic", where, {**outputs, **final}, found, "outputs and state", relations
@@ -134,26 +169,26 @@ def _symbolic_in(
         f"d'{name}": np.asarray(ring.gradients(loss, values), dtype=object)
         for name, values in point.differentiable()
     }
-    gradients = point.backward(form, ring.oracle)
+    gradients = point.backward(chain, ring.oracle)
     return [
         values,
         _compare(form.name, "symbolic", where, expected, gradients, "all gradients", ring.oracle.relations()),
     ]
 
 
-def _rational(recurrence: Recurrence, form: Form, tokens: int, length: int) -> Iterator[Check]:
+def _rational(recurrence: Recurrence, chain: Chain, tokens: int, length: int) -> Iterator[Check]:
     sizes = _sizes(recurrence, 9, 4, 4)  # squares: roots of sizes are exact
     draw = random.Random(tokens * 8 + length)
     oracle = rationals(length)
-    point = _Point(recurrence, sizes, tokens, length, lambda name, index: random_fraction(draw))
+    point = Point(recurrence, sizes, tokens, length, lambda name, index: random_fraction(draw))
     outputs, final = point.loop(oracle)
     found = {
         name: value[:length] if name in outputs and tokens > 1 else value
-        for name, value in point.program(form, oracle).items()
+        for name, value in point.program(chain, oracle).items()
     }
-    where = _describe(form, tokens, length, sizes)
-    yield _compare(form.name, "rational", where, {**outputs, **final}, found, "outputs and state")
-    gradients = point.backward(form, oracle)
+    where = _describe(chain.name, tokens, length, sizes)
+    yield _compare(chain.name, "rational", where, {**outputs, **final}, found, "outputs and state")
+    gradients = point.backward(chain, oracle)
     slopes = {
         name: np.vectorize(lambda _: random_fraction(draw), otypes=[object])(values)
         for name, values in point.differentiable()
@@ -168,11 +203,11 @@ def _rational(recurrence: Recurrence, form: Form, tokens: int, length: int) -> I
         Fraction(0),
     )
     failure = "" if along == expected else ": differs"
-    yield Check(form.name, "rational", where, "all gradients, along a random direction", failure)
+    yield Check(chain.name, "rational", where, "all gradients, along a random direction", failure)
 
 
-def _describe(form: Form, tokens: int, length: int, sizes: Mapping[str, int]) -> str:
-    chunk = f"C={tokens} T={length} " if form.name == "chunked" else ""
+def _describe(form: str, tokens: int, length: int, sizes: Mapping[str, int]) -> str:
+    chunk = f"C={tokens} T={length} " if form == "chunked" else ""
     return chunk + " ".join(f"{axis}={size}" for axis, size in sizes.items())
 
 
@@ -197,111 +232,3 @@ def _compare(
 
 def _equal(left: Any, right: Any, relations: Sequence[Any]) -> bool:
     return bool(left == right) or bool(relations and not (left - right).rem(list(relations)))
-
-
-class _Point:
-    """Values for everything a chunk is given, and the two ways to compute with them."""
-
-    def __init__(
-        self, recurrence: Recurrence, sizes: Mapping[str, int], tokens: int, length: int, make: Any
-    ) -> None:
-        self.recurrence, self.sizes, self.tokens, self.length = recurrence, dict(sizes), tokens, length
-
-        def values(name: str, axes: tuple[str, ...], timed: bool) -> Any:
-            shape = ([tokens] if timed else []) + [sizes[axis.rstrip("'")] for axis in axes]
-            out = np.empty(shape, dtype=object)
-            for index in np.ndindex(*shape):
-                out[index] = make(name, index)
-            return out
-
-        self.inputs = {d.name: values(d.name, d.axes, True) for d in recurrence.inputs}
-        self.params = {d.name: values(d.name, d.axes, False) for d in recurrence.params}
-        self.states = {d.name: values(d.name, d.axes, False) for d in recurrence.states}
-        self.cotangents = {d.name: values(f"d'{d.name}", d.axes, True) for d in recurrence.outputs}
-        self.ends = {d.name: values(f"d'{d.name}", d.axes, False) for d in recurrence.states}
-
-    def differentiable(self) -> list[tuple[str, Any]]:
-        return [*self.inputs.items(), *self.params.items(), *self.states.items()]
-
-    def loop(self, oracle: Oracle) -> tuple[Values, Values]:
-        """Outputs (stacked over tokens) and final states of the token loop."""
-        arithmetic = TokenLoop(self.sizes, oracle.number, oracle.apply)
-        return self._run(arithmetic, self.inputs, self.params, self.states)
-
-    def _run(
-        self, arithmetic: TokenLoop, inputs: Values, params: Values, states: Values
-    ) -> tuple[Values, Values]:
-        tokens = {name: [np.asarray(row, dtype=object) for row in value] for name, value in inputs.items()}
-        outputs, final = run(self.recurrence, arithmetic, tokens, params, states, self.length)
-        aligned = {
-            d.name: np.stack([np.broadcast_to(x, [self.sizes[a] for a in d.axes]) for x in outputs[d.name]])
-            for d in self.recurrence.outputs
-        }
-        if self.tokens == 1:
-            aligned = {name: np.asarray(value[0], dtype=object) for name, value in aligned.items()}
-        return aligned, {d.name: final[d.name] for d in self.recurrence.states}
-
-    def loads(self, oracle: Oracle) -> Values:
-        valid = np.array(
-            [oracle.number(1 if t < self.length else 0) for t in range(self.tokens)], dtype=object
-        )
-        inputs = self.inputs if self.tokens > 1 else {name: value[0] for name, value in self.inputs.items()}
-        return {**inputs, **self.params, **self.states, VALID: valid}
-
-    def program(self, form: Form, oracle: Oracle) -> Values:
-        sizes = {**self.sizes, ROW: self.tokens}
-        found = evaluate(form.forward.program, self.loads(oracle), sizes, oracle.program_arithmetic())
-        return self._as_declared(form.forward.program, found)
-
-    def _as_declared(self, program: Program, found: Values) -> Values:
-        """The results with their axes in the order of the declarations."""
-        recurrence = self.recurrence
-        declared = {d.name: d.axes for d in recurrence.declared}
-        aligned = dict(found)
-        for name, node in program.results.items():
-            axes = [axis for axis in (ROW, *declared[name.removeprefix("d'")]) if axis in node.axes]
-            aligned[name] = found[name].transpose([node.axes.index(axis) for axis in axes])
-        return aligned
-
-    def backward(self, form: Form, oracle: Oracle) -> Values:
-        """Gradients of the loss, those of inputs with a token axis even where there is one token."""
-        cotangents = {}
-        for name, value in self.cotangents.items():
-            masked = value.copy()
-            masked[self.length :] = oracle.number(0)
-            cotangents[f"d'{name}"] = masked if self.tokens > 1 else masked[0]
-        ends = {f"d'{name}": value for name, value in self.ends.items()}
-        loads = {**self.loads(oracle), **cotangents, **ends}
-        sizes = {**self.sizes, ROW: self.tokens}
-        found = evaluate(form.backward.program, loads, sizes, oracle.program_arithmetic())
-        found = self._as_declared(form.backward.program, found)
-        if self.tokens == 1:
-            for name in self.inputs:
-                if f"d'{name}" in found:
-                    found[f"d'{name}"] = np.asarray(found[f"d'{name}"], dtype=object)[None]
-        return found
-
-    def loss(self, outputs: Values, final: Values, oracle: Oracle) -> Any:
-        """The sum of outputs and final states times their cotangents."""
-        total = oracle.number(0)
-        for name, value in outputs.items():
-            weight = self.cotangents[name][: self.length] if self.tokens > 1 else self.cotangents[name][0]
-            total = total + np.asarray(value * weight, dtype=object).sum()
-        for name, value in final.items():
-            total = total + np.asarray(value * self.ends[name], dtype=object).sum()
-        return total
-
-    def slope(self, oracle: Oracle, slopes: Values) -> Any:
-        """The derivative of the loss along a direction, by running the token loop on duals."""
-
-        def duals(values: Values) -> Values:
-            make = np.frompyfunc(Dual, 2, 1)
-            return {
-                name: np.asarray(make(value, slopes[name]), dtype=object) for name, value in values.items()
-            }
-
-        arithmetic = TokenLoop(
-            self.sizes, oracle.number, lambda f, *xs: apply_dual(oracle, f, *xs), dual=True
-        )
-        outputs, final = self._run(arithmetic, duals(self.inputs), duals(self.params), duals(self.states))
-        return self.loss(outputs, final, oracle).slope

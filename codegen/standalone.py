@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 
-from rnnc.codegen.compiler import Compiled
-from rnnc.codegen.inline import Import, inline, take_apart
+from rnnc.codegen.compiler import Compiled, Spec
+from rnnc.codegen.inline import Import, Inlined, Source, inline, take_apart
 from rnnc.codegen.kernels import UnsupportedOnGpu
 from rnnc.codegen.layer_lines import title
 from rnnc.codegen.layer_module import layer_names
@@ -21,14 +21,17 @@ from rnnc.codegen.layer_printer import print_layer
 from rnnc.codegen.names import Names
 from rnnc.codegen.scalars import scalar
 from rnnc.codegen.templating import template
+from rnnc.codegen.torch_module import stage_prefix
 from rnnc.codegen.triton_module import triton_source
-from rnnc.dsl.expression import Axes, names
+from rnnc.dsl.expression import Axes
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.recurrence import Input, Param, Recurrence, State
+from rnnc.dsl.stages import gates
 
 # What runs the kernels, and what they need besides what their module imports.
 KERNELS = (("rnnc.ops.triton_backend", "TritonKernels"), ("rnnc.ops.triton_sums", "sums"))
+FUNCTION, PIPELINE = ("rnnc.ops.function", "Function"), ("rnnc.ops.stages", "Pipeline")
 PASSES = ("_forward", "_states", "_backward")
 OPTIONS = [
     "initial_state",
@@ -56,6 +59,23 @@ FUNCTIONAL = Import("torch.nn.functional", None, "F")
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionText:
+    """A `Function` of the file: the names of its variables, and what it is made of."""
+
+    recurrence: str
+    function: str
+    name: str
+    declarations: tuple[tuple[str, tuple[str, ...]], ...]
+    passes: tuple[tuple[str, str], ...]
+    carried: tuple[str, ...]
+    gates: str
+    default: str
+    kernels: str
+    kind: str = "Function"
+    stages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StandaloneText:
     """The holes of `standalone.py.jinja`."""
 
@@ -64,14 +84,10 @@ class StandaloneText:
     runtime: tuple[str, ...]
     namespaces: tuple[str, ...]
     passes: tuple[str, ...]
-    module: tuple[str, ...]
     kernels: tuple[str, ...]
-    kernel_names: tuple[str, ...]
-    name: str
+    kernel_names: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     title: str
-    declarations: tuple[tuple[str, tuple[str, ...]], ...]
-    carried: tuple[str, ...]
-    gates: str
+    functions: tuple[FunctionText, ...]
     defaults: tuple[tuple[str, str], ...]
     function: str
     arguments: tuple[str, ...]
@@ -81,14 +97,15 @@ class StandaloneText:
     layer: str
 
 
-def standalone(compiled: Compiled) -> str:
+def standalone(compiled: Spec) -> str:
     """The file's text; the same for the same spec. Raises SpecError where its layer block does not fit."""
     recurrence = compiled.recurrence
-    kernel_text = _kernel_text(compiled)
-    wanted = [("rnnc.ops.function", "Function"), *(KERNELS if kernel_text else ())]
-    runtime = inline(wanted, [compiled.source, kernel_text])
-    where = take_apart(kernel_text)
-    kernel_names = tuple(name for definition in where.definitions for name in definition.names)
+    kernel_texts = [_kernel_text(stage) for stage in compiled.stages]
+    several = len(compiled.stages) > 1
+    wanted = [PIPELINE if several else FUNCTION, *(KERNELS if any(kernel_texts) else ())]
+    runtime = inline(wanted, [compiled.source, *kernel_texts])
+    sets = [_Kernels(n * several, take_apart(t)) for n, t in enumerate(kernel_texts, 1) if t]
+    kernel_names = {name for each in sets for _, name in each.entries}
     taken_names = {*runtime.names, *runtime.namespaces, *DECLARED, *kernel_names, *dir(builtins)}
     function = Names(taken_names).fresh(recurrence.name)
     layer = "" if recurrence.layer is None else print_layer(recurrence, function)
@@ -102,21 +119,20 @@ def standalone(compiled: Compiled) -> str:
         map(taken.fresh, [*(i.name for i in recurrence.inputs), *(p.name for p in recurrence.params)])
     )
     passes = take_apart(compiled.source).definitions
-    decay = compiled.normal.decay
     text = StandaloneText(
         header=_header(compiled.source),
         imports=merged(each for each in imports if not each.module.startswith("triton")),
         runtime=tuple(runtime.parts),
         namespaces=tuple(_namespace(name, used) for name, used in sorted(runtime.namespaces.items())),
         passes=tuple(d.text for d in passes if d.names[0].islower() or d.names == ("SPEC_HASH",)),
-        module=tuple(name for d in passes for name in d.names if name.endswith(PASSES)),
-        kernels=tuple(runtime.spelled(definition.text, where) for definition in where.definitions),
-        kernel_names=(*kernel_names, *(name for _, name in KERNELS[1:] if kernel_text)),
-        name=recurrence.name,
+        kernels=tuple(text for each in sets for text in each.texts(runtime)),
+        kernel_names=tuple((each.namespace, each.entries) for each in sets),
         title=title(recurrence),
-        declarations=_declarations(recurrence),
-        carried=tuple(f'Carried("{array.name}", {_tuple(array.axes)})' for array in carried(recurrence)),
-        gates=_tuple(sorted(names(decay)) if decay else ()),
+        functions=_functions(
+            compiled,
+            [name for d in passes for name in d.names if name.endswith(PASSES)],
+            {each.number: each.namespace for each in sets},
+        ),
         defaults=tuple((param.name, scalar(param.default)) for param in recurrence.params if param.default),
         function=function,
         arguments=_arguments(recurrence, arguments),
@@ -126,6 +142,77 @@ def standalone(compiled: Compiled) -> str:
         layer=layer,
     )
     return template("standalone.py.jinja").render(asdict(text))
+
+
+@dataclass(frozen=True)
+class _Kernels:
+    """The kernels of one stage, counted from 1, or of the one there is, 0.
+
+    Kernels are named after their stage; the constants of several stages are told apart by its number.
+    """
+
+    number: int
+    module: Source
+
+    @property
+    def namespace(self) -> str:
+        return f"_KERNELS{self.number or ''}"
+
+    def renamed(self, name: str) -> str:
+        return f"STAGE{self.number}_{name}" if self.number and name.isupper() else name
+
+    @property
+    def entries(self) -> tuple[tuple[str, str], ...]:
+        """The names by which the launcher knows the kernels, and those in the file."""
+        names = [name for definition in self.module.definitions for name in definition.names]
+        names += [name for _, name in KERNELS[1:]]
+        return tuple((name, self.renamed(name)) for name in names)
+
+    def texts(self, runtime: Inlined) -> Iterator[str]:
+        """The definitions."""
+        for definition in self.module.definitions:
+            text = runtime.spelled(definition.text, self.module)
+            name = definition.names[0]
+            yield text.replace(name, self.renamed(name), 1) if text.startswith(name) else text
+
+
+def _functions(compiled: Spec, passes: Sequence[str], kernels: Mapping[int, str]) -> tuple[FunctionText, ...]:
+    """The recurrence as a function; before it its stages, if there are several."""
+    whole = compiled.recurrence
+    default = "_default" if any(param.default for param in whole.params) else "None"
+    if isinstance(compiled, Compiled):
+        return (_function(whole, "", passes, "", gates(whole), default, kernels.get(0, "")),)
+    found = []
+    for number, stage in enumerate(compiled.stages, 1):
+        own = stage.recurrence
+        prefix = stage_prefix(number)
+        names = [name for name in passes if name.startswith(prefix)]
+        found.append(_function(own, str(number), names, prefix, gates(own), "None", kernels.get(number, "")))
+    stages = tuple(each.function for each in found)
+    last = _function(whole, "", [], "", gates(whole), default, "")
+    return (*found, replace(last, kind="Pipeline", stages=stages))
+
+
+def _function(
+    recurrence: Recurrence,
+    suffix: str,
+    passes: Sequence[str],
+    prefix: str,
+    decays: Iterable[str],
+    default: str,
+    kernels: str,
+) -> FunctionText:
+    return FunctionText(
+        recurrence=f"_RECURRENCE{suffix}",
+        function=f"_STAGE{suffix}" if suffix else "_FUNCTION",
+        name=recurrence.name,
+        declarations=_declarations(recurrence),
+        passes=tuple((name.removeprefix(prefix), name) for name in passes),
+        carried=tuple(f'Carried("{array.name}", {_tuple(array.axes)})' for array in carried(recurrence)),
+        gates=_tuple(sorted(decays)),
+        default=default,
+        kernels=kernels,
+    )
 
 
 def _kernel_text(compiled: Compiled) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.compiler import Compiled
-from rnnc.codegen.cost import BYTES, SUM_TILE, Cost, KernelCost, PassCost
+from rnnc.codegen.cost import BYTES, STATES, SUM_TILE, Cost, KernelCost, PassCost
 from rnnc.codegen.program import Node, reachable
 from rnnc.codegen.recurrent_kernels import TokenArray, TokenKernel, base, plan_tokens
 from rnnc.dsl.expression import Axes
@@ -163,12 +163,12 @@ class _Count:
         rows = (1 if name in shared else heads) if array.place == "partial" else self.tokens * heads
         return rows * self.product(array.axes) * self._width_of_input(array)
 
-    def least(self, kernel: TokenKernel) -> int:
+    def least(self, kernel: TokenKernel) -> dict[str, int]:
         """The bytes of the pass' own arguments and results, each once, and of the states at both ends."""
         gradients = {array.name for array in kernel.stores if array.name.startswith("d'")}
         arrays: Iterable[TokenArray] = {a.name: a for a in (*kernel.loads, *kernel.stores)}.values()
-        each = (self._summed(a) if a.name in gradients else self.bytes(kernel, a) for a in arrays)
-        return sum(each) + 2 * self.ends
+        each = {a.name: self._summed(a) if a.name in gradients else self.bytes(kernel, a) for a in arrays}
+        return each | {STATES: 2 * self.ends}
 
 
 def _block(size: int) -> int:

@@ -19,6 +19,7 @@ from rnnc.codegen.schedule import Plan, cut, on_rows, with_inverses, worth_keepi
 from rnnc.codegen.templating import comment, template
 from rnnc.codegen.torch_plan import for_torch
 from rnnc.codegen.torch_printer import Function
+from rnnc.dsl.expression import Axes
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.normal import Normal
 from rnnc.dsl.recurrence import Recurrence
@@ -54,11 +55,17 @@ def schedule_forms(normal: Normal, decay_range: Interval | None) -> tuple[Form, 
     """Derive, stabilise, differentiate and cut both forms."""
     forms = []
     for derive in (chunked_form, recurrent_form):
-        builder = Builder(normal.recurrence.axes)
+        builder = Builder(_in_order(normal))
         program = stabilise(derive(normal, builder), builder, normal, decay_range)
         backward = differentiate(program, builder)
         forms.append(_schedule(program, backward, builder))
     return tuple(forms)
+
+
+def _in_order(normal: Normal) -> Axes:
+    """The recurrence's axes, those of the state in the order that they have there."""
+    state = iter(normal.axes)
+    return tuple(next(state) if axis in normal.axes else axis for axis in normal.recurrence.axes)
 
 
 def _schedule(program: Program, backward: Program, builder: Builder) -> Form:
@@ -86,17 +93,41 @@ def spec_hash(recurrence: Recurrence) -> str:
 
 def print_module(normal: Normal, forms: Sequence[Form], equations: str) -> str:
     """The text of the generated module: deterministic, and free of dates and paths."""
-    recurrence = normal.recurrence
+    return _module(normal.recurrence, _passes(normal.recurrence, forms), equations)
+
+
+def print_stages(
+    recurrence: Recurrence, stages: Sequence[tuple[Normal, Sequence[Form]]], equations: str
+) -> str:
+    """As `print_module`, of a recurrence in stages; see `stage_prefix` for the names of the passes."""
+    functions = []
+    for number, (normal, forms) in enumerate(stages, 1):
+        functions += _passes(normal.recurrence, forms, stage_prefix(number))
+    return _module(recurrence, functions, equations)
+
+
+def stage_prefix(number: int) -> str:
+    """What the names of the passes of a stage begin with; the stages are counted from 1."""
+    return f"stage{number}_"
+
+
+def _passes(recurrence: Recurrence, forms: Sequence[Form], prefix: str = "") -> list[str]:
+    """The functions of all forms, as text."""
     functions = []
     for form in forms:
         forward, states, backward = (
             for_torch(plan, form.builder) for plan in (form.forward, form.states, form.backward)
         )
+        name = prefix + form.name
         functions += [
-            Function(f"{form.name}_forward", forward, recurrence, "forward").text(),
-            Function(f"{form.name}_states", states, recurrence, "forward").text(),
-            Function(f"{form.name}_backward", backward, recurrence, "backward").text(),
+            Function(f"{name}_forward", forward, recurrence, "forward").text(),
+            Function(f"{name}_states", states, recurrence, "forward").text(),
+            Function(f"{name}_backward", backward, recurrence, "backward").text(),
         ]
+    return functions
+
+
+def _module(recurrence: Recurrence, functions: Sequence[str], equations: str) -> str:
     context = ModuleContext(
         header=header(recurrence, equations),
         imports=_imports(functions),

@@ -38,9 +38,13 @@ def refuse_unsupported(recurrence: Recurrence) -> None:
             found.append(Diagnostic("unsupported", message, state.span))
     if len(recurrence.states) > 1:
         names = ", ".join(f"'{state.name}'" for state in recurrence.states)
+        note = "each is read by the other, or is a part of its update as a whole: they are no stages"
         found.append(
             Diagnostic(
-                "unsupported", f"several states ({names}) cannot be compiled yet", recurrence.states[1].span
+                "unsupported",
+                f"several states ({names}) cannot be compiled yet",
+                recurrence.states[1].span,
+                notes=(note,),
             )
         )
     if found:

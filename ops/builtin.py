@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from rnnc.dsl.checker import check
 from rnnc.dsl.parser import parse
-from rnnc.ops.operator import Operator, compile  # noqa: A004
+from rnnc.ops.operator import Operator, compile, operator  # noqa: A004
 
 
 def builtin(name: str) -> Operator:
@@ -18,4 +18,4 @@ def builtin(name: str) -> Operator:
     if not generated.is_file():
         return compile(str(spec))
     module = importlib.import_module(f"rnnc.ops.generated.{name}")
-    return Operator(text, check(parse(text, spec.name)), module, generated.read_text("utf-8"))
+    return operator(text, check(parse(text, spec.name)), module, generated.read_text("utf-8"))

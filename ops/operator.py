@@ -13,15 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnc.dsl.expression import names
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.recurrence import Recurrence
+from rnnc.dsl.stages import gates, split
 from rnnc.ops import cache, traced
 from rnnc.ops.errors import ArgumentError, SpecWarning, UnavailableError
 from rnnc.ops.function import Function, Outputs, single
 from rnnc.ops.options import NAMES, check_options
 from rnnc.ops.reference import default, token_loop
 from rnnc.ops.spec_file import read_spec
+from rnnc.ops.stages import Pipeline, stage_module
 from rnnc.ops.state import State
 from rnnc.ops.triton_backend import TritonKernels
 
@@ -180,8 +181,7 @@ class Operator(Function):
     ) -> list[Tensor]:
         """Outputs and final states, from inputs, parameters and states: what a node of a graph computes."""
         count = len(self.signature.names)
-        outputs, final = Function.__call__(
-            self,
+        outputs, final = super().__call__(
             *tensors[:count],
             initial_state=self.carry.pack(tuple(tensors[count:])),
             output_final_state=True,
@@ -203,17 +203,18 @@ class Operator(Function):
         states = [x.new_empty(x.shape) for x in tensors[count:]]
         return [*outputs, *states]
 
-    def _generate(self) -> tuple[ModuleType, str] | str:
-        """The module of the Triton kernels, and its text; or why there is none."""
+    def _generate(self, stage: int = 0) -> tuple[ModuleType, str] | str:
+        """The module of the Triton kernels of a stage, and its text; or why there is none."""
         from rnnc.codegen.kernels import UnsupportedOnGpu
 
         def produce() -> str:
             from rnnc.codegen.triton_module import triton_source
 
-            return triton_source(self._compiled)
+            return triton_source(self._compiled.stages[stage])
 
+        name = f"{self.name}_triton{stage or ''}"
         try:
-            return cache.load(f"{self.name}_triton", self.spec, produce)
+            return cache.load(name, self.spec, produce)
         except (UnsupportedOnGpu, NotImplementedError) as reason:
             return str(reason)
 
@@ -226,10 +227,31 @@ class Operator(Function):
     @cached_property
     def _gates(self) -> frozenset[str]:
         """The inputs and parameters that the decay is made of."""
-        from rnnc.dsl.normaliser import normalise
+        return gates(self.recurrence)
 
-        decay = normalise(self.recurrence).decay
-        return frozenset() if decay is None else names(decay)
+
+class StagedOperator(Operator, Pipeline):  # type: ignore[misc]
+    """A recurrence in stages: every stage is a function of its own, with its own passes and kernels."""
+
+    def __init__(self, spec: str, recurrence: Recurrence, module: ModuleType, source: str) -> None:
+        super().__init__(spec, recurrence, module, source)
+        parts = split(recurrence)
+        self.kernels_of = [TritonKernels(part, partial(self._generate, n)) for n, part in enumerate(parts)]
+        self.stages = tuple(
+            Function(part, stage_module(module, n), carried(part), partial(gates, part), None, kernels)
+            for n, (part, kernels) in enumerate(zip(parts, self.kernels_of, strict=True), 1)
+        )
+
+    @property
+    def triton_source(self) -> str:
+        """The text of the Triton kernels, one stage after the other."""
+        return "\n\n".join(kernels.available[1] for kernels in self.kernels_of)
+
+
+def operator(spec: str, recurrence: Recurrence, module: ModuleType, source: str) -> Operator:
+    """The operator of a checked spec: its text, the generated module and its text."""
+    kind = Operator if len(split(recurrence)) == 1 else StagedOperator
+    return kind(spec, recurrence, module, source)
 
 
 def compile(spec: str | os.PathLike[str]) -> Operator:  # noqa: A001
@@ -247,4 +269,4 @@ def compile(spec: str | os.PathLike[str]) -> Operator:  # noqa: A001
         warnings.warn(finding.render(text, path), SpecWarning, stacklevel=2)
     recurrence = compiled.recurrence
     module, source = cache.load(recurrence.name, text, lambda: compiled.source)
-    return Operator(text, recurrence, module, source)
+    return operator(text, recurrence, module, source)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -18,6 +19,7 @@ from rnnc.dsl.parser import parse
 from rnnc.dsl.ranges import check_ranges, environment
 from rnnc.dsl.recurrence import Input, Let, Param, Recurrence, unrolled
 from rnnc.dsl.spectrum import Spectrum, check_claim, spectrum
+from rnnc.dsl.stages import split
 from rnnc.dsl.tracking import Statement, signs, tracking
 from rnnc.files import read_spec
 
@@ -26,7 +28,8 @@ from rnnc.files import read_spec
 class Analysis:
     """The findings about a spec and, as far as they could be established, its class and its ranges.
 
-    `title` is the docstring's first line; `facts` are lines of text by what they tell; `ranges` maps a name
+    `title` is the docstring's first line; `facts` are lines of text by what they tell (and the number of the
+    stage, where there are several, of which `tracking` says nothing together); `ranges` maps a name
     to its interval and to where that comes from; `tracking` is what theory says of long sequences.
     """
 
@@ -78,24 +81,22 @@ def analyse(text: str, path: str, over_time: bool = True) -> Analysis:
         return Analysis(path, text, diagnostics=error.diagnostics)
     findings = [*recurrence.warnings]
     findings += _collect(lambda: check_ranges(recurrence))
-    normal: Normal | None = None
-    found: Spectrum | None = None
+    stages: list[tuple[Normal, Spectrum]] = []
     try:
-        normal = normalise(recurrence)
+        stages = [(normal, spectrum(normal)) for normal in map(normalise, split(recurrence))]
     except SpecError as error:
         findings += error.diagnostics
-    else:
-        found = spectrum(normal)
-        findings += _collect(lambda: check_claim(normal))
+    for normal, _ in stages:
+        findings += _collect(partial(check_claim, normal))
     return Analysis(
         path,
         text,
         recurrence.name,
         recurrence.doc.strip().partition("\n")[0],
         tuple(sorted(set(findings), key=lambda finding: (finding.span, finding.code))),
-        _facts(normal, found) if normal and found else {},
+        _all_facts(stages),
         _ranges(recurrence),
-        tracking(normal, found) if normal and found and over_time else (),
+        tracking(*stages[0]) if len(stages) == 1 and over_time else (),
     )
 
 
@@ -104,6 +105,17 @@ def _collect(stage: Callable[[], list[Diagnostic]]) -> list[Diagnostic]:
         return stage()
     except SpecError as error:
         return list(error.diagnostics)
+
+
+def _all_facts(stages: Sequence[tuple[Normal, Spectrum]]) -> dict[str, str]:
+    """The facts of every stage, each with its number where there are several."""
+    if len(stages) == 1:
+        return _facts(*stages[0])
+    return {
+        f"{key} {number}": fact
+        for number, stage in enumerate(stages, 1)
+        for key, fact in _facts(*stage).items()
+    }
 
 
 def _facts(normal: Normal, found: Spectrum) -> dict[str, str]:

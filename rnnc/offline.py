@@ -70,15 +70,17 @@ def jobs(name: str, arch: str, dtype: str, folder: Path) -> list[Job]:
     from rnnc.codegen.triton_module import triton_source
 
     compiled = compile_text(files("rnnc.ops").joinpath(f"{name}.rnn").read_text("utf-8"))
-    path = folder / f"offline_{name}.py"
-    text = triton_source(compiled)
-    path.write_text(text, encoding="utf-8")
-    return [
-        _job(name, arch, dtype, path, text, launch) for launch in _launches(path, compiled.recurrence, dtype)
-    ]
+    found = []
+    for number, stage in enumerate(compiled.stages):
+        path = folder / f"offline_{name}{number or ''}.py"
+        text = triton_source(stage)
+        path.write_text(text, encoding="utf-8")
+        launches = _launches(path, stage.recurrence, HEAD_SIZES.get(name, SIZE), dtype)
+        found += [_job(name, arch, dtype, path, text, launch) for launch in launches]
+    return found
 
 
-def _launches(path: Path, recurrence: Any, dtype: str) -> list[tuple[str, str, Mapping[str, Any]]]:
+def _launches(path: Path, recurrence: Any, size: int, dtype: str) -> list[tuple[str, str, Mapping[str, Any]]]:
     """Kernel, role and arguments of every launch."""
     import torch
 
@@ -86,7 +88,7 @@ def _launches(path: Path, recurrence: Any, dtype: str) -> list[tuple[str, str, M
     from rnnc.ops.triton_recording import Shapes, record
 
     module = load(str(path))
-    axes = dict.fromkeys(recurrence.axes, HEAD_SIZES.get(recurrence.name, SIZE))
+    axes = dict.fromkeys(recurrence.axes, size)
     axes |= dict.fromkeys(recurrence.loops, MICRO_STEPS)
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype]
     shapes = Shapes(1, 8192, 96, 96, axes)

@@ -1,0 +1,141 @@
+"""A call of a recurrence in stages: one stage after the other, each on what the earlier ones hand on.
+
+Every stage is a function of its own, with its own forms and kernels; gradients go back through them in the
+reverse order. What is handed on lies in memory as the vectors of the call do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rnnc.dsl.recurrence import Input, Recurrence
+from rnnc.ops.arguments import Bound
+from rnnc.ops.function import Function, Outputs, single
+from rnnc.ops.options import NAMES, check_options
+from rnnc.ops.state import State
+
+Values = dict[str, Tensor]
+
+
+class Pipeline(Function):
+    """A recurrence on tensors by its `stages`, in order."""
+
+    stages: tuple[Function, ...] = ()
+
+    def __call__(
+        self,
+        *args: Tensor | None,
+        initial_state: State | None = None,
+        output_final_state: bool = False,
+        cu_seqlens: Tensor | None = None,
+        reverse: bool = False,
+        backend: str = "auto",
+        form: str = "auto",
+        chunk_size: int | None = None,
+        save: str = "auto",
+        check: bool = False,
+        **named: Tensor | None,
+    ) -> tuple[Outputs, State | None]:
+        """As `Function` has it; the options hold for every stage."""
+        check_options(backend, form, chunk_size, save)
+        bound = self._bind(args, named, check)
+        count, _ = self._sequences(bound, cu_seqlens, check)
+
+        def call(stage: Function, arguments: list[Tensor], given: Any) -> tuple[Outputs, State | None]:
+            return stage(
+                *arguments,
+                initial_state=given,
+                output_final_state=output_final_state,
+                cu_seqlens=cu_seqlens,
+                reverse=reverse,
+                backend=backend,
+                form=form,
+                chunk_size=chunk_size,
+                save=save,
+            )
+
+        outputs, final = self._through(bound, self._named(bound, initial_state, count, "initial_state"), call)
+        return outputs, self._packed(self, final) if output_final_state else None
+
+    @torch.no_grad()
+    def step(
+        self,
+        *args: Tensor | None,
+        state: State | None = None,
+        out_state: State | None = None,
+        backend: str = "auto",
+        **named: Tensor | None,
+    ) -> tuple[Outputs, State]:
+        """As `Function` has it; every stage writes its own part of `out_state`."""
+        check_options(backend)
+        bound = self.signature.bind(args, named, NAMES, time=False)
+        batch = bound.sizes.batch
+        places = self._named(bound, out_state, batch, "out_state")
+
+        def call(stage: Function, arguments: list[Tensor], given: Any) -> tuple[Outputs, State]:
+            place = None if places is None else self._packed(stage, places)
+            return stage.step(*arguments, state=given, out_state=place, backend=backend)
+
+        outputs, final = self._through(bound, self._named(bound, state, batch, "state"), call)
+        return outputs, self._packed(self, final) if out_state is None else out_state
+
+    def _through(
+        self,
+        bound: Bound,
+        states: Values | None,
+        call: Callable[[Function, list[Tensor], Any], tuple[Outputs, State | None]],
+    ) -> tuple[Outputs, Values]:
+        """The outputs and what is carried; `call` runs one stage on its arguments and its initial state.
+
+        No `states`: zeros, or what is learned. Vectors that are handed on have the dtype of the outputs.
+        """
+        given = (*bound.inputs, *self._params(bound))
+        names = (item.name for item in self.recurrence.arguments)
+        known, final = dict(zip(names, given, strict=True)), Values()
+        for stage in self.stages:
+            recurrence = stage.recurrence
+            arguments = _arguments(recurrence, known, bound.sizes.heads)
+            outputs, carried = call(stage, arguments, None if states is None else self._packed(stage, states))
+            for output, value in zip(recurrence.outputs, _tuple(outputs), strict=True):
+                known[output.name] = value.to(bound.output_dtype) if output.axes else value
+            if carried is not None:
+                arrays = (array.name for array in stage.carry.arrays)
+                final |= zip(arrays, _tuple(carried), strict=True)
+        return single(tuple(known[output.name] for output in self.recurrence.outputs)), final
+
+    def _named(self, bound: Bound, given: Any, count: int, what: str) -> Values | None:
+        """What is carried, by name, if it is given."""
+        if given is None:
+            return None
+        states = self.carry.unpack(given, count, bound.sizes, bound.dtype, bound.device, what)
+        return {array.name: state for array, state in zip(self.carry.arrays, states, strict=True)}
+
+    @staticmethod
+    def _packed(function: Function, states: Values) -> State:
+        """What the function carries of the states, as it takes and returns them."""
+        return function.carry.pack(tuple(states[array.name] for array in function.carry.arrays))
+
+
+def _arguments(recurrence: Recurrence, known: Mapping[str, Tensor], heads: int) -> list[Tensor]:
+    """The arguments of a stage; where all it is given is per group, the first as one per head."""
+    values = [known[item.name] for item in recurrence.arguments]
+    if all(isinstance(item, Input) and item.per_group for item in recurrence.arguments):
+        axis = -1 - len(recurrence.arguments[0].axes)
+        values[0] = values[0].repeat_interleave(heads // values[0].shape[axis], axis)
+    return values
+
+
+def stage_module(module: ModuleType, number: int) -> SimpleNamespace:
+    """The passes of one stage in the generated module of all; stages are counted from 1."""
+    prefix = f"stage{number}_"
+    found = {name.removeprefix(prefix): f for name, f in vars(module).items() if name.startswith(prefix)}
+    return SimpleNamespace(**found)
+
+
+def _tuple(values: Any) -> tuple[Tensor, ...]:
+    return (values,) if isinstance(values, Tensor) else tuple(values)

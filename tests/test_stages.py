@@ -1,0 +1,221 @@
+"""Recurrences in stages: split where a state feeds another, each stage compiled, together as declared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+import rnnc
+from rnnc.codegen.compiler import Staged, analyse
+from rnnc.codegen.proof import prove
+from rnnc.codegen.standalone import standalone
+from rnnc.dsl.checker import check
+from rnnc.dsl.diagnostics import SpecError
+from rnnc.dsl.parser import parse
+from rnnc.dsl.recurrence import Recurrence
+from rnnc.dsl.stages import gates, split
+from rnnc.ops import cache
+from rnnc.ops.errors import ArgumentError, UnavailableError
+from rnnc.ops.operator import Operator
+from rnnc.ops.random_cases import Case, draw_case
+from rnnc.ops.testing import property_test
+from rnnc.ops.trial import draw_trial
+
+SLOTS = """recurrence slots[M, K, V]:
+    input q[K], k[K], v[V], s[M]
+    input a in [0, 1]
+    let w = softmax(s, M)
+    state A[K, M]
+    A <- a * A + k @ w.T
+    let p = softmax(A.T @ q * K**-0.5, M)
+    state B[M, V]
+    B <- B + w @ v.T
+    output o[V]
+    o <- B.T @ p
+"""
+# The later state is declared first, a let is read by both stages, an output reads both states.
+MEMORY = """recurrence memory[K, V]:
+    input q[K], v[V], b
+    input k[K] per group
+    param c
+    state S[K, V], R[K, V]
+    output y[V], o[V]
+    R <- sigmoid(c) * R + k @ v.T
+    let x = tanh(R.T @ k)
+    let z = x * v
+    S <- S + sigmoid(b) * unit(k) @ (z - S.T @ unit(k)).T
+    y <- S.T @ q + x
+    o <- R.T @ q * sum(x, V)
+"""
+SPECS = {"slots": SLOTS, "memory": MEMORY}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RNNC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module", params=SPECS)
+def staged(request: pytest.FixtureRequest) -> Operator:
+    return rnnc.compile(SPECS[request.param])
+
+
+def stages_of(*lines: str) -> tuple[Recurrence, ...]:
+    text = "recurrence r[K, V]:\n" + "".join(f"    {line}\n" for line in lines)
+    return split(check(parse(text)))
+
+
+def test_what_is_handed_on() -> None:
+    first, second = split(check(parse(SLOTS)))
+    assert [state.name for state in first.states] == ["A"]
+    assert [output.name for output in first.outputs] == ["p"]
+    assert [item.name for item in second.inputs] == ["v", "s", "p"]
+    assert str(second.inputs[-1].range) == "(0, 1]"
+    assert [output.name for output in second.outputs] == ["o"]
+    assert first.axes == ("M", "K")
+    assert second.axes == ("M", "V")
+
+
+def test_the_order_is_that_of_the_data() -> None:
+    first, second = split(check(parse(MEMORY)))
+    assert [state.name for state in first.states] == ["R"]
+    assert [output.name for output in first.outputs] == ["o", "R_read"]
+    assert [item.name for item in second.inputs] == ["q", "v", "b", "k", "R_read"]
+
+
+def test_versions_of_a_state_are_told_apart() -> None:
+    """Read before and after its update, the readouts are two; read twice at one place, one."""
+    lines = ["input q[K], k[K], v[V]", "state A[K, V], B[K, V]", "output o[V]"]
+    lines += ["B <- 0.5 * B + k @ tanh(A.T @ q).T", "A <- A + k @ v.T"]
+    lines += ["B <- B + q @ (A.T @ q * sum(A.T @ q, V)).T", "o <- B.T @ q"]
+    first, second = stages_of(*lines)
+    assert [output.name for output in first.outputs] == ["A_read", "A_read2", "A_read3"]
+    assert [item.name for item in second.inputs] == ["q", "k", "A_read", "A_read2", "A_read3"]
+    assert prove(analyse(first.source))
+
+
+def test_states_that_feed_each_other_stay_together() -> None:
+    lines = ["input q[K], k[K], v[V]", "state A[K, V], B[K, V]", "output o[V]"]
+    coupled = ["A <- 0.5 * A + k @ (B.T @ k).T", "B <- 0.5 * B + k @ (v - A.T @ q).T", "o <- A.T @ q"]
+    whole = ["A <- 0.5 * A + k @ v.T", "B <- 0.9 * B + A", "o <- B.T @ q"]
+    for statements in (coupled, whole):
+        (only,) = stages_of(*lines, *statements)
+        assert [state.name for state in only.states] == ["A", "B"]
+
+
+def test_what_cannot_be_staged_is_refused() -> None:
+    lines = ["input q[K], k[K], v[V]", "state A[K, V], B[K, V]", "output o[V]"]
+    lines += ["A <- A + k @ tanh(B.T @ k).T", "B <- B + k @ tanh(A.T @ q).T", "o <- A.T @ q"]
+    text = "recurrence r[K, V]:\n" + "".join(f"    {line}\n" for line in lines)
+    with pytest.raises(SpecError) as refusal:
+        analyse(text)
+    assert "('A', 'B')" in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_stages_and_all_of_them_are_proven(name: str) -> None:
+    compiled = analyse(SPECS[name])
+    assert isinstance(compiled, Staged)
+    proof = prove(compiled)
+    assert proof, str(proof)
+    assert proof.seconds < 20
+    assert {check.stage for check in proof.checks} == {"stage 1", "stage 2", "all"}
+    assert "Stages\n" in compiled.explain()
+
+
+def test_a_wrong_order_of_stages_is_no_proof() -> None:
+    compiled = analyse(SLOTS)
+    first, second = compiled.stages
+    other = analyse(SLOTS.replace("a * A", "(1 - a) * A")).stages[0]
+    assert not prove(Staged(compiled.recurrence, (other, second), ()))
+    assert prove(Staged(compiled.recurrence, (first, second), ()))
+
+
+def test_all_forms_agree(staged: Operator) -> None:
+    report = property_test(staged, cases=8)
+    assert report, str(report)
+
+
+@pytest.mark.parametrize("form", ["chunked", "recurrent"])
+def test_kernels_agree(staged: Operator, form: str) -> None:
+    pytest.importorskip("triton")
+    sizes = dict.fromkeys(staged.recurrence.axes, 3)
+    groups = {item.name: 1 for item in staged.recurrence.inputs if item.per_group}
+    reverse = form == "chunked"
+    case = Case(0, (0, 17, 3), True, 2, sizes, groups, initial=True, reverse=reverse, chunk_size=16)
+    trial = draw_trial(staged, case)
+    for what, value in trial.to(torch.float32).evaluate(form, backend="triton").items():
+        error = float((value.double() - trial.expected[what]).norm()) / max(trial.scales[what], 1e-6)
+        assert error < 1e-4, f"{what}: {error:.1e}"
+
+
+def test_step_writes_in_place_and_kernels_step() -> None:
+    operator = rnnc.compile(SLOTS)
+    sizes = {"K": 4, "V": 3, "M": 5}
+    values = [torch.rand(2, 2, *(sizes[a] for a in item.axes)) for item in operator.recurrence.inputs]
+    o, state = operator.step(*values)
+    assert type(state).__name__ == "State"
+    assert state._fields == ("A", "B")
+    room = type(state)(*(torch.empty_like(x) for x in state))
+    again, same = operator.step(*values, out_state=room, backend="torch")
+    assert same is room
+    assert all(map(torch.equal, room, state))
+    assert torch.equal(o, again)
+    kernels, _ = operator.step(*values, state=state, backend="triton")
+    torch.testing.assert_close(kernels, operator.step(*values, state=state)[0])
+
+
+def test_options_hold_for_every_stage() -> None:
+    operator = rnnc.compile(SLOTS)
+    values = [torch.rand(1, 3, 1, 4) for _ in range(4)] + [torch.rand(1, 3, 1)]
+    with pytest.raises(UnavailableError, match="slots_1"):
+        operator(*values, backend="triton", form="parallel")
+    with pytest.raises(ArgumentError, match=r"a: promised to be in \[0, 1\]"):
+        operator(*values[:4], values[4] + 1, check=True)
+    empty = [x[:, :0] for x in values]
+    o, state = operator(*empty, output_final_state=True)
+    assert o.shape == (1, 0, 1, 4)
+    assert not any(x.any() for x in state)
+
+
+def test_gates_may_be_float32_through_stages() -> None:
+    assert gates(check(parse(SLOTS))) == {"a"}
+    lines = ["input q[K], k[K], v[V], a[V], b[V]", "state n[V, K], S[K, V]", "output o[V]"]
+    lines += ["n <- 0.9 * n + (0.1 * a) @ q.T", "S <- sigmoid(n.T @ b) * S + k @ v.T", "o <- S.T @ q"]
+    first, _ = stages_of(*lines)
+    assert gates(check(parse(first.source))) == {"a", "b"}
+
+
+def test_one_file_alone() -> None:
+    text = standalone(analyse(SLOTS))
+    module = cache.execute("slots_alone", text, "<slots_alone>")
+    operator = rnnc.compile(SLOTS)
+    trial = draw_trial(operator, draw_case(operator.recurrence, 2)).to(torch.float32)
+    options = {"cu_seqlens": trial.case.cu_seqlens, "reverse": trial.case.reverse}
+    expected, _ = operator(*trial.arguments, **options)
+    for how in ({}, {"backend": "triton", "form": "chunked"}, {"backend": "triton", "form": "recurrent"}):
+        found, _ = module.slots(*trial.arguments, **options, **how)
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_cost_is_that_of_all_stages() -> None:
+    found = rnnc.compile(SLOTS).cost(B=1, T=256, H=2, M=16, K=16, V=16)
+    roles = [(kernel.name.partition("_chunked")[0], kernel.role) for kernel in found.forward.kernels]
+    assert {name for name, _ in roles} == {"slots_1", "slots_2"}
+    assert found.backward.kernels[-1].role == "add"  # the gradient of s, from both stages
+    assert found.backward.kernels[0].name.startswith("slots_2")
+    values = 2 * (2 * 16 + 2 * 16 + 16) + 4  # q, k, v, s in bf16, o; a in float32
+    assert found.forward.minimum_bytes == 256 * 2 * values
+    recurrent = rnnc.compile(SLOTS).cost(form="recurrent", B=1, T=256, H=2, M=16, K=16, V=16)
+    assert recurrent.forward.launches == 2
+
+
+def test_traced_as_one_node() -> None:
+    operator = rnnc.compile(SLOTS)
+    values = [torch.rand(1, 9, 2, 4) for _ in range(4)] + [torch.rand(1, 9, 2)]
+    compiled = torch.compile(lambda *x: operator(*x)[0], fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(*values), operator(*values)[0])
