@@ -14,6 +14,7 @@ from rnnc.codegen.reassociation import reassociate
 from rnnc.codegen.rewriting import rewritten
 from rnnc.codegen.torch_module import Form, scheduled
 from rnnc.codegen.unstacking import is_stacked, unstack
+from rnnc.codegen.value_operands import scale_values
 
 
 def kernel_form(form: Form, value_axis: str) -> Form:
@@ -24,7 +25,8 @@ def kernel_form(form: Form, value_axis: str) -> Form:
     programs = [without_softmax(program, builder) for program in programs]
     if any(map(is_stacked, nodes)):
         programs = unstack(programs, builder)
-    return scheduled([reassociate(program, builder, value_axis) for program in programs], builder)
+    programs = [reassociate(program, builder, value_axis) for program in programs]
+    return scheduled([scale_values(program, builder, value_axis) for program in programs], builder)
 
 
 def without_softmax(program: Program, builder: Builder) -> Program:

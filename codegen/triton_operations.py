@@ -76,8 +76,7 @@ def line(node: Node, names: Namer) -> str:
         case ir.Add(coefficients):
             return _sum(node.axes, coefficients, args, node.args)
         case ir.Multiply(coefficient):
-            factors = [aligned(t, a, node.axes) for t, a in zip(args, node.args, strict=True)]
-            return " * ".join([*([] if coefficient == 1 else [number(coefficient)]), *factors])
+            return _product(node.axes, coefficient, args, node.args)
         case ir.Apply("power", exponent):
             base = _one_beyond(node.args[0], args[0], names)
             return f"tl.exp2({number(exponent or Fraction(1))} * tl.log2({base}))"
@@ -118,6 +117,21 @@ def aligned(text: str, node: Node, axes: Axes) -> str:
     if len(own) == len(axes):
         return text
     return f"{text}[{', '.join(':' if axis in node.axes else 'None' for axis in axes)}]"
+
+
+def _product(axes: Axes, coefficient: ir.Number, args: Sequence[str], nodes: Sequence[Node]) -> str:
+    """Vectors along the same axis are multiplied with each other first."""
+    groups: dict[Axes, list[tuple[str, Node]]] = {}
+    for text, node in zip(args, nodes, strict=True):
+        groups.setdefault(node.axes, []).append((text, node))
+    factors = [] if coefficient == 1 else [number(coefficient)]
+    for own, members in groups.items():
+        if len(members) == 1 or len(own) == len(axes):
+            factors += [aligned(text, node, axes) for text, node in members]
+        else:
+            product = " * ".join(text for text, _ in members)
+            factors.append(aligned(f"({product})", members[0][1], axes))
+    return " * ".join(factors)
 
 
 def _number(node: Node, names: Namer) -> str:
