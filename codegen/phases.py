@@ -95,7 +95,7 @@ def verify(phases: Iterable[Phase], starts: Iterable[Node]) -> None:
     for phase in phases:
         ready = set(known)
         for step in phase.body:
-            used = [plain(node) for node in _uses(step)]
+            used = [plain(node) for node in uses(step)]
             missing = [node for node in used if node not in ready and not is_free(node)]
             assert not missing, f"not there: {missing} for {_text(step)}"
             match step:
@@ -114,7 +114,8 @@ def verify(phases: Iterable[Phase], starts: Iterable[Node]) -> None:
         known = {n for n in ready if phase.axis is None or phase.axis not in n.axes}
 
 
-def _uses(step: Step) -> Iterable[Node]:
+def uses(step: Step) -> Iterable[Node]:
+    """What a step needs to be there."""
     match step:
         case Node():
             return step.args

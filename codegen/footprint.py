@@ -1,0 +1,290 @@
+"""Kernel -> Work: which tiles are alive at once, which matrix products are formed, what is read again.
+
+A value lives from where it is formed to its last use; what a loop uses of before it, to the loop's end.
+Operands of matrix products lie in shared memory, results in registers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from rnnc.codegen import program as ir
+from rnnc.codegen.kernels import Kernel
+from rnnc.codegen.phases import Part, Phase, Read, Step, Store, is_free, uses
+from rnnc.codegen.program import Node
+from rnnc.codegen.schedule import GRADIENTS, DecayGradients, decay_gradients
+from rnnc.codegen.torch_sums import is_number, plain
+from rnnc.codegen.triton_rows import rows_per_token
+from rnnc.codegen.work import LEVELS, TOKENS, WIDE, Access, Axes, Moment, Product, Shape, Tile, Work
+
+PAIRS = (TOKENS, TOKENS)
+Held = Counter[Axes]
+
+
+class _Point(NamedTuple):
+    """A moment while it is counted."""
+
+    values: Held
+    raw: Held
+    operands: Held
+    product: Shape | tuple[()]
+
+
+def footprint(kernel: Kernel) -> Work:
+    """What the choice of tiles needs to know of a kernel."""
+    return _Footprint(kernel).work()
+
+
+class _Footprint:
+    """The steps of a kernel in one line, with what each uses and the loop it is in."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.groups = decay_gradients(kernel.body)
+        self.steps: list[tuple[Step, Phase]] = [(s, phase) for phase in kernel.phases for s in phase.body]
+        self.loaded = {array.node for array in kernel.loads}
+        self.carried = {carry.start for carry in kernel.carries}
+        starts: dict[Phase, int] = {}
+        for index, (_, phase) in enumerate(self.steps):
+            starts.setdefault(phase, index)
+        self.ends = {phase: index for index, (_, phase) in enumerate(self.steps)}
+        self.starts = starts
+        self.merged = set(_merged(kernel))
+
+    def work(self) -> Work:
+        moments = self._moments()
+        axes = {axis for node in self._values() for axis in node.axes}
+        return Work(
+            serial=self.kernel.serial,
+            tiled=next((axis for axis in self.kernel.tiled if axis in axes), ""),
+            moments=tuple(_largest(moments)),
+            products=tuple(self._products()),
+            accesses=tuple(self._accesses()),
+            streams=tuple(self._streams()),
+            loops=sum(phase.axis is not None for phase in self.kernel.phases),
+            chain=self._chain(),
+        )
+
+    def _values(self) -> Iterator[Node]:
+        """All values, and what they are formed of."""
+        yield from (array.node for array in (*self.kernel.loads, *self.kernel.stores))
+        for node in self.kernel.body:
+            yield from (node, *node.args)
+        yield from self.carried
+
+    # What lives when
+
+    def _spans(self) -> Iterator[tuple[Node, int, int, str]]:
+        """(value, first step, last step, what it is there as): values, raw, operands."""
+        first: dict[Node, int] = {}
+        elementwise: dict[Node, int] = {}
+        operand: dict[Node, int] = {}
+        closed: list[tuple[Node, int, int, str]] = []
+        for node in self.carried:
+            first[node] = 0
+        for index, (step, phase) in enumerate(self.steps):
+            for node, as_operand in self._used(step):
+                if node not in first:
+                    continue
+                if phase.axis is not None and first[node] < self.starts[phase]:
+                    last = self.ends[phase]
+                else:  # an elementwise result takes the registers of its argument
+                    last = index if as_operand or isinstance(step, Store) else index - 1
+                (operand if as_operand else elementwise)[node] = last
+            for node in self._formed(step, phase):
+                if not isinstance(step, Part) and node in first:  # read or formed again: another value
+                    closed += self._closed(node, first, elementwise, operand)
+                first.setdefault(node, self.starts[phase] if node in phase.sums else index)
+                if node in phase.sums:
+                    elementwise[node] = max(elementwise.get(node, 0), self.ends[phase])
+        for node in list(first):
+            closed += self._closed(node, first, elementwise, operand)
+        yield from closed
+
+    def _closed(
+        self,
+        node: Node,
+        first: dict[Node, int],
+        elementwise: dict[Node, int],
+        operand: dict[Node, int],
+    ) -> Iterator[tuple[Node, int, int, str]]:
+        begin = first.pop(node)
+        if any(node is plain(carry.end) for carry in self.kernel.carries):
+            elementwise[node] = len(self.steps) - 1
+        in_registers, in_shared = elementwise.pop(node, None), operand.pop(node, None)
+        kind = "raw" if node in self.loaded and node not in self.carried else "values"
+        if in_shared is not None:
+            yield node, begin, in_shared, "operands"
+        if in_registers is not None or in_shared is None:
+            yield node, begin, begin if in_registers is None else in_registers, kind
+
+    def _used(self, step: Step) -> Iterator[tuple[Node, bool]]:
+        """What a step uses, and whether as an operand of a matrix product."""
+        product = step.term if isinstance(step, Part) and step.inline else step
+        as_operand = isinstance(product, Node) and _is_product(product)
+        arguments: Iterable[Node] = uses(step)
+        if isinstance(step, Node) and step in self.groups:
+            arguments = self.groups[step].decay.args
+        for argument in arguments:
+            if not is_free(plain(argument)):
+                yield plain(argument), as_operand
+        if isinstance(step, Part) and not step.first:
+            yield step.total, False
+
+    def _formed(self, step: Step, phase: Phase) -> Iterator[Node]:
+        match step:
+            case Node() if not is_number(step):
+                yield step
+            case Read(array):
+                yield array.node
+            case Part(total, _, first, _):
+                if first or total in phase.sums:
+                    yield total
+
+    def _moments(self) -> list[_Point]:
+        found = [_Point(Held(), Held(), Held(), self._product(step)) for step, _ in self.steps]
+        kinds = {"values": 0, "raw": 1, "operands": 2}
+        for node, begin, end, kind in self._spans():
+            if node in self.merged:
+                continue
+            count, axes = _tile(node)
+            for point in found[begin : end + 1]:
+                point[kinds[kind]][axes] += count
+        for point, (step, _) in zip(found, self.steps, strict=True):
+            for count, axes in self._inside(step):
+                point.values[axes] += count
+            if isinstance(step, Node) and isinstance(step.op, ir.Inverse):  # in float32, and split
+                point.operands[*PAIRS, WIDE] += 6 * rows_per_token(step) ** 2
+        return found
+
+    def _product(self, step: Step) -> Shape | tuple[()]:
+        """The matrix product of a step."""
+        node = step.term if isinstance(step, Part) and step.inline else step
+        formed = list(_multiplied(node, self.groups)) if isinstance(node, Node) else []
+        return formed[0][1] if formed else ()
+
+    def _inside(self, step: Step) -> Iterator[Tile]:
+        """What the tile operations hold beside arguments and results."""
+        if not isinstance(step, Node):
+            return
+        group = self.groups.get(step)
+        match step.op:
+            case ir.DecayDot(axis):
+                yield 4, (TOKENS, axis)
+                yield 1, PAIRS
+            case ir.DecayDotDecay(axis) if group is not None:
+                yield 6, (TOKENS, axis)
+                yield 2, PAIRS
+            case ir.Inverse():
+                yield 2 * rows_per_token(step) ** 2, PAIRS
+            case ir.Segment() | ir.SegmentAdjoint() | ir.Path() | ir.PathAdjoint():
+                yield 2, PAIRS
+
+    # What is done
+
+    def _products(self) -> Iterator[Product]:
+        found: Counter[tuple[Shape, bool]] = Counter()
+        for step, phase in self.steps:
+            node = step.term if isinstance(step, Part) and step.inline else step
+            if isinstance(node, Node):
+                for count, shape in _multiplied(node, self.groups):
+                    found[shape, phase.axis is not None] += count
+        for (shape, looped), count in found.items():
+            yield Product(count, shape, looped)
+
+    def _accesses(self) -> Iterator[Access]:
+        found: Counter[tuple[Axes, bool, bool, bool]] = Counter()
+        seen: set[str] = set()
+        for step, phase in self.steps:
+            if not isinstance(step, Read | Store):
+                continue
+            array = step.array
+            count, axes = _tile(array.node)
+            exact = array.place in ("row", "total", "partial", "param", "shared") or len(array.node.axes) < 2
+            again = isinstance(step, Read) and array.name in seen
+            seen.add(array.name)
+            found[axes, exact, phase.axis is not None, again] += count
+        for (axes, exact, looped, again), count in found.items():
+            yield Access(count, axes, exact, looped, again)
+
+    def _streams(self) -> Iterator[Tile]:
+        """The tiles that the largest loop loads in every pass."""
+        loops = [p for p in self.kernel.phases if p.axis is not None or self.kernel.serial]
+        held = [Counter(_tile(s.array.node)[1] for s in p.body if isinstance(s, Read)) for p in loops]
+        merged = Held()
+        for each in held:
+            merged |= each
+        yield from _tiles(Held({axes: n for axes, n in merged.items() if len(axes) > 1}))
+
+    def _chain(self) -> int:
+        """Matrix products one after the other, from the state at the start of a chunk to that at its end."""
+        depth: dict[Node, int] = {}
+        for step, _ in self.steps:
+            node = step.term if isinstance(step, Part) and step.inline else step
+            if isinstance(node, Node):
+                before = max((depth.get(plain(a), 0) for a in node.args), default=0)
+                depth[node] = before + _is_product(node)
+                if isinstance(step, Part):
+                    depth[step.total] = max(depth.get(step.total, 0), depth[node])
+        return max((depth.get(plain(c.end), 0) for c in self.kernel.carries), default=max(depth.values(), default=0))
+
+
+def _merged(kernel: Kernel) -> Iterator[Node]:
+    """For every sum, a matrix product that nothing else needs: it is formed in the accumulator of the sum."""
+    uses_of = Counter(plain(argument) for node in kernel.body for argument in node.args)
+    for node in kernel.body:
+        if isinstance(node.op, ir.Add):
+            pairs = zip(node.op.coefficients, map(plain, node.args), strict=True)
+            terms = [t for c, t in pairs if c == 1 and uses_of[t] == 1 and _is_product(t)]
+            yield from terms[:1]
+
+
+def _is_product(node: Node) -> bool:
+    return isinstance(node.op, ir.Dot) and len(node.axes) == 2 and all(len(a.axes) == 2 for a in node.args)
+
+
+def _multiplied(node: Node, groups: dict[Node, DecayGradients]) -> Iterator[tuple[int, Shape]]:
+    """The matrix products of one value, and how many."""
+    match node.op:
+        case ir.Dot(axis) if _is_product(node):
+            rows, columns, inner = (_along(each) for each in (*node.axes, axis))
+            yield 1, (rows, columns, inner)
+        case ir.DecayDot(axis):
+            yield 1, ((TOKENS,), (TOKENS,), (axis, LEVELS))
+        case ir.DecayDotDecay(axis) if groups[node].decay is node:
+            yield 2, ((TOKENS,), (axis,), (TOKENS, LEVELS))
+        case ir.Inverse():
+            yield 2 * rows_per_token(node) ** 3, ((TOKENS,), (TOKENS,), (TOKENS, LEVELS))
+
+
+def _along(axis: str) -> Axes:
+    """The axis as `Work` has it: K' of a square [K, K'] is as K."""
+    return (TOKENS if axis in ir.TIME_AXES else axis.removesuffix("'"),)
+
+
+def _tile(node: Node) -> Tile:
+    """The tile of a value."""
+    axes = tuple(name for axis in node.axes for name in _along(axis))
+    stacked = any(axis in (ir.ROWS, ir.COLUMNS) for axis in node.axes)
+    return (rows_per_token(node) ** len(axes) if stacked else 1), axes
+
+
+def _tiles(held: Held) -> Iterator[Tile]:
+    return ((count, axes) for axes, count in sorted(held.items()) if count and axes)
+
+
+def _largest(points: Sequence[_Point]) -> Iterator[Moment]:
+    """The points that hold the most, whatever the sizes: none with less of everything than another."""
+    kept: list[_Point] = []
+    for point in points:
+        if not any(_below(point, other) for other in kept):
+            kept = [other for other in kept if not _below(other, point)] + [point]
+    for values, raw, operands, product in kept:
+        yield Moment(tuple(_tiles(values)), tuple(_tiles(raw)), tuple(_tiles(operands)), product)
+
+
+def _below(one: _Point, other: _Point) -> bool:
+    held = all(mine <= theirs for mine, theirs in zip(one[:3], other[:3], strict=True))
+    return held and one.product in ((), other.product)

@@ -1,0 +1,137 @@
+"""Work at sizes -> the registers and the shared memory that a program needs.
+
+Estimates: what compilers make of a kernel follows these counts, the weights below are fitted to what some
+hundred kernels took when they were compiled for sm_90 (`rnnc tune` says what a kernel really takes).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from rnnc.codegen.hardware import Hardware
+from rnnc.codegen.work import LEVELS, TOKENS, WIDE, Axes, Extents, Moment, Shape, Tile, Work
+
+FLOAT = 4  # bytes of a register
+LEAST = 4  # registers of a thread for a matrix, however small: those of one matrix instruction
+PER_VECTOR = 256  # entries of a vector for one register of a thread
+# Registers: addresses, masks, loop counters; and for each register's worth of tiles.
+ALWAYS = 150.0
+VALUES, LOADED, OPERANDS = 0.9, 0.8, 0.45
+IN_REGISTERS = 0.4  # operands of instructions that take them from registers
+SPLIT = 1.2  # float32 operands, as sums of shorter numbers
+WAITING = 0.6  # tiles that a loop loads without a stage for them
+
+
+class Configuration(NamedTuple):
+    """How a kernel runs: tokens of a chunk, entries of a tile of the tiled axis (0: none), warps, stages."""
+
+    chunk: int
+    tile: int
+    warps: int
+    stages: int
+
+
+class Need(NamedTuple):
+    """Registers of a thread, shared memory of a program in bytes."""
+
+    registers: int
+    shared: int
+
+
+def cover(size: int) -> int:
+    """The tile that covers an axis: a power of two, and matrix products need 16 at least."""
+    return max(16, 1 << (size - 1).bit_length())
+
+
+def extents(work: Work, sizes: Mapping[str, int], configuration: Configuration, size: int) -> Extents:
+    """The tiles of a configuration; entries have `size` bytes."""
+    found = {axis: cover(entries) for axis, entries in sizes.items()}
+    tiles = 1
+    if work.tiled:
+        tile = min(configuration.tile, found[work.tiled])
+        tiles, found[work.tiled] = -(-sizes[work.tiled] // tile), tile
+    chunk = configuration.chunk
+    found |= {TOKENS: chunk, LEVELS: chunk.bit_length() - 1, WIDE: FLOAT // size}
+    return Extents(found, tiles)
+
+
+def need(work: Work, tiles: Extents, configuration: Configuration, hardware: Hardware, size: int) -> Need:
+    """What a program of a kernel needs, at its fullest moment."""
+    part = _Part(tiles, configuration.warps, hardware, size)
+    held = max(map(part.registers, work.moments), default=0.0)
+    ahead = configuration.stages > 1
+    if not ahead:
+        held += WAITING * part.total(work.streams) * size / FLOAT
+    shared = max(map(part.shared, work.moments), default=0)
+    if ahead and work.serial:  # matrix units that read shared memory themselves need a stage more
+        late = any(part.reads_shared(moment.product) for moment in work.moments)
+        stages = configuration.stages if late else configuration.stages - 1
+        shared += stages * size * tiles.total(work.streams)
+    return Need(round(ALWAYS + held), shared)
+
+
+class _Part(NamedTuple):
+    """What of a program's tiles falls to a thread."""
+
+    tiles: Extents
+    warps: int
+    hardware: Hardware
+    size: int
+
+    def per_thread(self, axes: Axes) -> float:
+        entries = self.tiles.entries(axes)
+        if len(axes) < 2:
+            return max(1.0, entries / PER_VECTOR)
+        return max(float(LEAST), entries / (self.warps * self.hardware.lanes))
+
+    def total(self, tiles: tuple[Tile, ...]) -> float:
+        return sum(count * self.per_thread(axes) for count, axes in tiles)
+
+    def registers(self, moment: Moment) -> float:
+        """Of a thread, at a moment."""
+        words = self.size / FLOAT
+        wide = SPLIT if self.size == FLOAT else OPERANDS
+        held = VALUES * self.total(moment.values) + LOADED * words * self.total(moment.raw)
+        waiting = tuple(tile for tile in moment.operands if WIDE not in tile[1])
+        return held + wide * words * self.total(waiting) + self._operands(moment.product)
+
+    def shared(self, moment: Moment) -> int:
+        """Of a program, at a moment: operands, or a tile on its way from one layout to another."""
+        matrices = [tile for tile in moment.operands if len(tile[1]) > 1]
+        split = 2 if self.size == FLOAT else 1
+        largest = max((self.tiles.entries(axes) for _, axes in moment.values if len(axes) > 1), default=0)
+        return max(self.tiles.total(tuple(matrices)) * self.size * split, largest * FLOAT)
+
+    def reads_shared(self, product: Shape | tuple[()]) -> bool:
+        """Whether the matrix units take the operands of a product from shared memory."""
+        if not product or not self.hardware.rows or self.warps % 4:
+            return False
+        return self.tiles.entries(product[0]) >= self.hardware.rows
+
+    def _operands(self, product: Shape | tuple[()]) -> float:
+        """The registers that the operands of a product take, where it takes them from registers."""
+        if not product:
+            return 0.0
+        rows, columns = (self.tiles.entries(axes) for axes in product[:2])
+        inner = math.prod(self.tiles.sizes[axis] for axis in product[2] if axis != LEVELS)
+        exact = self.size == FLOAT
+        if self.reads_shared(product):
+            both = (rows + columns) * inner / (self.warps * self.hardware.lanes)
+            return SPLIT * both if exact else 0.0
+        down, across = _spread(rows, columns, self.warps)
+        left = rows * inner / (self.hardware.lanes * min(down, rows // 16))
+        right = columns * inner / (self.hardware.lanes * min(across, max(1, columns // 8)))
+        return (SPLIT if exact else IN_REGISTERS) * (left + right) * self.size / FLOAT
+
+
+def _spread(rows: int, columns: int, warps: int) -> tuple[int, int]:
+    """How many warps divide the rows of a product among them, how many the columns, as Triton does it."""
+    down = across = 1
+    while down * across < warps:
+        if rows // 16 // down >= columns / 16 / across and down < rows // 16:
+            down *= 2
+        else:
+            across *= 2
+    return down, across

@@ -1,0 +1,162 @@
+"""The one choice of how kernels run: tokens in a chunk, tiles, warps and stages, by cost under constraints.
+
+Candidates that do not fit the registers of a thread, or the shared memory of a processor, are dropped; of the
+others the one that is estimated to take the least time is taken: what it moves through memory and through
+the cache, its matrix products, and the chain of what waits for each other, the longest of which counts. What
+compilers made of a configuration (`measured`) goes before the estimate of what it needs. The choice depends
+on the sizes of axes, not on those of the batch: no head count and no length compiles anything anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from rnnc.codegen.hardware import Hardware
+from rnnc.codegen.resources import Configuration, Need, extents, need
+from rnnc.codegen.times import Times, times
+from rnnc.codegen.work import Work
+
+CHUNKS = (16, 32, 64, 128, 256)
+TILES = (16, 32, 64, 128)
+WARPS = (4, 8, 16)
+STAGES = (1, 2, 3)
+# Bytes of registers in memory that are let pass: none where every chunk waits for them.
+STACK, STACK_SERIAL = 64, 0
+
+
+class Measured(NamedTuple):
+    """What a compiler made of a configuration: registers of a thread, bytes of its stack, shared memory."""
+
+    registers: int
+    stack: int
+    shared: int
+
+
+Findings = Mapping[Configuration, Measured]
+
+
+class Choice(NamedTuple):
+    """How one kernel runs, what it needs, the time it is estimated to take for a token and head, and how many
+    candidates were dropped for want of what. `measured`: what a compiler made of it, if that is known;
+    `fits`: whether it keeps the limits.
+    """
+
+    configuration: Configuration
+    need: Need
+    times: Times
+    dropped: tuple[tuple[str, int], ...]
+    measured: Measured | None
+    fits: bool
+
+
+class Tiling(NamedTuple):
+    """The choices of all kernels, by name, for chunks of `chunk` tokens."""
+
+    chunk: int
+    kernels: Mapping[str, Choice]
+
+    @property
+    def seconds(self) -> float:
+        """For a token and head, forward and backward."""
+        return sum(choice.times.seconds for choice in self.kernels.values())
+
+    @property
+    def fits(self) -> bool:
+        return all(choice.fits for choice in self.kernels.values())
+
+
+class TooLarge(ValueError):
+    """No configuration of a kernel fits the shared memory of a processor."""
+
+
+def choose(
+    works: Mapping[str, Work],
+    sizes: Mapping[str, int],
+    size: int,
+    hardware: Hardware,
+    chunk: int | None = None,
+    findings: Mapping[str, Findings] | None = None,
+) -> Tiling:
+    """The tiling that costs least; `sizes` by axis, `size`: bytes of an entry of a vector.
+
+    With `chunk`, of those for chunks of that many tokens. `findings`: what is known of kernels, by name.
+    Raises TooLarge.
+    """
+    found: list[Tiling] = []
+    reason = TooLarge("no kernels")
+    for tokens in (chunk,) if chunk else CHUNKS:
+        try:
+            each = {
+                name: best(work, sizes, size, hardware, tokens, (findings or {}).get(name, {}))
+                for name, work in works.items()
+            }
+        except TooLarge as error:
+            reason = error
+        else:
+            found.append(Tiling(tokens, each))
+    if not found:
+        raise reason
+    return min(found, key=lambda tiling: (not tiling.fits, tiling.seconds))
+
+
+def candidates(work: Work, sizes: Mapping[str, int], chunk: int) -> Iterator[Configuration]:
+    """All configurations of a kernel, for chunks of that many tokens."""
+    tiles: Iterable[int] = (0,)
+    if work.tiled:
+        tiles = [tile for tile in TILES if tile == TILES[0] or tile < 2 * sizes[work.tiled]]
+    for tile in tiles:
+        for warps in WARPS:
+            for stages in STAGES if work.serial else STAGES[:1]:
+                yield Configuration(chunk, tile, warps, stages)
+
+
+def ranked(
+    work: Work, sizes: Mapping[str, int], size: int, hardware: Hardware, chunk: int, findings: Findings
+) -> list[Choice]:
+    """The candidates that fit the shared memory, the best first: those that fit the registers, by time.
+
+    Raises TooLarge if there is none.
+    """
+    found: list[tuple[bool, float, Choice]] = []
+    dropped = {"registers": 0, "shared memory": 0}
+    known = {each: said for each, said in findings.items() if each.chunk == chunk}
+    for configuration in known or candidates(work, sizes, chunk):
+        tiles = extents(work, sizes, configuration, size)
+        said = known.get(configuration)
+        needs = need(work, tiles, configuration, hardware, size)
+        if said:
+            needs = Need(said.registers, said.shared)
+        if needs.shared > hardware.shared_program:
+            dropped["shared memory"] += 1
+            continue
+        excess = _excess(work, needs, said, configuration, hardware)
+        dropped["registers"] += excess > 0
+        spent = times(work, sizes, configuration, needs, hardware, size)
+        order = (excess > 0, spent.seconds * (1 + excess / 32))
+        found.append((*order, Choice(configuration, needs, spent, (), said, excess <= 0)))
+    if not found:
+        raise TooLarge(f"chunks of {chunk} tokens do not fit the shared memory of {hardware.name}")
+    counts = tuple(dropped.items())
+    return [choice._replace(dropped=counts) for *_, choice in sorted(found)]
+
+
+def best(
+    work: Work, sizes: Mapping[str, int], size: int, hardware: Hardware, chunk: int, findings: Findings
+) -> Choice:
+    """The first of `ranked`."""
+    return ranked(work, sizes, size, hardware, chunk, findings)[0]
+
+
+def _excess(
+    work: Work, needs: Need, said: Measured | None, configuration: Configuration, hardware: Hardware
+) -> float:
+    """How many registers of a thread do not fit."""
+    spilled = said.stack / 4 if said else max(0, needs.registers - limit(configuration, hardware))
+    return max(0.0, spilled - (STACK_SERIAL if work.serial else STACK) / 4)
+
+
+def limit(configuration: Configuration, hardware: Hardware) -> int:
+    """The registers that a thread may have."""
+    each = hardware.registers // (configuration.warps * hardware.lanes)
+    return min(hardware.thread_registers, each)

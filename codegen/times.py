@@ -1,0 +1,124 @@
+"""The time that a kernel is estimated to take: the longest of what runs beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from rnnc.codegen.hardware import Hardware
+from rnnc.codegen.resources import FLOAT, Configuration, Need, cover, extents
+from rnnc.codegen.work import Extents, Work, moved
+
+# What is estimated for: heads of all sequences, tokens of each. One choice for all calls.
+LOADS = ((96, 8192), (32, 16384))
+OVERLAP = 0.2  # of what is shorter, that still counts
+NARROW = 32  # columns: a product of as many has half the rate
+SLOWER = 0.6  # the rate of products of few rows
+ELEMENT = 2e-9  # seconds of a thread for an entry of a product: its sums, its way to the next product
+AHEAD = 0.25  # of the latency of a read that another stage has asked for before
+
+
+class Times(NamedTuple):
+    """Seconds for a token and head; `bound`: what takes the longest."""
+
+    memory: float
+    cache: float
+    products: float
+    chain: float
+
+    @property
+    def seconds(self) -> float:
+        return max(self) + OVERLAP * (sum(self) - max(self))
+
+    @property
+    def bound(self) -> str:
+        return max(zip(self, self._fields, strict=True))[1]
+
+
+def times(
+    work: Work,
+    sizes: Mapping[str, int],
+    configuration: Configuration,
+    needs: Need,
+    hardware: Hardware,
+    size: int,
+) -> Times:
+    """For calls of several shapes, on average."""
+    whole = dict(sizes)
+    tiles = extents(work, whole, configuration, size)
+    one = configuration._replace(tile=cover(whole[work.tiled])) if work.tiled else configuration
+    together = extents(work, whole, one, size)
+    parts = [
+        _Load(work, tiles, together if work.serial else tiles, configuration, needs, hardware, size).times(*load)
+        for load in LOADS
+    ]
+    return Times(*(sum(each) / len(parts) for each in zip(*parts, strict=True)))
+
+
+class _Load(NamedTuple):
+    """A kernel on a machine. `tiles` are those of a program, `together` those of all programs of a chunk."""
+
+    work: Work
+    tiles: Extents
+    together: Extents
+    configuration: Configuration
+    needs: Need
+    hardware: Hardware
+    size: int
+
+    def times(self, heads: int, length: int) -> Times:
+        """For that many heads of sequences of that length."""
+        chunks = -(-length // self.configuration.chunk)
+        spread = self.tiles.tiles if self.work.serial else 1  # programs that share a chunk
+        programs = heads * (spread if self.work.serial else chunks)
+        steps = heads * chunks
+        hardware = self.hardware
+        busy = min(1.0, programs / hardware.processors)
+        memory = steps * moved(self.work, self.together, self.size, again=False)
+        cache = steps * spread * moved(self.work, self.tiles, self.size, again=True)
+        seconds = self._products
+        waves = -(-programs // (hardware.processors * self._resident))
+        chain = waves * (chunks if self.work.serial else 1) * (self._latency + seconds * hardware.processors)
+        spent = (
+            memory / hardware.bandwidth / busy,
+            cache / hardware.cache_bandwidth / busy,
+            steps * spread * seconds / busy,
+            chain,
+        )
+        return Times(*(each / (heads * length) for each in spent))
+
+    @property
+    def _resident(self) -> int:
+        """Programs on a processor at a time."""
+        hardware, warps = self.hardware, self.configuration.warps
+        registers = max(32, min(self.needs.registers, hardware.thread_registers))
+        by_registers = hardware.registers // (registers * warps * hardware.lanes)
+        by_shared = hardware.shared // max(1024, self.needs.shared)
+        return max(1, min(by_registers, by_shared, hardware.warps // warps))
+
+    @property
+    def _products(self) -> float:
+        """Seconds of the matrix products of a program in one chunk, on the whole machine."""
+        rate = self.hardware.exact_rate if self.size == FLOAT else self.hardware.matrix_rate
+        operations = 0.0
+        for product in self.work.products:
+            rows, columns, inner = (self.tiles.entries(axes) for axes in product.shape)
+            count = product.count * (self.tiles.tiles if product.looped else 1)
+            share = columns / (columns + NARROW) * (1 if rows >= self.hardware.rows else SLOWER)
+            operations += 2 * count * rows * columns * inner / share
+        return operations / rate
+
+    @property
+    def _latency(self) -> float:
+        """Seconds of one chunk in which a program waits: for reads, and for products one after the other."""
+        hardware, work = self.hardware, self.work
+        reads = hardware.memory_latency * (AHEAD if self.configuration.stages > 1 else 1)
+        formed = entries = 0
+        for product in work.products:
+            count = product.count * (self.tiles.tiles if product.looped else 1)
+            formed += count
+            entries += count * self.tiles.entries((*product.shape[0], *product.shape[1]))
+        threads = self.configuration.warps * hardware.lanes
+        passes = 1 if work.serial else 1 + work.loops * self.tiles.tiles
+        waits = work.chain if work.serial else formed
+        return reads * passes + waits * hardware.product_latency + entries / threads * ELEMENT
