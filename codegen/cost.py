@@ -10,34 +10,41 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled, Spec, Staged
+from rnnc.codegen.footprint import footprint
+from rnnc.codegen.hardware import KNOWN
 from rnnc.codegen.kernels import Kernel, plan_kernels
 from rnnc.codegen.program import Node, reachable
+from rnnc.codegen.resources import cover
+from rnnc.codegen.tiling import Findings, Tiling, choose
+from rnnc.codegen.tiling_text import described, sentence
 from rnnc.codegen.torch_sums import plain
-from rnnc.codegen.triton_rows import longest_chunk, rows_per_token
+from rnnc.codegen.triton_rows import rows_per_token
 from rnnc.dsl.recurrence import Recurrence
 
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-VALUE_TILE = 32  # of the kernels that walk the chunks
 STATES = "@states"  # among the arrays of a minimum: the states at both ends of the sequences
 SUM_TILE = 32  # sums of one program of the launch that sums gradients
 
 
 @dataclass(frozen=True, slots=True)
 class KernelCost:
-    """One launch; the role `sum` sums gradients over chunks, or over the heads of a group."""
+    """One launch; the role `sum` sums gradients over chunks, or over the heads of a group. `how`: in what
+    configuration a kernel of the chunked form runs, and why.
+    """
 
     name: str
     role: str
     bytes: int
     flops: int
     grid: tuple[int, ...]
+    how: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,8 @@ class Cost:
                 lines.append(
                     f"  {kernel.role:<7}{figures}  {kernel.name}" + (f", grid {grid}" if grid else "")
                 )
+                if kernel.how:
+                    lines.append(f"    {sentence(kernel.how)}")
         return "\n".join(lines)
 
 
@@ -121,22 +130,26 @@ def _figures(size: int, flops: int, per: int) -> str:
 def cost(
     compiled: Spec,
     dtype: str = "bf16",
-    chunk: int = 64,
+    chunk: int | None = None,
     states: bool = False,
     save: str = "states",
     form: str = "chunked",
+    arch: str = "sm_90",
+    findings: Mapping[str, Findings] | None = None,
     **sizes: int,
 ) -> Cost:
     """The cost of one call; `sizes` gives B, T, H and every axis by name, and G where there are groups.
 
-    With `states`, an initial state is given and the final state taken; chunks are no longer than the kernels
-    take them. `save="inputs"`: the forward pass keeps nothing, the backward pass begins with what of it it
-    needs. `form`: chunked or recurrent. Raises UnsupportedOnGpu where there are no kernels, and ValueError
-    for options that make no sense.
+    With `states`, an initial state is given and the final state taken; chunks of `chunk` tokens, or of as
+    many as cost least on the architecture, given `findings` on how kernels compile for it, by name.
+    `save="inputs"`: the forward pass keeps nothing, the backward pass begins with what of it it needs.
+    `form`: chunked or recurrent. Raises UnsupportedOnGpu where there are no kernels, and ValueError for
+    options that make no sense.
     """
     for option, given, choices in (
         ("save", save, ("states", "inputs")),
         ("form", form, ("chunked", "recurrent")),
+        ("arch", arch, tuple(KNOWN)),
     ):
         if given not in choices:
             raise ValueError(f"{option}: expected {' or '.join(choices)}, got '{given}'")
@@ -145,7 +158,9 @@ def cost(
         from rnnc.codegen.stage_cost import together
 
         stages = [
-            cost(stage, dtype, chunk, states, save, form, **_of_stage(stage.recurrence, known))
+            cost(
+                stage, dtype, chunk, states, save, form, arch, findings, **_of_stage(stage.recurrence, known)
+            )
             for stage in compiled.stages
         ]
         return together(compiled.recurrence, [stage.recurrence for stage in compiled.stages], stages, known)
@@ -155,8 +170,10 @@ def cost(
         return token_cost(compiled, _dtype(dtype), states, save, known)
     chunked = next(each for each in compiled.forms if each.name == "chunked")
     forward, backward = plan_kernels(chunked, compiled.normal)
-    chunk = min(chunk, longest_chunk(node for kernel in forward for node in kernel.body) or chunk)
-    count = _Count(compiled, _dtype(dtype), chunk, known, states)
+    works = {kernel.name: footprint(kernel) for kernel in (*forward, *backward)}
+    axes = {axis: known[axis] for axis in compiled.recurrence.axes}
+    tiling = choose(works, axes, BYTES[_dtype(dtype)], KNOWN[arch], chunk, findings)
+    count = _Count(compiled, _dtype(dtype), tiling, known, states)
     written = {array.name: array for kernel in forward for array in kernel.stores}
     kept = [a.name for kernel in backward for a in kernel.loads if a.name in written]
     saved = sum(count.bytes(written[name]) for name in dict.fromkeys(kept))
@@ -169,7 +186,7 @@ def cost(
     return Cost(
         compiled.recurrence.name,
         _dtype(dtype),
-        chunk,
+        tiling.chunk,
         count.sizes,
         PassCost(
             tuple(count.kernel(kernel, count.ends, count.ends) for kernel in first),
@@ -230,9 +247,13 @@ class _Count:
 
     compiled: Compiled
     dtype: str
-    chunk: int
+    tiling: Tiling
     sizes: Mapping[str, int]
     states: bool
+
+    @property
+    def chunk(self) -> int:
+        return self.tiling.chunk
 
     @property
     def chunks(self) -> int:
@@ -278,7 +299,9 @@ class _Count:
         """`start`, `end`: the bytes of the state that a kernel which walks the chunks reads and writes."""
         arrays = {array.name: array for array in (*kernel.loads, *kernel.stores)}
         size = sum(map(self.bytes, arrays.values())) + (start + end if kernel.serial else 0)
-        tiles = -(-self.sizes[self.compiled.normal.value_axis] // self._value_tile)
+        choice, size_of_axis = self.tiling.kernels[kernel.name], self.sizes[self.compiled.normal.value_axis]
+        tile = min(choice.configuration.tile, cover(size_of_axis))
+        tiles = -(-size_of_axis // tile) if kernel.serial else 1
         flops = 0
         roots = [*(array.node for array in kernel.stores), *(carry.end for carry in kernel.carries)]
         alive = {plain(node) for node in reachable(roots)}
@@ -288,11 +311,8 @@ class _Count:
         grid: tuple[int, ...] = (self.chunks, self.sizes["H"])
         if kernel.serial:
             grid = (tiles * self.sizes["B"] * self.sizes["H"],)
-        return KernelCost(kernel.name, kernel.role, size, flops * self.chunks * self.sizes["H"], grid)
-
-    @property
-    def _value_tile(self) -> int:
-        return min(VALUE_TILE, 1 << (self.sizes[self.compiled.normal.value_axis] - 1).bit_length())
+        flops *= self.chunks * self.sizes["H"]
+        return KernelCost(kernel.name, kernel.role, size, flops, grid, described(choice))
 
     def _value(self, node: Node) -> bool:
         return self.compiled.normal.value_axis in node.axes

@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.kernels import Kernel
 from rnnc.codegen.phases import Part, Phase, Read, Step, Store, is_free, uses
 from rnnc.codegen.program import Node
-from rnnc.codegen.schedule import GRADIENTS, DecayGradients, decay_gradients
+from rnnc.codegen.schedule import DecayGradients, decay_gradients
 from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.codegen.triton_rows import rows_per_token
-from rnnc.codegen.work import LEVELS, TOKENS, WIDE, Access, Axes, Moment, Product, Shape, Tile, Work
+from rnnc.codegen.work import LEVELS, TOKENS, WIDE, Access, Factors, Moment, Product, Tile, Work
+from rnnc.dsl.expression import Axes
 
 PAIRS = (TOKENS, TOKENS)
 Held = Counter[Axes]
+Kind = Literal["values", "raw", "operands"]
 
 
 class _Point(NamedTuple):
@@ -29,7 +31,10 @@ class _Point(NamedTuple):
     values: Held
     raw: Held
     operands: Held
-    product: Shape | tuple[()]
+    product: Factors | tuple[()]
+
+    def held(self, kind: Kind) -> Held:
+        return {"values": self.values, "raw": self.raw, "operands": self.operands}[kind]
 
 
 def footprint(kernel: Kernel) -> Work:
@@ -76,12 +81,12 @@ class _Footprint:
 
     # What lives when
 
-    def _spans(self) -> Iterator[tuple[Node, int, int, str]]:
-        """(value, first step, last step, what it is there as): values, raw, operands."""
+    def _spans(self) -> Iterator[tuple[Node, int, int, Kind]]:
+        """(value, first step, last step, what it is there as)."""
         first: dict[Node, int] = {}
         elementwise: dict[Node, int] = {}
         operand: dict[Node, int] = {}
-        closed: list[tuple[Node, int, int, str]] = []
+        closed: list[tuple[Node, int, int, Kind]] = []
         for node in self.carried:
             first[node] = 0
         for index, (step, phase) in enumerate(self.steps):
@@ -109,12 +114,12 @@ class _Footprint:
         first: dict[Node, int],
         elementwise: dict[Node, int],
         operand: dict[Node, int],
-    ) -> Iterator[tuple[Node, int, int, str]]:
+    ) -> Iterator[tuple[Node, int, int, Kind]]:
         begin = first.pop(node)
         if any(node is plain(carry.end) for carry in self.kernel.carries):
             elementwise[node] = len(self.steps) - 1
         in_registers, in_shared = elementwise.pop(node, None), operand.pop(node, None)
-        kind = "raw" if node in self.loaded and node not in self.carried else "values"
+        kind: Kind = "raw" if node in self.loaded and node not in self.carried else "values"
         if in_shared is not None:
             yield node, begin, in_shared, "operands"
         if in_registers is not None or in_shared is None:
@@ -145,13 +150,12 @@ class _Footprint:
 
     def _moments(self) -> list[_Point]:
         found = [_Point(Held(), Held(), Held(), self._product(step)) for step, _ in self.steps]
-        kinds = {"values": 0, "raw": 1, "operands": 2}
         for node, begin, end, kind in self._spans():
             if node in self.merged:
                 continue
             count, axes = _tile(node)
             for point in found[begin : end + 1]:
-                point[kinds[kind]][axes] += count
+                point.held(kind)[axes] += count
         for point, (step, _) in zip(found, self.steps, strict=True):
             for count, axes in self._inside(step):
                 point.values[axes] += count
@@ -159,7 +163,7 @@ class _Footprint:
                 point.operands[*PAIRS, WIDE] += 6 * rows_per_token(step) ** 2
         return found
 
-    def _product(self, step: Step) -> Shape | tuple[()]:
+    def _product(self, step: Step) -> Factors | tuple[()]:
         """The matrix product of a step."""
         node = step.term if isinstance(step, Part) and step.inline else step
         formed = list(_multiplied(node, self.groups)) if isinstance(node, Node) else []
@@ -185,7 +189,7 @@ class _Footprint:
     # What is done
 
     def _products(self) -> Iterator[Product]:
-        found: Counter[tuple[Shape, bool]] = Counter()
+        found: Counter[tuple[Factors, bool]] = Counter()
         for step, phase in self.steps:
             node = step.term if isinstance(step, Part) and step.inline else step
             if isinstance(node, Node):
@@ -228,7 +232,8 @@ class _Footprint:
                 depth[node] = before + _is_product(node)
                 if isinstance(step, Part):
                     depth[step.total] = max(depth.get(step.total, 0), depth[node])
-        return max((depth.get(plain(c.end), 0) for c in self.kernel.carries), default=max(depth.values(), default=0))
+        ends = [plain(carry.end) for carry in self.kernel.carries]
+        return max((depth.get(node, 0) for node in ends or depth), default=0)
 
 
 def _merged(kernel: Kernel) -> Iterator[Node]:
@@ -245,7 +250,7 @@ def _is_product(node: Node) -> bool:
     return isinstance(node.op, ir.Dot) and len(node.axes) == 2 and all(len(a.axes) == 2 for a in node.args)
 
 
-def _multiplied(node: Node, groups: dict[Node, DecayGradients]) -> Iterator[tuple[int, Shape]]:
+def _multiplied(node: Node, groups: dict[Node, DecayGradients]) -> Iterator[tuple[int, Factors]]:
     """The matrix products of one value, and how many."""
     match node.op:
         case ir.Dot(axis) if _is_product(node):

@@ -13,7 +13,7 @@ class Hardware(NamedTuple):
 
     `registers` and `shared` are those of a processor (SM, CU), `shared_program` is what one program may have
     of it. Matrix units take products of fewer than `rows` rows by slower instructions, whose operands lie in
-    registers (0: all products are such).
+    registers (0: all products are such). `keeps`: operands stay in shared memory from product to product.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Hardware(NamedTuple):
     rows: int
     memory_latency: float
     product_latency: float
+    keeps: bool = True
 
 
 KB = 1024
@@ -48,7 +49,7 @@ SM_100 = Hardware(
 )
 GFX942 = Hardware(
     *("gfx942", 304, 64, 32, 131072, 512, 64 * KB, 64 * KB),
-    *(5.3e12, 10e12, 1307e12, 163e12, 0, 1.0e-6, 0.5e-6),
+    *(5.3e12, 10e12, 1307e12, 163e12, 0, 1.0e-6, 0.5e-6, False),
 )
 # Of the same years, with less memory and no asynchronous matrix units.
 SM_86 = SM_80._replace(name="sm_86", processors=84, warps=48, shared=100 * KB, shared_program=99 * KB)

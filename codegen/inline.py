@@ -1,8 +1,8 @@
 """Copies what a standalone file needs out of the project's own modules, definition by definition.
 
-From a few wanted names it follows every name they use, through `from rnnc.ops... import`, and returns the
-definitions in an order in which they can stand in one file, and the imports of other packages, merged. Where
-two modules define the same name, that of the later one is changed.
+From a few wanted names it follows every name they use, through `from rnnc.ops... import` and the like, and
+returns the definitions in an order in which they can stand in one file, and the imports of other packages,
+merged. Where two modules define the same name, that of the later one is changed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from importlib.resources import files
 
 from rnnc.codegen.renaming import rename
 
-FOLLOWED = "rnnc.ops"
+# Where definitions are taken from: the runtime, and how it chooses tiles.
+CHOICE = ("hardware", "resources", "tiling", "times", "work")
+FOLLOWED = ("rnnc.ops", *(f"rnnc.codegen.{name}" for name in CHOICE))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from rnnc.codegen.hardware import Hardware
-from rnnc.codegen.work import LEVELS, TOKENS, WIDE, Axes, Extents, Moment, Shape, Tile, Work
+from rnnc.codegen.work import LEVELS, TOKENS, WIDE, Extents, Factors, Moment, Tile, Work
+from rnnc.dsl.expression import Axes
 
 FLOAT = 4  # bytes of a register
 LEAST = 4  # registers of a thread for a matrix, however small: those of one matrix instruction
@@ -66,7 +67,7 @@ def need(work: Work, tiles: Extents, configuration: Configuration, hardware: Har
         held += WAITING * part.total(work.streams) * size / FLOAT
     shared = max(map(part.shared, work.moments), default=0)
     if ahead and work.serial:  # matrix units that read shared memory themselves need a stage more
-        late = any(part.reads_shared(moment.product) for moment in work.moments)
+        late = 0 < hardware.rows <= configuration.chunk
         stages = configuration.stages if late else configuration.stages - 1
         shared += stages * size * tiles.total(work.streams)
     return Need(round(ALWAYS + held), shared)
@@ -100,17 +101,20 @@ class _Part(NamedTuple):
     def shared(self, moment: Moment) -> int:
         """Of a program, at a moment: operands, or a tile on its way from one layout to another."""
         matrices = [tile for tile in moment.operands if len(tile[1]) > 1]
-        split = 2 if self.size == FLOAT else 1
+        split = 2 if self.size == FLOAT and self.reads_shared(moment.product) else 1
         largest = max((self.tiles.entries(axes) for _, axes in moment.values if len(axes) > 1), default=0)
-        return max(self.tiles.total(tuple(matrices)) * self.size * split, largest * FLOAT)
+        together = self.tiles.total(tuple(matrices)) * split
+        if not self.hardware.keeps:
+            together = max((self.tiles.entries(axes) for _, axes in matrices), default=0)
+        return max(together, largest) * self.size
 
-    def reads_shared(self, product: Shape | tuple[()]) -> bool:
+    def reads_shared(self, product: Factors | tuple[()]) -> bool:
         """Whether the matrix units take the operands of a product from shared memory."""
         if not product or not self.hardware.rows or self.warps % 4:
             return False
         return self.tiles.entries(product[0]) >= self.hardware.rows
 
-    def _operands(self, product: Shape | tuple[()]) -> float:
+    def _operands(self, product: Factors | tuple[()]) -> float:
         """The registers that the operands of a product take, where it takes them from registers."""
         if not product:
             return 0.0

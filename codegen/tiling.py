@@ -10,6 +10,7 @@ on the sizes of axes, not on those of the batch: no head count and no length com
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from rnnc.codegen.hardware import Hardware
@@ -98,6 +99,15 @@ def choose(
     if not found:
         raise reason
     return min(found, key=lambda tiling: (not tiling.fits, tiling.seconds))
+
+
+def longest(works: Mapping[str, Work], sizes: Mapping[str, int], size: int, hardware: Hardware) -> int:
+    """The most tokens of a chunk that fit the shared memory of a processor; 0 if none do."""
+    fitting = [0]
+    for tokens in CHUNKS:
+        with suppress(TooLarge):
+            fitting.append(choose(works, sizes, size, hardware, tokens).chunk)
+    return max(fitting)
 
 
 def candidates(work: Work, sizes: Mapping[str, int], chunk: int) -> Iterator[Configuration]:

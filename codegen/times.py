@@ -44,13 +44,13 @@ def times(
     size: int,
 ) -> Times:
     """For calls of several shapes, on average."""
-    whole = dict(sizes)
-    tiles = extents(work, whole, configuration, size)
-    one = configuration._replace(tile=cover(whole[work.tiled])) if work.tiled else configuration
-    together = extents(work, whole, one, size)
+    tiles = extents(work, sizes, configuration, size)
+    together = tiles
+    if work.serial and work.tiled:  # what a tile of one program lacks, another has
+        one = configuration._replace(tile=cover(sizes[work.tiled]))
+        together = extents(work, sizes, one, size)
     parts = [
-        _Load(work, tiles, together if work.serial else tiles, configuration, needs, hardware, size).times(*load)
-        for load in LOADS
+        _Load(work, tiles, together, configuration, needs, hardware, size).times(*load) for load in LOADS
     ]
     return Times(*(sum(each) / len(parts) for each in zip(*parts, strict=True)))
 
@@ -103,7 +103,7 @@ class _Load(NamedTuple):
         operations = 0.0
         for product in self.work.products:
             rows, columns, inner = (self.tiles.entries(axes) for axes in product.shape)
-            count = product.count * (self.tiles.tiles if product.looped else 1)
+            count = product.number * (self.tiles.tiles if product.looped else 1)
             share = columns / (columns + NARROW) * (1 if rows >= self.hardware.rows else SLOWER)
             operations += 2 * count * rows * columns * inner / share
         return operations / rate
@@ -115,7 +115,7 @@ class _Load(NamedTuple):
         reads = hardware.memory_latency * (AHEAD if self.configuration.stages > 1 else 1)
         formed = entries = 0
         for product in work.products:
-            count = product.count * (self.tiles.tiles if product.looped else 1)
+            count = product.number * (self.tiles.tiles if product.looped else 1)
             formed += count
             entries += count * self.tiles.entries((*product.shape[0], *product.shape[1]))
         threads = self.configuration.warps * hardware.lanes

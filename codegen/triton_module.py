@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.explain import normal_equations
+from rnnc.codegen.footprint import footprint
 from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_kernels
 from rnnc.codegen.operations import TIME_AXES
 from rnnc.codegen.recurrent_kernels import TokenKernel, base, plan_tokens
@@ -15,7 +16,7 @@ from rnnc.codegen.steps_printer import StepsPrinter
 from rnnc.codegen.templating import template
 from rnnc.codegen.torch_module import header
 from rnnc.codegen.triton_printer import KernelPrinter
-from rnnc.codegen.triton_rows import longest_chunk
+from rnnc.codegen.work import written
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class TritonContext:
     header: str
     value_axis: str
     no_chunks: str
-    longest_chunk: str
+    work: list[tuple[str, str]]
     forward: str
     backward: str
     forward_steps: str
@@ -35,10 +36,10 @@ class TritonContext:
 
 def triton_source(compiled: Compiled) -> str:
     """The text of the module: the recurrent form and, where there is one, the chunked form."""
-    no_chunks, longest = "", 0
+    no_chunks, work = "", []
     try:
         kernels = chunk_kernels(compiled)
-        longest = longest_chunk(node for kernel in kernels[0] for node in kernel.body)
+        work = [(kernel.name, written(footprint(kernel))) for group in kernels for kernel in group]
         forward, backward = (_printed(group, compiled) for group in kernels)
     except (UnsupportedOnGpu, NotImplementedError) as reason:
         no_chunks, forward, backward = str(reason), ([], []), ([], [])
@@ -48,7 +49,7 @@ def triton_source(compiled: Compiled) -> str:
         header=header(compiled.recurrence, normal_equations(compiled.normal)),
         value_axis=compiled.normal.value_axis,
         no_chunks=repr(no_chunks),
-        longest_chunk=str(longest),
+        work=work,
         forward=_tuple(forward[0]),
         backward=_tuple(backward[0]),
         forward_steps=_tuple([_step_launch(steps[0])]),

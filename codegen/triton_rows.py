@@ -6,15 +6,10 @@ A padded row is zero: in the inverse it stands alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.program import Node
-
-# A triangular inverse of more rows does not fit the shared memory of a GPU.
-MAX_ROWS = 64
-# Nor do products of more tokens with each other.
-LONGEST = 128
 
 
 def rows_per_token(matrix: Node) -> int:
@@ -26,14 +21,6 @@ def rows_per_token(matrix: Node) -> int:
             return rows_per_token(matrix.args[0])
         case _:
             return 1
-
-
-def longest_chunk(nodes: Iterable[Node]) -> int:
-    """How many tokens a chunk may have, so that its matrices between tokens fit a GPU's shared memory."""
-    found = tuple(nodes)
-    rows = max(map(rows_per_token, found), default=1)
-    solves = any(isinstance(node.op, ir.Inverse) for node in found)
-    return max(16, MAX_ROWS // rows) if solves else LONGEST
 
 
 def assembled(matrix: Node, blocks: Sequence[str]) -> str:

@@ -1,8 +1,8 @@
 """What a kernel holds and does, as counts of tiles: evaluated at sizes, it says what a program needs.
 
 A tile is a number of entries times axes: those of the spec, `@C` (the tokens of a chunk), `@log C`, and
-`@wide` (the entries of a vector that take the place of a float32). What stands inside a loop over tiles is done once for
-each of them.
+`@wide` (the entries of a vector that take the place of a float32). What stands inside a loop over tiles is
+done once for each of them.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-TOKENS, LEVELS, WIDE = "@C", "@log C", "@wide"
-Axes = tuple[str, ...]
-Tile = tuple[int, Axes]  # count, axes
+from rnnc.dsl.expression import Axes
 
-Shape = tuple[Axes, Axes, Axes]  # of a matrix product: rows, columns, what is summed over
+TOKENS, LEVELS, WIDE = "@C", "@log C", "@wide"
+Tile = tuple[int, Axes]  # count, axes
+Factors = tuple[Axes, Axes, Axes]  # of a matrix product: rows, columns, what is summed over
 
 
 class Moment(NamedTuple):
@@ -26,23 +26,23 @@ class Moment(NamedTuple):
     values: tuple[Tile, ...]
     raw: tuple[Tile, ...]
     operands: tuple[Tile, ...]
-    product: Shape | tuple[()]
+    product: Factors | tuple[()]
 
 
 class Product(NamedTuple):
-    """`count` matrix products of a shape; `looped`: in a loop over tiles."""
+    """`number` matrix products of a shape; `looped`: in a loop over tiles."""
 
-    count: int
-    shape: Shape
+    number: int
+    shape: Factors
     looped: bool
 
 
 class Access(NamedTuple):
-    """Tiles read or written: `exact` in float32, else in the dtype of the vectors; `looped`: for every tile of
-    a loop; `again`: read before in the same kernel.
+    """`number` tiles read or written: `exact` in float32, else in the dtype of the vectors; `looped`: for
+    every tile of a loop; `again`: read before in the same kernel.
     """
 
-    count: int
+    number: int
     axes: Axes
     exact: bool
     looped: bool
@@ -81,7 +81,7 @@ class Extents(NamedTuple):
 def flops(work: Work, extents: Extents) -> int:
     """Of the matrix products of one program in one chunk, two per multiplication."""
     return sum(
-        2 * p.count * extents.entries(sum(p.shape, ())) * (extents.tiles if p.looped else 1)
+        2 * p.number * extents.entries(sum(p.shape, ())) * (extents.tiles if p.looped else 1)
         for p in work.products
     )
 
@@ -89,7 +89,20 @@ def flops(work: Work, extents: Extents) -> int:
 def moved(work: Work, extents: Extents, size: int, again: bool) -> int:
     """Bytes that a program reads and writes in one chunk, what it reads `again` with or without."""
     return sum(
-        a.count * extents.entries(a.axes) * (4 if a.exact else size) * (extents.tiles if a.looped else 1)
+        a.number * extents.entries(a.axes) * (4 if a.exact else size) * (extents.tiles if a.looped else 1)
         for a in work.accesses
         if again or not a.again
     )
+
+
+def written(work: Work) -> str:
+    """The text of the value, without the names of its fields."""
+    return _text(work)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, tuple):
+        return repr(value)
+    name = type(value).__name__ if hasattr(value, "_fields") else ""
+    inside = ", ".join(map(_text, value))
+    return f"{name}({inside}{',' * (not name and len(value) == 1)})"

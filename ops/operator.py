@@ -116,15 +116,17 @@ class Operator(Function):
     def cost(
         self,
         dtype: str = "bf16",
-        chunk: int = 64,
+        chunk: int | None = None,
         states: bool = False,
         save: str = "states",
         form: str = "chunked",
+        arch: str = "sm_90",
         **sizes: int,
     ) -> Any:
         """Bytes through memory, operations and launches of the Triton kernels, forward and backward; prints.
 
-        `sizes` gives B, T, H and every axis by name; `save` and `form` are options of a call. Raises
+        `sizes` gives B, T, H and every axis by name; `save` and `form` are options of a call; `arch`:
+        sm_80, sm_90, sm_100, gfx942. Raises
         UnavailableError where there are no kernels, and ArgumentError for other sizes. See
         `rnnc.codegen.cost`.
         """
@@ -132,7 +134,7 @@ class Operator(Function):
         from rnnc.codegen.kernels import UnsupportedOnGpu
 
         try:
-            return cost(self._compiled, dtype, chunk, states, save, form, **sizes)
+            return cost(self._compiled, dtype, chunk, states, save, form, arch, None, **sizes)
         except (UnsupportedOnGpu, NotImplementedError) as reason:
             raise UnavailableError(
                 f"cost: no {form} Triton kernels for {self.name} in this version: {reason}"

@@ -11,14 +11,15 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from rnnc.codegen.tiling import TooLarge, longest
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import Bound
 from rnnc.ops.errors import UnavailableError
-from rnnc.ops.options import CHUNK, passes
 from rnnc.ops.triton_autograd import TritonPlan, apply, on
-from rnnc.ops.triton_launch import Call
+from rnnc.ops.triton_launch import UNTILED, Call, Tiled
 from rnnc.ops.triton_step import Step
 from rnnc.ops.triton_steps import check_sizes
+from rnnc.ops.triton_tiling import FindingsOf, hardware_of, tiled, tiling
 
 Tensors = tuple[Tensor, ...]
 Generated = tuple[ModuleType, str]  # a module of kernels, and its text
@@ -26,17 +27,23 @@ Generated = tuple[ModuleType, str]  # a module of kernels, and its text
 
 class TritonKernels:
     """The kernels of a recurrence; `generate` loads or prints their module, when first asked for, or says why
-    there is none.
+    there is none. `findings`: what is known of how they compile.
 
     They have the recurrent form and, for most classes, the chunked one. They agree with the reference in
     Triton's interpreter; until that is seen on a GPU too, `auto` does not take them there, and says so once:
     `triton` does.
     """
 
-    def __init__(self, recurrence: Recurrence, generate: Callable[[], Generated | str]) -> None:
-        self.recurrence, self.generate = recurrence, generate
+    def __init__(
+        self,
+        recurrence: Recurrence,
+        generate: Callable[[], Generated | str],
+        findings: FindingsOf | None = None,
+    ) -> None:
+        self.recurrence, self.generate, self.findings = recurrence, generate, findings
         self.warned: set[str] = set()
         self.steps: dict[Hashable, Step] = {}
+        self.tilings: dict[Hashable, Tiled] = {}
 
     @cached_property
     def generated(self) -> Generated | str:
@@ -120,10 +127,13 @@ class TritonKernels:
         Raises UnavailableError for sizes that the kernels of the form do not take.
         """
         length = bound.sizes.length
-        chunk = self.chunk(chunk_size, length) if form == "chunked" else CHUNK
-        call = self._call(bound, length, cu_seqlens, reverse, chunk)
         if form == "recurrent":
             self._check_sizes(bound)
+        how = UNTILED
+        if form == "chunked":
+            size = bound.output_dtype.itemsize
+            how = self.tiled(bound.sizes.axes, size, bound.device, length, chunk_size)
+        call = self._call(bound, length, cu_seqlens, reverse, how)
         plan = TritonPlan(self.available[0], call, self.recurrence, keep, final, form)
         return apply(plan, *bound.inputs, *params, *states)
 
@@ -139,13 +149,13 @@ class TritonKernels:
         if key not in self.steps:
             self._check_sizes(bound)
             named = dict(zip((item.name for item in self.recurrence.arguments), given, strict=True))
-            call = self._call(bound, 1, None, False, CHUNK)
+            call = self._call(bound, 1, None, False, UNTILED)
             outputs = [output.name for output in self.recurrence.outputs]
             self.steps[key] = Step(self.available[0], call, named, outputs, bool(states))
         with on(bound.device):
             return self.steps[key](given, states, places)
 
-    def _call(self, bound: Bound, length: int, cu_seqlens: Tensor | None, reverse: bool, chunk: int) -> Call:
+    def _call(self, bound: Bound, length: int, cu_seqlens: Tensor | None, reverse: bool, how: Tiled) -> Call:
         return Call(
             batch=bound.sizes.batch,
             length=length,
@@ -154,24 +164,52 @@ class TritonKernels:
             value_axis=self.available[0].VALUE_AXIS,
             dtype=bound.output_dtype,
             device=bound.device,
-            chunk=chunk,
             bounds=None if cu_seqlens is None else cu_seqlens.contiguous(),
             reverse=reverse,
+            tiled=how,
         )
 
     def _check_sizes(self, bound: Bound) -> None:
         check_sizes(self.available[0], bound.sizes.axes, self.recurrence.name)
 
-    def chunk(self, chunk_size: int | None, length: int) -> int:
-        """The tokens of a chunk: what was asked for, or what suits. Raises UnavailableError."""
-        most = self.available[0].LONGEST_CHUNK
-        if chunk_size and most and chunk_size > most:
+    def tiled(
+        self,
+        sizes: dict[str, int],
+        size: int,
+        device: torch.device,
+        length: int,
+        chunk_size: int | None = None,
+    ) -> Tiled:
+        """How the chunked kernels run for the sizes of axes and entries of `size` bytes: chunks as asked for,
+        or as suits sequences of that length.
+
+        Raises UnavailableError.
+        """
+        found = self._tiled(sizes, size, device, chunk_size)
+        whole = 1 << max(4, (length - 1).bit_length())  # no sequence needs a longer chunk
+        return found if chunk_size or found.chunk <= whole else self._tiled(sizes, size, device, whole)
+
+    def _tiled(self, sizes: dict[str, int], size: int, device: torch.device, chunk: int | None) -> Tiled:
+        hardware = hardware_of(device)
+        key = (*sizes.values(), size, hardware.name, chunk)
+        if key in self.tilings:
+            return self.tilings[key]
+        try:
+            found = tiling(self.available[0], sizes, size, hardware, chunk, self.findings)
+        except TooLarge as reason:
+            name, given = self.recurrence.name, ", ".join(f"{axis} = {n}" for axis, n in sizes.items())
+            most = longest(self.available[0].WORK, sizes, size, hardware) if chunk else 0
+            if not most:
+                raise UnavailableError(
+                    f"triton has no chunked form of {name} for {given}: {reason}: use form='recurrent', or"
+                    " backend='torch'"
+                ) from None
             raise UnavailableError(
-                f"chunk_size: triton takes at most {most} tokens for {self.recurrence.name},"
-                f" got {chunk_size}: leave it out, or use backend='torch'"
-            )
-        chunk = passes("chunked", chunk_size, length)[1] or CHUNK
-        return min(chunk, most) if most else chunk
+                f"chunk_size: triton takes at most {most} tokens for {name} with {given}, got {chunk}:"
+                " leave it out, or use backend='torch'"
+            ) from None
+        self.tilings[key] = tiled(found, hardware)
+        return self.tilings[key]
 
 
 def _installed() -> bool:

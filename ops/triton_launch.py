@@ -16,6 +16,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from rnnc.codegen.resources import Configuration, cover
+from rnnc.ops.options import CHUNK
+
 Tensors = tuple[Tensor, ...]
 ArraySpec = tuple[str, str, str, tuple[str, ...]]
 
@@ -37,6 +40,19 @@ class Launch(NamedTuple):
     optional: tuple[str, ...]
 
 
+class Tiled(NamedTuple):
+    """The tokens of a chunk, the configurations of kernels, by name, and how products of float32 operands are
+    formed.
+    """
+
+    chunk: int
+    configurations: Mapping[str, Configuration]
+    precision: str
+
+
+UNTILED = Tiled(CHUNK, {}, "")  # of calls of the recurrent form
+
+
 class Sum(NamedTuple):
     """`target` [outer, width] = `source` [outer, rows, width] summed over its rows."""
 
@@ -48,7 +64,9 @@ class Sum(NamedTuple):
 
 @dataclass(frozen=True)
 class Call:
-    """The shapes of one call. `sizes` by axis; `bounds` are the packed sequences' limits, or None."""
+    """The shapes of one call. `sizes` by axis; `bounds` are the packed sequences' limits, or None;
+    `tiled`: how its chunked kernels run.
+    """
 
     batch: int
     length: int
@@ -57,9 +75,13 @@ class Call:
     value_axis: str
     dtype: torch.dtype
     device: torch.device
-    chunk: int
     bounds: Tensor | None
     reverse: bool
+    tiled: Tiled
+
+    @property
+    def chunk(self) -> int:
+        return self.tiled.chunk
 
     @property
     def sequences(self) -> int:
@@ -92,19 +114,6 @@ class Call:
         return lead + (own if place != "matrix" else ())
 
 
-# What spilled least when the kernels of the built-in models were compiled for sm_90 (no GPU has timed them).
-SCHEDULE: dict[str, dict[str, int]] = {
-    "pre": {"num_warps": 4, "num_stages": 2},
-    "scan": {"num_warps": 8, "num_stages": 1},
-    "reverse": {"num_warps": 8, "num_stages": 1},
-    "grads": {"num_warps": 8, "num_stages": 1},
-    "channels": {"num_warps": 8, "num_stages": 1},
-    "values": {"num_warps": 8, "num_stages": 1},
-    "post": {"num_warps": 8, "num_stages": 1},
-    "dpost": {"num_warps": 8, "num_stages": 1},
-}
-GRADS_TILE = 16  # of the value axis, in the kernel that sums over it
-VALUE_TILE, KEY_TILE = 32, 16  # entries of a tiled axis, at most
 IN_FLOAT32 = ("row", "total", "partial")
 
 SERIAL = ("scan", "reverse")  # the roles of kernels that walk the chunks
@@ -123,11 +132,6 @@ def chunk_tables(bounds: Tensor, chunk: int, count: int) -> tuple[Tensor, Tensor
     number = index - (ends - chunks)[sequence.clamp(max=ends.shape[0] - 1)]
     table = torch.stack([torch.where(inside, sequence, -1), torch.where(inside, number, 0)], 1)
     return (ends - chunks).to(torch.int32), table.to(torch.int32)
-
-
-def block(size: int) -> int:
-    """The tile that covers an axis: matrix products need 16 at least."""
-    return max(16, 1 << (size - 1).bit_length())
 
 
 class Runner:
@@ -170,7 +174,7 @@ class Runner:
         self, launch: Launch, wanted: Collection[str], start: Tensor | None = None, end: Tensor | None = None
     ) -> None:
         """Allocates what a kernel writes and launches it; `start`, `end`: the states of a serial kernel."""
-        call = self.call
+        call, configuration = self.call, self.call.tiled.configurations[launch.kernel]
         options: dict[str, Any] = {}
         for key, argument, place, axes in launch.writes:
             if key in launch.optional and key not in wanted:
@@ -187,10 +191,9 @@ class Runner:
         for axis, name in launch.sizes:
             size = call.sizes[axis]
             options[name] = size
-            tile = VALUE_TILE if axis == call.value_axis else KEY_TILE
-            if launch.role == "grads":  # beside its accumulators, which spill otherwise
-                tile = GRADS_TILE
-            options[f"B{name}"] = min(block(size), tile) if axis in launch.tiled else block(size)
+            options[f"B{name}"] = cover(size)
+            if axis in launch.tiled:
+                options[f"B{name}"] = min(cover(size), configuration.tile)
         if launch.role not in SERIAL and launch.tiled:
             (name,) = (name for axis, name in launch.sizes if axis in launch.tiled)
             options["tiles"] = -(-options[name] // options[f"B{name}"])
@@ -209,11 +212,11 @@ class Runner:
             "PACKED": call.bounds is not None,
             "REVERSE": call.reverse,
             "DOT": _TRITON[call.dtype](),
-            "PRECISION": "tf32x3" if call.dtype == torch.float32 else "tf32",
+            "PRECISION": call.tiled.precision if call.dtype == torch.float32 else "tf32",
+            "num_warps": configuration.warps,
+            "num_stages": configuration.stages,
             **EVERYWHERE,
         }
-        by_channels = launch.role == "pre" and launch.tiled != (call.value_axis,)
-        options |= SCHEDULE["channels" if by_channels else launch.role]
         getattr(self.module, launch.kernel)[self._grid(launch)](**options)
 
     def _grid(self, launch: Launch) -> tuple[int, ...]:
@@ -221,7 +224,8 @@ class Runner:
         if launch.role not in SERIAL:
             return call.chunks, call.heads
         size = call.sizes[call.value_axis]
-        return (math.ceil(size / min(block(size), VALUE_TILE)) * call.sequences * call.heads,)
+        tile = min(cover(size), call.tiled.configurations[launch.kernel].tile)
+        return (math.ceil(size / tile) * call.sequences * call.heads,)
 
     def _dtype(self, key: str) -> torch.dtype:
         """The dtype of a gradient is its input's; everything else is in that of the vectors."""

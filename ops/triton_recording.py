@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnnc.codegen.hardware import SM_90
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import base
 from rnnc.ops.triton_autograd import TritonPlan, apply
-from rnnc.ops.triton_launch import Call
+from rnnc.ops.triton_launch import UNTILED, Call, Tiled
+from rnnc.ops.triton_tiling import tiled, tiling
 
 READ_IF = {"h0": "HAS_START", "ht": "HAS_END"}
 TABLES = ("cu_seqlens", "chunk_offsets", "chunk_table")
@@ -68,24 +70,30 @@ def record(
     recurrence: Recurrence,
     shapes: Shapes,
     dtype: torch.dtype,
-    chunk: int = 64,
+    chunk: int | None = None,
     states: bool = False,
     reverse: bool = False,
     form: str = "chunked",
     keep: bool = True,
     wanted: Collection[str] | None = None,
+    how: Tiled | None = None,
 ) -> tuple[tuple[Recorded, ...], tuple[Recorded, ...]]:
     """The launches forward and backward, the latter for the gradients of the `wanted` arguments (None: all).
 
     Scalars per token and parameters are float32; with `states`, there is an initial and a final state.
-    Without `keep`, the backward pass begins with what it needs of the forward pass.
+    Without `keep`, the backward pass begins with what it needs of the forward pass. `how`: how the chunked
+    kernels run, if not as the choice for sm_90 has it, with chunks of `chunk` tokens if given. Raises
+    TooLarge.
     """
     launches: list[Recorded] = []
     groups = (module.FORWARD, module.BACKWARD, module.FORWARD_STEPS, module.BACKWARD_STEPS)
     names = [*(launch.kernel for group in groups for launch in group), "sums"]
     stand_in: Any = SimpleNamespace(**(vars(module) | {name: _Kernel(name, launches) for name in names}))
     device, sizes = torch.device("meta"), shapes.axes
-    chunk = min(chunk, module.LONGEST_CHUNK or chunk)
+    if form == "recurrent":
+        how = UNTILED
+    elif how is None:
+        how = tiled(tiling(module, sizes, dtype.itemsize, SM_90, chunk), SM_90)
     call = Call(
         batch=shapes.batch,
         length=shapes.length,
@@ -94,9 +102,9 @@ def record(
         value_axis=module.VALUE_AXIS,
         dtype=dtype,
         device=device,
-        chunk=chunk,
         bounds=torch.empty(shapes.packed + 1, dtype=torch.int32, device=device) if shapes.packed else None,
         reverse=reverse,
+        tiled=how,
     )
     tensors = []
     for item in recurrence.inputs:

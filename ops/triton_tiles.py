@@ -90,6 +90,7 @@ def inverse(p, C: tl.constexpr):
     inverses appear on the way. (Powers of P overflow where keys are correlated.) Up to 16, all blocks on the
     diagonal are one batch of small products.
     """
+    EXACT: tl.constexpr = "tf32x3" if compiled_for_cuda() else "ieee"
     N: tl.constexpr = C // 16
     o_c, o_b, o_n = tl.arange(0, C), tl.arange(0, 16), tl.arange(0, N)
     same = o_n[:, None, None, None] == o_n[None, None, :, None]
@@ -102,14 +103,14 @@ def inverse(p, C: tl.constexpr):
         if level == 0:
             x += off
         else:
-            x += tl.dot(tl.dot(x, off, input_precision="tf32x3"), x, input_precision="tf32x3")
+            x += tl.dot(tl.dot(x, off, input_precision=EXACT), x, input_precision=EXACT)
     y = tl.reshape(tl.where(same, x[:, :, None, :], 0.0), [C, C])
     for level in tl.static_range(4, 8):
         if (1 << level) < C:
             block = o_c >> level
             quarter = (block[:, None] % 2 == 1) & (block[:, None] - 1 == block[None, :])
             off = tl.where(quarter, p, 0.0)
-            y += tl.dot(tl.dot(y, off, input_precision="tf32x3"), y, input_precision="tf32x3")
+            y += tl.dot(tl.dot(y, off, input_precision=EXACT), y, input_precision=EXACT)
     return y
 
 

@@ -63,24 +63,25 @@ def cost(
     file: SpecFile,
     sizes: Annotated[list[str], typer.Argument(metavar="AXIS=SIZE ...", help="B=1 T=8192 H=96 K=128 V=128")],
     dtype: Annotated[str, typer.Option(help="Of the vector inputs: bf16, fp16, fp32.")] = "bf16",
-    chunk: Annotated[int, typer.Option(min=16, help="Tokens in a chunk: a power of two.")] = 64,
+    chunk: Annotated[int | None, typer.Option(min=16, help="Tokens in a chunk: a power of two.")] = None,
     save: Annotated[str, typer.Option(help="What the forward pass keeps: states, inputs.")] = "states",
     form: Annotated[str, typer.Option(help="chunked, recurrent.")] = "chunked",
+    arch: Annotated[str, typer.Option(help="sm_80, sm_90, sm_100, gfx942.")] = "sm_90",
     as_json: Json = False,
 ) -> None:
-    """Bytes through memory, floating point operations and launches of the Triton kernels."""
+    """Bytes through memory, operations, launches of the Triton kernels; their tiles and what bound them."""
     from rnnc.codegen.compiler import compile_text
     from rnnc.codegen.cost import cost as cost_of
     from rnnc.codegen.kernels import UnsupportedOnGpu
 
     given = axis_sizes("cost", sizes)
-    options = given.keys() & {"dtype", "chunk", "states", "save", "form"}
+    options = given.keys() & {"dtype", "chunk", "states", "save", "form", "arch"}
     if options:
         raise Refusal(f"cost: {min(options)} is no axis: sizes are B, T, H and the axes of the spec")
     text, path = read_spec(file)
     compiled = compile_text(text, path)
     try:
-        found = cost_of(compiled, dtype, chunk, False, save, form, **given)
+        found = cost_of(compiled, dtype, chunk, False, save, form, arch, None, **given)
     except (UnsupportedOnGpu, NotImplementedError) as reason:
         message = f"cost: no {form} Triton kernels for {compiled.recurrence.name} in this version: {reason}"
         raise Refusal(message + "; see --form recurrent" * (form == "chunked"), FAILED) from None

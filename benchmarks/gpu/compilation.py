@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from benchmarks.gpu.calls import TYPES, operator
@@ -18,9 +19,11 @@ def launches(model: str, dtype: str, call: Call) -> tuple[Recorded, ...]:
     module, _ = op.kernels.available
     axes = call.axes(op.recurrence)
     shapes = Shapes(call.B, call.T, call.H, call.G or call.H, axes, len(call.lengths))
-    chunk = op.kernels.chunk(call.chunk, call.T)
     options = {"states": call.states, "reverse": call.reverse, "form": call.form}
-    forward, backward = record(module, op.recurrence, shapes, TYPES[dtype], chunk, **options)
+    if call.form == "chunked":
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        options["how"] = op.kernels.tiled(axes, TYPES[dtype].itemsize, device, call.T, call.chunk)
+    forward, backward = record(module, op.recurrence, shapes, TYPES[dtype], **options)
     return (*forward, *backward)
 
 

@@ -1,0 +1,57 @@
+"""How the kernels of a call run: the choice of `rnnc.codegen.tiling` for its sizes, dtype and device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from types import ModuleType
+
+import torch
+
+from rnnc.codegen.hardware import SM_90, Hardware, like
+from rnnc.codegen.tiling import Findings, Tiling, choose
+from rnnc.ops.triton_launch import Tiled
+
+# From the module of the kernels, the sizes of axes, the bytes of an entry and the hardware: what compilers
+# made of configurations, by kernel.
+FindingsOf = Callable[[ModuleType, Mapping[str, int], int, Hardware], Mapping[str, Findings]]
+
+
+def tiling(
+    module: ModuleType,
+    sizes: Mapping[str, int],
+    size: int,
+    hardware: Hardware,
+    chunk: int | None = None,
+    findings: FindingsOf | None = None,
+) -> Tiling:
+    """The choice for the chunked kernels of a module, for chunks of that many tokens if given.
+
+    `size`: bytes of an entry of a vector. Raises TooLarge.
+    """
+    known = findings(module, sizes, size, hardware) if findings else None
+    return choose(module.WORK, sizes, size, hardware, chunk, known)
+
+
+def tiled(found: Tiling, hardware: Hardware) -> Tiled:
+    """What a launch needs to know of a choice."""
+    precision = "tf32x3" if hardware.name.startswith("sm_") else "ieee"
+    each = {name: choice.configuration for name, choice in found.kernels.items()}
+    return Tiled(found.chunk, each, precision)
+
+
+@cache
+def hardware_of(device: torch.device) -> Hardware:
+    """The GPU that a device is; where it is none, kernels are interpreted, as if for sm_90."""
+    if device.type != "cuda":
+        return SM_90
+    found = torch.cuda.get_device_properties(device)
+    if torch.version.hip:
+        known = like(found.gcnArchName.partition(":")[0])
+        return known._replace(processors=found.multi_processor_count)
+    known = like(f"sm_{found.major}{found.minor}")
+    return known._replace(
+        processors=found.multi_processor_count,
+        shared=found.shared_memory_per_multiprocessor,
+        shared_program=getattr(found, "shared_memory_per_block_optin", known.shared_program),
+    )

@@ -1,0 +1,143 @@
+"""The choice of tiles: it keeps the limits of the hardware, is the same every time, follows what is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import rnnc
+from rnnc.codegen.compiler import compile_text
+from rnnc.codegen.footprint import footprint
+from rnnc.codegen.hardware import KNOWN, SM_80, SM_90, like
+from rnnc.codegen.resources import Configuration, extents, need
+from rnnc.codegen.tiling import Measured, TooLarge, candidates, choose, limit, longest, ranked
+from rnnc.codegen.triton_module import chunk_kernels
+from rnnc.codegen.work import Access, Moment, Product, Work, flops, moved, written
+
+FOLDER = Path(rnnc.__file__).parents[1] / "ops"
+MODELS = ("linear_attention", "gated_delta_net", "kda")
+SPEC = """
+recurrence two[K, V]:
+    input q[K], k[K], v[V], g[K]
+    state S[K, V]
+    S <- exp(-softplus(g)) * S + k @ v.T + unit(q) @ v.T
+    output o[V]
+    o <- S.T @ q
+"""
+
+
+@cache
+def works(name: str) -> Mapping[str, Work]:
+    text = SPEC if name == "two" else (FOLDER / f"{name}.rnn").read_text("utf-8")
+    return {kernel.role: footprint(kernel) for group in chunk_kernels(compile_text(text)) for kernel in group}
+
+
+@pytest.mark.parametrize("hardware", KNOWN.values(), ids=KNOWN)
+@pytest.mark.parametrize("name", [*MODELS, "two"])
+def test_limits_are_kept(name: str, hardware: object) -> None:
+    """For heads from 16 to 512, odd ones too, in 16 and 32 bits."""
+    assert hardware in KNOWN.values()
+    found = like(getattr(hardware, "name"))  # noqa: B009
+    for sizes in ({"K": 16, "V": 512}, {"K": 100, "V": 33}, {"K": 512, "V": 64}):
+        for size in (2, 4):
+            try:
+                tiling = choose(works(name), sizes, size, found)
+            except TooLarge:  # keys of 512 float32 entries, half the shared memory of a large GPU
+                assert (sizes["K"], size) == (512, 4)
+                assert found.shared_program < SM_80.shared_program
+                continue
+            for role, choice in tiling.kernels.items():
+                how = choice.configuration
+                work = works(name)[role]
+                assert how.chunk == tiling.chunk
+                assert how.tile == 0 or (how.tile >= 16 and how.tile & (how.tile - 1) == 0)
+                assert (how.tile > 0) == bool(work.tiled)
+                assert how.warps <= found.warps
+                assert choice.need.shared <= found.shared_program
+                assert choice.need == need(work, extents(work, sizes, how, size), how, found, size)
+                if choice.fits:
+                    assert choice.need.registers <= limit(how, found) + 16 * (not work.serial)
+
+
+def test_the_same_every_time() -> None:
+    sizes = {"K": 128, "V": 128}
+    first, again = (choose(works("kda"), sizes, 2, SM_90) for _ in range(2))
+    assert first == again
+    assert first.fits
+    assert first.seconds <= choose(works("kda"), sizes, 2, SM_90, 16).seconds
+
+
+def test_larger_heads_take_no_more_than_there_is() -> None:
+    """Registers per thread stay where they are while heads grow: tiles and chunks shrink."""
+    for K in (64, 128, 256):
+        found = choose(works("linear_attention"), {"K": K, "V": K}, 2, SM_90)
+        assert found.fits, K
+
+
+def test_what_compilers_said_goes_before_the_estimate() -> None:
+    sizes, work = {"K": 128, "V": 128}, works("gated_delta_net")
+    first = choose(work, sizes, 2, SM_90, 32).kernels["scan"].configuration
+    other = first._replace(warps=first.warps * 2)
+    spills = {first: Measured(255, 64, 1000), other: Measured(168, 0, 1000)}
+    chosen = choose(work, sizes, 2, SM_90, 32, {"scan": spills}).kernels["scan"]
+    assert chosen.configuration == other
+    assert chosen.measured == Measured(168, 0, 1000)
+    assert chosen.need.registers == 168
+    spills[other] = Measured(255, 640, 1000)
+    least = choose(work, sizes, 2, SM_90, 32, {"scan": spills}).kernels["scan"]
+    assert least.configuration == first
+    assert not least.fits
+
+
+def test_known_spills_shorten_chunks() -> None:
+    sizes, work = {"K": 128, "V": 128}, works("linear_attention")
+    free = choose(work, sizes, 2, SM_90)
+    everywhere = {how: Measured(255, 512, 1000) for how in candidates(work["scan"], sizes, free.chunk)}
+    assert choose(work, sizes, 2, SM_90, None, {"scan": everywhere}).chunk != free.chunk
+
+
+def test_what_does_not_fit_is_said() -> None:
+    small = SM_90._replace(name="small", shared_program=4096)
+    with pytest.raises(TooLarge, match="do not fit the shared memory of small"):
+        choose(works("kda"), {"K": 128, "V": 128}, 2, small)
+    assert longest(works("kda"), {"K": 128, "V": 128}, 2, small) == 0
+    assert longest(works("kda"), {"K": 128, "V": 128}, 2, SM_90) == 64
+
+
+def test_candidates_are_ranked() -> None:
+    sizes, work = {"K": 128, "V": 128}, works("kda")["scan"]
+    found = ranked(work, sizes, 2, SM_90, 32, {})
+    assert [choice.fits for choice in found] == sorted((choice.fits for choice in found), reverse=True)
+    fitting = [choice.times.seconds for choice in found if choice.fits]
+    assert fitting == sorted(fitting)
+    assert {name for name, _ in found[0].dropped} == {"registers", "shared memory"}
+
+
+def test_counts() -> None:
+    """q [C, K] read once and again in a loop over two tiles of V, one product of C x K x V."""
+    work = Work(
+        False,
+        "V",
+        (Moment(((1, ("@C", "V")),), ((1, ("@C", "K")),), (), ()),),
+        (Product(1, (("@C",), ("V",), ("K",)), True),),
+        (Access(1, ("@C", "K"), False, False, False), Access(1, ("@C", "K"), False, True, True)),
+        (),
+        1,
+        1,
+    )
+    tiles = extents(work, {"K": 30, "V": 60}, Configuration(16, 32, 4, 1), 2)
+    assert flops(work, tiles) == 2 * 16 * 32 * 64
+    assert moved(work, tiles, 2, again=False) == 16 * 32 * 2
+    assert moved(work, tiles, 2, again=True) == 3 * 16 * 32 * 2
+    names = {"Work": Work, "Moment": Moment, "Product": Product, "Access": Access}
+    assert eval(written(work), names) == work
+
+
+def test_known_architectures() -> None:
+    assert like("sm_90") is SM_90
+    assert like("sm_87").name == "sm_86"
+    assert like("sm_75") is SM_80
+    assert like("gfx942").shared_program == 64 * 1024
