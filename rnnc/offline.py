@@ -29,6 +29,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rnnc.codegen.hardware import KNOWN
 from rnnc.console import say, say_table
 from rnnc.progress import track
 
@@ -75,17 +76,20 @@ def jobs(name: str, arch: str, dtype: str, folder: Path) -> list[Job]:
         path = folder / f"offline_{name}{number or ''}.py"
         text = triton_source(stage)
         path.write_text(text, encoding="utf-8")
-        launches = _launches(path, stage.recurrence, HEAD_SIZES.get(name, SIZE), dtype)
+        launches = _launches(path, stage.recurrence, HEAD_SIZES.get(name, SIZE), dtype, arch)
         found += [_job(name, arch, dtype, path, text, launch) for launch in launches]
     return found
 
 
-def _launches(path: Path, recurrence: Any, size: int, dtype: str) -> list[tuple[str, str, Mapping[str, Any]]]:
+def _launches(
+    path: Path, recurrence: Any, size: int, dtype: str, arch: str
+) -> list[tuple[str, str, Mapping[str, Any]]]:
     """Kernel, role and arguments of every launch."""
     import torch
 
     from rnnc.offline_worker import load
     from rnnc.ops.triton_recording import Shapes, record
+    from rnnc.ops.triton_tiling import tiled, tiling
 
     module = load(str(path))
     axes = dict.fromkeys(recurrence.axes, size)
@@ -99,7 +103,11 @@ def _launches(path: Path, recurrence: Any, size: int, dtype: str) -> list[tuple[
     ):
         roles = {launch.kernel: launch.role for group in groups for launch in group}
         if roles:
-            forward, backward = record(module, recurrence, shapes, kind, states=True, form=form)
+            hardware = KNOWN[file_of(arch).stem]
+            how = (
+                tiled(tiling(module, axes, kind.itemsize, hardware), hardware) if form == "chunked" else None
+            )
+            forward, backward = record(module, recurrence, shapes, kind, states=True, form=form, how=how)
             launches = [one for one in (*forward, *backward) if one.kernel in roles]  # not the sums
             found += [(one.kernel, roles[one.kernel], one.options) for one in launches]
     return found
