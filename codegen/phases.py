@@ -47,7 +47,12 @@ class Store:
     array: Array
 
 
-Step = Node | Read | Part | Store
+@dataclass(frozen=True, slots=True)
+class Anew:
+    """From here on, nothing that was computed or read is taken from before, but what steps name again."""
+
+
+Step = Node | Read | Part | Store | Anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,8 @@ def _text(step: Step) -> str:
             return f"{total!r} {'=' if first else '+='} {describe(step.term) if inline else repr(step.term)}"
         case Store(array):
             return f"store {array.name} = {plain(array.node)!r}"
+        case Anew():
+            return "anew"
 
 
 def verify(phases: Iterable[Phase], starts: Iterable[Node]) -> None:
@@ -109,7 +116,7 @@ def verify(phases: Iterable[Phase], starts: Iterable[Node]) -> None:
                     added.add(index)
                     if len(added) == len(total.args):
                         ready.add(total)
-                case Store():
+                case Store() | Anew():
                     pass
         known = {n for n in ready if phase.axis is None or phase.axis not in n.axes}
 
@@ -119,7 +126,7 @@ def uses(step: Step) -> Iterable[Node]:
     match step:
         case Node():
             return step.args
-        case Read():
+        case Read() | Anew():
             return ()
         case Part(inline=inline):
             return step.term.args if inline else [step.term]

@@ -8,7 +8,7 @@ memory; a vector along the columns of a matrix between tokens would take a regis
 
 from __future__ import annotations
 
-from rnnc.codegen import program as ir
+from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.program import Node, Program
 from rnnc.codegen.rewriting import rewritten
