@@ -60,6 +60,30 @@ class Builder:
     def __init__(self, features: Axes = ()) -> None:
         self.order = {axis: number for number, axis in enumerate((*TIME_AXES, *features))}
         self._nodes: dict[tuple[Op, tuple[int, ...], Axes], Node] = {}
+        self._gradients: dict[Node, Node] = {}
+
+    def copy(self) -> Builder:
+        """A builder that finds the nodes made so far, and whose new nodes this one does not know."""
+        other = Builder()
+        other.order, other._nodes = self.order, dict(self._nodes)
+        return other
+
+    # What nodes mean, for their names
+
+    def is_gradient(self, node: Node, value: Node) -> None:
+        """Notes that a node is the gradient in a value."""
+        self._gradients.setdefault(node, value)
+
+    def gradient_of(self, node: Node) -> Node | None:
+        """The value that a node is the gradient in, if it is known to be one."""
+        return self._gradients.get(node)
+
+    def replaced(self, old: Node, new: Node) -> None:
+        """Notes that a node takes the place of another: what is known of one is true of the other."""
+        if old is not new and old in self._gradients:
+            self._gradients.setdefault(new, self._gradients[old])
+
+    # Nodes
 
     def node(self, op: Op, args: Sequence[Node], axes: Axes) -> Node:
         key = (op, tuple(argument.number for argument in args), axes)

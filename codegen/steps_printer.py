@@ -6,13 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from rnnc.codegen import operations as ir
+from rnnc.codegen.kernel_docs import token_doc
 from rnnc.codegen.names import Names
+from rnnc.codegen.paragraphs import Line, Paragraphs
 from rnnc.codegen.program import Carry, Node, dependents, reachable
 from rnnc.codegen.recurrent_kernels import TokenArray, TokenKernel, base
 from rnnc.codegen.templating import template
 from rnnc.codegen.token_memory import TokenMemory
 from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.codegen.triton_operations import aligned, cleared, line, zero_beyond
+from rnnc.codegen.value_names import ValueNames
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.normal import Normal
 
@@ -43,10 +46,10 @@ class StepsContext:
     """The holes of `triton_steps.py.jinja`."""
 
     name: str
+    docstring: str
     arguments: str
     states: tuple[StateHoles, ...]
     sizes: str
-    program: str
     where: str
     offsets: str
     once: str
@@ -58,11 +61,11 @@ class StepsBackContext:
     """The holes of `triton_steps_back.py.jinja`."""
 
     name: str
+    docstring: str
     arguments: str
     states: tuple[StateHoles, ...]
     cotangents: tuple[StateHoles, ...]
     sizes: str
-    program: str
     where: str
     offsets: str
     once: str
@@ -75,8 +78,8 @@ class StepsBackContext:
 class StepsPrinter:
     """Prints one kernel; also knows the order of its arguments."""
 
-    def __init__(self, kernel: TokenKernel, normal: Normal) -> None:
-        self.kernel, self.normal = kernel, normal
+    def __init__(self, kernel: TokenKernel, normal: Normal, values: ValueNames) -> None:
+        self.kernel, self.normal, self.values = kernel, normal, values
         self.names = Names(RESERVED)
         self.nodes = reachable([*kernel.program.nodes(), *(carry.end for carry in kernel.again)])
         self.sizes = {axis: self.names.fresh(axis) for axis in self._features()}
@@ -93,8 +96,9 @@ class StepsPrinter:
         self.loads = {array.node: array for array in kernel.loads}
         varying = [n for n in self.nodes if isinstance(n.op, ir.Load) and n.op.kind != "param"]
         self.varying = dependents(self.nodes, varying)
-        self.once: list[str] = []
+        self.once: list[Line] = []
         self.known = self._carried()
+        self.paragraphs = Paragraphs(self._word, values.is_symbol)
 
     # Names
 
@@ -104,6 +108,10 @@ class StepsPrinter:
 
     def raw(self, node: Node) -> str:
         return self.name(node)
+
+    def _word(self, node: Node) -> str:
+        """The value in an equation."""
+        return self.known[plain(node)].removeprefix("b_")
 
     def size(self, axis: str) -> str:
         return self.memory.size(axis)
@@ -142,7 +150,7 @@ class StepsPrinter:
 
     # Values
 
-    def need(self, node: Node, lines: list[str]) -> None:
+    def need(self, node: Node, lines: list[Line]) -> None:
         """Appends what makes the value known right before its first use, or once for all tokens."""
         node = plain(node)
         if node in self.known or is_number(node):
@@ -151,11 +159,8 @@ class StepsPrinter:
         for argument in node.args:
             self.need(argument, self.once if steady else lines)
         text = self._load(self.loads[node]) if node in self.loads else self._line(node)
-        self.known[node] = self.names.fresh(f"b_{self._stem(node)}")
-        (self.once if steady else lines).append(f"{self.known[node]} = {text}")
-
-    def _stem(self, node: Node) -> str:
-        return self.arguments[self.loads[node].name] if node in self.loads else str(node.number)
+        self.known[node] = self.names.fresh(f"b_{self.values.name(node)}")
+        (self.once if steady else lines).append(Line((f"{self.known[node]} = {text}",), _used(node), node))
 
     def _line(self, node: Node) -> str:
         match node.op:
@@ -207,19 +212,21 @@ class StepsPrinter:
 
     def body(self, carries: Sequence[Carry], stores: Iterable[TokenArray]) -> list[str]:
         """One token: the stores, each as soon as its value is there, and the new states."""
-        lines: list[str] = []
+        lines: list[Line] = []
         for array in stores:
             self.need(array.node, lines)
             if array.place == "partial":
                 value = aligned(self.name(array.node), array.node, array.axes)
-                lines.append(f"{self._sum(array)} += {value}")
+                text = f"{self._sum(array)} += {value}"
             else:
-                lines.append(self._store(array))
+                text = self._store(array)
+            lines.append(Line((text,), (plain(array.node),)))
         for carry in carries:
             self.need(carry.end, lines)
         names = ", ".join(self.states[carry.name].name for carry in carries)
-        lines.append(f"{names} = {', '.join(map(self._new, carries))}")
-        return lines
+        ends = tuple(plain(carry.end) for carry in carries)
+        lines.append(Line((f"{names} = {', '.join(map(self._new, carries))}",), ends))
+        return self.paragraphs.texts(lines)
 
     def _new(self, carry: Carry) -> str:
         """The new state in the shape of the old one, zero beyond every axis."""
@@ -264,13 +271,13 @@ class StepsPrinter:
         body = self.body(self.kernel.carries, self.kernel.stores)
         return StepsContext(
             name=self.kernel.name,
+            docstring=token_doc(self.kernel, self.arguments),
             arguments=self._arguments(),
             states=self._all(self.kernel.carries),
             sizes=self._sizes(),
-            program=self._program(),
             where=_indent(self._where(), 1),
             offsets=_indent(self._tiles(), 1),
-            once=_indent(self.once, 1),
+            once=_indent(self.paragraphs.texts(self.once), 1),
             body=_indent(body, 2),
         )
 
@@ -287,14 +294,14 @@ class StepsPrinter:
         zeros = (f"tl.zeros([{self.memory.tile(a.axes)}], tl.float32)" if a.axes else "0.0" for a in sums)
         return StepsBackContext(
             name=self.kernel.name,
+            docstring=token_doc(self.kernel, self.arguments),
             arguments=self._arguments(),
             states=self._all(self.kernel.again),
             cotangents=self._all(self.kernel.carries),
             sizes=self._sizes(),
-            program=self._program(),
             where=_indent(self._where(), 1),
             offsets=_indent(self._tiles(), 1),
-            once=_indent(self.once, 1),
+            once=_indent(self.paragraphs.texts(self.once), 1),
             sums=_indent([f"{self._sum(a)} = {zero}" for a, zero in zip(sums, zeros, strict=True)], 1),
             again=_indent(again, 3),
             body=_indent(body, 3),
@@ -308,10 +315,6 @@ class StepsPrinter:
 
     def _all(self, carries: Iterable[Carry]) -> tuple[StateHoles, ...]:
         return tuple(self.states[carry.name] for carry in carries)
-
-    def _program(self) -> str:
-        tile = self.kernel.tile
-        return "one head" if tile is None else f"a tile of {self.size(tile)} of one head"
 
     def _where(self) -> list[str]:
         if self.kernel.tile is None:
@@ -337,6 +340,11 @@ class StepsPrinter:
     def _sizes(self) -> str:
         names = [*self.sizes.values(), *(f"B{size}" for size in self.sizes.values())]
         return _indent([f"{name}: tl.constexpr," for name in names], 1)
+
+
+def _used(node: Node) -> tuple[Node, ...]:
+    """The values that a line for the node mentions."""
+    return tuple(argument for argument in map(plain, node.args) if not is_number(argument))
 
 
 def _in_order(axes: Axes, order: Axes) -> bool:

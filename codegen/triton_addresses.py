@@ -8,6 +8,7 @@ from rnnc.codegen import operations as ir
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.kernels import Kernel
 from rnnc.codegen.names import Names
+from rnnc.codegen.value_names import ValueNames
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.normal import Normal
 
@@ -36,7 +37,7 @@ def is_input(array: Array) -> bool:
 class Addresses:
     """The arguments of a kernel, by the name of the array, and the sizes, by axis."""
 
-    def __init__(self, kernel: Kernel, normal: Normal, names: Names) -> None:
+    def __init__(self, kernel: Kernel, normal: Normal, names: Names, values: ValueNames) -> None:
         self.kernel, self.normal = kernel, normal
         features = self._features()
         self.sizes = {axis: names.fresh(axis) for axis in features}
@@ -45,7 +46,7 @@ class Addresses:
         self.arguments: dict[str, str] = {}
         for array in (*kernel.loads, *kernel.stores):
             if array.name not in self.arguments:
-                self.arguments[array.name] = names.fresh(array.name.replace("'", ""))
+                self.arguments[array.name] = names.fresh(values.of_array(array))
         read = {array.name for array in kernel.loads}
         self.groups = [d.name for d in normal.recurrence.inputs if d.per_group and d.name in read]
 

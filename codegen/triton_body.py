@@ -8,12 +8,14 @@ from rnnc.codegen import operations as ir
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.kernels import Kernel
 from rnnc.codegen.names import Names
-from rnnc.codegen.phases import Part, Phase, Read, Step, Store
+from rnnc.codegen.paragraphs import Line, Paragraphs
+from rnnc.codegen.phases import Part, Phase, Read, Step, Store, is_free
 from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import DecayGradients, decay_gradients
 from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.codegen.triton_addresses import Addresses
 from rnnc.codegen.triton_operations import line, term
+from rnnc.codegen.value_names import ValueNames
 
 # Where the rows of the chunk are: in every phase anew, or addresses would fill the registers.
 ROWS = [
@@ -32,12 +34,17 @@ class Body:
     """
 
     def __init__(
-        self, kernel: Kernel, addresses: Addresses, names: Names, optional: Collection[str] = ()
+        self,
+        kernel: Kernel,
+        addresses: Addresses,
+        names: Names,
+        values: ValueNames,
+        optional: Collection[str] = (),
     ) -> None:
-        self.addresses, self.names, self.optional = addresses, names, optional
+        self.addresses, self.names, self.values, self.optional = addresses, names, values, optional
+        self.paragraphs = Paragraphs(self.word, values.is_symbol)
         self.memory = {array.node for array in kernel.loads}
         self.groups = decay_gradients(kernel.body)
-        self.stems = {plain(array.node): addresses.arguments[array.name] for array in kernel.stores}
         self.called: dict[Node, str] = {}
 
     # What `triton_operations.line` asks for
@@ -74,7 +81,7 @@ class Body:
 
     def phase(self, phase: Phase) -> list[str]:
         """The lines of a phase: those before a loop, the loop, and what it contains."""
-        inside = [text for step in phase.body for text in self.step(step, phase.sums)]
+        inside = self.paragraphs.texts([self.step(step, phase.sums) for step in phase.body])
         if phase.axis is None:
             return inside
         size = self.size(phase.axis)
@@ -82,31 +89,39 @@ class Body:
         tile = self.addresses.tile(phase.axis, f"i_{size}")
         return [*zeros, f"for i_{size} in range(0, tiles):", *_indented((*tile, *inside))]
 
-    def step(self, step: Step, sums: Iterable[Node]) -> list[str]:
+    def step(self, step: Step, sums: Collection[Node]) -> Line:
         match step:
             case Store(array):
-                return self.store(array)
-            case Part():
-                return [self.part(step)]
+                return Line(tuple(self.store(array)), _values([array.node]))
+            case Part(total, inline=inline):
+                uses = step.term.args if inline else [step.term]
+                sign = "=" if step.first else "+="
+                assert isinstance(total.op, ir.Add)
+                factor = total.op.coefficients[step.index]
+                return Line((self.part(step),), _values(uses), total, step.term, factor, sign)
             case Read(array):
-                return [self.load(array)]
+                return Line((self.load(array),), (), array.node)
             case Node() if step in self.groups:
-                return self.gradients(self.groups[step]) if self.groups[step].decay is step else []
+                return self.gradients(self.groups[step], step)
             case Node():
-                text, name = line(step, self), self.call(step)
+                text, name, uses = line(step, self), self.call(step), _values(step.args)
                 if step not in sums:
-                    return [f"{name} = {text}"]
-                return [
-                    f"{name} = tl.maximum({name}, {text})"
-                    if isinstance(step.op, ir.Max)
-                    else f"{name} += {text}"
-                ]
+                    return Line((f"{name} = {text}",), uses, step)
+                if isinstance(step.op, ir.Max):
+                    return Line((f"{name} = tl.maximum({name}, {text})",), uses, step, sign="max=")
+                return Line((f"{name} += {text}",), uses, step, sign="+=")
 
-    def call(self, node: Node, stem: str = "") -> str:
-        """The name of a value, new when it is formed for the first time: that of its array, or a number."""
+    def call(self, node: Node) -> str:
+        """The name of a value, new when it is formed for the first time; `b_`: a tile."""
         if node not in self.called:
-            self.called[node] = self.names.fresh(f"b_{stem or self.stems.get(node, node.number)}")
+            self.called[node] = self.names.fresh(f"b_{self.values.name(node)}")
         return self.called[node]
+
+    def word(self, node: Node) -> str:
+        """The value in an equation."""
+        node = plain(node)
+        free = isinstance(node.op, ir.Load) and node.op.kind == "valid"
+        return "valid" if free else self.call(node).removeprefix("b_")
 
     def part(self, part: Part) -> str:
         text = line(part.term, self) if part.inline else term(part.total, part.index, self)
@@ -126,7 +141,7 @@ class Body:
             raise NotImplementedError("a value over more than two axes")
         address, mask = self.addresses.pointer(array, reading=True)
         masked = f", mask={mask}, other=0.0" if mask else ""
-        name = self.call(array.node, self.addresses.arguments[array.name])
+        name = self.call(array.node)
         return f"{name} = tl.load({address}{masked})"
 
     def store(self, array: Array) -> list[str]:
@@ -137,15 +152,25 @@ class Body:
         text = f"tl.store({address}, {self.name(array.node)}.to({argument}.dtype.element_ty){masked})"
         return [f"if {argument} is not None:", f"    {text}"] if array.name in self.optional else [text]
 
-    def gradients(self, group: DecayGradients) -> list[str]:
+    def gradients(self, group: DecayGradients, step: Node) -> Line:
         """The derivatives of a product under decays by x, y and the decay, in one call."""
         decay = group.decay
         assert isinstance(decay.op, ir.DecayDotDecay)
+        if step is not decay:
+            return Line(())
         args = [self.name(argument) for argument in decay.args]
         made = [self.names.fresh("_") if node is None else self.call(node) for node in group.members]
         flags = f"C, {decay.op.exclusive}, {decay.op.strict}, DOT, PRECISION"
         grads = "decay_dot_grads" if decay.op.mode == "log" else "product_dot_grads"
-        return [f"{', '.join(made)} = {grads}({', '.join(args)}, {flags})"]
+        weight, *inputs = map(self.word, decay.args)
+        equation = f"the gradients of the product under decays in {', '.join(inputs)}, weighted by {weight}"
+        text = f"{', '.join(made)} = {grads}({', '.join(args)}, {flags})"
+        return Line((text,), _values(decay.args), decay, equation=equation)
+
+
+def _values(nodes: Iterable[Node]) -> tuple[Node, ...]:
+    """The nodes that are values in the text."""
+    return tuple(node for node in map(plain, nodes) if not is_free(node))
 
 
 def _indented(lines: Iterable[str]) -> list[str]:

@@ -15,7 +15,9 @@ from rnnc.codegen.recurrent_kernels import TokenKernel, base, plan_tokens
 from rnnc.codegen.steps_printer import StepsPrinter
 from rnnc.codegen.templating import template
 from rnnc.codegen.torch_module import header
+from rnnc.codegen.torch_sums import plain
 from rnnc.codegen.triton_printer import KernelPrinter
+from rnnc.codegen.value_names import ValueNames
 from rnnc.codegen.work import written
 
 
@@ -40,10 +42,13 @@ def triton_source(compiled: Compiled) -> str:
     try:
         kernels = chunk_kernels(compiled)
         work = [(kernel.name, written(footprint(kernel))) for group in kernels for kernel in group]
-        forward, backward = (_printed(group, compiled) for group in kernels)
+        values = _value_names(kernels[0] + kernels[1], compiled)
+        forward, backward = (_printed(group, kernels, compiled, values) for group in kernels)
     except (UnsupportedOnGpu, NotImplementedError) as reason:
         no_chunks, forward, backward = str(reason), ([], []), ([], [])
-    steps = [StepsPrinter(kernel, compiled.normal) for kernel in token_kernels(compiled)]
+    tokens = token_kernels(compiled)
+    values = _value_names(tokens, compiled)
+    steps = [StepsPrinter(kernel, compiled.normal, values) for kernel in tokens]
     step_texts = [printer.text().rstrip("\n") for printer in steps]
     context = TritonContext(
         header=header(compiled.recurrence, normal_equations(compiled.normal)),
@@ -72,10 +77,24 @@ def token_kernels(compiled: Compiled) -> tuple[TokenKernel, TokenKernel]:
     return plan_tokens(form, compiled.normal)
 
 
-def _printed(kernels: Sequence[Kernel], compiled: Compiled) -> tuple[list[str], list[str]]:
+def _value_names(kernels: Sequence[Kernel] | Sequence[TokenKernel], compiled: Compiled) -> ValueNames:
+    """The names of all values in the kernels of a form."""
+    name = "chunked" if isinstance(kernels[0], Kernel) else "recurrent"
+    (builder,) = (form.builder for form in compiled.forms if form.name == name)
+    declared = {item.name for item in compiled.recurrence.declared}
+    arrays = [array for kernel in kernels for array in (*kernel.loads, *kernel.stores)]
+    carries = list(dict.fromkeys(carry for kernel in kernels for carry in kernel.carries))
+    roots = [array.node for array in arrays] + [carry.end for carry in carries]
+    results = {plain(a.node): a.name for a in reversed(arrays) if a.name.removeprefix("d'") in declared}
+    return ValueNames(roots, results, carries, compiled.normal, builder)
+
+
+def _printed(
+    kernels: Sequence[Kernel], plan: Sequence[Sequence[Kernel]], compiled: Compiled, values: ValueNames
+) -> tuple[list[str], list[str]]:
     """What the launcher needs to know of each, and the texts."""
     optional = _optional(kernels)
-    printers = [KernelPrinter(kernel, compiled.normal, optional) for kernel in kernels]
+    printers = [KernelPrinter(kernel, plan, compiled.normal, values, optional) for kernel in kernels]
     texts = [printer.text().rstrip("\n") for printer in printers]
     return [_launch(printer) for printer in printers], texts
 

@@ -146,7 +146,8 @@ def _number(node: Node, names: Namer) -> str:
             terms = (f"{number(c)} * {names.name(a)}" for c, a in zip(coefficients, node.args, strict=True))
             return f"({' + '.join(terms)})"
         case ir.Multiply(coefficient):
-            return f"({' * '.join([*map(names.name, node.args), number(coefficient)])})"
+            factors = [] if coefficient == 1 else [number(coefficient)]
+            return f"({' * '.join([*map(names.name, node.args), *factors])})"
         case ir.Apply("rsqrt"):
             return f"({names.name(node.args[0])} ** -0.5)"
         case ir.Apply("power", exponent):

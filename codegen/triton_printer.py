@@ -7,11 +7,13 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 
+from rnnc.codegen.kernel_docs import kernel_doc
 from rnnc.codegen.kernels import Kernel
 from rnnc.codegen.names import Names
 from rnnc.codegen.templating import template
 from rnnc.codegen.triton_addresses import Addresses
 from rnnc.codegen.triton_body import Body
+from rnnc.codegen.value_names import ValueNames
 from rnnc.dsl.normal import Normal
 
 RESERVED = """tl triton T H C N h0 ht cu_seqlens chunk_offsets chunk_table HAS_START HAS_END PACKED REVERSE
@@ -27,6 +29,7 @@ class ScanContext:
     """The holes of `triton_scan.py.jinja`."""
 
     name: str
+    docstring: str
     arguments: str
     start: str
     end: str
@@ -48,6 +51,7 @@ class ChunkContext:
     """The holes of `triton_chunk.py.jinja`."""
 
     name: str
+    docstring: str
     arguments: str
     loops: bool
     sizes: str
@@ -58,12 +62,20 @@ class ChunkContext:
 class KernelPrinter:
     """Prints one kernel; also knows the order of its arguments."""
 
-    def __init__(self, kernel: Kernel, normal: Normal, optional: Collection[str] = ()) -> None:
-        self.kernel, self.normal = kernel, normal
+    def __init__(
+        self,
+        kernel: Kernel,
+        plan: Sequence[Sequence[Kernel]],
+        normal: Normal,
+        values: ValueNames,
+        optional: Collection[str] = (),
+    ) -> None:
+        """`plan` is the kernels of both passes; see `Body` for the rest."""
+        self.kernel, self.plan, self.normal = kernel, plan, normal
         self.optional = tuple(array.name for array in kernel.stores if array.name in optional)
         self.names = Names(RESERVED)
-        self.addresses = Addresses(kernel, normal, self.names)
-        self.body = Body(kernel, self.addresses, self.names, self.optional)
+        self.addresses = Addresses(kernel, normal, self.names, values)
+        self.body = Body(kernel, self.addresses, self.names, values, self.optional)
 
     def text(self) -> str:
         """The kernel's source."""
@@ -71,11 +83,15 @@ class KernelPrinter:
         holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
         return template(f"triton_{'scan' if self.kernel.serial else 'chunk'}.py.jinja").render(holes)
 
+    def _docstring(self) -> str:
+        return kernel_doc(self.kernel, self.plan, self.addresses.arguments)
+
     def _chunk(self) -> ChunkContext:
         tiled = {phase.axis for phase in self.kernel.phases if phase.axis}
         whole = [axis for axis in self.addresses.sizes if axis not in tiled]
         return ChunkContext(
             self.kernel.name,
+            self._docstring(),
             _indent(self.addresses.declarations(), 1),
             bool(tiled),
             _indent(self.addresses.constants(), 1),
@@ -86,7 +102,7 @@ class KernelPrinter:
     def _scan(self) -> ScanContext:
         ((carry),) = self.kernel.carries
         addresses = self.addresses
-        state = self.body.call(carry.start, carry.name.replace("'", ""))
+        state = self.body.call(carry.start)
         key, value = (addresses.sizes[axis] for axis in self.normal.axes)
         tiles = {self.normal.value_axis: "i_v"}
         offsets = [text for axis in addresses.sizes for text in addresses.tile(axis, tiles.get(axis))]
@@ -94,6 +110,7 @@ class KernelPrinter:
         shape = f"[N, H, {key}, {value}]"
         return ScanContext(
             name=self.kernel.name,
+            docstring=self._docstring(),
             arguments=_indent(addresses.declarations(), 1),
             start=shape,
             end=shape,

@@ -27,6 +27,11 @@ class Abbreviations:
                 if not isinstance(value, Constant | Name):
                     self._lets.insert(0, (Name(statement.name, statement.value.axes), value))
 
+    @property
+    def lets(self) -> tuple[tuple[Name, Expression], ...]:
+        """The lets in order, with their values."""
+        return tuple(reversed(self._lets))
+
     def shorten(self, expression: Expression) -> Expression:
         """The expression with lets in place of their values."""
         for name, value in self._lets:
