@@ -9,7 +9,7 @@ from rnnc.codegen.arrays import Array
 from rnnc.codegen.kernels import Kernel
 from rnnc.codegen.names import Names
 from rnnc.codegen.paragraphs import Line, Paragraphs
-from rnnc.codegen.phases import Part, Phase, Read, Step, Store, is_free
+from rnnc.codegen.phases import Anew, Part, Phase, Read, Step, Store, is_free
 from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import DecayGradients, decay_gradients
 from rnnc.codegen.torch_sums import is_number, plain
@@ -101,6 +101,8 @@ class Body:
                 return Line((self.part(step),), _values(uses), total, step.term, factor, sign)
             case Read(array):
                 return Line((self.load(array),), (), array.node)
+            case Anew():
+                raise AssertionError("no plan has this step")
             case Node() if step in self.groups:
                 return self.gradients(self.groups[step], step)
             case Node():
