@@ -16,7 +16,7 @@ from typing import Any, assert_never
 import numpy as np
 
 from rnnc.codegen import operations as ir
-from rnnc.codegen.operations import COLUMN, COLUMNS, ROW
+from rnnc.codegen.operations import COLUMN, COLUMNS, LAST, MIDDLE, ROW
 from rnnc.codegen.program import Node, Program
 from rnnc.dsl.expression import Axes
 
@@ -47,7 +47,7 @@ def evaluate(
 
 
 def _time(sizes: Mapping[str, int]) -> dict[str, int]:
-    return {ROW: sizes[ROW], COLUMN: sizes[ROW]} if ROW in sizes else {}
+    return dict.fromkeys((ROW, MIDDLE, COLUMN, LAST), sizes[ROW]) if ROW in sizes else {}
 
 
 class _Evaluation:

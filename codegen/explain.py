@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rnnc.codegen.equations import Shortened, chunk_size, chunked_lines, normal_equations, recurrent_lines
+from rnnc.codegen.equations import (
+    Shortened,
+    chunk_size,
+    chunked_lines,
+    incoming,
+    normal_equations,
+    recurrent_lines,
+)
 from rnnc.dsl.interval import REAL
 from rnnc.dsl.normal import Normal
 from rnnc.dsl.pretty import pretty
@@ -19,7 +26,7 @@ def explain(normal: Normal, decisions: Sequence[str] = ()) -> str:
     """The account of a recurrence that `rnnc explain` prints; `decisions` are sentences on the numerics."""
     shortened = Shortened(normal)
     recurrence = normal.recurrence
-    chunk = f"Chunked form, for {chunk_size(normal)} tokens at once with the incoming state {normal.state}_in"
+    chunk = f"Chunked form, for {chunk_size(normal)} tokens at once with the {incoming(normal)}"
     sections = [
         ("Declared", _declared(recurrence, shortened)),
         ("Class", _class(normal)),
@@ -92,6 +99,14 @@ def _axes(axes: Sequence[str]) -> str:
 
 def _class(normal: Normal) -> list[str]:
     key, value = normal.axes
+    if normal.coupled is not None:
+        names, count = ", ".join(normal.coupled.states), len(normal.coupled.writes)
+        reads = sum(write.reading for write in normal.coupled.writes)
+        writes = f"{count} write{'s' if count > 1 else ''} per token, {reads or 'none'} of which read"
+        return [
+            f"linear in the states {names}, each [{key}, {value}], which mix by scalars: {writes} the old states",
+            "forms: recurrent, chunked, parallel",
+        ]
     if normal.decay is None:
         decay = "no decay"
     elif key in normal.decay.axes:

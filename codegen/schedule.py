@@ -96,18 +96,27 @@ def _by_inverse(node: Node, args: list[Node], build: Builder) -> Node | None:
 
 
 def on_rows(program: Program, builder: Builder) -> Program:
-    """Elementwise values over COLUMN (COLUMNS) alone computed once, over ROW (ROWS), and relabelled."""
+    """Elementwise values over COLUMN or MIDDLE (COLUMNS) computed once, over ROW (ROWS), and relabelled."""
     return rewritten(program, builder, _on_rows)
+
+
+# Time axes of a value -> the one that is relabelled, and as what: equal values are then one.
+RELABELLED = {
+    (ir.COLUMN,): (ir.COLUMN, ir.ROW),
+    (ir.COLUMNS,): (ir.COLUMNS, ir.ROWS),
+    (ir.MIDDLE,): (ir.MIDDLE, ir.ROW),
+    (ir.MIDDLE, ir.COLUMN): (ir.MIDDLE, ir.ROW),
+    (ir.ROW, ir.MIDDLE): (ir.MIDDLE, ir.COLUMN),
+}
 
 
 def _on_rows(node: Node, args: list[Node], build: Builder) -> Node:
     value = node if list(node.args) == args else build.with_args(node, args)
     elementwise = isinstance(value.op, ir.Add | ir.Multiply | ir.Apply | ir.Keep | ir.Sum)
-    for row, column in ((ir.ROW, ir.COLUMN), (ir.ROWS, ir.COLUMNS)):
-        if elementwise and column in value.axes and not {ir.ROW, ir.ROWS} & set(value.axes):
-            axes = value.axes
-            value = build.rename(value, column, row)
-            value = build.node(ir.Rename(row, column), [value], axes)
+    times = tuple(axis for axis in value.axes if axis in ir.TIME_AXES)
+    if elementwise and times in RELABELLED:
+        axes, (old, new) = value.axes, RELABELLED[times]
+        value = build.node(ir.Rename(new, old), [build.rename(value, old, new)], axes)
     return value
 
 

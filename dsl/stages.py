@@ -52,11 +52,11 @@ def gates(recurrence: Recurrence) -> frozenset[str]:
     stages = split(recurrence)
     found: set[str] = set()
     for stage in reversed(stages):
-        decay = normalise(stage).decay
+        decays = normalise(stage).decays
         others = {item.name for other in stages if other is not stage for item in other.arguments}
         if {output.name for output in stage.outputs} & found:
             found |= {item.name for item in stage.arguments if item.name not in others}
-        found |= frozenset() if decay is None else names(decay)
+        found = found.union(*map(names, decays))
     return frozenset(found & {item.name for item in recurrence.arguments})
 
 

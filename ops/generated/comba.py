@@ -608,48 +608,48 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x36
     x38 = torch.rsqrt(x37)
     del x37
-    x160 = x22 * x28
+    x162 = x22 * x28
     del x28
-    x161 = x17 * x22
+    x163 = x17 * x22
     del x17
-    x162 = d * x22
+    x164 = d * x22
     del x22
-    x163 = x11 * x13
+    x165 = x11 * x13
     del x11, x13
-    x169 = x163 * -1
+    x171 = x165 * -1
+    del x165
+    x172 = torch.exp(x171)
+    del x171
+    x174 = (x163 * -1)[:, :, None] * k
     del x163
-    x170 = torch.exp(x169)
-    del x169
-    x172 = (x161 * -1)[:, :, None] * k
-    del x161
-    x178 = tiles.addcmul_(x162[:, :, None] * k, x38[:, :, None], q, -1)
-    del x162, x38
-    x179 = x178 * x33
-    del x178
-    x180 = x179 * -1
-    del x179
-    x226 = x160[:, :, None] * k
-    del x160
+    x180 = tiles.addcmul_(x164[:, :, None] * k, x38[:, :, None], q, -1)
+    del x164, x38
+    x181 = x180 * x33
+    del x180
+    x182 = x181 * -1
+    del x181
+    x228 = x162[:, :, None] * k
+    del x162
     S_rows = scan.Rows(steps, H)
-    x229_rows = scan.Rows(steps, H)
+    x231_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x172_c,
+        x174_c,
         v_c,
-        x170_c,
-        x226_c,
-        x180_c,
+        x172_c,
+        x228_c,
+        x182_c,
     ) in scan.each(
         steps,
         H,
         (
-            x172,
+            x174,
             v,
-            x170[:, :, None, None],
-            x226[:, :, :, None],
-            x180,
+            x172[:, :, None, None],
+            x228[:, :, :, None],
+            x182,
         ),
     ):
         if S.shape[0] > n:
@@ -657,22 +657,22 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x173 = (x172_c[..., None, :] @ S).squeeze(-2)
-        x174 = v_c + x173
-        x228 = tiles.addcmul_(scan.scale(S, x170_c, own), x226_c, x174[:, None])
-        x229 = (x180_c[..., None, :] @ x228).squeeze(-2)
-        x229_rows.put(x229)
-        S = x228
+        x175 = (x174_c[..., None, :] @ S).squeeze(-2)
+        x176 = v_c + x175
+        x230 = tiles.addcmul_(scan.scale(S, x172_c, own), x228_c, x176[:, None])
+        x231 = (x182_c[..., None, :] @ x230).squeeze(-2)
+        x231_rows.put(x231)
+        S = x230
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x229 = x229_rows.joined()
+    x231 = x231_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x229_rows
-    del x170, x172, x180, x226
-    return (x229,), (S_end,), (S,) if keep else None
+    del x231_rows
+    del x172, x174, x182, x228
+    return (x231,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -691,37 +691,37 @@ def recurrent_states(args, valid, h0, steps, keep):
     x22 = torch.rsqrt(x21)
     del x21
     x28 = torch.sigmoid(b_)
-    x160 = x22 * x28
+    x162 = x22 * x28
     del x28
-    x161 = x17 * x22
+    x163 = x17 * x22
     del x17, x22
-    x163 = x11 * x13
+    x165 = x11 * x13
     del x11, x13
-    x169 = x163 * -1
+    x171 = x165 * -1
+    del x165
+    x172 = torch.exp(x171)
+    del x171
+    x174 = (x163 * -1)[:, :, None] * k
     del x163
-    x170 = torch.exp(x169)
-    del x169
-    x172 = (x161 * -1)[:, :, None] * k
-    del x161
-    x226 = x160[:, :, None] * k
-    del x160
+    x228 = x162[:, :, None] * k
+    del x162
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x172_c,
+        x174_c,
         v_c,
-        x170_c,
-        x226_c,
+        x172_c,
+        x228_c,
     ) in scan.each(
         steps,
         H,
         (
-            x172,
+            x174,
             v,
-            x170[:, :, None, None],
-            x226[:, :, :, None],
+            x172[:, :, None, None],
+            x228[:, :, :, None],
         ),
     ):
         if S.shape[0] > n:
@@ -729,17 +729,17 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x173 = (x172_c[..., None, :] @ S).squeeze(-2)
-        x174 = v_c + x173
-        x228 = tiles.addcmul_(scan.scale(S, x170_c, own), x226_c, x174[:, None])
-        S = x228
+        x175 = (x174_c[..., None, :] @ S).squeeze(-2)
+        x176 = v_c + x175
+        x230 = tiles.addcmul_(scan.scale(S, x172_c, own), x228_c, x176[:, None])
+        S = x230
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x170, x172, x226
+    del x172, x174, x228
     return (), (S_end,), (S,) if keep else None
 
 
@@ -771,127 +771,127 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x36
     x38 = torch.rsqrt(x37)
     del x37
-    x109 = -x28 + 1
-    x134 = -x17 + 1
-    x145 = torch.sigmoid(x12)
+    x111 = -x28 + 1
+    x136 = -x17 + 1
+    x147 = torch.sigmoid(x12)
     del x12
-    x160 = x22 * x28
-    x161 = x17 * x22
-    x162 = d * x22
-    x163 = x11 * x13
+    x162 = x22 * x28
+    x163 = x17 * x22
+    x164 = d * x22
+    x165 = x11 * x13
     del x13
-    x164 = x38 * x33
-    x166 = x160 * x161
-    x167 = x162 * x33
-    x169 = x163 * -1
-    x170 = torch.exp(x169)
-    del x169
-    x172 = (x161 * -1)[:, :, None] * k
-    x173 = (x172[..., None, :] @ S).squeeze(-2)
-    del x172
-    x174 = v + x173
-    del x173
-    x175 = (x160[:, :, None] * k)[:, :, :, None] * x174[:, :, None]
-    x176 = torch.addcmul(x175, x170[:, :, None, None], S)
+    x166 = x38 * x33
+    x168 = x162 * x163
+    x169 = x164 * x33
+    x171 = x165 * -1
+    x172 = torch.exp(x171)
+    del x171
+    x174 = (x163 * -1)[:, :, None] * k
+    x175 = (x174[..., None, :] @ S).squeeze(-2)
+    del x174
+    x176 = v + x175
     del x175
-    x178 = tiles.addcmul_(x162[:, :, None] * k, x38[:, :, None], q, -1)
-    del x162
-    x179 = x178 * x33
+    x177 = (x162[:, :, None] * k)[:, :, :, None] * x176[:, :, None]
+    x178 = torch.addcmul(x177, x172[:, :, None, None], S)
+    del x177
+    x180 = tiles.addcmul_(x164[:, :, None] * k, x38[:, :, None], q, -1)
+    del x164
+    x181 = x180 * x33
+    del x180
+    x184 = (do[..., None, :] @ x178.mT).squeeze(-2)
     del x178
-    x182 = (do[..., None, :] @ x176.mT).squeeze(-2)
-    del x176
-    x184 = q * x182
-    x185 = x184.sum(2)
-    del x184
-    x186 = tiles.product(x38, x38, x185, x164, (-0.5))
-    del x185, x38
-    x188 = k * x182
-    x189 = x188.sum(2)
-    del x188
-    x190 = x189 * x33
-    del x189
-    x191 = x22 * x190 * -1
-    x192 = do[:, :, None] * x179[:, :, :, None]
-    del x179
-    x207 = d * x190
+    x186 = q * x184
+    x187 = x186.sum(2)
+    del x186
+    x188 = tiles.product(x38, x38, x187, x166, (-0.5))
+    del x187, x38
+    x190 = k * x184
+    x191 = x190.sum(2)
     del x190
-    x222 = x167[:, :, None] * x182
-    del x167
-    x225 = tiles.addcmul_(x164[:, :, None] * x182, x186[:, :, None], q, 2)
-    del x164, x182, x186
-    x230 = x166[:, :, None] * k
-    del x166
-    x193_rows = scan.Rows(steps, H, True)
-    x198_rows = scan.Rows(steps, H, True)
+    x192 = x191 * x33
+    del x191
+    x193 = x22 * x192 * -1
+    x194 = do[:, :, None] * x181[:, :, :, None]
+    del x181
+    x209 = d * x192
+    del x192
+    x224 = x169[:, :, None] * x184
+    del x169
+    x227 = tiles.addcmul_(x166[:, :, None] * x184, x188[:, :, None], q, 2)
+    del x166, x184, x188
+    x232 = x168[:, :, None] * k
+    del x168
+    x195_rows = scan.Rows(steps, H, True)
+    x200_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
-        x192_c,
+        x194_c,
         k_c,
-        x170_c,
-        x230_c,
+        x172_c,
+        x232_c,
     ) in scan.each(
         steps,
         H,
         (
-            x192,
+            x194,
             k,
-            x170[:, :, None, None],
-            x230[:, :, :, None],
+            x172[:, :, None, None],
+            x232[:, :, :, None],
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x193 = dS - x192_c
-        x197 = k_c[:, :, None] * x193
-        x198 = x197.sum(1)
-        x232 = tiles.addcmul_(x170_c * x193, x230_c, x198[:, None], -1)
-        x193_rows.put(x193)
-        x198_rows.put(x198)
-        dS = x232
+        x195 = dS - x194_c
+        x199 = k_c[:, :, None] * x195
+        x200 = x199.sum(1)
+        x234 = tiles.addcmul_(x172_c * x195, x232_c, x200[:, None], -1)
+        x195_rows.put(x195)
+        x200_rows.put(x200)
+        dS = x234
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x193 = x193_rows.joined()
-    x198 = x198_rows.joined()
-    del x193_rows
-    del x198_rows
-    del x192, x230
-    x194 = x174[:, :, None] * x193
-    x195 = x194.sum(3)
-    del x194
-    x199 = x174 * x198
-    del x174
-    x200 = x199.sum(2)
-    del x199
-    x202 = x160[:, :, None] * x198
-    del x198
-    x203 = tiles.product(x200, x109, x160)
-    del x109
-    x204 = (x202[..., None, :] @ S.mT).squeeze(-2)
-    x205 = k * x204
-    x206 = x205.sum(2)
-    del x205
-    x209 = tiles.addcmul_(tiles.addcmul_(-x207, x28, x200), x17, x206, -1)
-    del x17, x200, x207, x28
-    x210 = tiles.product(x22, x22, x22, x209, (-0.5))
-    del x209, x22
-    x212 = tiles.product(x206, x134, x161, (-1))
-    del x134, x206
-    x214 = S * x193
-    del x193
-    x215 = x214.sum(2)
-    del x214
-    x216 = x215.sum(2)
-    del x215
-    x217 = x170 * x216
-    del x170, x216
-    x218 = tiles.product(x11, x217, x145, (-1))
-    del x11, x145
-    x219 = x217 * x163 * -1
-    del x163, x217
-    x224 = tiles.addcmul_(-x222, x160[:, :, None], x195)
-    x224 = tiles.addcmul_(x224, x210[:, :, None], k, 2)
-    x224 = tiles.addcmul_(x224, x161[:, :, None], x204, -1)
-    del x160, x161, x195, x204, x210, x222
-    return (x225, x224, x202, x218, x203, x219, x218, x212, x191), (dS_end,)
+    x195 = x195_rows.joined()
+    x200 = x200_rows.joined()
+    del x195_rows
+    del x200_rows
+    del x194, x232
+    x196 = x176[:, :, None] * x195
+    x197 = x196.sum(3)
+    del x196
+    x201 = x176 * x200
+    del x176
+    x202 = x201.sum(2)
+    del x201
+    x204 = x162[:, :, None] * x200
+    del x200
+    x205 = tiles.product(x202, x111, x162)
+    del x111
+    x206 = (x204[..., None, :] @ S.mT).squeeze(-2)
+    x207 = k * x206
+    x208 = x207.sum(2)
+    del x207
+    x211 = tiles.addcmul_(tiles.addcmul_(-x209, x28, x202), x17, x208, -1)
+    del x17, x202, x209, x28
+    x212 = tiles.product(x22, x22, x22, x211, (-0.5))
+    del x211, x22
+    x214 = tiles.product(x208, x136, x163, (-1))
+    del x136, x208
+    x216 = S * x195
+    del x195
+    x217 = x216.sum(2)
+    del x216
+    x218 = x217.sum(2)
+    del x217
+    x219 = x172 * x218
+    del x172, x218
+    x220 = tiles.product(x11, x219, x147, (-1))
+    del x11, x147
+    x221 = x219 * x165 * -1
+    del x165, x219
+    x226 = tiles.addcmul_(-x224, x162[:, :, None], x197)
+    x226 = tiles.addcmul_(x226, x212[:, :, None], k, 2)
+    x226 = tiles.addcmul_(x226, x163[:, :, None], x206, -1)
+    del x162, x163, x197, x206, x212, x224
+    return (x227, x226, x204, x220, x205, x221, x220, x214, x193), (dS_end,)

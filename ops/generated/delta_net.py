@@ -368,16 +368,16 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x22
     x24 = x23[:, :, None] * q
     del x23
-    x85 = x10 * x16
+    x90 = x10 * x16
     del x10, x16
-    x119 = x85[:, :, None] * k
-    del x85
+    x124 = x90[:, :, None] * k
+    del x90
     S_rows = scan.Rows(steps, H)
-    x122_rows = scan.Rows(steps, H)
+    x127_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x12_c, v_c, x119_c, x24_c) in scan.each(steps, H, (x12, v, x119[:, :, :, None], x24)):
+    for n, (x12_c, v_c, x124_c, x24_c) in scan.each(steps, H, (x12, v, x124[:, :, :, None], x24)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
@@ -385,20 +385,20 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         x14 = (x12_c[..., None, :] @ S).squeeze(-2)
         x15 = v_c + x14
-        x121 = tiles.addcmul_(scan.scale(S, 1, own), x119_c, x15[:, None])
-        x122 = (x24_c[..., None, :] @ x121).squeeze(-2)
-        x122_rows.put(x122)
-        S = x121
+        x126 = tiles.addcmul_(scan.scale(S, 1, own), x124_c, x15[:, None])
+        x127 = (x24_c[..., None, :] @ x126).squeeze(-2)
+        x127_rows.put(x127)
+        S = x126
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x122 = x122_rows.joined()
+    x127 = x127_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x122_rows
-    del x119, x12, x24
-    return (x122,), (S_end,), (S,) if keep else None
+    del x127_rows
+    del x12, x124, x24
+    return (x127,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -413,15 +413,15 @@ def recurrent_states(args, valid, h0, steps, keep):
     del x9
     x12 = (x10 * -1)[:, :, None] * k
     x16 = torch.sigmoid(b_)
-    x85 = x10 * x16
+    x90 = x10 * x16
     del x10, x16
-    x119 = x85[:, :, None] * k
-    del x85
+    x124 = x90[:, :, None] * k
+    del x90
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x12_c, v_c, x119_c) in scan.each(steps, H, (x12, v, x119[:, :, :, None])):
+    for n, (x12_c, v_c, x124_c) in scan.each(steps, H, (x12, v, x124[:, :, :, None])):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
@@ -429,15 +429,15 @@ def recurrent_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         x14 = (x12_c[..., None, :] @ S).squeeze(-2)
         x15 = v_c + x14
-        x121 = tiles.addcmul_(scan.scale(S, 1, own), x119_c, x15[:, None])
-        S = x121
+        x126 = tiles.addcmul_(scan.scale(S, 1, own), x124_c, x15[:, None])
+        S = x126
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x119, x12
+    del x12, x124
     return (), (S_end,), (S,) if keep else None
 
 
@@ -469,69 +469,69 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x23 = torch.rsqrt(x22)
     del x22
     x24 = x23[:, :, None] * q
-    x59 = -x16 + 1
-    x85 = x10 * x16
-    x86 = x10 * x85
-    x87 = (x85[:, :, None] * k)[:, :, :, None] * x15[:, :, None]
-    x88 = S + x87
-    del x87
-    x90 = (do[..., None, :] @ x88.mT).squeeze(-2)
-    del x88
-    x91 = do[:, :, None] * x24[:, :, :, None]
-    del x24
-    x93 = q * x90
-    x94 = x93.sum(2)
+    x64 = -x16 + 1
+    x90 = x10 * x16
+    x91 = x10 * x90
+    x92 = (x90[:, :, None] * k)[:, :, :, None] * x15[:, :, None]
+    x93 = S + x92
+    del x92
+    x95 = (do[..., None, :] @ x93.mT).squeeze(-2)
     del x93
-    x95 = tiles.product(x23, x23, x23, x94, (-0.5))
-    del x94
-    x118 = tiles.addcmul_(x23[:, :, None] * x90, x95[:, :, None], q, 2)
-    del x23, x90, x95
-    x123 = x86[:, :, None] * k
-    del x86
-    x97_rows = scan.Rows(steps, H, True)
+    x96 = do[:, :, None] * x24[:, :, :, None]
+    del x24
+    x98 = q * x95
+    x99 = x98.sum(2)
+    del x98
+    x100 = tiles.product(x23, x23, x23, x99, (-0.5))
+    del x99
+    x123 = tiles.addcmul_(x23[:, :, None] * x95, x100[:, :, None], q, 2)
+    del x100, x23, x95
+    x128 = x91[:, :, None] * k
+    del x91
     x102_rows = scan.Rows(steps, H, True)
+    x107_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x91_c, k_c, x123_c) in scan.each(steps, H, (x91, k, x123[:, :, :, None]), True):
+    for n, (x96_c, k_c, x128_c) in scan.each(steps, H, (x96, k, x128[:, :, :, None]), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x97 = dS + x91_c
-        x101 = k_c[:, :, None] * x97
-        x102 = x101.sum(1)
-        x125 = tiles.addcmul_(scan.scale(dS, 1, own) + x91_c, x123_c, x102[:, None], -1)
-        x97_rows.put(x97)
+        x102 = dS + x96_c
+        x106 = k_c[:, :, None] * x102
+        x107 = x106.sum(1)
+        x130 = tiles.addcmul_(scan.scale(dS, 1, own) + x96_c, x128_c, x107[:, None], -1)
         x102_rows.put(x102)
-        dS = x125
+        x107_rows.put(x107)
+        dS = x130
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x97 = x97_rows.joined()
     x102 = x102_rows.joined()
-    del x97_rows
+    x107 = x107_rows.joined()
     del x102_rows
-    del x123, x91
-    x98 = x15[:, :, None] * x97
-    del x97
-    x99 = x98.sum(3)
-    del x98
-    x103 = x15 * x102
-    del x15
-    x104 = x103.sum(2)
-    del x103
-    x106 = x85[:, :, None] * x102
+    del x107_rows
+    del x128, x96
+    x103 = x15[:, :, None] * x102
     del x102
-    x107 = tiles.product(x104, x59, x85)
-    del x59
-    x108 = (x106[..., None, :] @ S.mT).squeeze(-2)
-    x109 = k * x108
-    x110 = x109.sum(2)
-    del x109
-    x111 = tiles.addcmul_(-x110, x16, x104)
-    del x104, x110, x16
-    x112 = tiles.product(x10, x10, x10, x111, (-0.5))
-    del x111
-    x117 = tiles.addcmul_(x85[:, :, None] * x99, x112[:, :, None], k, 2)
-    x117 = tiles.addcmul_(x117, x10[:, :, None], x108, -1)
-    del x10, x108, x112, x85, x99
-    return (x118, x117, x106, x107), (dS_end,)
+    x104 = x103.sum(3)
+    del x103
+    x108 = x15 * x107
+    del x15
+    x109 = x108.sum(2)
+    del x108
+    x111 = x90[:, :, None] * x107
+    del x107
+    x112 = tiles.product(x109, x64, x90)
+    del x64
+    x113 = (x111[..., None, :] @ S.mT).squeeze(-2)
+    x114 = k * x113
+    x115 = x114.sum(2)
+    del x114
+    x116 = tiles.addcmul_(-x115, x16, x109)
+    del x109, x115, x16
+    x117 = tiles.product(x10, x10, x10, x116, (-0.5))
+    del x116
+    x122 = tiles.addcmul_(x90[:, :, None] * x104, x117[:, :, None], k, 2)
+    x122 = tiles.addcmul_(x122, x10[:, :, None], x113, -1)
+    del x10, x104, x113, x117, x90
+    return (x123, x122, x111, x112), (dS_end,)

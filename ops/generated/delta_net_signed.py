@@ -368,16 +368,16 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x24
     x26 = x25[:, :, None] * q
     del x25
-    x88 = x10 * x17
+    x93 = x10 * x17
     del x10, x17
-    x122 = x88[:, :, None] * k
-    del x88
+    x127 = x93[:, :, None] * k
+    del x93
     S_rows = scan.Rows(steps, H)
-    x125_rows = scan.Rows(steps, H)
+    x130_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x12_c, v_c, x122_c, x26_c) in scan.each(steps, H, (x12, v, x122[:, :, :, None], x26)):
+    for n, (x12_c, v_c, x127_c, x26_c) in scan.each(steps, H, (x12, v, x127[:, :, :, None], x26)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
@@ -385,20 +385,20 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         x14 = (x12_c[..., None, :] @ S).squeeze(-2)
         x15 = v_c + x14
-        x124 = tiles.addcmul_(scan.scale(S, 1, own), x122_c, x15[:, None], 2)
-        x125 = (x26_c[..., None, :] @ x124).squeeze(-2)
-        x125_rows.put(x125)
-        S = x124
+        x129 = tiles.addcmul_(scan.scale(S, 1, own), x127_c, x15[:, None], 2)
+        x130 = (x26_c[..., None, :] @ x129).squeeze(-2)
+        x130_rows.put(x130)
+        S = x129
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x125 = x125_rows.joined()
+    x130 = x130_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x125_rows
-    del x12, x122, x26
-    return (x125,), (S_end,), (S,) if keep else None
+    del x130_rows
+    del x12, x127, x26
+    return (x130,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -413,15 +413,15 @@ def recurrent_states(args, valid, h0, steps, keep):
     del x9
     x12 = (x10 * -1)[:, :, None] * k
     x17 = torch.sigmoid(b_)
-    x88 = x10 * x17
+    x93 = x10 * x17
     del x10, x17
-    x122 = x88[:, :, None] * k
-    del x88
+    x127 = x93[:, :, None] * k
+    del x93
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x12_c, v_c, x122_c) in scan.each(steps, H, (x12, v, x122[:, :, :, None])):
+    for n, (x12_c, v_c, x127_c) in scan.each(steps, H, (x12, v, x127[:, :, :, None])):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
@@ -429,15 +429,15 @@ def recurrent_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         x14 = (x12_c[..., None, :] @ S).squeeze(-2)
         x15 = v_c + x14
-        x124 = tiles.addcmul_(scan.scale(S, 1, own), x122_c, x15[:, None], 2)
-        S = x124
+        x129 = tiles.addcmul_(scan.scale(S, 1, own), x127_c, x15[:, None], 2)
+        S = x129
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x12, x122
+    del x12, x127
     return (), (S_end,), (S,) if keep else None
 
 
@@ -469,69 +469,69 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x25 = torch.rsqrt(x24)
     del x24
     x26 = x25[:, :, None] * q
-    x62 = -x17 + 1
-    x88 = x10 * x17
-    x89 = x10 * x88
-    x90 = (x88[:, :, None] * k)[:, :, :, None] * x15[:, :, None]
-    x91 = torch.add(S, x90, alpha=2)
-    del x90
-    x93 = (do[..., None, :] @ x91.mT).squeeze(-2)
-    del x91
-    x94 = do[:, :, None] * x26[:, :, :, None]
-    del x26
-    x96 = q * x93
-    x97 = x96.sum(2)
+    x67 = -x17 + 1
+    x93 = x10 * x17
+    x94 = x10 * x93
+    x95 = (x93[:, :, None] * k)[:, :, :, None] * x15[:, :, None]
+    x96 = torch.add(S, x95, alpha=2)
+    del x95
+    x98 = (do[..., None, :] @ x96.mT).squeeze(-2)
     del x96
-    x98 = tiles.product(x25, x25, x25, x97, (-0.5))
-    del x97
-    x121 = tiles.addcmul_(x25[:, :, None] * x93, x98[:, :, None], q, 2)
-    del x25, x93, x98
-    x126 = x89[:, :, None] * k
-    del x89
-    x100_rows = scan.Rows(steps, H, True)
+    x99 = do[:, :, None] * x26[:, :, :, None]
+    del x26
+    x101 = q * x98
+    x102 = x101.sum(2)
+    del x101
+    x103 = tiles.product(x25, x25, x25, x102, (-0.5))
+    del x102
+    x126 = tiles.addcmul_(x25[:, :, None] * x98, x103[:, :, None], q, 2)
+    del x103, x25, x98
+    x131 = x94[:, :, None] * k
+    del x94
     x105_rows = scan.Rows(steps, H, True)
+    x110_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x94_c, k_c, x126_c) in scan.each(steps, H, (x94, k, x126[:, :, :, None]), True):
+    for n, (x99_c, k_c, x131_c) in scan.each(steps, H, (x99, k, x131[:, :, :, None]), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x100 = torch.add(2 * dS, x94_c, alpha=2)
-        x104 = k_c[:, :, None] * x100
-        x105 = x104.sum(1)
-        x128 = tiles.addcmul_(scan.scale(dS, 1, own) + x94_c, x126_c, x105[:, None], -1)
-        x100_rows.put(x100)
+        x105 = torch.add(2 * dS, x99_c, alpha=2)
+        x109 = k_c[:, :, None] * x105
+        x110 = x109.sum(1)
+        x133 = tiles.addcmul_(scan.scale(dS, 1, own) + x99_c, x131_c, x110[:, None], -1)
         x105_rows.put(x105)
-        dS = x128
+        x110_rows.put(x110)
+        dS = x133
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x100 = x100_rows.joined()
     x105 = x105_rows.joined()
-    del x100_rows
+    x110 = x110_rows.joined()
     del x105_rows
-    del x126, x94
-    x101 = x15[:, :, None] * x100
-    del x100
-    x102 = x101.sum(3)
-    del x101
-    x106 = x15 * x105
-    del x15
-    x107 = x106.sum(2)
-    del x106
-    x109 = x88[:, :, None] * x105
+    del x110_rows
+    del x131, x99
+    x106 = x15[:, :, None] * x105
     del x105
-    x110 = tiles.product(x107, x62, x88)
-    del x62
-    x111 = (x109[..., None, :] @ S.mT).squeeze(-2)
-    x112 = k * x111
-    x113 = x112.sum(2)
-    del x112
-    x114 = tiles.addcmul_(-x113, x17, x107)
-    del x107, x113, x17
-    x115 = tiles.product(x10, x10, x10, x114, (-0.5))
-    del x114
-    x120 = tiles.addcmul_(x88[:, :, None] * x102, x115[:, :, None], k, 2)
-    x120 = tiles.addcmul_(x120, x10[:, :, None], x111, -1)
-    del x10, x102, x111, x115, x88
-    return (x121, x120, x109, x110), (dS_end,)
+    x107 = x106.sum(3)
+    del x106
+    x111 = x15 * x110
+    del x15
+    x112 = x111.sum(2)
+    del x111
+    x114 = x93[:, :, None] * x110
+    del x110
+    x115 = tiles.product(x112, x67, x93)
+    del x67
+    x116 = (x114[..., None, :] @ S.mT).squeeze(-2)
+    x117 = k * x116
+    x118 = x117.sum(2)
+    del x117
+    x119 = tiles.addcmul_(-x118, x17, x112)
+    del x112, x118, x17
+    x120 = tiles.product(x10, x10, x10, x119, (-0.5))
+    del x119
+    x125 = tiles.addcmul_(x93[:, :, None] * x107, x120[:, :, None], k, 2)
+    x125 = tiles.addcmul_(x125, x10[:, :, None], x116, -1)
+    del x10, x107, x116, x120, x93
+    return (x126, x125, x114, x115), (dS_end,)

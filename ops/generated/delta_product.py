@@ -403,44 +403,44 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x51
     x53 = x52[:, :, None] * q
     del x52
-    x338 = x16 * x20
-    x339 = x16 * x20
+    x343 = x16 * x20
+    x344 = x16 * x20
     del x16
-    x343 = x339[:, :, :, None] * k
-    del x339
-    x347 = tiles.product(x38, (x20 * -2)[:, :, :, None], x338[:, :, None])
-    del x338, x38
-    x348 = tiles.inverse(x347)
-    del x347
-    x406 = x20[:, :, :, None] * k
+    x348 = x344[:, :, :, None] * k
+    del x344
+    x352 = tiles.product(x38, (x20 * -2)[:, :, :, None], x343[:, :, None])
+    del x343, x38
+    x353 = tiles.inverse(x352)
+    del x352
+    x411 = x20[:, :, :, None] * k
     del x20
     S_rows = scan.Rows(steps, H)
-    x413_rows = scan.Rows(steps, H)
+    x418_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (v_c, x406_c, x348_c, x343_c, x53_c) in scan.each(steps, H, (v, x406, x348, x343.mT, x53)):
+    for n, (v_c, x411_c, x353_c, x348_c, x53_c) in scan.each(steps, H, (v, x411, x353, x348.mT, x53)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x408 = torch.baddbmm(v_c, x406_c, S, alpha=-1)
-        x410 = torch.bmm(x348_c, x408)
-        x412 = scan.addmm(scan.scale(S, 1, own), x343_c, x410, 2)
-        x413 = (x53_c[..., None, :] @ x412).squeeze(-2)
-        x413_rows.put(x413)
-        S = x412
+        x413 = torch.baddbmm(v_c, x411_c, S, alpha=-1)
+        x415 = torch.bmm(x353_c, x413)
+        x417 = scan.addmm(scan.scale(S, 1, own), x348_c, x415, 2)
+        x418 = (x53_c[..., None, :] @ x417).squeeze(-2)
+        x418_rows.put(x418)
+        S = x417
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x413 = x413_rows.joined()
+    x418 = x418_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x413_rows
-    del x343, x406, x53
-    return (x413,), (S_end,), (S, x348) if keep else None
+    del x418_rows
+    del x348, x411, x53
+    return (x418,), (S_end,), (S, x353) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -455,46 +455,46 @@ def recurrent_states(args, valid, h0, steps, keep):
     x20 = torch.rsqrt(x19)
     del x19
     x38 = k @ k.mT
-    x338 = x16 * x20
-    x339 = x16 * x20
+    x343 = x16 * x20
+    x344 = x16 * x20
     del x16
-    x343 = x339[:, :, :, None] * k
-    del x339
-    x347 = tiles.product(x38, (x20 * -2)[:, :, :, None], x338[:, :, None])
-    del x338, x38
-    x348 = tiles.inverse(x347)
-    del x347
-    x406 = x20[:, :, :, None] * k
+    x348 = x344[:, :, :, None] * k
+    del x344
+    x352 = tiles.product(x38, (x20 * -2)[:, :, :, None], x343[:, :, None])
+    del x343, x38
+    x353 = tiles.inverse(x352)
+    del x352
+    x411 = x20[:, :, :, None] * k
     del x20
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (v_c, x406_c, x348_c, x343_c) in scan.each(steps, H, (v, x406, x348, x343.mT)):
+    for n, (v_c, x411_c, x353_c, x348_c) in scan.each(steps, H, (v, x411, x353, x348.mT)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x408 = torch.baddbmm(v_c, x406_c, S, alpha=-1)
-        x410 = torch.bmm(x348_c, x408)
-        x412 = scan.addmm(scan.scale(S, 1, own), x343_c, x410, 2)
-        S = x412
+        x413 = torch.baddbmm(v_c, x411_c, S, alpha=-1)
+        x415 = torch.bmm(x353_c, x413)
+        x417 = scan.addmm(scan.scale(S, 1, own), x348_c, x415, 2)
+        S = x417
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x343, x406
-    return (), (S_end,), (S, x348) if keep else None
+    del x348, x411
+    return (), (S_end,), (S, x353) if keep else None
 
 
 def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, b_) = args
     if kept is None:
         kept = recurrent_states(args, valid, h0, steps, True)[2]
-    (S, x348) = kept
+    (S, x353) = kept
     (do,) = douts
     H = h0[0].shape[1]
     x6 = torch.sigmoid(b_)
@@ -524,103 +524,103 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x52 = torch.rsqrt(x51)
     del x51
     x53 = x52[:, :, None] * q
-    x137 = -x6 + 1
-    x256 = x20[:, :, :, None] * k
-    x334 = x6 * x11
-    x335 = x11 * x11
-    x336 = x11 * x335
-    del x335
-    x337 = x137 * x334
-    del x137
-    x338 = x16 * x20
-    x339 = x16 * x20
-    del x16
-    x340 = x52 * x52
-    x341 = x340 * x52
+    x142 = -x6 + 1
+    x261 = x20[:, :, :, None] * k
+    x339 = x6 * x11
+    x340 = x11 * x11
+    x341 = x11 * x340
     del x340
-    x343 = x339[:, :, :, None] * k
-    x344 = do[:, :, None] * x53[:, :, :, None]
+    x342 = x142 * x339
+    del x142
+    x343 = x16 * x20
+    x344 = x16 * x20
+    del x16
+    x345 = x52 * x52
+    x346 = x345 * x52
+    del x345
+    x348 = x344[:, :, :, None] * k
+    x349 = do[:, :, None] * x53[:, :, :, None]
     del x53
-    x349 = x348 @ x29
+    x354 = x353 @ x29
     del x29
-    x351 = torch.add(S, x343.mT @ x349, alpha=2)
-    del x343
-    x353 = (do[..., None, :] @ x351.mT).squeeze(-2)
-    del x351
-    x355 = q * x353
-    x356 = x355.sum(2)
-    del x355
-    x358 = x339[:, :, :, None] * x348
-    del x339
-    x403 = x341 * x356
-    del x341, x356
-    x405 = tiles.addcmul_(x52[:, :, None] * x353, x403[:, :, None], q, -1)
-    del x353, x403, x52
-    x345_rows = scan.Rows(steps, H, True)
-    x359_rows = scan.Rows(steps, H, True)
+    x356 = torch.add(S, x348.mT @ x354, alpha=2)
+    del x348
+    x358 = (do[..., None, :] @ x356.mT).squeeze(-2)
+    del x356
+    x360 = q * x358
+    x361 = x360.sum(2)
+    del x360
+    x363 = x344[:, :, :, None] * x353
+    del x344
+    x408 = x346 * x361
+    del x346, x361
+    x410 = tiles.addcmul_(x52[:, :, None] * x358, x408[:, :, None], q, -1)
+    del x358, x408, x52
+    x350_rows = scan.Rows(steps, H, True)
+    x364_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x344_c, k_c, x358_c, x256_c) in scan.each(steps, H, (x344, k, x358.mT, x256.mT), True):
+    for n, (x349_c, k_c, x363_c, x261_c) in scan.each(steps, H, (x349, k, x363.mT, x261.mT), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x345 = torch.add(2 * dS, x344_c, alpha=2)
-        x346 = torch.bmm(k_c, x345)
-        x359 = torch.bmm(x358_c, x346, out=x359_rows.room(n))
-        x395 = scan.addmm(scan.scale(dS, 1, own) + x344_c, x256_c, x359, -1)
-        x345_rows.put(x345)
-        x359_rows.put(x359)
-        dS = x395
+        x350 = torch.add(2 * dS, x349_c, alpha=2)
+        x351 = torch.bmm(k_c, x350)
+        x364 = torch.bmm(x363_c, x351, out=x364_rows.room(n))
+        x400 = scan.addmm(scan.scale(dS, 1, own) + x349_c, x261_c, x364, -1)
+        x350_rows.put(x350)
+        x364_rows.put(x364)
+        dS = x400
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x345 = x345_rows.joined()
-    x359 = x359_rows.joined()
-    del x345_rows
-    del x359_rows
-    del x256, x344, x358
-    x357 = x349 @ x345.mT
-    del x345
-    x362 = x359 @ x349.mT
-    del x349
-    x363 = x362.tril(-1)
-    del x362
-    x365 = x38 * x363
+    x350 = x350_rows.joined()
+    x364 = x364_rows.joined()
+    del x350_rows
+    del x364_rows
+    del x261, x349, x363
+    x362 = x354 @ x350.mT
+    del x350
+    x367 = x364 @ x354.mT
+    del x354
+    x368 = x367.tril(-1)
+    del x367
+    x370 = x38 * x368
     del x38
-    x366 = x338[:, :, None] * x365
-    x367 = x366.sum(3)
-    del x366
-    x368 = x20[:, :, :, None] * x365
-    del x365
-    x369 = x368.sum(2)
-    del x368
-    x370 = x338[:, :, None] * x363
-    del x338
-    x371 = x370 @ k
+    x371 = x343[:, :, None] * x370
+    x372 = x371.sum(3)
+    del x371
+    x373 = x20[:, :, :, None] * x370
     del x370
-    x372 = x20[:, :, :, None] * x363
-    del x20, x363
-    x373 = x372.mT @ k
-    del x372
-    x375 = x26 * x359
-    del x26
-    x376 = x375.sum(3)
+    x374 = x373.sum(2)
+    del x373
+    x375 = x343[:, :, None] * x368
+    del x343
+    x376 = x375 @ k
     del x375
-    x378 = tiles.addcmul_(-x376, x6, x369, -2)
-    del x376
-    x381 = x359 @ S.mT
-    x384 = k * x357
-    x385 = x384.sum(3)
-    del x384
-    x390 = tiles.addcmul_(-2 * x367, x6, x385)
-    del x367, x6
-    x397 = tiles.addcmul_(x385 * x337, x369, x337, -2)
-    del x337, x369, x385
-    x400 = tiles.addcmul_(x378 * -1 * x336, x390, x336, -1)
-    del x336, x378, x390
-    x402 = tiles.addcmul_(x334[:, :, :, None] * x357, x400[:, :, :, None], k)
-    x402 = tiles.addcmul_(x402, x334[:, :, :, None], x373, -2)
-    x402 = tiles.addcmul_(x402, x11[:, :, :, None], x371, -2)
-    x402 = tiles.addcmul_(x402, x11[:, :, :, None], x381, -1)
-    del x11, x334, x357, x371, x373, x381, x400
-    return (x405, x402, x359, x397), (dS_end,)
+    x377 = x20[:, :, :, None] * x368
+    del x20, x368
+    x378 = x377.mT @ k
+    del x377
+    x380 = x26 * x364
+    del x26
+    x381 = x380.sum(3)
+    del x380
+    x383 = tiles.addcmul_(-x381, x6, x374, -2)
+    del x381
+    x386 = x364 @ S.mT
+    x389 = k * x362
+    x390 = x389.sum(3)
+    del x389
+    x395 = tiles.addcmul_(-2 * x372, x6, x390)
+    del x372, x6
+    x402 = tiles.addcmul_(x390 * x342, x374, x342, -2)
+    del x342, x374, x390
+    x405 = tiles.addcmul_(x383 * -1 * x341, x395, x341, -1)
+    del x341, x383, x395
+    x407 = tiles.addcmul_(x339[:, :, :, None] * x362, x405[:, :, :, None], k)
+    x407 = tiles.addcmul_(x407, x339[:, :, :, None], x378, -2)
+    x407 = tiles.addcmul_(x407, x11[:, :, :, None], x376, -2)
+    x407 = tiles.addcmul_(x407, x11[:, :, :, None], x386, -1)
+    del x11, x339, x362, x376, x378, x386, x405
+    return (x410, x407, x364, x402), (dS_end,)

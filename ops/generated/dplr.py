@@ -506,18 +506,18 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x12 = tiles.addcmul_(x12, k[:, :, :, None], v[:, :, None])
     x14 = (K) ** -0.5
     x15 = q * x14
-    x30 = (do[..., None, :] @ x12.mT).squeeze(-2)
+    x32 = (do[..., None, :] @ x12.mT).squeeze(-2)
     del x12
-    x32 = x30 * x14
-    del x30
-    x59 = do[:, :, None] * x15[:, :, :, None]
+    x34 = x32 * x14
+    del x32
+    x61 = do[:, :, None] * x15[:, :, :, None]
     del x15
-    x60_rows = scan.Rows(steps, H, True)
-    x68_rows = scan.Rows(steps, H, True)
+    x62_rows = scan.Rows(steps, H, True)
+    x70_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
-        x59_c,
+        x61_c,
         b__c,
         a__c,
         x7_c,
@@ -525,7 +525,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            x59,
+            x61,
             b_,
             a_[:, :, :, None],
             x7[:, :, :, None],
@@ -534,36 +534,36 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x60 = dS + x59_c
-        x66 = b__c[:, :, None] * x60
-        x68 = x66.sum(1)
-        x75 = tiles.addcmul_(a__c * x68[:, None], x7_c, x60)
-        x60_rows.put(x60)
-        x68_rows.put(x68)
-        dS = x75
+        x62 = dS + x61_c
+        x68 = b__c[:, :, None] * x62
+        x70 = x68.sum(1)
+        x77 = tiles.addcmul_(a__c * x70[:, None], x7_c, x62)
+        x62_rows.put(x62)
+        x70_rows.put(x70)
+        dS = x77
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x60 = x60_rows.joined()
-    x68 = x68_rows.joined()
-    del x60_rows
-    del x68_rows
-    del x59
-    x61 = v[:, :, None] * x60
-    x62 = k[:, :, :, None] * x60
-    x63 = x61.sum(3)
+    x62 = x62_rows.joined()
+    x70 = x70_rows.joined()
+    del x62_rows
+    del x70_rows
     del x61
-    x64 = x62.sum(2)
-    del x62
-    x65 = x9[:, :, None] * x60
+    x63 = v[:, :, None] * x62
+    x64 = k[:, :, :, None] * x62
+    x65 = x63.sum(3)
+    del x63
+    x66 = x64.sum(2)
+    del x64
+    x67 = x9[:, :, None] * x62
     del x9
-    x67 = x65.sum(3)
-    del x65
-    x69 = (x68[..., None, :] @ S.mT).squeeze(-2)
-    del x68
-    x72 = S * x60
-    del x60
-    x73 = x72.sum(3)
-    del x72
-    x74 = x7 * x73
-    del x7, x73
-    return (x32, x63, x64, x69, x67, x74), (dS_end,)
+    x69 = x67.sum(3)
+    del x67
+    x71 = (x70[..., None, :] @ S.mT).squeeze(-2)
+    del x70
+    x74 = S * x62
+    del x62
+    x75 = x74.sum(3)
+    del x74
+    x76 = x7 * x75
+    del x7, x75
+    return (x34, x65, x66, x71, x69, x76), (dS_end,)

@@ -562,44 +562,44 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x34
     x36 = torch.rsqrt(x35)
     del x35
-    x139 = x19 * x26
+    x141 = x19 * x26
     del x26
-    x140 = x36 * x32
+    x142 = x36 * x32
     del x36
-    x142 = x9 * x11
+    x144 = x9 * x11
     del x11, x9
-    x144 = x140[:, :, None] * q
-    del x140
-    x145 = x142 * -1
+    x146 = x142[:, :, None] * q
     del x142
-    x146 = torch.exp(x145)
-    del x145
-    x148 = x146 * x19
+    x147 = x144 * -1
+    del x144
+    x148 = torch.exp(x147)
+    del x147
+    x150 = x148 * x19
     del x19
-    x149 = (x148 * -1)[:, :, None] * k
-    del x148
-    x196 = x139[:, :, None] * k
-    del x139
+    x151 = (x150 * -1)[:, :, None] * k
+    del x150
+    x198 = x141[:, :, None] * k
+    del x141
     S_rows = scan.Rows(steps, H)
-    x199_rows = scan.Rows(steps, H)
+    x201_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x149_c,
+        x151_c,
         v_c,
+        x148_c,
+        x198_c,
         x146_c,
-        x196_c,
-        x144_c,
     ) in scan.each(
         steps,
         H,
         (
-            x149,
+            x151,
             v,
-            x146[:, :, None, None],
-            x196[:, :, :, None],
-            x144,
+            x148[:, :, None, None],
+            x198[:, :, :, None],
+            x146,
         ),
     ):
         if S.shape[0] > n:
@@ -607,22 +607,22 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x150 = (x149_c[..., None, :] @ S).squeeze(-2)
-        x151 = v_c + x150
-        x198 = tiles.addcmul_(scan.scale(S, x146_c, own), x196_c, x151[:, None], 2)
-        x199 = (x144_c[..., None, :] @ x198).squeeze(-2)
-        x199_rows.put(x199)
-        S = x198
+        x152 = (x151_c[..., None, :] @ S).squeeze(-2)
+        x153 = v_c + x152
+        x200 = tiles.addcmul_(scan.scale(S, x148_c, own), x198_c, x153[:, None], 2)
+        x201 = (x146_c[..., None, :] @ x200).squeeze(-2)
+        x201_rows.put(x201)
+        S = x200
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x199 = x199_rows.joined()
+    x201 = x201_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x199_rows
-    del x144, x146, x149, x196
-    return (x199,), (S_end,), (S,) if keep else None
+    del x201_rows
+    del x146, x148, x151, x198
+    return (x201,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -640,37 +640,37 @@ def recurrent_states(args, valid, h0, steps, keep):
     x19 = torch.rsqrt(x18)
     del x18
     x26 = torch.sigmoid(b_)
-    x139 = x19 * x26
+    x141 = x19 * x26
     del x26
-    x142 = x9 * x11
+    x144 = x9 * x11
     del x11, x9
-    x145 = x142 * -1
-    del x142
-    x146 = torch.exp(x145)
-    del x145
-    x148 = x146 * x19
+    x147 = x144 * -1
+    del x144
+    x148 = torch.exp(x147)
+    del x147
+    x150 = x148 * x19
     del x19
-    x149 = (x148 * -1)[:, :, None] * k
-    del x148
-    x196 = x139[:, :, None] * k
-    del x139
+    x151 = (x150 * -1)[:, :, None] * k
+    del x150
+    x198 = x141[:, :, None] * k
+    del x141
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x149_c,
+        x151_c,
         v_c,
-        x146_c,
-        x196_c,
+        x148_c,
+        x198_c,
     ) in scan.each(
         steps,
         H,
         (
-            x149,
+            x151,
             v,
-            x146[:, :, None, None],
-            x196[:, :, :, None],
+            x148[:, :, None, None],
+            x198[:, :, :, None],
         ),
     ):
         if S.shape[0] > n:
@@ -678,17 +678,17 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x150 = (x149_c[..., None, :] @ S).squeeze(-2)
-        x151 = v_c + x150
-        x198 = tiles.addcmul_(scan.scale(S, x146_c, own), x196_c, x151[:, None], 2)
-        S = x198
+        x152 = (x151_c[..., None, :] @ S).squeeze(-2)
+        x153 = v_c + x152
+        x200 = tiles.addcmul_(scan.scale(S, x148_c, own), x198_c, x153[:, None], 2)
+        S = x200
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x146, x149, x196
+    del x148, x151, x198
     return (), (S_end,), (S,) if keep else None
 
 
@@ -719,116 +719,116 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x34
     x36 = torch.rsqrt(x35)
     del x35
-    x94 = -x26 + 1
-    x127 = torch.sigmoid(x10)
+    x96 = -x26 + 1
+    x129 = torch.sigmoid(x10)
     del x10
-    x139 = x19 * x26
-    x140 = x36 * x32
-    x142 = x9 * x11
+    x141 = x19 * x26
+    x142 = x36 * x32
+    x144 = x9 * x11
     del x11
-    x144 = x140[:, :, None] * q
-    x145 = x142 * -1
-    x146 = torch.exp(x145)
-    del x145
-    x148 = x146 * x19
-    x149 = (x148 * -1)[:, :, None] * k
-    x150 = (x149[..., None, :] @ S).squeeze(-2)
-    del x149
-    x151 = v + x150
-    del x150
-    x152 = (x139[:, :, None] * k)[:, :, :, None] * x151[:, :, None]
-    x153 = tiles.addcmul_(2 * x152, x146[:, :, None, None], S)
+    x146 = x142[:, :, None] * q
+    x147 = x144 * -1
+    x148 = torch.exp(x147)
+    del x147
+    x150 = x148 * x19
+    x151 = (x150 * -1)[:, :, None] * k
+    x152 = (x151[..., None, :] @ S).squeeze(-2)
+    del x151
+    x153 = v + x152
     del x152
-    x155 = (do[..., None, :] @ x153.mT).squeeze(-2)
-    del x153
-    x156 = do[:, :, None] * x144[:, :, :, None]
-    del x144
-    x158 = q * x155
-    x159 = x158.sum(2)
-    del x158
-    x160 = tiles.product(x36, x36, x159, x140, (-0.5))
-    del x159, x36
-    x190 = x139 * x148
-    x195 = tiles.addcmul_(x140[:, :, None] * x155, x160[:, :, None], q, 2)
-    del x140, x155, x160
-    x200 = x190[:, :, None] * k
-    del x190
-    x162_rows = scan.Rows(steps, H, True)
-    x163_rows = scan.Rows(steps, H, True)
-    x168_rows = scan.Rows(steps, H, True)
+    x154 = (x141[:, :, None] * k)[:, :, :, None] * x153[:, :, None]
+    x155 = tiles.addcmul_(2 * x154, x148[:, :, None, None], S)
+    del x154
+    x157 = (do[..., None, :] @ x155.mT).squeeze(-2)
+    del x155
+    x158 = do[:, :, None] * x146[:, :, :, None]
+    del x146
+    x160 = q * x157
+    x161 = x160.sum(2)
+    del x160
+    x162 = tiles.product(x36, x36, x161, x142, (-0.5))
+    del x161, x36
+    x192 = x141 * x150
+    x197 = tiles.addcmul_(x142[:, :, None] * x157, x162[:, :, None], q, 2)
+    del x142, x157, x162
+    x202 = x192[:, :, None] * k
+    del x192
+    x164_rows = scan.Rows(steps, H, True)
+    x165_rows = scan.Rows(steps, H, True)
+    x170_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
-        x156_c,
+        x158_c,
         k_c,
-        x146_c,
-        x200_c,
+        x148_c,
+        x202_c,
     ) in scan.each(
         steps,
         H,
         (
-            x156,
+            x158,
             k,
-            x146[:, :, None, None],
-            x200[:, :, :, None],
+            x148[:, :, None, None],
+            x202[:, :, :, None],
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x162 = dS + x156_c
-        x163 = torch.add(2 * dS, x156_c, alpha=2)
-        x167 = k_c[:, :, None] * x163
-        x168 = x167.sum(1)
-        x202 = tiles.addcmul_(x146_c * x162, x200_c, x168[:, None], -1)
-        x162_rows.put(x162)
-        x163_rows.put(x163)
-        x168_rows.put(x168)
-        dS = x202
+        x164 = dS + x158_c
+        x165 = torch.add(2 * dS, x158_c, alpha=2)
+        x169 = k_c[:, :, None] * x165
+        x170 = x169.sum(1)
+        x204 = tiles.addcmul_(x148_c * x164, x202_c, x170[:, None], -1)
+        x164_rows.put(x164)
+        x165_rows.put(x165)
+        x170_rows.put(x170)
+        dS = x204
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x162 = x162_rows.joined()
-    x163 = x163_rows.joined()
-    x168 = x168_rows.joined()
-    del x162_rows
-    del x163_rows
-    del x168_rows
-    del x156, x200
-    x164 = x151[:, :, None] * x163
-    del x163
-    x165 = x164.sum(3)
+    x164 = x164_rows.joined()
+    x165 = x165_rows.joined()
+    x170 = x170_rows.joined()
+    del x164_rows
+    del x165_rows
+    del x170_rows
+    del x158, x202
+    x166 = x153[:, :, None] * x165
+    del x165
+    x167 = x166.sum(3)
+    del x166
+    x171 = x153 * x170
+    del x153
+    x172 = x171.sum(2)
+    del x171
+    x174 = x141[:, :, None] * x170
+    del x170
+    x175 = tiles.product(x172, x96, x141)
+    del x96
+    x176 = (x174[..., None, :] @ S.mT).squeeze(-2)
+    x177 = k * x176
+    x178 = x177.sum(2)
+    del x177
+    x180 = tiles.addcmul_(x26 * x172, x148, x178, -1)
+    del x172, x26
+    x181 = tiles.product(x19, x19, x19, x180, (-0.5))
+    del x180
+    x184 = S * x164
     del x164
-    x169 = x151 * x168
-    del x151
-    x170 = x169.sum(2)
-    del x169
-    x172 = x139[:, :, None] * x168
-    del x168
-    x173 = tiles.product(x170, x94, x139)
-    del x94
-    x174 = (x172[..., None, :] @ S.mT).squeeze(-2)
-    x175 = k * x174
-    x176 = x175.sum(2)
-    del x175
-    x178 = tiles.addcmul_(x26 * x170, x146, x176, -1)
-    del x170, x26
-    x179 = tiles.product(x19, x19, x19, x178, (-0.5))
-    del x178
-    x182 = S * x162
-    del x162
-    x183 = x182.sum(2)
-    del x182
-    x184 = x183.sum(2)
-    del x183
-    x186 = torch.addcmul(x184, x19, x176, value=-1)
-    del x176, x184, x19
-    x187 = x146 * x186
-    del x146, x186
-    x188 = tiles.product(x9, x187, x127, (-1))
-    del x127, x9
-    x189 = x187 * x142 * -1
-    del x142, x187
-    x194 = tiles.addcmul_(x139[:, :, None] * x165, x179[:, :, None], k, 2)
-    x194 = tiles.addcmul_(x194, x148[:, :, None], x174, -1)
-    del x139, x148, x165, x174, x179
-    return (x195, x194, x172, x188, x173, x189, x188), (dS_end,)
+    x185 = x184.sum(2)
+    del x184
+    x186 = x185.sum(2)
+    del x185
+    x188 = torch.addcmul(x186, x19, x178, value=-1)
+    del x178, x186, x19
+    x189 = x148 * x188
+    del x148, x188
+    x190 = tiles.product(x9, x189, x129, (-1))
+    del x129, x9
+    x191 = x189 * x144 * -1
+    del x144, x189
+    x196 = tiles.addcmul_(x141[:, :, None] * x167, x181[:, :, None], k, 2)
+    x196 = tiles.addcmul_(x196, x150[:, :, None], x176, -1)
+    del x141, x150, x167, x176, x181
+    return (x197, x196, x174, x190, x175, x191, x190), (dS_end,)

@@ -536,38 +536,38 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x34
     x36 = torch.rsqrt(x35)
     del x35
-    x141 = k * x18
+    x143 = k * x18
     del x18
-    x142 = x14 * x141
-    del x141
-    x144 = x36 * x32
+    x144 = x14 * x143
+    del x143
+    x146 = x36 * x32
     del x36
-    x146 = x144[:, :, None] * q
+    x148 = x146[:, :, None] * q
+    del x146
+    x150 = (x23 * -1)[:, :, None] * x144
     del x144
-    x148 = (x23 * -1)[:, :, None] * x142
-    del x142
-    x195 = x23[:, :, None] * k
+    x197 = x23[:, :, None] * k
     del x23
     S_rows = scan.Rows(steps, H)
-    x198_rows = scan.Rows(steps, H)
+    x200_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x148_c,
+        x150_c,
         x17_c,
         x14_c,
-        x195_c,
-        x146_c,
+        x197_c,
+        x148_c,
     ) in scan.each(
         steps,
         H,
         (
-            x148,
+            x150,
             x17,
             x14[:, :, :, None],
-            x195[:, :, :, None],
-            x146,
+            x197[:, :, :, None],
+            x148,
         ),
     ):
         if S.shape[0] > n:
@@ -575,22 +575,22 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x149 = (x148_c[..., None, :] @ S).squeeze(-2)
-        x150 = x17_c + x149
-        x197 = tiles.addcmul_(scan.scale(S, x14_c, own), x195_c, x150[:, None])
-        x198 = (x146_c[..., None, :] @ x197).squeeze(-2)
-        x198_rows.put(x198)
-        S = x197
+        x151 = (x150_c[..., None, :] @ S).squeeze(-2)
+        x152 = x17_c + x151
+        x199 = tiles.addcmul_(scan.scale(S, x14_c, own), x197_c, x152[:, None])
+        x200 = (x148_c[..., None, :] @ x199).squeeze(-2)
+        x200_rows.put(x200)
+        S = x199
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x198 = x198_rows.joined()
+    x200 = x200_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x198_rows
-    del x14, x146, x148, x17, x195
-    return (x198,), (S_end,), (S,) if keep else None
+    del x200_rows
+    del x14, x148, x150, x17, x197
+    return (x200,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -615,31 +615,31 @@ def recurrent_states(args, valid, h0, steps, keep):
     del x20
     x23 = torch.rsqrt(x22)
     del x22
-    x141 = k * x18
+    x143 = k * x18
     del x18
-    x142 = x14 * x141
-    del x141
-    x148 = (x23 * -1)[:, :, None] * x142
-    del x142
-    x195 = x23[:, :, None] * k
+    x144 = x14 * x143
+    del x143
+    x150 = (x23 * -1)[:, :, None] * x144
+    del x144
+    x197 = x23[:, :, None] * k
     del x23
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x148_c,
+        x150_c,
         x17_c,
         x14_c,
-        x195_c,
+        x197_c,
     ) in scan.each(
         steps,
         H,
         (
-            x148,
+            x150,
             x17,
             x14[:, :, :, None],
-            x195[:, :, :, None],
+            x197[:, :, :, None],
         ),
     ):
         if S.shape[0] > n:
@@ -647,17 +647,17 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x149 = (x148_c[..., None, :] @ S).squeeze(-2)
-        x150 = x17_c + x149
-        x197 = tiles.addcmul_(scan.scale(S, x14_c, own), x195_c, x150[:, None])
-        S = x197
+        x151 = (x150_c[..., None, :] @ S).squeeze(-2)
+        x152 = x17_c + x151
+        x199 = tiles.addcmul_(scan.scale(S, x14_c, own), x197_c, x152[:, None])
+        S = x199
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x14, x148, x17, x195
+    del x14, x150, x17, x197
     return (), (S_end,), (S,) if keep else None
 
 
@@ -693,115 +693,115 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x34
     x36 = torch.rsqrt(x35)
     del x35
-    x109 = -x18 + 1
-    x114 = -x16 + 1
-    x129 = torch.sigmoid(x11)
+    x111 = -x18 + 1
+    x116 = -x16 + 1
+    x131 = torch.sigmoid(x11)
     del x11
-    x141 = k * x18
-    x142 = x14 * x141
-    x144 = x36 * x32
-    x145 = x23 * x23
-    x146 = x144[:, :, None] * q
-    x148 = (x23 * -1)[:, :, None] * x142
-    x149 = (x148[..., None, :] @ S).squeeze(-2)
-    del x148
-    x150 = x17 + x149
-    del x149
-    x151 = (x23[:, :, None] * k)[:, :, :, None] * x150[:, :, None]
-    x152 = torch.addcmul(x151, x14[:, :, :, None], S)
+    x143 = k * x18
+    x144 = x14 * x143
+    x146 = x36 * x32
+    x147 = x23 * x23
+    x148 = x146[:, :, None] * q
+    x150 = (x23 * -1)[:, :, None] * x144
+    x151 = (x150[..., None, :] @ S).squeeze(-2)
+    del x150
+    x152 = x17 + x151
     del x151
-    x154 = (do[..., None, :] @ x152.mT).squeeze(-2)
-    del x152
-    x155 = do[:, :, None] * x146[:, :, :, None]
-    del x146
-    x157 = q * x154
-    x158 = x157.sum(2)
-    del x157
-    x159 = tiles.product(x36, x36, x158, x144, (-0.5))
-    del x158, x36
-    x194 = tiles.addcmul_(x144[:, :, None] * x154, x159[:, :, None], q, 2)
-    del x144, x154, x159
-    x199 = x145[:, :, None] * x142
-    x161_rows = scan.Rows(steps, H, True)
-    x166_rows = scan.Rows(steps, H, True)
+    x153 = (x23[:, :, None] * k)[:, :, :, None] * x152[:, :, None]
+    x154 = torch.addcmul(x153, x14[:, :, :, None], S)
+    del x153
+    x156 = (do[..., None, :] @ x154.mT).squeeze(-2)
+    del x154
+    x157 = do[:, :, None] * x148[:, :, :, None]
+    del x148
+    x159 = q * x156
+    x160 = x159.sum(2)
+    del x159
+    x161 = tiles.product(x36, x36, x160, x146, (-0.5))
+    del x160, x36
+    x196 = tiles.addcmul_(x146[:, :, None] * x156, x161[:, :, None], q, 2)
+    del x146, x156, x161
+    x201 = x147[:, :, None] * x144
+    x163_rows = scan.Rows(steps, H, True)
+    x168_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
-        x155_c,
+        x157_c,
         k_c,
         x14_c,
-        x199_c,
+        x201_c,
     ) in scan.each(
         steps,
         H,
         (
-            x155,
+            x157,
             k,
             x14[:, :, :, None],
-            x199[:, :, :, None],
+            x201[:, :, :, None],
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x161 = dS + x155_c
-        x165 = k_c[:, :, None] * x161
-        x166 = x165.sum(1)
-        x201 = tiles.addcmul_(x14_c * x161, x199_c, x166[:, None], -1)
-        x161_rows.put(x161)
-        x166_rows.put(x166)
-        dS = x201
+        x163 = dS + x157_c
+        x167 = k_c[:, :, None] * x163
+        x168 = x167.sum(1)
+        x203 = tiles.addcmul_(x14_c * x163, x201_c, x168[:, None], -1)
+        x163_rows.put(x163)
+        x168_rows.put(x168)
+        dS = x203
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x161 = x161_rows.joined()
-    x166 = x166_rows.joined()
-    del x161_rows
-    del x166_rows
-    del x155, x199
-    x162 = x150[:, :, None] * x161
-    x163 = x162.sum(3)
-    del x162
-    x167 = x150 * x166
-    del x150
-    x168 = x167.sum(2)
-    del x167
-    x169 = x23[:, :, None] * x166
-    del x166
-    x170 = (x169[..., None, :] @ S.mT).squeeze(-2)
-    x171 = x170 * x142
-    del x142
-    x172 = x171.sum(2)
-    x173 = x168 - x172
-    del x168, x172
-    x174 = tiles.product(x23, x173, x145, (-0.5))
-    del x145, x173
-    x176 = tiles.product(x109, x171, (x23 * -1)[:, :, None])
-    del x109, x171
-    x177 = x16 * x169
+    x163 = x163_rows.joined()
+    x168 = x168_rows.joined()
+    del x163_rows
+    del x168_rows
+    del x157, x201
+    x164 = x152[:, :, None] * x163
+    x165 = x164.sum(3)
+    del x164
+    x169 = x152 * x168
+    del x152
+    x170 = x169.sum(2)
+    del x169
+    x171 = x23[:, :, None] * x168
+    del x168
+    x172 = (x171[..., None, :] @ S.mT).squeeze(-2)
+    x173 = x172 * x144
+    del x144
+    x174 = x173.sum(2)
+    x175 = x170 - x174
+    del x170, x174
+    x176 = tiles.product(x23, x175, x147, (-0.5))
+    del x147, x175
+    x178 = tiles.product(x111, x173, (x23 * -1)[:, :, None])
+    del x111, x173
+    x179 = x16 * x171
     del x16
-    x178 = tiles.product(x17, x114, x169)
-    del x114, x169, x17
-    x180 = S * x161
-    del x161
-    x181 = x180.sum(3)
-    del x180
-    x182 = x23[:, :, None] * x170
-    del x170
-    x184 = torch.addcmul(x181, x141, x182, value=-1)
-    del x141, x181
-    x185 = x14 * x184
-    del x184
-    x186 = x12 * x185
-    del x12
-    x187 = x186.sum(2)
+    x180 = tiles.product(x17, x116, x171)
+    del x116, x17, x171
+    x182 = S * x163
+    del x163
+    x183 = x182.sum(3)
+    del x182
+    x184 = x23[:, :, None] * x172
+    del x172
+    x186 = torch.addcmul(x183, x143, x184, value=-1)
+    del x143, x183
+    x187 = x14 * x186
     del x186
-    x188 = tiles.product(x185, x129, (x10 * -1)[:, :, None])
-    del x129, x185
-    x189 = x10 * x187 * -1
-    del x10, x187
-    x192 = tiles.product(x14, x18, x182)
-    del x14, x18, x182
-    x193 = tiles.addcmul_(-x192, x23[:, :, None], x163)
-    x193 = tiles.addcmul_(x193, x174[:, :, None], k, 2)
-    del x163, x174, x192, x23
-    return (x194, x193, x177, x188, x176, x178, x189, x188), (dS_end,)
+    x188 = x12 * x187
+    del x12
+    x189 = x188.sum(2)
+    del x188
+    x190 = tiles.product(x187, x131, (x10 * -1)[:, :, None])
+    del x131, x187
+    x191 = x10 * x189 * -1
+    del x10, x189
+    x194 = tiles.product(x14, x18, x184)
+    del x14, x18, x184
+    x195 = tiles.addcmul_(-x194, x23[:, :, None], x165)
+    x195 = tiles.addcmul_(x195, x176[:, :, None], k, 2)
+    del x165, x176, x194, x23
+    return (x196, x195, x179, x190, x178, x180, x191, x190), (dS_end,)

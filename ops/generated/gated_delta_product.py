@@ -666,49 +666,49 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x61
     x63 = torch.rsqrt(x62)
     del x62
-    x413 = x26 * x30
-    x414 = x26 * x30
+    x415 = x26 * x30
+    x416 = x26 * x30
     del x26
-    x415 = x63 * x59
+    x417 = x63 * x59
     del x63
-    x416 = x9 * x11
+    x418 = x9 * x11
     del x11, x9
-    x422 = x415[:, :, None] * q
-    del x415
-    x423 = x416 * -1
+    x424 = x417[:, :, None] * q
+    del x417
+    x425 = x418 * -1
+    del x418
+    x426 = torch.exp(x425)
+    del x425
+    x430 = x416[:, :, :, None] * k
     del x416
-    x424 = torch.exp(x423)
-    del x423
-    x428 = x414[:, :, :, None] * k
-    del x414
-    x437 = tiles.product(x47, (x30 * -2)[:, :, :, None], x413[:, :, None])
-    del x413, x47
-    x439 = tiles.inverse(x437)
-    del x437
-    x508 = x30[:, :, :, None] * k
+    x439 = tiles.product(x47, (x30 * -2)[:, :, :, None], x415[:, :, None])
+    del x415, x47
+    x441 = tiles.inverse(x439)
+    del x439
+    x510 = x30[:, :, :, None] * k
     del x30
     S_rows = scan.Rows(steps, H)
-    x516_rows = scan.Rows(steps, H)
+    x518_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x508_c,
+        x510_c,
         v_c,
+        x426_c,
+        x441_c,
+        x430_c,
         x424_c,
-        x439_c,
-        x428_c,
-        x422_c,
     ) in scan.each(
         steps,
         H,
         (
-            x508,
+            x510,
             v,
-            x424[:, :, None, None],
-            x439,
-            x428.mT,
-            x422,
+            x426[:, :, None, None],
+            x441,
+            x430.mT,
+            x424,
         ),
     ):
         if S.shape[0] > n:
@@ -716,23 +716,23 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x509 = torch.bmm(x508_c, S)
-        x511 = torch.addcmul(v_c, x424_c, x509, value=-1)
-        x513 = torch.bmm(x439_c, x511)
-        x515 = scan.addmm(scan.scale(S, x424_c, own), x428_c, x513, 2)
-        x516 = (x422_c[..., None, :] @ x515).squeeze(-2)
-        x516_rows.put(x516)
-        S = x515
+        x511 = torch.bmm(x510_c, S)
+        x513 = torch.addcmul(v_c, x426_c, x511, value=-1)
+        x515 = torch.bmm(x441_c, x513)
+        x517 = scan.addmm(scan.scale(S, x426_c, own), x430_c, x515, 2)
+        x518 = (x424_c[..., None, :] @ x517).squeeze(-2)
+        x518_rows.put(x518)
+        S = x517
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x516 = x516_rows.joined()
+    x518 = x518_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x516_rows
-    del x422, x424, x428, x508
-    return (x516,), (S_end,), (S, x439) if keep else None
+    del x518_rows
+    del x424, x426, x430, x510
+    return (x518,), (S_end,), (S, x441) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -751,42 +751,42 @@ def recurrent_states(args, valid, h0, steps, keep):
     x30 = torch.rsqrt(x29)
     del x29
     x47 = k @ k.mT
-    x413 = x26 * x30
-    x414 = x26 * x30
+    x415 = x26 * x30
+    x416 = x26 * x30
     del x26
-    x416 = x9 * x11
+    x418 = x9 * x11
     del x11, x9
-    x423 = x416 * -1
+    x425 = x418 * -1
+    del x418
+    x426 = torch.exp(x425)
+    del x425
+    x430 = x416[:, :, :, None] * k
     del x416
-    x424 = torch.exp(x423)
-    del x423
-    x428 = x414[:, :, :, None] * k
-    del x414
-    x437 = tiles.product(x47, (x30 * -2)[:, :, :, None], x413[:, :, None])
-    del x413, x47
-    x439 = tiles.inverse(x437)
-    del x437
-    x508 = x30[:, :, :, None] * k
+    x439 = tiles.product(x47, (x30 * -2)[:, :, :, None], x415[:, :, None])
+    del x415, x47
+    x441 = tiles.inverse(x439)
+    del x439
+    x510 = x30[:, :, :, None] * k
     del x30
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x508_c,
+        x510_c,
         v_c,
-        x424_c,
-        x439_c,
-        x428_c,
+        x426_c,
+        x441_c,
+        x430_c,
     ) in scan.each(
         steps,
         H,
         (
-            x508,
+            x510,
             v,
-            x424[:, :, None, None],
-            x439,
-            x428.mT,
+            x426[:, :, None, None],
+            x441,
+            x430.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -794,26 +794,26 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x509 = torch.bmm(x508_c, S)
-        x511 = torch.addcmul(v_c, x424_c, x509, value=-1)
-        x513 = torch.bmm(x439_c, x511)
-        x515 = scan.addmm(scan.scale(S, x424_c, own), x428_c, x513, 2)
-        S = x515
+        x511 = torch.bmm(x510_c, S)
+        x513 = torch.addcmul(v_c, x426_c, x511, value=-1)
+        x515 = torch.bmm(x441_c, x513)
+        x517 = scan.addmm(scan.scale(S, x426_c, own), x430_c, x515, 2)
+        S = x517
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x424, x428, x508
-    return (), (S_end,), (S, x439) if keep else None
+    del x426, x430, x510
+    return (), (S_end,), (S, x441) if keep else None
 
 
 def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = recurrent_states(args, valid, h0, steps, True)[2]
-    (S, x439) = kept
+    (S, x441) = kept
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
@@ -846,159 +846,159 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x61
     x63 = torch.rsqrt(x62)
     del x62
-    x176 = -x16 + 1
-    x242 = torch.sigmoid(x10)
+    x178 = -x16 + 1
+    x244 = torch.sigmoid(x10)
     del x10
-    x317 = x30[:, :, :, None] * k
-    x409 = x16 * x21
-    x410 = x21 * x21
-    x411 = x21 * x410
-    del x410
-    x412 = x176 * x409
-    del x176
-    x413 = x26 * x30
-    x414 = x26 * x30
+    x319 = x30[:, :, :, None] * k
+    x411 = x16 * x21
+    x412 = x21 * x21
+    x413 = x21 * x412
+    del x412
+    x414 = x178 * x411
+    del x178
+    x415 = x26 * x30
+    x416 = x26 * x30
     del x26
-    x415 = x63 * x59
-    x416 = x9 * x11
+    x417 = x63 * x59
+    x418 = x9 * x11
     del x11
-    x418 = x63 * x63
+    x420 = x63 * x63
     del x63
-    x421 = x30[:, :, :, None] * x35
-    x422 = x415[:, :, None] * q
-    x423 = x416 * -1
-    x424 = torch.exp(x423)
-    del x423
-    x427 = torch.addcmul(v, x424[:, :, None, None], x421, value=-1)
-    x428 = x414[:, :, :, None] * k
-    x429 = do[:, :, None] * x422[:, :, :, None]
-    del x422
-    x440 = x439 @ x427
-    del x427
-    x442 = tiles.addmm_(x424[:, :, None, None] * S, x428.mT, x440, 2)
-    del x428
-    x444 = (do[..., None, :] @ x442.mT).squeeze(-2)
-    del x442
-    x446 = q * x444
-    x447 = x446.sum(2)
-    del x446
-    x449 = x414[:, :, :, None] * x439
-    del x414
-    x504 = x418 * x447
-    del x418, x447
-    x505 = x504 * x415
-    del x504
-    x507 = tiles.addcmul_(x415[:, :, None] * x444, x505[:, :, None], q, -1)
-    del x415, x444, x505
-    x517 = x424[:, :, None, None] * x317
-    del x317
-    x430_rows = scan.Rows(steps, H, True)
-    x431_rows = scan.Rows(steps, H, True)
-    x450_rows = scan.Rows(steps, H, True)
+    x423 = x30[:, :, :, None] * x35
+    x424 = x417[:, :, None] * q
+    x425 = x418 * -1
+    x426 = torch.exp(x425)
+    del x425
+    x429 = torch.addcmul(v, x426[:, :, None, None], x423, value=-1)
+    x430 = x416[:, :, :, None] * k
+    x431 = do[:, :, None] * x424[:, :, :, None]
+    del x424
+    x442 = x441 @ x429
+    del x429
+    x444 = tiles.addmm_(x426[:, :, None, None] * S, x430.mT, x442, 2)
+    del x430
+    x446 = (do[..., None, :] @ x444.mT).squeeze(-2)
+    del x444
+    x448 = q * x446
+    x449 = x448.sum(2)
+    del x448
+    x451 = x416[:, :, :, None] * x441
+    del x416
+    x506 = x420 * x449
+    del x420, x449
+    x507 = x506 * x417
+    del x506
+    x509 = tiles.addcmul_(x417[:, :, None] * x446, x507[:, :, None], q, -1)
+    del x417, x446, x507
+    x519 = x426[:, :, None, None] * x319
+    del x319
+    x432_rows = scan.Rows(steps, H, True)
+    x433_rows = scan.Rows(steps, H, True)
+    x452_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
-        x429_c,
+        x431_c,
         k_c,
-        x449_c,
-        x424_c,
-        x517_c,
+        x451_c,
+        x426_c,
+        x519_c,
     ) in scan.each(
         steps,
         H,
         (
-            x429,
+            x431,
             k,
-            x449.mT,
-            x424[:, :, None, None],
-            x517.mT,
+            x451.mT,
+            x426[:, :, None, None],
+            x519.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x430 = dS + x429_c
-        x431 = torch.add(2 * dS, x429_c, alpha=2)
-        x432 = torch.bmm(k_c, x431)
-        x450 = torch.bmm(x449_c, x432, out=x450_rows.room(n))
-        x519 = scan.addmm(x424_c * x430, x517_c, x450, -1)
-        x430_rows.put(x430)
-        x431_rows.put(x431)
-        x450_rows.put(x450)
-        dS = x519
+        x432 = dS + x431_c
+        x433 = torch.add(2 * dS, x431_c, alpha=2)
+        x434 = torch.bmm(k_c, x433)
+        x452 = torch.bmm(x451_c, x434, out=x452_rows.room(n))
+        x521 = scan.addmm(x426_c * x432, x519_c, x452, -1)
+        x432_rows.put(x432)
+        x433_rows.put(x433)
+        x452_rows.put(x452)
+        dS = x521
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x430 = x430_rows.joined()
-    x431 = x431_rows.joined()
-    x450 = x450_rows.joined()
-    del x430_rows
-    del x431_rows
-    del x450_rows
-    del x429, x449, x517
-    x434 = S * x430
-    del x430
-    x435 = x434.sum(2)
-    del x434
-    x436 = x435.sum(2)
-    del x435
-    x448 = x440 @ x431.mT
-    del x431
-    x453 = x450 @ x440.mT
-    del x440
-    x454 = x453.tril(-1)
-    del x453
-    x455 = x450 * x421
-    del x421
-    x457 = x455.sum(2)
+    x432 = x432_rows.joined()
+    x433 = x433_rows.joined()
+    x452 = x452_rows.joined()
+    del x432_rows
+    del x433_rows
+    del x452_rows
+    del x431, x451, x519
+    x436 = S * x432
+    del x432
+    x437 = x436.sum(2)
+    del x436
+    x438 = x437.sum(2)
+    del x437
+    x450 = x442 @ x433.mT
+    del x433
+    x455 = x452 @ x442.mT
+    del x442
+    x456 = x455.tril(-1)
     del x455
-    x458 = x457.sum(2)
+    x457 = x452 * x423
+    del x423
+    x459 = x457.sum(2)
     del x457
-    x460 = x47 * x454
+    x460 = x459.sum(2)
+    del x459
+    x462 = x47 * x456
     del x47
-    x461 = x413[:, :, None] * x460
-    x462 = x461.sum(3)
-    del x461
-    x463 = x30[:, :, :, None] * x460
-    del x460
-    x464 = x463.sum(2)
+    x463 = x415[:, :, None] * x462
+    x464 = x463.sum(3)
     del x463
-    x465 = x413[:, :, None] * x454
-    del x413
-    x466 = x465 @ k
+    x465 = x30[:, :, :, None] * x462
+    del x462
+    x466 = x465.sum(2)
     del x465
-    x467 = x30[:, :, :, None] * x454
-    del x30, x454
-    x468 = x467.mT @ k
+    x467 = x415[:, :, None] * x456
+    del x415
+    x468 = x467 @ k
     del x467
-    x470 = x35 * x450
+    x469 = x30[:, :, :, None] * x456
+    del x30, x456
+    x470 = x469.mT @ k
+    del x469
+    x472 = x35 * x452
     del x35
-    x471 = x470.sum(3)
-    del x470
-    x474 = tiles.addcmul_(x424[:, :, None] * -1 * x471, x16, x464, -2)
-    del x471
-    x477 = x450 @ S.mT
-    x480 = k * x448
-    x481 = x480.sum(3)
-    del x480
-    x486 = tiles.addcmul_(-2 * x462, x16, x481)
-    del x16, x462
-    x490 = tiles.product(x477, x424[:, :, None, None], x21[:, :, :, None])
-    del x477
-    x491 = x436 - x458
-    del x436, x458
-    x492 = x424 * x491
-    del x424, x491
-    x493 = tiles.product(x9, x242, x492, (-1))
-    del x242, x9
-    x494 = x416 * x492 * -1
-    del x416, x492
-    x498 = tiles.addcmul_(x481 * x412, x464, x412, -2)
-    del x412, x464, x481
-    x501 = tiles.addcmul_(x474 * -1 * x411, x486, x411, -1)
-    del x411, x474, x486
-    x503 = tiles.addcmul_(-x490, x409[:, :, :, None], x448)
-    x503 = tiles.addcmul_(x503, x501[:, :, :, None], k)
-    x503 = tiles.addcmul_(x503, x409[:, :, :, None], x468, -2)
-    x503 = tiles.addcmul_(x503, x21[:, :, :, None], x466, -2)
-    del x21, x409, x448, x466, x468, x490, x501
-    return (x507, x503, x450, x493, x498, x494, x493), (dS_end,)
+    x473 = x472.sum(3)
+    del x472
+    x476 = tiles.addcmul_(x426[:, :, None] * -1 * x473, x16, x466, -2)
+    del x473
+    x479 = x452 @ S.mT
+    x482 = k * x450
+    x483 = x482.sum(3)
+    del x482
+    x488 = tiles.addcmul_(-2 * x464, x16, x483)
+    del x16, x464
+    x492 = tiles.product(x479, x426[:, :, None, None], x21[:, :, :, None])
+    del x479
+    x493 = x438 - x460
+    del x438, x460
+    x494 = x426 * x493
+    del x426, x493
+    x495 = tiles.product(x9, x244, x494, (-1))
+    del x244, x9
+    x496 = x418 * x494 * -1
+    del x418, x494
+    x500 = tiles.addcmul_(x483 * x414, x466, x414, -2)
+    del x414, x466, x483
+    x503 = tiles.addcmul_(x476 * -1 * x413, x488, x413, -1)
+    del x413, x476, x488
+    x505 = tiles.addcmul_(-x492, x411[:, :, :, None], x450)
+    x505 = tiles.addcmul_(x505, x503[:, :, :, None], k)
+    x505 = tiles.addcmul_(x505, x411[:, :, :, None], x470, -2)
+    x505 = tiles.addcmul_(x505, x21[:, :, :, None], x468, -2)
+    del x21, x411, x450, x468, x470, x492, x503
+    return (x509, x505, x452, x495, x500, x496, x495), (dS_end,)

@@ -361,40 +361,40 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x11 = tiles.addcmul_(x8[:, :, :, None] * S, k[:, :, :, None], v[:, :, None])
     x13 = (K) ** -0.5
     x14 = q * x13
-    x29 = (do[..., None, :] @ x11.mT).squeeze(-2)
+    x31 = (do[..., None, :] @ x11.mT).squeeze(-2)
     del x11
-    x31 = x29 * x13
-    del x29
-    x51 = gk * -1
-    x52 = torch.sigmoid(x51)
-    del x51
-    x56 = do[:, :, None] * x14[:, :, :, None]
+    x33 = x31 * x13
+    del x31
+    x53 = gk * -1
+    x54 = torch.sigmoid(x53)
+    del x53
+    x58 = do[:, :, None] * x14[:, :, :, None]
     del x14
-    x57_rows = scan.Rows(steps, H, True)
+    x59_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for n, (x56_c, x8_c) in scan.each(steps, H, (x56, x8), True):
+    for n, (x58_c, x8_c) in scan.each(steps, H, (x58, x8), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x57 = dS + x56_c
-        x62 = x8_c[:, :, None] * x57
-        x57_rows.put(x57)
-        dS = x62
+        x59 = dS + x58_c
+        x64 = x8_c[:, :, None] * x59
+        x59_rows.put(x59)
+        dS = x64
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x57 = x57_rows.joined()
-    del x57_rows
-    del x56
-    x58 = v[:, :, None] * x57
-    x59 = k[:, :, :, None] * x57
-    x60 = x58.sum(3)
+    x59 = x59_rows.joined()
+    del x59_rows
     del x58
-    x61 = x59.sum(2)
+    x60 = v[:, :, None] * x59
+    x61 = k[:, :, :, None] * x59
+    x62 = x60.sum(3)
+    del x60
+    x63 = x61.sum(2)
+    del x61
+    x65 = S * x59
     del x59
-    x63 = S * x57
-    del x57
-    x64 = x63.sum(3)
-    del x63
-    x65 = tiles.product(x8, x64, x52, (0.0625))
-    del x52, x64, x8
-    return (x31, x60, x61, x65), (dS_end,)
+    x66 = x65.sum(3)
+    del x65
+    x67 = tiles.product(x8, x66, x54, (0.0625))
+    del x54, x66, x8
+    return (x33, x62, x63, x67), (dS_end,)

@@ -336,38 +336,38 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x12 = tiles.addcmul_(x9[:, :, :, None] * S, k[:, :, :, None], v[:, :, None])
     x14 = (K) ** -0.5
     x15 = q * x14
-    x21 = (do[..., None, :] @ x12.mT).squeeze(-2)
+    x26 = (do[..., None, :] @ x12.mT).squeeze(-2)
     del x12
-    x23 = x21 * x14
-    del x21
-    x41 = x9 * -1 * x9 + 1
-    x45 = do[:, :, None] * x15[:, :, :, None]
+    x28 = x26 * x14
+    del x26
+    x46 = x9 * -1 * x9 + 1
+    x50 = do[:, :, None] * x15[:, :, :, None]
     del x15
-    x46_rows = scan.Rows(steps, H, True)
+    x51_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for n, (x45_c, x9_c) in scan.each(steps, H, (x45, x9), True):
+    for n, (x50_c, x9_c) in scan.each(steps, H, (x50, x9), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x46 = dS + x45_c
-        x51 = x9_c[:, :, None] * x46
-        x46_rows.put(x46)
-        dS = x51
+        x51 = dS + x50_c
+        x56 = x9_c[:, :, None] * x51
+        x51_rows.put(x51)
+        dS = x56
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x46 = x46_rows.joined()
-    del x46_rows
-    del x45, x9
-    x47 = v[:, :, None] * x46
-    x48 = k[:, :, :, None] * x46
-    x49 = x47.sum(3)
-    del x47
-    x50 = x48.sum(2)
-    del x48
-    x52 = S * x46
-    del x46
-    x53 = x52.sum(3)
+    x51 = x51_rows.joined()
+    del x51_rows
+    del x50, x9
+    x52 = v[:, :, None] * x51
+    x53 = k[:, :, :, None] * x51
+    x54 = x52.sum(3)
     del x52
-    x54 = x53 * x41 * 0.5
-    del x41, x53
-    return (x23, x49, x50, x54, x54), (dS_end,)
+    x55 = x53.sum(2)
+    del x53
+    x57 = S * x51
+    del x51
+    x58 = x57.sum(3)
+    del x57
+    x59 = x58 * x46 * 0.5
+    del x46, x58
+    return (x28, x54, x55, x59, x59), (dS_end,)

@@ -389,45 +389,45 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x9 = tiles.addcmul_(x9, k[:, :, :, None], v[:, :, None])
     x11 = (K) ** -0.5
     x12 = q * x11
-    x18 = (do[..., None, :] @ x9.mT).squeeze(-2)
+    x24 = (do[..., None, :] @ x9.mT).squeeze(-2)
     del x9
-    x20 = x18 * x11
-    del x18
-    x43 = do[:, :, None] * x12[:, :, :, None]
+    x26 = x24 * x11
+    del x24
+    x49 = do[:, :, None] * x12[:, :, :, None]
     del x12
-    x44_rows = scan.Rows(steps, H, True)
-    x52_rows = scan.Rows(steps, H, True)
+    x50_rows = scan.Rows(steps, H, True)
+    x58_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x43_c, b__c, a__c) in scan.each(steps, H, (x43, b_, a_[:, :, :, None]), True):
+    for n, (x49_c, b__c, a__c) in scan.each(steps, H, (x49, b_, a_[:, :, :, None]), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x44 = dS + x43_c
-        x50 = b__c[:, :, None] * x44
-        x52 = x50.sum(1)
-        x55 = tiles.addcmul_(scan.scale(dS, 1, own) + x43_c, a__c, x52[:, None])
-        x44_rows.put(x44)
-        x52_rows.put(x52)
-        dS = x55
+        x50 = dS + x49_c
+        x56 = b__c[:, :, None] * x50
+        x58 = x56.sum(1)
+        x61 = tiles.addcmul_(scan.scale(dS, 1, own) + x49_c, a__c, x58[:, None])
+        x50_rows.put(x50)
+        x58_rows.put(x58)
+        dS = x61
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x44 = x44_rows.joined()
-    x52 = x52_rows.joined()
-    del x44_rows
-    del x52_rows
-    del x43
-    x45 = v[:, :, None] * x44
-    x46 = k[:, :, :, None] * x44
-    x47 = x45.sum(3)
-    del x45
-    x48 = x46.sum(2)
-    del x46
-    x49 = x6[:, :, None] * x44
-    del x44, x6
-    x51 = x49.sum(3)
+    x50 = x50_rows.joined()
+    x58 = x58_rows.joined()
+    del x50_rows
+    del x58_rows
     del x49
-    x53 = (x52[..., None, :] @ S.mT).squeeze(-2)
+    x51 = v[:, :, None] * x50
+    x52 = k[:, :, :, None] * x50
+    x53 = x51.sum(3)
+    del x51
+    x54 = x52.sum(2)
     del x52
-    return (x20, x47, x48, x53, x51), (dS_end,)
+    x55 = x6[:, :, None] * x50
+    del x50, x6
+    x57 = x55.sum(3)
+    del x55
+    x59 = (x58[..., None, :] @ S.mT).squeeze(-2)
+    del x58
+    return (x26, x53, x54, x59, x57), (dS_end,)

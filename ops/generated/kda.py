@@ -517,37 +517,37 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x32
     x34 = torch.rsqrt(x33)
     del x33
-    x135 = k * x13
-    x136 = x19 * x25
+    x137 = k * x13
+    x138 = x19 * x25
     del x25
-    x137 = x34 * x30
+    x139 = x34 * x30
     del x34
-    x139 = x137[:, :, None] * q
-    del x137
-    x141 = (x19 * -1)[:, :, None] * x135
-    del x135, x19
-    x187 = x136[:, :, None] * k
-    del x136
+    x141 = x139[:, :, None] * q
+    del x139
+    x143 = (x19 * -1)[:, :, None] * x137
+    del x137, x19
+    x189 = x138[:, :, None] * k
+    del x138
     S_rows = scan.Rows(steps, H)
-    x190_rows = scan.Rows(steps, H)
+    x192_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x141_c,
+        x143_c,
         v_c,
         x13_c,
-        x187_c,
-        x139_c,
+        x189_c,
+        x141_c,
     ) in scan.each(
         steps,
         H,
         (
-            x141,
+            x143,
             v,
             x13[:, :, :, None],
-            x187[:, :, :, None],
-            x139,
+            x189[:, :, :, None],
+            x141,
         ),
     ):
         if S.shape[0] > n:
@@ -555,22 +555,22 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x142 = (x141_c[..., None, :] @ S).squeeze(-2)
-        x143 = v_c + x142
-        x189 = tiles.addcmul_(scan.scale(S, x13_c, own), x187_c, x143[:, None])
-        x190 = (x139_c[..., None, :] @ x189).squeeze(-2)
-        x190_rows.put(x190)
-        S = x189
+        x144 = (x143_c[..., None, :] @ S).squeeze(-2)
+        x145 = v_c + x144
+        x191 = tiles.addcmul_(scan.scale(S, x13_c, own), x189_c, x145[:, None])
+        x192 = (x141_c[..., None, :] @ x191).squeeze(-2)
+        x192_rows.put(x192)
+        S = x191
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x190 = x190_rows.joined()
+    x192 = x192_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x190_rows
-    del x13, x139, x141, x187
-    return (x190,), (S_end,), (S,) if keep else None
+    del x192_rows
+    del x13, x141, x143, x189
+    return (x192,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -592,30 +592,30 @@ def recurrent_states(args, valid, h0, steps, keep):
     x19 = torch.rsqrt(x18)
     del x18
     x25 = torch.sigmoid(b_)
-    x135 = k * x13
-    x136 = x19 * x25
+    x137 = k * x13
+    x138 = x19 * x25
     del x25
-    x141 = (x19 * -1)[:, :, None] * x135
-    del x135, x19
-    x187 = x136[:, :, None] * k
-    del x136
+    x143 = (x19 * -1)[:, :, None] * x137
+    del x137, x19
+    x189 = x138[:, :, None] * k
+    del x138
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x141_c,
+        x143_c,
         v_c,
         x13_c,
-        x187_c,
+        x189_c,
     ) in scan.each(
         steps,
         H,
         (
-            x141,
+            x143,
             v,
             x13[:, :, :, None],
-            x187[:, :, :, None],
+            x189[:, :, :, None],
         ),
     ):
         if S.shape[0] > n:
@@ -623,17 +623,17 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x142 = (x141_c[..., None, :] @ S).squeeze(-2)
-        x143 = v_c + x142
-        x189 = tiles.addcmul_(scan.scale(S, x13_c, own), x187_c, x143[:, None])
-        S = x189
+        x144 = (x143_c[..., None, :] @ S).squeeze(-2)
+        x145 = v_c + x144
+        x191 = tiles.addcmul_(scan.scale(S, x13_c, own), x189_c, x145[:, None])
+        S = x191
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x13, x141, x187
+    del x13, x143, x189
     return (), (S_end,), (S,) if keep else None
 
 
@@ -667,110 +667,110 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x32
     x34 = torch.rsqrt(x33)
     del x33
-    x91 = -x25 + 1
-    x124 = torch.sigmoid(x10)
+    x93 = -x25 + 1
+    x126 = torch.sigmoid(x10)
     del x10
-    x135 = k * x13
-    x136 = x19 * x25
-    x137 = x34 * x30
-    x138 = x19 * x136
-    x139 = x137[:, :, None] * q
-    x141 = (x19 * -1)[:, :, None] * x135
-    x142 = (x141[..., None, :] @ S).squeeze(-2)
-    del x141
-    x143 = v + x142
-    del x142
-    x144 = (x136[:, :, None] * k)[:, :, :, None] * x143[:, :, None]
-    x145 = torch.addcmul(x144, x13[:, :, :, None], S)
+    x137 = k * x13
+    x138 = x19 * x25
+    x139 = x34 * x30
+    x140 = x19 * x138
+    x141 = x139[:, :, None] * q
+    x143 = (x19 * -1)[:, :, None] * x137
+    x144 = (x143[..., None, :] @ S).squeeze(-2)
+    del x143
+    x145 = v + x144
     del x144
-    x147 = (do[..., None, :] @ x145.mT).squeeze(-2)
-    del x145
-    x148 = do[:, :, None] * x139[:, :, :, None]
-    del x139
-    x150 = q * x147
-    x151 = x150.sum(2)
-    del x150
-    x152 = tiles.product(x34, x34, x151, x137, (-0.5))
-    del x151, x34
-    x186 = tiles.addcmul_(x137[:, :, None] * x147, x152[:, :, None], q, 2)
-    del x137, x147, x152
-    x191 = x138[:, :, None] * x135
-    del x138
-    x154_rows = scan.Rows(steps, H, True)
-    x159_rows = scan.Rows(steps, H, True)
+    x146 = (x138[:, :, None] * k)[:, :, :, None] * x145[:, :, None]
+    x147 = torch.addcmul(x146, x13[:, :, :, None], S)
+    del x146
+    x149 = (do[..., None, :] @ x147.mT).squeeze(-2)
+    del x147
+    x150 = do[:, :, None] * x141[:, :, :, None]
+    del x141
+    x152 = q * x149
+    x153 = x152.sum(2)
+    del x152
+    x154 = tiles.product(x34, x34, x153, x139, (-0.5))
+    del x153, x34
+    x188 = tiles.addcmul_(x139[:, :, None] * x149, x154[:, :, None], q, 2)
+    del x139, x149, x154
+    x193 = x140[:, :, None] * x137
+    del x140
+    x156_rows = scan.Rows(steps, H, True)
+    x161_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
-        x148_c,
+        x150_c,
         k_c,
         x13_c,
-        x191_c,
+        x193_c,
     ) in scan.each(
         steps,
         H,
         (
-            x148,
+            x150,
             k,
             x13[:, :, :, None],
-            x191[:, :, :, None],
+            x193[:, :, :, None],
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x154 = dS + x148_c
-        x158 = k_c[:, :, None] * x154
-        x159 = x158.sum(1)
-        x193 = tiles.addcmul_(x13_c * x154, x191_c, x159[:, None], -1)
-        x154_rows.put(x154)
-        x159_rows.put(x159)
-        dS = x193
+        x156 = dS + x150_c
+        x160 = k_c[:, :, None] * x156
+        x161 = x160.sum(1)
+        x195 = tiles.addcmul_(x13_c * x156, x193_c, x161[:, None], -1)
+        x156_rows.put(x156)
+        x161_rows.put(x161)
+        dS = x195
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x154 = x154_rows.joined()
-    x159 = x159_rows.joined()
-    del x154_rows
-    del x159_rows
-    del x148, x191
-    x155 = x143[:, :, None] * x154
-    x156 = x155.sum(3)
-    del x155
-    x160 = x143 * x159
-    del x143
-    x161 = x160.sum(2)
-    del x160
-    x163 = x136[:, :, None] * x159
-    del x159
-    x164 = tiles.product(x161, x91, x136)
-    del x91
-    x165 = (x163[..., None, :] @ S.mT).squeeze(-2)
-    x166 = x165 * x135
-    del x135
-    x167 = x166.sum(2)
-    del x166
-    x168 = tiles.addcmul_(-x167, x25, x161)
-    del x161, x167, x25
-    x169 = tiles.product(x19, x19, x19, x168, (-0.5))
+    x156 = x156_rows.joined()
+    x161 = x161_rows.joined()
+    del x156_rows
+    del x161_rows
+    del x150, x193
+    x157 = x145[:, :, None] * x156
+    x158 = x157.sum(3)
+    del x157
+    x162 = x145 * x161
+    del x145
+    x163 = x162.sum(2)
+    del x162
+    x165 = x138[:, :, None] * x161
+    del x161
+    x166 = tiles.product(x163, x93, x138)
+    del x93
+    x167 = (x165[..., None, :] @ S.mT).squeeze(-2)
+    x168 = x167 * x137
+    del x137
+    x169 = x168.sum(2)
     del x168
-    x172 = S * x154
-    del x154
-    x173 = x172.sum(3)
-    del x172
-    x174 = x19[:, :, None] * x165
-    del x165, x19
-    x176 = torch.addcmul(x173, k, x174, value=-1)
-    del x173
-    x177 = x13 * x176
-    del x176
-    x178 = x11 * x177
-    del x11
-    x179 = x178.sum(2)
+    x170 = tiles.addcmul_(-x169, x25, x163)
+    del x163, x169, x25
+    x171 = tiles.product(x19, x19, x19, x170, (-0.5))
+    del x170
+    x174 = S * x156
+    del x156
+    x175 = x174.sum(3)
+    del x174
+    x176 = x19[:, :, None] * x167
+    del x167, x19
+    x178 = torch.addcmul(x175, k, x176, value=-1)
+    del x175
+    x179 = x13 * x178
     del x178
-    x180 = tiles.product(x177, x124, (x9 * -1)[:, :, None])
-    del x124, x177
-    x181 = x9 * x179 * -1
-    del x179, x9
-    x185 = tiles.addcmul_(x136[:, :, None] * x156, x169[:, :, None], k, 2)
-    x185 = tiles.addcmul_(x185, x13, x174, -1)
-    del x13, x136, x156, x169, x174
-    return (x186, x185, x163, x180, x164, x181, x180), (dS_end,)
+    x180 = x11 * x179
+    del x11
+    x181 = x180.sum(2)
+    del x180
+    x182 = tiles.product(x179, x126, (x9 * -1)[:, :, None])
+    del x126, x179
+    x183 = x9 * x181 * -1
+    del x181, x9
+    x187 = tiles.addcmul_(x138[:, :, None] * x158, x171[:, :, None], k, 2)
+    x187 = tiles.addcmul_(x187, x13, x176, -1)
+    del x13, x138, x158, x171, x176
+    return (x188, x187, x165, x182, x166, x183, x182), (dS_end,)

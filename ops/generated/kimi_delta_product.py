@@ -595,43 +595,43 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x62
     x64 = torch.rsqrt(x63)
     del x63
-    x411 = x26 * x30
-    x412 = x26 * x30
+    x413 = x26 * x30
+    x414 = x26 * x30
     del x26
-    x413 = x64 * x60
+    x415 = x64 * x60
     del x64
-    x417 = x413[:, :, None] * q
-    del x413
-    x418 = x412[:, :, :, None] * k
-    del x412
-    x426 = tiles.product(x48, (x30 * -2)[:, :, :, None], x411[:, :, None])
-    del x411, x48
-    x427 = tiles.inverse(x426)
-    del x426
-    x495 = x30[:, :, :, None] * x35
+    x419 = x415[:, :, None] * q
+    del x415
+    x420 = x414[:, :, :, None] * k
+    del x414
+    x428 = tiles.product(x48, (x30 * -2)[:, :, :, None], x413[:, :, None])
+    del x413, x48
+    x429 = tiles.inverse(x428)
+    del x428
+    x497 = x30[:, :, :, None] * x35
     del x30, x35
     S_rows = scan.Rows(steps, H)
-    x502_rows = scan.Rows(steps, H)
+    x504_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         v_c,
-        x495_c,
-        x427_c,
+        x497_c,
+        x429_c,
         x13_c,
-        x418_c,
-        x417_c,
+        x420_c,
+        x419_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x495,
-            x427,
+            x497,
+            x429,
             x13[:, :, :, None],
-            x418.mT,
-            x417,
+            x420.mT,
+            x419,
         ),
     ):
         if S.shape[0] > n:
@@ -639,22 +639,22 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x497 = torch.baddbmm(v_c, x495_c, S, alpha=-1)
-        x499 = torch.bmm(x427_c, x497)
-        x501 = scan.addmm(scan.scale(S, x13_c, own), x418_c, x499, 2)
-        x502 = (x417_c[..., None, :] @ x501).squeeze(-2)
-        x502_rows.put(x502)
-        S = x501
+        x499 = torch.baddbmm(v_c, x497_c, S, alpha=-1)
+        x501 = torch.bmm(x429_c, x499)
+        x503 = scan.addmm(scan.scale(S, x13_c, own), x420_c, x501, 2)
+        x504 = (x419_c[..., None, :] @ x503).squeeze(-2)
+        x504_rows.put(x504)
+        S = x503
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x502 = x502_rows.joined()
+    x504 = x504_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x502_rows
-    del x13, x417, x418, x495
-    return (x502,), (S_end,), (S, x427) if keep else None
+    del x504_rows
+    del x13, x419, x420, x497
+    return (x504,), (S_end,), (S, x429) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -678,16 +678,16 @@ def recurrent_states(args, valid, h0, steps, keep):
     del x29
     x35 = x13[:, :, None] * k
     x48 = k @ k.mT
-    x411 = x26 * x30
-    x412 = x26 * x30
+    x413 = x26 * x30
+    x414 = x26 * x30
     del x26
-    x418 = x412[:, :, :, None] * k
-    del x412
-    x426 = tiles.product(x48, (x30 * -2)[:, :, :, None], x411[:, :, None])
-    del x411, x48
-    x427 = tiles.inverse(x426)
-    del x426
-    x495 = x30[:, :, :, None] * x35
+    x420 = x414[:, :, :, None] * k
+    del x414
+    x428 = tiles.product(x48, (x30 * -2)[:, :, :, None], x413[:, :, None])
+    del x413, x48
+    x429 = tiles.inverse(x428)
+    del x428
+    x497 = x30[:, :, :, None] * x35
     del x30, x35
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
@@ -695,19 +695,19 @@ def recurrent_states(args, valid, h0, steps, keep):
     own = False
     for n, (
         v_c,
-        x495_c,
-        x427_c,
+        x497_c,
+        x429_c,
         x13_c,
-        x418_c,
+        x420_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x495,
-            x427,
+            x497,
+            x429,
             x13[:, :, :, None],
-            x418.mT,
+            x420.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -715,25 +715,25 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x497 = torch.baddbmm(v_c, x495_c, S, alpha=-1)
-        x499 = torch.bmm(x427_c, x497)
-        x501 = scan.addmm(scan.scale(S, x13_c, own), x418_c, x499, 2)
-        S = x501
+        x499 = torch.baddbmm(v_c, x497_c, S, alpha=-1)
+        x501 = torch.bmm(x429_c, x499)
+        x503 = scan.addmm(scan.scale(S, x13_c, own), x420_c, x501, 2)
+        S = x503
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x13, x418, x495
-    return (), (S_end,), (S, x427) if keep else None
+    del x13, x420, x497
+    return (), (S_end,), (S, x429) if keep else None
 
 
 def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = recurrent_states(args, valid, h0, steps, True)[2]
-    (S, x427) = kept
+    (S, x429) = kept
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
@@ -772,151 +772,151 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del x62
     x64 = torch.rsqrt(x63)
     del x63
-    x170 = -x16 + 1
-    x242 = torch.sigmoid(x10)
+    x172 = -x16 + 1
+    x244 = torch.sigmoid(x10)
     del x10
-    x312 = x30[:, :, :, None] * k
-    x406 = x16 * x21
-    x408 = x21 * x21
-    x409 = x21 * x408
-    del x408
-    x410 = x170 * x406
-    del x170
-    x411 = x26 * x30
-    x412 = x26 * x30
+    x314 = x30[:, :, :, None] * k
+    x408 = x16 * x21
+    x410 = x21 * x21
+    x411 = x21 * x410
+    del x410
+    x412 = x172 * x408
+    del x172
+    x413 = x26 * x30
+    x414 = x26 * x30
     del x26
-    x413 = x64 * x60
-    x414 = x64 * x64
+    x415 = x64 * x60
+    x416 = x64 * x64
     del x64
-    x417 = x413[:, :, None] * q
-    x418 = x412[:, :, :, None] * k
-    x419 = do[:, :, None] * x417[:, :, :, None]
-    del x417
-    x428 = x427 @ x39
+    x419 = x415[:, :, None] * q
+    x420 = x414[:, :, :, None] * k
+    x421 = do[:, :, None] * x419[:, :, :, None]
+    del x419
+    x430 = x429 @ x39
     del x39
-    x430 = tiles.addmm_(x13[:, :, :, None] * S, x418.mT, x428, 2)
-    del x418
-    x432 = (do[..., None, :] @ x430.mT).squeeze(-2)
-    del x430
-    x434 = q * x432
-    x435 = x434.sum(2)
-    del x434
-    x437 = x412[:, :, :, None] * x427
-    del x412
-    x491 = x414 * x435
-    del x414, x435
-    x492 = x491 * x413
-    del x491
-    x494 = tiles.addcmul_(x413[:, :, None] * x432, x492[:, :, None], q, -1)
-    del x413, x432, x492
-    x503 = x13[:, :, None] * x312
-    x420_rows = scan.Rows(steps, H, True)
-    x421_rows = scan.Rows(steps, H, True)
-    x438_rows = scan.Rows(steps, H, True)
+    x432 = tiles.addmm_(x13[:, :, :, None] * S, x420.mT, x430, 2)
+    del x420
+    x434 = (do[..., None, :] @ x432.mT).squeeze(-2)
+    del x432
+    x436 = q * x434
+    x437 = x436.sum(2)
+    del x436
+    x439 = x414[:, :, :, None] * x429
+    del x414
+    x493 = x416 * x437
+    del x416, x437
+    x494 = x493 * x415
+    del x493
+    x496 = tiles.addcmul_(x415[:, :, None] * x434, x494[:, :, None], q, -1)
+    del x415, x434, x494
+    x505 = x13[:, :, None] * x314
+    x422_rows = scan.Rows(steps, H, True)
+    x423_rows = scan.Rows(steps, H, True)
+    x440_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
-        x419_c,
+        x421_c,
         k_c,
-        x437_c,
+        x439_c,
         x13_c,
-        x503_c,
+        x505_c,
     ) in scan.each(
         steps,
         H,
         (
-            x419,
+            x421,
             k,
-            x437.mT,
+            x439.mT,
             x13[:, :, :, None],
-            x503.mT,
+            x505.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x420 = dS + x419_c
-        x421 = torch.add(2 * dS, x419_c, alpha=2)
-        x422 = torch.bmm(k_c, x421)
-        x438 = torch.bmm(x437_c, x422, out=x438_rows.room(n))
-        x505 = scan.addmm(x13_c * x420, x503_c, x438, -1)
-        x420_rows.put(x420)
-        x421_rows.put(x421)
-        x438_rows.put(x438)
-        dS = x505
+        x422 = dS + x421_c
+        x423 = torch.add(2 * dS, x421_c, alpha=2)
+        x424 = torch.bmm(k_c, x423)
+        x440 = torch.bmm(x439_c, x424, out=x440_rows.room(n))
+        x507 = scan.addmm(x13_c * x422, x505_c, x440, -1)
+        x422_rows.put(x422)
+        x423_rows.put(x423)
+        x440_rows.put(x440)
+        dS = x507
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x420 = x420_rows.joined()
-    x421 = x421_rows.joined()
-    x438 = x438_rows.joined()
-    del x420_rows
-    del x421_rows
-    del x438_rows
-    del x419, x437, x503
-    x424 = S * x420
-    del x420
-    x425 = x424.sum(3)
-    del x424
-    x436 = x428 @ x421.mT
-    del x421
-    x441 = x438 @ x428.mT
-    del x428
-    x442 = x441.tril(-1)
-    del x441
-    x444 = x48 * x442
+    x422 = x422_rows.joined()
+    x423 = x423_rows.joined()
+    x440 = x440_rows.joined()
+    del x422_rows
+    del x423_rows
+    del x440_rows
+    del x421, x439, x505
+    x426 = S * x422
+    del x422
+    x427 = x426.sum(3)
+    del x426
+    x438 = x430 @ x423.mT
+    del x423
+    x443 = x440 @ x430.mT
+    del x430
+    x444 = x443.tril(-1)
+    del x443
+    x446 = x48 * x444
     del x48
-    x445 = x411[:, :, None] * x444
-    x446 = x445.sum(3)
-    del x445
-    x447 = x30[:, :, :, None] * x444
-    del x444
-    x448 = x447.sum(2)
+    x447 = x413[:, :, None] * x446
+    x448 = x447.sum(3)
     del x447
-    x449 = x411[:, :, None] * x442
-    del x411
-    x450 = x449 @ k
+    x449 = x30[:, :, :, None] * x446
+    del x446
+    x450 = x449.sum(2)
     del x449
-    x451 = x30[:, :, :, None] * x442
-    del x30, x442
-    x452 = x451.mT @ k
+    x451 = x413[:, :, None] * x444
+    del x413
+    x452 = x451 @ k
     del x451
-    x454 = x36 * x438
+    x453 = x30[:, :, :, None] * x444
+    del x30, x444
+    x454 = x453.mT @ k
+    del x453
+    x456 = x36 * x440
     del x36
-    x455 = x454.sum(3)
-    del x454
-    x457 = tiles.addcmul_(-x455, x16, x448, -2)
-    del x455
-    x460 = x438 @ S.mT
-    x462 = x460 * x312
-    del x312
-    x463 = x462.sum(2)
+    x457 = x456.sum(3)
+    del x456
+    x459 = tiles.addcmul_(-x457, x16, x450, -2)
+    del x457
+    x462 = x440 @ S.mT
+    x464 = x462 * x314
+    del x314
+    x465 = x464.sum(2)
+    del x464
+    x467 = k * x438
+    x468 = x467.sum(3)
+    del x467
+    x473 = tiles.addcmul_(-2 * x448, x16, x468)
+    del x16, x448
+    x477 = tiles.product(x462, x13[:, :, None], x21[:, :, :, None])
     del x462
-    x465 = k * x436
-    x466 = x465.sum(3)
-    del x465
-    x471 = tiles.addcmul_(-2 * x446, x16, x466)
-    del x16, x446
-    x475 = tiles.product(x460, x13[:, :, None], x21[:, :, :, None])
-    del x460
-    x476 = x425 - x463
-    del x425, x463
-    x477 = x13 * x476
-    del x13, x476
-    x478 = x11 * x477
+    x478 = x427 - x465
+    del x427, x465
+    x479 = x13 * x478
+    del x13, x478
+    x480 = x11 * x479
     del x11
-    x479 = x478.sum(2)
-    del x478
-    x480 = tiles.product(x242, x477, (x9 * -1)[:, :, None])
-    del x242, x477
-    x481 = x9 * x479 * -1
-    del x479, x9
-    x485 = tiles.addcmul_(x466 * x410, x448, x410, -2)
-    del x410, x448, x466
-    x488 = tiles.addcmul_(x457 * -1 * x409, x471, x409, -1)
-    del x409, x457, x471
-    x490 = tiles.addcmul_(-x475, x406[:, :, :, None], x436)
-    x490 = tiles.addcmul_(x490, x488[:, :, :, None], k)
-    x490 = tiles.addcmul_(x490, x406[:, :, :, None], x452, -2)
-    x490 = tiles.addcmul_(x490, x21[:, :, :, None], x450, -2)
-    del x21, x406, x436, x450, x452, x475, x488
-    return (x494, x490, x438, x480, x485, x481, x480), (dS_end,)
+    x481 = x480.sum(2)
+    del x480
+    x482 = tiles.product(x244, x479, (x9 * -1)[:, :, None])
+    del x244, x479
+    x483 = x9 * x481 * -1
+    del x481, x9
+    x487 = tiles.addcmul_(x468 * x412, x450, x412, -2)
+    del x412, x450, x468
+    x490 = tiles.addcmul_(x459 * -1 * x411, x473, x411, -1)
+    del x411, x459, x473
+    x492 = tiles.addcmul_(-x477, x408[:, :, :, None], x438)
+    x492 = tiles.addcmul_(x492, x490[:, :, :, None], k)
+    x492 = tiles.addcmul_(x492, x408[:, :, :, None], x454, -2)
+    x492 = tiles.addcmul_(x492, x21[:, :, :, None], x452, -2)
+    del x21, x408, x438, x452, x454, x477, x490
+    return (x496, x492, x440, x482, x487, x483, x482), (dS_end,)

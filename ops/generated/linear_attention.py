@@ -248,38 +248,38 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x9 = F.elu(q)
     x10 = x9 + 1
     del x9
-    x15 = (do[..., None, :] @ x8.mT).squeeze(-2)
+    x19 = (do[..., None, :] @ x8.mT).squeeze(-2)
     del x8
-    x16 = x10[:, :, :, None] * do[:, :, None]
-    x19 = torch.minimum(x10, torch.as_tensor(1, dtype=x10.dtype, device=x10.device))
+    x20 = x10[:, :, :, None] * do[:, :, None]
+    x23 = torch.minimum(x10, torch.as_tensor(1, dtype=x10.dtype, device=x10.device))
     del x10
-    x20 = x15 * x19
-    del x15, x19
-    x27 = torch.minimum(x6, torch.as_tensor(1, dtype=x6.dtype, device=x6.device))
-    x21_rows = scan.Rows(steps, H, True)
+    x24 = x19 * x23
+    del x19, x23
+    x31 = torch.minimum(x6, torch.as_tensor(1, dtype=x6.dtype, device=x6.device))
+    x25_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x16_c,) in scan.each(steps, H, (x16,), True):
+    for n, (x20_c,) in scan.each(steps, H, (x20,), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x21 = scan.scale(dS, 1, own) + x16_c
-        x21_rows.put(x21)
-        dS = x21
+        x25 = scan.scale(dS, 1, own) + x20_c
+        x25_rows.put(x25)
+        dS = x25
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x21 = x21_rows.joined()
-    del x21_rows
-    del x16
-    x22 = x6[:, :, :, None] * x21
+    x25 = x25_rows.joined()
+    del x25_rows
+    del x20
+    x26 = x6[:, :, :, None] * x25
     del x6
-    x23 = v[:, :, None] * x21
-    del x21
-    x24 = x22.sum(2)
-    del x22
-    x25 = x23.sum(3)
-    del x23
-    x28 = x25 * x27
-    del x25, x27
-    return (x20, x28, x24), (dS_end,)
+    x27 = v[:, :, None] * x25
+    del x25
+    x28 = x26.sum(2)
+    del x26
+    x29 = x27.sum(3)
+    del x27
+    x32 = x29 * x31
+    del x29, x31
+    return (x24, x32, x28), (dS_end,)

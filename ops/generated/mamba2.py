@@ -340,38 +340,38 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x10
     x16 = (x11[:, :, None] * u)[:, :, None] * B[:, :, :, None]
     x19 = D[:, :, None] * u
-    x67 = x9 * x11
+    x69 = x9 * x11
     del x11, x9
-    x68 = x67 * -1
-    del x67
-    x69 = torch.exp(x68)
-    del x68
+    x70 = x69 * -1
+    del x69
+    x71 = torch.exp(x70)
+    del x70
     S_rows = scan.Rows(steps, H)
-    x73_rows = scan.Rows(steps, H)
+    x75_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x69_c, x16_c, C__c, x19_c) in scan.each(steps, H, (x69[:, :, None, None], x16, C_, x19)):
+    for n, (x71_c, x16_c, C__c, x19_c) in scan.each(steps, H, (x71[:, :, None, None], x16, C_, x19)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x71 = scan.scale(S, x69_c, own) + x16_c
-        x72 = (C__c[..., None, :] @ x71).squeeze(-2)
-        x73 = x72 + x19_c
-        x73_rows.put(x73)
-        S = x71
+        x73 = scan.scale(S, x71_c, own) + x16_c
+        x74 = (C__c[..., None, :] @ x73).squeeze(-2)
+        x75 = x74 + x19_c
+        x75_rows.put(x75)
+        S = x73
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x73 = x73_rows.joined()
+    x75 = x75_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x73_rows
-    del x16, x19, x69
-    return (x73,), (S_end,), (S,) if keep else None
+    del x75_rows
+    del x16, x19, x71
+    return (x75,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -382,31 +382,31 @@ def recurrent_states(args, valid, h0, steps, keep):
     x11 = tiles.softplus(x10)
     del x10
     x16 = (x11[:, :, None] * u)[:, :, None] * B[:, :, :, None]
-    x67 = x9 * x11
+    x69 = x9 * x11
     del x11, x9
-    x68 = x67 * -1
-    del x67
-    x69 = torch.exp(x68)
-    del x68
+    x70 = x69 * -1
+    del x69
+    x71 = torch.exp(x70)
+    del x70
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x69_c, x16_c) in scan.each(steps, H, (x69[:, :, None, None], x16)):
+    for n, (x71_c, x16_c) in scan.each(steps, H, (x71[:, :, None, None], x16)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x71 = scan.scale(S, x69_c, own) + x16_c
-        S = x71
+        x73 = scan.scale(S, x71_c, own) + x16_c
+        S = x73
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x16, x69
+    del x16, x71
     return (), (S_end,), (S,) if keep else None
 
 
@@ -421,61 +421,61 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x10 = dt + dt_bias
     x11 = tiles.softplus(x10)
     x16 = (x11[:, :, None] * u)[:, :, None] * B[:, :, :, None]
-    x33 = D[:, :, None] * do
-    x34 = u * do
-    x35 = x34.sum(2)
-    del x34
-    x38 = C_[:, :, :, None] * do[:, :, None]
-    x60 = torch.sigmoid(x10)
+    x35 = D[:, :, None] * do
+    x36 = u * do
+    x37 = x36.sum(2)
+    del x36
+    x40 = C_[:, :, :, None] * do[:, :, None]
+    x62 = torch.sigmoid(x10)
     del x10
-    x67 = x9 * x11
-    x68 = x67 * -1
-    x69 = torch.exp(x68)
-    del x68
-    x71 = torch.addcmul(x16, x69[:, :, None, None], S)
+    x69 = x9 * x11
+    x70 = x69 * -1
+    x71 = torch.exp(x70)
+    del x70
+    x73 = torch.addcmul(x16, x71[:, :, None, None], S)
     del x16
-    x74 = (do[..., None, :] @ x71.mT).squeeze(-2)
-    del x71
-    x39_rows = scan.Rows(steps, H, True)
+    x76 = (do[..., None, :] @ x73.mT).squeeze(-2)
+    del x73
+    x41_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for n, (x38_c, x69_c) in scan.each(steps, H, (x38, x69), True):
+    for n, (x40_c, x71_c) in scan.each(steps, H, (x40, x71), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x39 = dS + x38_c
-        x75 = x69_c[:, None, None] * x39
-        x39_rows.put(x39)
-        dS = x75
+        x41 = dS + x40_c
+        x77 = x71_c[:, None, None] * x41
+        x41_rows.put(x41)
+        dS = x77
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x39 = x39_rows.joined()
-    del x39_rows
-    del x38
-    x43 = B[:, :, :, None] * x39
-    x44 = x43.sum(2)
-    del x43
-    x46 = u[:, :, None] * x39
-    x47 = x46.sum(3)
-    del x46
-    x48 = x11[:, :, None] * x47
-    del x47
-    x49 = u * x44
-    x50 = x49.sum(2)
+    x41 = x41_rows.joined()
+    del x41_rows
+    del x40
+    x45 = B[:, :, :, None] * x41
+    x46 = x45.sum(2)
+    del x45
+    x48 = u[:, :, None] * x41
+    x49 = x48.sum(3)
+    del x48
+    x50 = x11[:, :, None] * x49
     del x49
-    x52 = S * x39
-    del x39
-    x53 = x52.sum(2)
-    del x52
-    x54 = x53.sum(2)
-    del x53
-    x65 = torch.addcmul(x33, x11[:, :, None], x44)
-    del x11, x33, x44
-    x76 = x69 * x54
-    del x54, x69
-    x78 = torch.addcmul(x50, x9, x76, value=-1)
-    del x50, x9
-    x79 = x78 * x60
-    del x60, x78
-    x80 = x76 * x67 * -1
-    del x67, x76
-    return (x65, x79, x48, x74, x80, x79, x35), (dS_end,)
+    x51 = u * x46
+    x52 = x51.sum(2)
+    del x51
+    x54 = S * x41
+    del x41
+    x55 = x54.sum(2)
+    del x54
+    x56 = x55.sum(2)
+    del x55
+    x67 = torch.addcmul(x35, x11[:, :, None], x46)
+    del x11, x35, x46
+    x78 = x71 * x56
+    del x56, x71
+    x80 = torch.addcmul(x52, x9, x78, value=-1)
+    del x52, x9
+    x81 = x80 * x62
+    del x62, x80
+    x82 = x78 * x69 * -1
+    del x69, x78
+    return (x67, x81, x50, x76, x82, x81, x37), (dS_end,)

@@ -325,40 +325,40 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del x11
     x19 = (x12[:, :, None] * u)[:, :, None] * B[:, :, :, None]
     x22 = D[:, :, None] * u
-    x62 = x10 * x12
+    x67 = x10 * x12
     del x10, x12
-    x63 = x62 * -1
-    del x62
-    x64 = torch.exp(x63)
-    del x63
-    x65 = 2 * x64 + -1
-    del x64
+    x68 = x67 * -1
+    del x67
+    x69 = torch.exp(x68)
+    del x68
+    x70 = 2 * x69 + -1
+    del x69
     S_rows = scan.Rows(steps, H)
-    x69_rows = scan.Rows(steps, H)
+    x74_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x65_c, x19_c, C__c, x22_c) in scan.each(steps, H, (x65[:, :, None, None], x19, C_, x22)):
+    for n, (x70_c, x19_c, C__c, x22_c) in scan.each(steps, H, (x70[:, :, None, None], x19, C_, x22)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x67 = scan.scale(S, x65_c, own) + x19_c
-        x68 = (C__c[..., None, :] @ x67).squeeze(-2)
-        x69 = x68 + x22_c
-        x69_rows.put(x69)
-        S = x67
+        x72 = scan.scale(S, x70_c, own) + x19_c
+        x73 = (C__c[..., None, :] @ x72).squeeze(-2)
+        x74 = x73 + x22_c
+        x74_rows.put(x74)
+        S = x72
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x69 = x69_rows.joined()
+    x74 = x74_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x69_rows
-    del x19, x22, x65
-    return (x69,), (S_end,), (S,) if keep else None
+    del x74_rows
+    del x19, x22, x70
+    return (x74,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -369,33 +369,33 @@ def recurrent_states(args, valid, h0, steps, keep):
     x12 = tiles.softplus(x11)
     del x11
     x19 = (x12[:, :, None] * u)[:, :, None] * B[:, :, :, None]
-    x62 = x10 * x12
+    x67 = x10 * x12
     del x10, x12
-    x63 = x62 * -1
-    del x62
-    x64 = torch.exp(x63)
-    del x63
-    x65 = 2 * x64 + -1
-    del x64
+    x68 = x67 * -1
+    del x67
+    x69 = torch.exp(x68)
+    del x68
+    x70 = 2 * x69 + -1
+    del x69
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x65_c, x19_c) in scan.each(steps, H, (x65[:, :, None, None], x19)):
+    for n, (x70_c, x19_c) in scan.each(steps, H, (x70[:, :, None, None], x19)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x67 = scan.scale(S, x65_c, own) + x19_c
-        S = x67
+        x72 = scan.scale(S, x70_c, own) + x19_c
+        S = x72
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x19, x65
+    del x19, x70
     return (), (S_end,), (S,) if keep else None
 
 
@@ -410,62 +410,62 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x11 = dt + dt_bias
     x12 = tiles.softplus(x11)
     x19 = (x12[:, :, None] * u)[:, :, None] * B[:, :, :, None]
-    x26 = D[:, :, None] * do
-    x27 = u * do
-    x28 = x27.sum(2)
-    del x27
-    x31 = C_[:, :, :, None] * do[:, :, None]
-    x55 = torch.sigmoid(x11)
+    x31 = D[:, :, None] * do
+    x32 = u * do
+    x33 = x32.sum(2)
+    del x32
+    x36 = C_[:, :, :, None] * do[:, :, None]
+    x60 = torch.sigmoid(x11)
     del x11
-    x62 = x10 * x12
-    x63 = x62 * -1
-    x64 = torch.exp(x63)
-    del x63
-    x65 = 2 * x64 + -1
-    x67 = torch.addcmul(x19, x65[:, :, None, None], S)
+    x67 = x10 * x12
+    x68 = x67 * -1
+    x69 = torch.exp(x68)
+    del x68
+    x70 = 2 * x69 + -1
+    x72 = torch.addcmul(x19, x70[:, :, None, None], S)
     del x19
-    x70 = (do[..., None, :] @ x67.mT).squeeze(-2)
-    del x67
-    x32_rows = scan.Rows(steps, H, True)
+    x75 = (do[..., None, :] @ x72.mT).squeeze(-2)
+    del x72
+    x37_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for n, (x31_c, x65_c) in scan.each(steps, H, (x31, x65), True):
+    for n, (x36_c, x70_c) in scan.each(steps, H, (x36, x70), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x32 = dS + x31_c
-        x71 = x65_c[:, None, None] * x32
-        x32_rows.put(x32)
-        dS = x71
+        x37 = dS + x36_c
+        x76 = x70_c[:, None, None] * x37
+        x37_rows.put(x37)
+        dS = x76
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x32 = x32_rows.joined()
-    del x32_rows
-    del x31, x65
-    x36 = B[:, :, :, None] * x32
-    x37 = x36.sum(2)
-    del x36
-    x39 = u[:, :, None] * x32
-    x40 = x39.sum(3)
-    del x39
-    x41 = x12[:, :, None] * x40
-    del x40
-    x42 = u * x37
-    x43 = x42.sum(2)
-    del x42
-    x45 = S * x32
-    del x32
-    x46 = x45.sum(2)
+    x37 = x37_rows.joined()
+    del x37_rows
+    del x36, x70
+    x41 = B[:, :, :, None] * x37
+    x42 = x41.sum(2)
+    del x41
+    x44 = u[:, :, None] * x37
+    x45 = x44.sum(3)
+    del x44
+    x46 = x12[:, :, None] * x45
     del x45
-    x47 = x46.sum(2)
-    del x46
-    x60 = torch.addcmul(x26, x12[:, :, None], x37)
-    del x12, x26, x37
-    x72 = x64 * x47
-    del x47, x64
-    x74 = torch.addcmul(x43, x10, x72, value=-2)
-    del x10, x43
-    x75 = x74 * x55
-    del x55, x74
-    x76 = x72 * x62 * -2
-    del x62, x72
-    return (x60, x75, x41, x70, x76, x75, x28), (dS_end,)
+    x47 = u * x42
+    x48 = x47.sum(2)
+    del x47
+    x50 = S * x37
+    del x37
+    x51 = x50.sum(2)
+    del x50
+    x52 = x51.sum(2)
+    del x51
+    x65 = torch.addcmul(x31, x12[:, :, None], x42)
+    del x12, x31, x42
+    x77 = x69 * x52
+    del x52, x69
+    x79 = torch.addcmul(x48, x10, x77, value=-2)
+    del x10, x48
+    x80 = x79 * x60
+    del x60, x79
+    x81 = x77 * x67 * -2
+    del x67, x77
+    return (x65, x80, x46, x75, x81, x80, x33), (dS_end,)

@@ -365,37 +365,37 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x7 = tiles.addcmul_(gamma[:, :, None, None] * S, k[:, :, :, None], v[:, :, None])
     x9 = (K) ** -0.5
     x10 = q * x9
-    x23 = (do[..., None, :] @ x7.mT).squeeze(-2)
+    x25 = (do[..., None, :] @ x7.mT).squeeze(-2)
     del x7
-    x25 = x23 * x9
-    del x23
-    x44 = do[:, :, None] * x10[:, :, :, None]
+    x27 = x25 * x9
+    del x25
+    x46 = do[:, :, None] * x10[:, :, :, None]
     del x10
-    x45_rows = scan.Rows(steps, H, True)
+    x47_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for n, (x44_c, gamma_c) in scan.each(steps, H, (x44, gamma), True):
+    for n, (x46_c, gamma_c) in scan.each(steps, H, (x46, gamma), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x45 = dS + x44_c
-        x51 = gamma_c[:, None, None] * x45
-        x45_rows.put(x45)
-        dS = x51
+        x47 = dS + x46_c
+        x53 = gamma_c[:, None, None] * x47
+        x47_rows.put(x47)
+        dS = x53
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x45 = x45_rows.joined()
-    del x45_rows
-    del x44
-    x46 = v[:, :, None] * x45
-    x47 = k[:, :, :, None] * x45
-    x48 = x46.sum(3)
+    x47 = x47_rows.joined()
+    del x47_rows
     del x46
-    x49 = x47.sum(2)
+    x48 = v[:, :, None] * x47
+    x49 = k[:, :, :, None] * x47
+    x50 = x48.sum(3)
+    del x48
+    x51 = x49.sum(2)
+    del x49
+    x52 = S * x47
     del x47
-    x50 = S * x45
-    del x45
-    x52 = x50.sum(2)
-    del x50
-    x53 = x52.sum(2)
+    x54 = x52.sum(2)
     del x52
-    return (x25, x48, x49, x53), (dS_end,)
+    x55 = x54.sum(2)
+    del x54
+    return (x27, x50, x51, x55), (dS_end,)

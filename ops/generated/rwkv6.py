@@ -304,39 +304,39 @@ def recurrent_forward(args, valid, h0, steps, keep):
     x11 = torch.exp(x10)
     del x10
     x13 = k[:, :, :, None] * v[:, :, None]
-    x58 = r * k
-    x60 = u * x58
-    del x58
-    x61 = x60.sum(2)
+    x60 = r * k
+    x62 = u * x60
     del x60
-    x62 = x61[:, :, None] * v
-    del x61
+    x63 = x62.sum(2)
+    del x62
+    x64 = x63[:, :, None] * v
+    del x63
     S_rows = scan.Rows(steps, H)
-    x63_rows = scan.Rows(steps, H)
+    x65_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (r_c, x62_c, x11_c, x13_c) in scan.each(steps, H, (r, x62, x11[:, :, :, None], x13)):
+    for n, (r_c, x64_c, x11_c, x13_c) in scan.each(steps, H, (r, x64, x11[:, :, :, None], x13)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
         x15 = (r_c[..., None, :] @ S).squeeze(-2)
-        x63 = x15 + x62_c
+        x65 = x15 + x64_c
         x14 = scan.scale(S, x11_c, own) + x13_c
-        x63_rows.put(x63)
+        x65_rows.put(x65)
         S = x14
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x63 = x63_rows.joined()
+    x65 = x65_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x63_rows
-    del x11, x13, x62
-    return (x63,), (S_end,), (S,) if keep else None
+    del x65_rows
+    del x11, x13, x64
+    return (x65,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -385,26 +385,26 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x10 = x9 * -1
     x11 = torch.exp(x10)
     del x10
-    x33 = v * do
-    x34 = x33.sum(2)
-    del x33
-    x40 = (do[..., None, :] @ S.mT).squeeze(-2)
-    x41 = r[:, :, :, None] * do[:, :, None]
-    x58 = r * k
-    x59 = x34[:, :, None] * u
-    x60 = u * x58
-    x61 = x60.sum(2)
-    del x60
-    x64 = x61[:, :, None] * do
-    del x61
-    x66 = r * x59
-    x67 = x34[:, :, None] * x58
-    del x34, x58
-    x70 = torch.addcmul(x40, k, x59)
-    del x40, x59
-    x44_rows = scan.Rows(steps, H, True)
-    x45_rows = scan.Rows(steps, H, True)
-    x48_rows = scan.Rows(steps, H, True)
+    x35 = v * do
+    x36 = x35.sum(2)
+    del x35
+    x42 = (do[..., None, :] @ S.mT).squeeze(-2)
+    x43 = r[:, :, :, None] * do[:, :, None]
+    x60 = r * k
+    x61 = x36[:, :, None] * u
+    x62 = u * x60
+    x63 = x62.sum(2)
+    del x62
+    x66 = x63[:, :, None] * do
+    del x63
+    x68 = r * x61
+    x69 = x36[:, :, None] * x60
+    del x36, x60
+    x72 = torch.addcmul(x42, k, x61)
+    del x42, x61
+    x46_rows = scan.Rows(steps, H, True)
+    x47_rows = scan.Rows(steps, H, True)
+    x50_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -412,7 +412,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         v_c,
         k_c,
         S_c,
-        x41_c,
+        x43_c,
         x11_c,
     ) in scan.each(
         steps,
@@ -421,38 +421,38 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
             v,
             k,
             S,
-            x41,
+            x43,
             x11[:, :, :, None],
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x42 = v_c[:, None] * dS
-        x43 = k_c[:, :, None] * dS
-        x44 = x42.sum(2)
-        x45 = x43.sum(1)
-        x47 = S_c * dS
-        x48 = x47.sum(2)
-        x53 = scan.scale(dS, x11_c, own) + x41_c
-        x44_rows.put(x44)
-        x45_rows.put(x45)
-        x48_rows.put(x48)
-        dS = x53
+        x44 = v_c[:, None] * dS
+        x45 = k_c[:, :, None] * dS
+        x46 = x44.sum(2)
+        x47 = x45.sum(1)
+        x49 = S_c * dS
+        x50 = x49.sum(2)
+        x55 = scan.scale(dS, x11_c, own) + x43_c
+        x46_rows.put(x46)
+        x47_rows.put(x47)
+        x50_rows.put(x50)
+        dS = x55
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x44 = x44_rows.joined()
-    x45 = x45_rows.joined()
-    x48 = x48_rows.joined()
-    del x44_rows
-    del x45_rows
-    del x48_rows
-    del x41
-    x51 = tiles.product(x9, x11, x48, (-1))
-    del x11, x48, x9
-    x68 = x64 + x45
-    del x45, x64
-    x69 = x66 + x44
-    del x44, x66
-    return (x70, x51, x69, x68, x51, x67), (dS_end,)
+    x46 = x46_rows.joined()
+    x47 = x47_rows.joined()
+    x50 = x50_rows.joined()
+    del x46_rows
+    del x47_rows
+    del x50_rows
+    del x43
+    x53 = tiles.product(x9, x11, x50, (-1))
+    del x11, x50, x9
+    x70 = x66 + x47
+    del x47, x66
+    x71 = x68 + x46
+    del x46, x68
+    return (x72, x53, x71, x70, x53, x69), (dS_end,)

@@ -678,64 +678,64 @@ def recurrent_forward(args, valid, h0, steps, keep):
     x32 = tiles.addcmul_(-mix, mix, x27) + 1
     x33 = k * x32
     del x32
-    x155 = r * k
-    x156 = mix * rho
-    x158 = rho * x155
-    x159 = x155 * x156
-    del x155, x156
-    x161 = k * x18
-    x162 = x18 * x27
-    x166 = x14 * x12
+    x157 = r * k
+    x158 = mix * rho
+    x160 = rho * x157
+    x161 = x157 * x158
+    del x157, x158
+    x163 = k * x18
+    x164 = x18 * x27
+    x168 = x14 * x12
     del x14
-    x170 = x166 * -1
-    del x166
-    x171 = torch.exp(x170)
-    del x170
-    x173 = xi * x161
-    del x161
-    x174 = x173.sum(2)
-    del x173
-    x175 = x174 + 1e-06
-    del x174
-    x176 = torch.rsqrt(x175)
+    x172 = x168 * -1
+    del x168
+    x173 = torch.exp(x172)
+    del x172
+    x175 = xi * x163
+    del x163
+    x176 = x175.sum(2)
     del x175
-    x177 = x176[:, :, None] * x18
+    x177 = x176 + 1e-06
+    del x176
+    x178 = torch.rsqrt(x177)
+    del x177
+    x179 = x178[:, :, None] * x18
     del x18
-    x179 = v[:, :, None] * x33[:, :, :, None]
+    x181 = v[:, :, None] * x33[:, :, :, None]
     del x33
-    x183 = x27 * x159
+    x185 = x27 * x161
     del x27
-    x184 = x183.sum(2)
-    del x183
-    x185 = x159.sum(2)
-    del x159
-    x186 = x158.sum(2)
-    del x158
-    x187 = x184 + x186 - x185
-    del x184, x185, x186
-    x188 = x187[:, :, None] * v
-    del x187
-    x240 = x176[:, :, None] * x162
-    del x162, x176
+    x186 = x185.sum(2)
+    del x185
+    x187 = x161.sum(2)
+    del x161
+    x188 = x160.sum(2)
+    del x160
+    x189 = x186 + x188 - x187
+    del x186, x187, x188
+    x190 = x189[:, :, None] * v
+    del x189
+    x242 = x178[:, :, None] * x164
+    del x164, x178
     S_rows = scan.Rows(steps, H)
-    x243_rows = scan.Rows(steps, H)
+    x245_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x177_c,
-        x171_c,
         x179_c,
-        x240_c,
+        x173_c,
+        x181_c,
+        x242_c,
         r_c,
     ) in scan.each(
         steps,
         H,
         (
-            x177,
-            x171[:, :, :, None],
             x179,
-            x240[:, :, :, None],
+            x173[:, :, :, None],
+            x181,
+            x242[:, :, :, None],
             r,
         ),
     ):
@@ -744,21 +744,21 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x178 = (x177_c[..., None, :] @ S).squeeze(-2)
-        x242 = tiles.addcmul_(scan.scale(S, x171_c, own) + x179_c, x240_c, x178[:, None], -1)
-        x243 = (r_c[..., None, :] @ x242).squeeze(-2)
-        x243_rows.put(x243)
-        S = x242
+        x180 = (x179_c[..., None, :] @ S).squeeze(-2)
+        x244 = tiles.addcmul_(scan.scale(S, x173_c, own) + x181_c, x242_c, x180[:, None], -1)
+        x245 = (r_c[..., None, :] @ x244).squeeze(-2)
+        x245_rows.put(x245)
+        S = x244
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x243 = x243_rows.joined()
+    x245 = x245_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x243_rows
-    del x171, x177, x179, x240
-    return (x243, x188), (S_end,), (S,) if keep else None
+    del x245_rows
+    del x173, x179, x181, x242
+    return (x245, x190), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -773,46 +773,46 @@ def recurrent_states(args, valid, h0, steps, keep):
     x32 = tiles.addcmul_(-mix, mix, x27) + 1
     x33 = k * x32
     del x32
-    x161 = k * x18
-    x162 = x18 * x27
+    x163 = k * x18
+    x164 = x18 * x27
     del x27
-    x166 = x14 * x12
+    x168 = x14 * x12
     del x14
-    x170 = x166 * -1
-    del x166
-    x171 = torch.exp(x170)
-    del x170
-    x173 = xi * x161
-    del x161
-    x174 = x173.sum(2)
-    del x173
-    x175 = x174 + 1e-06
-    del x174
-    x176 = torch.rsqrt(x175)
+    x172 = x168 * -1
+    del x168
+    x173 = torch.exp(x172)
+    del x172
+    x175 = xi * x163
+    del x163
+    x176 = x175.sum(2)
     del x175
-    x177 = x176[:, :, None] * x18
+    x177 = x176 + 1e-06
+    del x176
+    x178 = torch.rsqrt(x177)
+    del x177
+    x179 = x178[:, :, None] * x18
     del x18
-    x179 = v[:, :, None] * x33[:, :, :, None]
+    x181 = v[:, :, None] * x33[:, :, :, None]
     del x33
-    x240 = x176[:, :, None] * x162
-    del x162, x176
+    x242 = x178[:, :, None] * x164
+    del x164, x178
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x177_c,
-        x171_c,
         x179_c,
-        x240_c,
+        x173_c,
+        x181_c,
+        x242_c,
     ) in scan.each(
         steps,
         H,
         (
-            x177,
-            x171[:, :, :, None],
             x179,
-            x240[:, :, :, None],
+            x173[:, :, :, None],
+            x181,
+            x242[:, :, :, None],
         ),
     ):
         if S.shape[0] > n:
@@ -820,16 +820,16 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x178 = (x177_c[..., None, :] @ S).squeeze(-2)
-        x242 = tiles.addcmul_(scan.scale(S, x171_c, own) + x179_c, x240_c, x178[:, None], -1)
-        S = x242
+        x180 = (x179_c[..., None, :] @ S).squeeze(-2)
+        x244 = tiles.addcmul_(scan.scale(S, x173_c, own) + x181_c, x242_c, x180[:, None], -1)
+        S = x244
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x171, x177, x179, x240
+    del x173, x179, x181, x242
     return (), (S_end,), (S,) if keep else None
 
 
@@ -849,165 +849,165 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x31 = mix * x27
     x32 = x31 - mix + 1
     x33 = k * x32
-    x62 = v * dbonus
-    x63 = x62.sum(2)
-    del x62
-    x64 = x63 * -1
-    x81 = r[:, :, :, None] * do[:, :, None]
-    x112 = -x27 + 1
-    x141 = -x14 + 1
-    x155 = r * k
-    x156 = mix * rho
-    x157 = k * x27
-    x158 = rho * x155
-    x159 = x155 * x156
-    x160 = r * x156
-    x161 = k * x18
-    x162 = x18 * x27
-    x165 = x63[:, :, None] * rho
-    x166 = x14 * x12
+    x64 = v * dbonus
+    x65 = x64.sum(2)
+    del x64
+    x66 = x65 * -1
+    x83 = r[:, :, :, None] * do[:, :, None]
+    x114 = -x27 + 1
+    x143 = -x14 + 1
+    x157 = r * k
+    x158 = mix * rho
+    x159 = k * x27
+    x160 = rho * x157
+    x161 = x157 * x158
+    x162 = r * x158
+    x163 = k * x18
+    x164 = x18 * x27
+    x167 = x65[:, :, None] * rho
+    x168 = x14 * x12
     del x14
-    x168 = x63[:, :, None] * x27
-    x169 = x63[:, :, None] * x155
-    x170 = x166 * -1
-    x171 = torch.exp(x170)
-    del x170
-    x173 = xi * x161
-    x174 = x173.sum(2)
-    del x173
-    x175 = x174 + 1e-06
-    del x174
-    x176 = torch.rsqrt(x175)
+    x170 = x65[:, :, None] * x27
+    x171 = x65[:, :, None] * x157
+    x172 = x168 * -1
+    x173 = torch.exp(x172)
+    del x172
+    x175 = xi * x163
+    x176 = x175.sum(2)
     del x175
-    x177 = x176[:, :, None] * x18
-    x178 = (x177[..., None, :] @ S).squeeze(-2)
+    x177 = x176 + 1e-06
+    del x176
+    x178 = torch.rsqrt(x177)
     del x177
-    x180 = (x176[:, :, None] * x178)[:, :, None] * x162[:, :, :, None]
-    x181 = tiles.addcmul_(-x180, x171[:, :, :, None], S)
-    x181 = tiles.addcmul_(x181, v[:, :, None], x33[:, :, :, None])
-    del x180
-    x183 = x27 * x159
-    x184 = x183.sum(2)
+    x179 = x178[:, :, None] * x18
+    x180 = (x179[..., None, :] @ S).squeeze(-2)
+    del x179
+    x182 = (x178[:, :, None] * x180)[:, :, None] * x164[:, :, :, None]
+    x183 = tiles.addcmul_(-x182, x173[:, :, :, None], S)
+    x183 = tiles.addcmul_(x183, v[:, :, None], x33[:, :, :, None])
+    del x182
+    x185 = x27 * x161
+    x186 = x185.sum(2)
+    del x185
+    x187 = x161.sum(2)
+    x188 = x160.sum(2)
+    x189 = x186 + x188 - x187
+    del x186, x187, x188
+    x191 = x189[:, :, None] * dbonus
+    del x189
+    x193 = r * x167
+    x194 = tiles.product(k, x158, x66[:, :, None])
+    x195 = x66[:, :, None] * x162
+    x196 = x66[:, :, None] * x160
+    x197 = tiles.product(mix, x157, x66[:, :, None])
+    del x157, x66
+    x198 = tiles.product(x158, x159, x65[:, :, None])
+    del x158
+    x199 = x162 * x170
+    del x162
+    x200 = x160 * x170
+    del x160, x170
+    x202 = x65[:, :, None] * x161
+    del x161, x65
+    x203 = (do[..., None, :] @ x183.mT).squeeze(-2)
     del x183
-    x185 = x159.sum(2)
-    x186 = x158.sum(2)
-    x187 = x184 + x186 - x185
-    del x184, x185, x186
-    x189 = x187[:, :, None] * dbonus
-    del x187
-    x191 = r * x165
-    x192 = tiles.product(k, x156, x64[:, :, None])
-    x193 = x64[:, :, None] * x160
-    x194 = x64[:, :, None] * x158
-    x195 = tiles.product(mix, x155, x64[:, :, None])
-    del x155, x64
-    x196 = tiles.product(x156, x157, x63[:, :, None])
-    del x156
-    x197 = x160 * x168
-    del x160
-    x198 = x158 * x168
-    del x158, x168
-    x200 = x63[:, :, None] * x159
-    del x159, x63
-    x201 = (do[..., None, :] @ x181.mT).squeeze(-2)
-    del x181
-    x220 = x176 * x176
-    x234 = tiles.addcmul_(x169 + x195, x31, x169)
-    del x169, x195, x31
-    x239 = tiles.addcmul_(x192 + x196 + x201, k, x165)
-    del x165, x192, x196, x201
-    x244 = x220[:, :, None] * x18
-    x82_rows = scan.Rows(steps, H, True)
-    x83_rows = scan.Rows(steps, H, True)
-    x208_rows = scan.Rows(steps, H, True)
+    x222 = x178 * x178
+    x236 = tiles.addcmul_(x171 + x197, x31, x171)
+    del x171, x197, x31
+    x241 = tiles.addcmul_(x194 + x198 + x203, k, x167)
+    del x167, x194, x198, x203
+    x246 = x222[:, :, None] * x18
+    x84_rows = scan.Rows(steps, H, True)
+    x85_rows = scan.Rows(steps, H, True)
+    x210_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
-        x81_c,
-        x162_c,
-        x244_c,
-        x171_c,
+        x83_c,
+        x164_c,
+        x246_c,
+        x173_c,
     ) in scan.each(
         steps,
         H,
         (
-            x81,
-            x162,
-            x244[:, :, :, None],
-            x171[:, :, :, None],
+            x83,
+            x164,
+            x246[:, :, :, None],
+            x173[:, :, :, None],
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x82 = dS + x81_c
-        x83 = -dS - x81_c
-        x207 = x162_c[:, :, None] * x83
-        x208 = x207.sum(1)
-        x246 = tiles.addcmul_(x244_c * x208[:, None], x171_c, x82)
-        x82_rows.put(x82)
-        x83_rows.put(x83)
-        x208_rows.put(x208)
-        dS = x246
+        x84 = dS + x83_c
+        x85 = -dS - x83_c
+        x209 = x164_c[:, :, None] * x85
+        x210 = x209.sum(1)
+        x248 = tiles.addcmul_(x246_c * x210[:, None], x173_c, x84)
+        x84_rows.put(x84)
+        x85_rows.put(x85)
+        x210_rows.put(x210)
+        dS = x248
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x82 = x82_rows.joined()
-    x83 = x83_rows.joined()
-    x208 = x208_rows.joined()
-    del x82_rows
-    del x83_rows
-    del x208_rows
-    del x162, x244, x81
-    x102 = v[:, :, None] * x82
-    x103 = x102.sum(3)
-    del x102
-    x106 = k * x103
-    x132 = S * x82
-    x133 = x132.sum(3)
-    del x132
-    x202 = x178[:, :, None] * x83
-    del x83
-    x203 = x202.sum(3)
-    del x202
-    x204 = x176[:, :, None] * x203
-    del x203
-    x205 = tiles.product(xi, x27, x204)
-    x209 = x178 * x208
-    del x178
-    x210 = x209.sum(2)
-    del x209
-    x211 = x176[:, :, None] * x208
-    del x208
-    x213 = x33[:, :, :, None] * x82
-    del x33, x82
-    x214 = x213.sum(2)
-    del x213
-    x217 = tiles.addcmul_(torch.addcmul(x200, x18, x204), mix, x106)
-    del x200
-    x218 = tiles.product(x27, x217, x112)
-    del x112, x217, x27
-    x219 = (x211[..., None, :] @ S.mT).squeeze(-2)
+    x84 = x84_rows.joined()
+    x85 = x85_rows.joined()
+    x210 = x210_rows.joined()
+    del x84_rows
+    del x85_rows
+    del x210_rows
+    del x164, x246, x83
+    x104 = v[:, :, None] * x84
+    x105 = x104.sum(3)
+    del x104
+    x108 = k * x105
+    x134 = S * x84
+    x135 = x134.sum(3)
+    del x134
+    x204 = x180[:, :, None] * x85
+    del x85
+    x205 = x204.sum(3)
+    del x204
+    x206 = x178[:, :, None] * x205
+    del x205
+    x207 = tiles.product(xi, x27, x206)
+    x211 = x180 * x210
+    del x180
+    x212 = x211.sum(2)
     del x211
-    x222 = x176[:, :, None] * x219
-    x225 = x18 * x219
-    del x219
-    x226 = x225.sum(2)
-    del x225
-    x227 = x210 + x226
-    del x210, x226
-    x228 = tiles.product(x176, x227, x220, (-0.5))
-    del x176, x220, x227
-    x229 = tiles.product(xi, x18, x228[:, :, None])
+    x213 = x178[:, :, None] * x210
+    del x210
+    x215 = x33[:, :, :, None] * x84
+    del x33, x84
+    x216 = x215.sum(2)
+    del x215
+    x219 = tiles.addcmul_(torch.addcmul(x202, x18, x206), mix, x108)
+    del x202
+    x220 = tiles.product(x27, x219, x114)
+    del x114, x219, x27
+    x221 = (x213[..., None, :] @ S.mT).squeeze(-2)
+    del x213
+    x224 = x178[:, :, None] * x221
+    x227 = x18 * x221
+    del x221
+    x228 = x227.sum(2)
+    del x227
+    x229 = x212 + x228
+    del x212, x228
+    x230 = tiles.product(x178, x229, x222, (-0.5))
+    del x178, x222, x229
+    x231 = tiles.product(xi, x18, x230[:, :, None])
     del x18
-    x232 = tiles.product(x171, x133, x141, x166, (-1))
-    del x133, x141, x166, x171
-    x235 = tiles.addcmul_(x194 + x198 - x106, x103, x157)
-    del x106, x194, x198
-    x236 = tiles.addcmul_(tiles.addcmul_(x157 * x204, k, x222), x228[:, :, None], x161, 2)
-    del x157, x161, x204, x228
-    x237 = x189 + x214
-    del x189, x214
-    x238 = torch.add(x191 + x193 + x197 + x205, x229, alpha=2)
-    x238 = tiles.addcmul_(tiles.addcmul_(x238, x32, x103), xi, x222)
-    del x103, x191, x193, x197, x205, x222, x229, x32
-    return (x239, x232, x238, x237, x218, x232, x236, x235, x234), (dS_end,)
+    x234 = tiles.product(x173, x135, x143, x168, (-1))
+    del x135, x143, x168, x173
+    x237 = tiles.addcmul_(x196 + x200 - x108, x105, x159)
+    del x108, x196, x200
+    x238 = tiles.addcmul_(tiles.addcmul_(x159 * x206, k, x224), x230[:, :, None], x163, 2)
+    del x159, x163, x206, x230
+    x239 = x191 + x216
+    del x191, x216
+    x240 = torch.add(x193 + x195 + x199 + x207, x231, alpha=2)
+    x240 = tiles.addcmul_(tiles.addcmul_(x240, x32, x105), xi, x224)
+    del x105, x193, x195, x199, x207, x224, x231, x32
+    return (x241, x234, x240, x239, x220, x234, x238, x237, x236), (dS_end,)
