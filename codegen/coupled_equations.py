@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rnnc.dsl.expression import Expression
-from rnnc.dsl.normal import Coupled, CoupledWrite, Normal, Readout
+from rnnc.dsl.normal import Coupled, CoupledWrite, Normal
 
 Text = Callable[[Expression], str]
 
@@ -33,9 +33,7 @@ def coupled_symbols(coupled: Coupled, text: Text, symbol: Callable[[str], str]) 
 def coupled_recurrent_lines(normal: Normal, coupled: Coupled) -> list[str]:
     """The form of one token."""
     lines, many = [], len(coupled.writes) > 1
-    lines += [
-        f"r{_number(normal, n)} = #{r.state}^T q{_number(normal, n)}" for n, r in _readouts(normal, True)
-    ]
+    lines += _readouts(normal, old=True)
     written: dict[str, list[str]] = {name: [] for name in coupled.states}
     for number, write in enumerate(ordered(coupled), 1):
         n = str(number) if many else ""
@@ -52,9 +50,7 @@ def coupled_recurrent_lines(normal: Normal, coupled: Coupled) -> list[str]:
     stacked = ", ".join(f"#{name}" for name in coupled.states)
     added = ", ".join(" + ".join(terms) or "0" for terms in written.values())
     lines.append(f"({stacked}) = D ({stacked}) + ({added})")
-    lines += [
-        f"r{_number(normal, n)} = #{r.state}^T q{_number(normal, n)}" for n, r in _readouts(normal, False)
-    ]
+    lines += _readouts(normal, old=False)
     return lines
 
 
@@ -85,8 +81,9 @@ def coupled_chunked_lines(normal: Normal, coupled: Coupled) -> list[str]:
     return lines
 
 
-def _readouts(normal: Normal, old: bool) -> list[tuple[int, Readout]]:
-    return [(n, each) for n, each in enumerate(normal.readouts) if each.old == old]
+def _readouts(normal: Normal, old: bool) -> list[str]:
+    found = ((_number(normal, n), each) for n, each in enumerate(normal.readouts) if each.old == old)
+    return [f"r{n} = #{readout.state}^T q{n}" for n, readout in found]
 
 
 def _number(normal: Normal, index: int) -> str:

@@ -13,7 +13,7 @@ from rnnc.codegen.equations import (
     recurrent_lines,
 )
 from rnnc.dsl.interval import REAL
-from rnnc.dsl.normal import Normal
+from rnnc.dsl.normal import Coupled, Normal
 from rnnc.dsl.pretty import pretty
 from rnnc.dsl.recurrence import Input, Let, Param, Recurrence, unrolled
 from rnnc.dsl.spectrum import spectrum
@@ -100,13 +100,7 @@ def _axes(axes: Sequence[str]) -> str:
 def _class(normal: Normal) -> list[str]:
     key, value = normal.axes
     if normal.coupled is not None:
-        names, count = ", ".join(normal.coupled.states), len(normal.coupled.writes)
-        reads = sum(write.reading for write in normal.coupled.writes)
-        writes = f"{count} write{'s' if count > 1 else ''} per token, {reads or 'none'} of which read"
-        return [
-            f"linear in the states {names}, each [{key}, {value}], which mix by scalars: {writes} the old states",
-            "forms: recurrent, chunked, parallel",
-        ]
+        return _class_of_several(normal.coupled, f"[{key}, {value}]")
     if normal.decay is None:
         decay = "no decay"
     elif key in normal.decay.axes:
@@ -122,6 +116,15 @@ def _class(normal: Normal) -> list[str]:
         how = "which reads" if reads else "which does not read"
     return [
         f"linear in the state {normal.state}[{key}, {value}]: {decay} and {what} per {when}, {how} the state",
+        "forms: recurrent, chunked, parallel",
+    ]
+
+
+def _class_of_several(coupled: Coupled, axes: str) -> list[str]:
+    names, reading = ", ".join(coupled.states), sum(write.reading for write in coupled.writes)
+    return [
+        f"linear in the states {names}, each {axes}, which mix by scalars",
+        f"writes per token: {len(coupled.writes)}, {reading or 'none'} of which read the old states",
         "forms: recurrent, chunked, parallel",
     ]
 

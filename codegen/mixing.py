@@ -189,9 +189,8 @@ class _Circular:
         if not exclusive:
             return reached
         before = build.dot(self.before, build.rename(reached, ROW, COLUMN), COLUMN)
-        start = build.add(
-            [(1, build.constant(1)), (-1, build.sum(self.before, COLUMN))]
-        )  # 1 where i is first
+        after_first = build.sum(self.before, COLUMN)
+        start = build.add([(1, build.constant(1)), (-1, after_first)])
         return build.add([(1, before), *([(1, start)] if a == b else [])])
 
     def to_end(self, a: int, b: int) -> Node | None:

@@ -116,8 +116,30 @@ def _on_rows(node: Node, args: list[Node], build: Builder) -> Node:
     times = tuple(axis for axis in value.axes if axis in ir.TIME_AXES)
     if elementwise and times in RELABELLED:
         axes, (old, new) = value.axes, RELABELLED[times]
-        value = build.node(ir.Rename(new, old), [build.rename(value, old, new)], axes)
+        value = build.node(ir.Rename(new, old), [_relabelled(value, old, new, build)], axes)
     return value
+
+
+def _relabelled(value: Node, old: str, new: str, build: Builder) -> Node:
+    """The value with an axis relabelled in what it is computed from, which is relabelled already."""
+    if ir.MIDDLE not in value.axes:
+        return build.rename(value, old, new)
+    args = []
+    for argument in value.args:
+        match argument.op:
+            case ir.Rename(first, last) if last == old:
+                inner = argument.args[0]
+                args.append(inner if first == new else _named(inner, first, new, build))
+            case _:
+                args.append(_named(argument, old, new, build))
+    return build.node(value.op, args, tuple(new if axis == old else axis for axis in value.axes))
+
+
+def _named(value: Node, old: str, new: str, build: Builder) -> Node:
+    if old not in value.axes:
+        return value
+    axes = tuple(new if axis == old else axis for axis in value.axes)
+    return build.node(ir.Rename(old, new), [value], axes)
 
 
 def worth_keeping(forward: Program, backward: Program) -> tuple[Node, ...]:

@@ -1,9 +1,9 @@
 """What can be proven about the eigenvalues of one token's transition of states that mix.
 
 On the states stacked, the transition is `D x I + sum_r w_r f_r^T` with the m x m matrix D of scalars. Across
-all keys it is D. Where there is one read, and key and read are the same vector u for all states, scaled by c_a
-and d_b, it maps the multiples of u among themselves: by D + |u|^2 c d^T, another m x m matrix. These two have
-all the eigenvalues; of 2 x 2 matrices, trace and determinant say where they are.
+all keys it is D. Where there is one read, and key and read are the same vector u for all states, scaled by
+c_a and d_b, it maps the multiples of u among themselves: by D + |u|^2 c d^T, another m x m matrix. These two
+have all the eigenvalues; of 2 x 2 matrices, trace and determinant say where they are.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def coupled_spectrum(normal: Normal, coupled: Coupled) -> Found:
     ]
     decay = hull(known.polynomial(row[a]) for a, row in enumerate(mixing))
     norm = _norm(known, normal.key_axis, mixing, vectors)
-    parts = [("D", mixing)]
+    parts: list[tuple[str, Matrix]] = [("D", mixing)]
     if vectors:
         along = _along(known, normal.key_axis, mixing, *vectors[0]) if len(vectors) == 1 else None
         if along is None:
@@ -99,11 +99,7 @@ def _enclosed(known: Inference, matrix: Matrix) -> tuple[Interval, bool, str] | 
     """Where the eigenvalues of a small matrix are, whether they are real, and why."""
     diagonal = hull(known.polynomial(row[a]) for a, row in enumerate(matrix))
     if _triangular(matrix):
-        return (
-            diagonal,
-            True,
-            f"triangular, so the eigenvalues are the entries of its diagonal, in {diagonal}",
-        )
+        return diagonal, True, f"triangular: the eigenvalues are the entries of its diagonal, in {diagonal}"
     if len(matrix) != 2:
         return None
     (a, b), (c, d) = matrix

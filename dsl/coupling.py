@@ -21,7 +21,7 @@ STATES = "@state"  # the label of the unit vectors, one for each state
 
 
 def couple(states: Sequence[State], updates: Mapping[str, Polynomial]) -> Coupled:
-    """The coupled form of the updates, each in terms of the old states; raises SpecError where it has none."""
+    """The coupled form of the updates, each in terms of the old states; else raises SpecError."""
     mixing: list[tuple[Expression | None, ...]] = []
     reads: Table = {}
     values: Table = {}

@@ -48,9 +48,7 @@ def _several(recurrence: Recurrence) -> Iterator[Diagnostic]:
     first, *others = recurrence.states
     names = ", ".join(f"'{state.name}'" for state in recurrence.states)
     if len(recurrence.states) > MAX_STATES:
-        message = (
-            f"{len(recurrence.states)} states ({names}) cannot be compiled: at most {MAX_STATES} may mix"
-        )
+        message = f"{len(others) + 1} states ({names}) cannot be compiled: at most {MAX_STATES} may mix"
         yield Diagnostic("unsupported", message, recurrence.states[MAX_STATES].span)
     for state in others:
         if state.axes != first.axes and len(state.axes) == 2 == len(first.axes):

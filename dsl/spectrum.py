@@ -282,7 +282,8 @@ def check_claim(normal: Normal) -> list[Diagnostic]:
     found = spectrum(normal)
     if found.interval.within(claim.interval):
         return []
-    hints, witness = (), None
+    hints: tuple[str, ...] = ()
+    witness: Witness | None = None
     if normal.coupled is None:
         transition = transition_of(normal)
         hints = tuple(_hints(transition))

@@ -55,8 +55,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x26
     x29 = torch.rsqrt(x28)
     del x28
-    x41 = torch.sigmoid(m)
-    x43 = torch.sigmoid(b_)
     x81 = k @ k.mT
     x108 = (K) ** -0.5
     x109 = q * q
@@ -109,109 +107,107 @@ def chunked_forward(args, valid, h0, steps, keep):
     x236 = torch.exp2(x235)
     del x235
     x1158 = x112[:, :, :, None] * x201
-    x1347 = valid * x14
-    x1348 = x22 * x29
+    x1349 = valid * x14
+    x1350 = x22 * x29
     del x22
-    x1349 = valid * x24
-    x1350 = x29 * x1349
-    del x1349
     x1351 = valid * x24
-    x1352 = x12 * x1347
-    del x12
-    x1353 = x29 * x1351
+    x1352 = x29 * x1351
     del x1351
-    x1354 = x172 * x1352
+    x1353 = valid * x24
+    x1354 = x12 * x1349
+    x1355 = x29 * x1353
+    del x1353
+    x1356 = valid * x12
+    del x12
+    x1357 = x172 * x1354
     del x172
-    x1355 = x14 * x1350
-    del x14
-    x1357 = x24 * x1347
-    del x1347, x24
-    x1360 = x112 * x205
+    x1358 = x14 * x1352
+    x1359 = x14 * x1356
+    del x1356, x14
+    x1361 = x24 * x1349
+    del x1349, x24
+    x1363 = x112 * x205
     del x205
-    x1361 = x180 * x1348
+    x1364 = x180 * x1350
     del x180
-    x1362 = x224 * x1353
+    x1365 = x224 * x1355
     del x224
-    x1370 = x29 * x1357
-    del x1357, x29
-    x1372 = valid * x41
-    del x41
-    x1373 = x43 * x1372
-    del x1372, x43
-    x1379 = x229 * x1352
-    del x1352
-    x1380 = x229 * x1354
-    x1394 = x1348[:, :, :, None] * x174
+    x1372 = x29 * x1361
+    del x1361, x29
+    x1379 = x229 * x1354
+    del x1354
+    x1380 = x229 * x1357
+    x1394 = x1350[:, :, :, None] * x174
     x1398 = x112 * x108
-    x1401 = x1360 * x108
-    del x1360
-    x1406 = x1362[:, :, :, None] * k
-    del x1362
+    x1401 = x1363 * x108
+    del x1363
+    x1406 = x1365[:, :, :, None] * k
+    del x1365
     x1407 = x1380.sum(2)
     del x1380
     x1409 = x1379[:, :, :, None] * x182
     del x1379
     x1410 = x1409.sum(2)
     del x1409
-    x1414 = tiles.addcmul_(x1410 * x1353, x229, x1370)
-    del x1353, x1370, x1410, x229
+    x1414 = tiles.addcmul_(x1410 * x1355, x229, x1372)
+    del x1355, x1372, x1410, x229
     x1415 = x1414[:, :, :, None] * k
     del x1414
-    x1432 = (x174 @ x1354[..., None]).squeeze(-1)
-    x1433 = x1373[:, :, None] * x174
+    x1432 = (x174 @ x1357[..., None]).squeeze(-1)
+    x1433 = x1359[:, :, None] * x174
     del x174
     x1435 = x1433 @ x182
     del x1433
-    x1436 = tiles.product(x1435, x1348[:, :, :, None], x1350[:, :, None])
+    x1436 = tiles.product(x1435, x1350[:, :, :, None], x1352[:, :, None])
     del x1435
-    x1438 = tiles.addcmul_(-x1436, x1355[:, :, None], x1394, -1)
+    x1438 = tiles.addcmul_(-x1436, x1358[:, :, None], x1394, -1)
     del x1394, x1436
     x1439 = x81 * x1438
     del x1438, x81
-    x1440 = x1432 * x1348
-    del x1348, x1432
-    x1445 = (x201 @ x1354[..., None]).squeeze(-1)
-    del x1354
+    x1440 = x1432 * x1350
+    del x1350, x1432
+    x1445 = (x201 @ x1357[..., None]).squeeze(-1)
+    del x1357
     x1446 = x112 * x1445
     del x112, x1445
     x1447 = x1446 * x108
     del x1446
-    x1449 = x1373[:, :, None] * x201
-    del x1373, x201
+    x1449 = x1359[:, :, None] * x201
+    del x1359, x201
     x1451 = x1449 @ x182
     del x1449, x182
-    x1452 = tiles.product(x1451, x1350[:, :, None], x1398[:, :, :, None])
-    del x1350, x1398, x1451
-    x1453 = (x1355 * x108)[:, :, None] * x1158
-    del x1158, x1355
+    x1452 = tiles.product(x1451, x1352[:, :, None], x1398[:, :, :, None])
+    del x1352, x1398, x1451
+    x1453 = (x1358 * x108)[:, :, None] * x1158
+    del x1158, x1358
     x1454 = x1452 + x1453
     del x1452, x1453
     x1455 = x129 * x1454
     del x129, x1454
     x1456 = tiles.inverse(x1439)
     del x1439
-    x1697 = x1401[:, :, :, None] * q
+    x1695 = x1401[:, :, :, None] * q
     del x1401
-    x1699 = x1440[:, :, :, None] * k
+    x1697 = x1440[:, :, :, None] * k
     del x1440
-    x1701 = x1361[:, :, :, None] * k
-    del x1361
-    x1705 = x1447[:, :, :, None] * q
+    x1699 = x1364[:, :, :, None] * k
+    del x1364
+    x1703 = x1447[:, :, :, None] * q
     del x1447
     M_rows = scan.Rows(steps, H)
     S_rows = scan.Rows(steps, H)
-    x1710_rows = scan.Rows(steps, H)
+    x1708_rows = scan.Rows(steps, H)
     (M, S) = scan.flat(h0)
     M_done = []
     S_done = []
     own = False
     for n, (
         v_c,
-        x1699_c,
-        x1701_c,
-        x1456_c,
         x1697_c,
-        x1705_c,
+        x1699_c,
+        x1456_c,
+        x1695_c,
+        x1703_c,
         x1455_c,
         x221_c,
         x1406_c,
@@ -223,11 +219,11 @@ def chunked_forward(args, valid, h0, steps, keep):
         H,
         (
             v,
-            x1699,
-            x1701,
-            x1456,
             x1697,
-            x1705,
+            x1699,
+            x1456,
+            x1695,
+            x1703,
             x1455,
             x221[:, :, None, None],
             x1406.mT,
@@ -246,29 +242,29 @@ def chunked_forward(args, valid, h0, steps, keep):
             M_rows.put(M)
         if keep:
             S_rows.put(S)
-        x1703 = scan.addmm(torch.baddbmm(v_c, x1699_c, M, alpha=-1), x1701_c, S, -1)
-        x1707 = torch.bmm(x1456_c, x1703)
-        x1710 = torch.bmm(x1697_c, S, out=x1710_rows.room(n))
-        x1710 = scan.addmm(scan.addmm(x1710, x1705_c, M), x1455_c, x1707)
-        x1712 = scan.addmm(x221_c * M, x1406_c, x1707)
-        x1714 = tiles.addcmul_(scan.scale(S, x236_c, own), x1407_c, M)
-        x1714 = scan.addmm(x1714, x1415_c, x1707)
-        x1710_rows.put(x1710)
-        M, S = x1712, x1714
+        x1701 = scan.addmm(torch.baddbmm(v_c, x1697_c, M, alpha=-1), x1699_c, S, -1)
+        x1705 = torch.bmm(x1456_c, x1701)
+        x1708 = torch.bmm(x1695_c, S, out=x1708_rows.room(n))
+        x1708 = scan.addmm(scan.addmm(x1708, x1703_c, M), x1455_c, x1705)
+        x1710 = scan.addmm(x221_c * M, x1406_c, x1705)
+        x1712 = tiles.addcmul_(scan.scale(S, x236_c, own), x1407_c, M)
+        x1712 = scan.addmm(x1712, x1415_c, x1705)
+        x1708_rows.put(x1708)
+        M, S = x1710, x1712
         own = True
     M_end = torch.cat([M, *reversed(M_done)]) if M_done else M
     M_end = M_end.unflatten(0, (-1, H))
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x1710 = x1710_rows.joined()
+    x1708 = x1708_rows.joined()
     if keep:
         M = M_rows.joined()
         S = S_rows.joined()
     del M_rows
     del S_rows
-    del x1710_rows
-    del x1406, x1407, x1415, x1455, x1697, x1699, x1701, x1705, x221, x236
-    return (x1710,), (M_end, S_end), (M, S, x1456) if keep else None
+    del x1708_rows
+    del x1406, x1407, x1415, x1455, x1695, x1697, x1699, x1703, x221, x236
+    return (x1708,), (M_end, S_end), (M, S, x1456) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -291,8 +287,6 @@ def chunked_states(args, valid, h0, steps, keep):
     del x26
     x29 = torch.rsqrt(x28)
     del x28
-    x41 = torch.sigmoid(m)
-    x43 = torch.sigmoid(b_)
     x81 = k @ k.mT
     x166 = F.logsigmoid(m)
     x167 = x166 * tiles.LOG2E
@@ -329,69 +323,67 @@ def chunked_states(args, valid, h0, steps, keep):
     del x170
     x236 = torch.exp2(x235)
     del x235
-    x1347 = valid * x14
-    x1348 = x22 * x29
+    x1349 = valid * x14
+    x1350 = x22 * x29
     del x22
-    x1349 = valid * x24
-    x1350 = x29 * x1349
-    del x1349
     x1351 = valid * x24
-    x1352 = x12 * x1347
-    del x12
-    x1353 = x29 * x1351
+    x1352 = x29 * x1351
     del x1351
-    x1354 = x172 * x1352
+    x1353 = valid * x24
+    x1354 = x12 * x1349
+    x1355 = x29 * x1353
+    del x1353
+    x1356 = valid * x12
+    del x12
+    x1357 = x172 * x1354
     del x172
-    x1355 = x14 * x1350
-    del x14
-    x1357 = x24 * x1347
-    del x1347, x24
-    x1361 = x180 * x1348
+    x1358 = x14 * x1352
+    x1359 = x14 * x1356
+    del x1356, x14
+    x1361 = x24 * x1349
+    del x1349, x24
+    x1364 = x180 * x1350
     del x180
-    x1362 = x224 * x1353
+    x1365 = x224 * x1355
     del x224
-    x1370 = x29 * x1357
-    del x1357, x29
-    x1372 = valid * x41
-    del x41
-    x1373 = x43 * x1372
-    del x1372, x43
-    x1379 = x229 * x1352
-    del x1352
-    x1380 = x229 * x1354
-    x1394 = x1348[:, :, :, None] * x174
-    x1406 = x1362[:, :, :, None] * k
-    del x1362
+    x1372 = x29 * x1361
+    del x1361, x29
+    x1379 = x229 * x1354
+    del x1354
+    x1380 = x229 * x1357
+    x1394 = x1350[:, :, :, None] * x174
+    x1406 = x1365[:, :, :, None] * k
+    del x1365
     x1407 = x1380.sum(2)
     del x1380
     x1409 = x1379[:, :, :, None] * x182
     del x1379
     x1410 = x1409.sum(2)
     del x1409
-    x1414 = tiles.addcmul_(x1410 * x1353, x229, x1370)
-    del x1353, x1370, x1410, x229
+    x1414 = tiles.addcmul_(x1410 * x1355, x229, x1372)
+    del x1355, x1372, x1410, x229
     x1415 = x1414[:, :, :, None] * k
     del x1414
-    x1432 = (x174 @ x1354[..., None]).squeeze(-1)
-    del x1354
-    x1433 = x1373[:, :, None] * x174
-    del x1373, x174
+    x1432 = (x174 @ x1357[..., None]).squeeze(-1)
+    del x1357
+    x1433 = x1359[:, :, None] * x174
+    del x1359, x174
     x1435 = x1433 @ x182
     del x1433, x182
-    x1436 = tiles.product(x1435, x1348[:, :, :, None], x1350[:, :, None])
-    del x1350, x1435
-    x1438 = tiles.addcmul_(-x1436, x1355[:, :, None], x1394, -1)
-    del x1355, x1394, x1436
+    x1436 = tiles.product(x1435, x1350[:, :, :, None], x1352[:, :, None])
+    del x1352, x1435
+    x1438 = tiles.addcmul_(-x1436, x1358[:, :, None], x1394, -1)
+    del x1358, x1394, x1436
     x1439 = x81 * x1438
     del x1438, x81
-    x1440 = x1432 * x1348
-    del x1348, x1432
+    x1440 = x1432 * x1350
+    del x1350, x1432
     x1456 = tiles.inverse(x1439)
     del x1439
-    x1699 = x1440[:, :, :, None] * k
+    x1697 = x1440[:, :, :, None] * k
     del x1440
-    x1701 = x1361[:, :, :, None] * k
-    del x1361
+    x1699 = x1364[:, :, :, None] * k
+    del x1364
     M_rows = scan.Rows(steps, H)
     S_rows = scan.Rows(steps, H)
     (M, S) = scan.flat(h0)
@@ -400,8 +392,8 @@ def chunked_states(args, valid, h0, steps, keep):
     own = False
     for n, (
         v_c,
+        x1697_c,
         x1699_c,
-        x1701_c,
         x1456_c,
         x221_c,
         x1406_c,
@@ -413,8 +405,8 @@ def chunked_states(args, valid, h0, steps, keep):
         H,
         (
             v,
+            x1697,
             x1699,
-            x1701,
             x1456,
             x221[:, :, None, None],
             x1406.mT,
@@ -433,12 +425,12 @@ def chunked_states(args, valid, h0, steps, keep):
             M_rows.put(M)
         if keep:
             S_rows.put(S)
-        x1703 = scan.addmm(torch.baddbmm(v_c, x1699_c, M, alpha=-1), x1701_c, S, -1)
-        x1707 = torch.bmm(x1456_c, x1703)
-        x1712 = scan.addmm(x221_c * M, x1406_c, x1707)
-        x1714 = tiles.addcmul_(scan.scale(S, x236_c, own), x1407_c, M)
-        x1714 = scan.addmm(x1714, x1415_c, x1707)
-        M, S = x1712, x1714
+        x1701 = scan.addmm(torch.baddbmm(v_c, x1697_c, M, alpha=-1), x1699_c, S, -1)
+        x1705 = torch.bmm(x1456_c, x1701)
+        x1710 = scan.addmm(x221_c * M, x1406_c, x1705)
+        x1712 = tiles.addcmul_(scan.scale(S, x236_c, own), x1407_c, M)
+        x1712 = scan.addmm(x1712, x1415_c, x1705)
+        M, S = x1710, x1712
         own = True
     M_end = torch.cat([M, *reversed(M_done)]) if M_done else M
     M_end = M_end.unflatten(0, (-1, H))
@@ -449,7 +441,7 @@ def chunked_states(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del M_rows
     del S_rows
-    del x1406, x1407, x1415, x1699, x1701, x221, x236
+    del x1406, x1407, x1415, x1697, x1699, x221, x236
     return (), (M_end, S_end), (M, S, x1456) if keep else None
 
 
@@ -477,8 +469,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x26
     x29 = torch.rsqrt(x28)
     del x28
-    x41 = torch.sigmoid(m)
-    x43 = torch.sigmoid(b_)
     x50 = k @ M
     x55 = k @ S
     x81 = k @ k.mT
@@ -551,79 +541,74 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x691
     x783 = x12 * x701
     x1158 = x112[:, :, :, None] * x201
-    x1347 = valid * x14
-    x1348 = x22 * x29
-    x1349 = valid * x24
-    x1350 = x29 * x1349
-    del x1349
+    x1349 = valid * x14
+    x1350 = x22 * x29
     x1351 = valid * x24
-    x1352 = x12 * x1347
-    x1353 = x29 * x1351
-    x1354 = x172 * x1352
-    x1355 = x14 * x1350
+    x1352 = x29 * x1351
+    del x1351
+    x1353 = valid * x24
+    x1354 = x12 * x1349
+    x1355 = x29 * x1353
     x1356 = valid * x12
-    x1357 = x24 * x1347
-    del x24
-    x1358 = valid * x29
-    x1359 = valid * x12
+    x1357 = x172 * x1354
+    x1358 = x14 * x1352
+    x1359 = x14 * x1356
+    del x1356, x14
+    x1360 = valid * x12
     del x12
-    x1360 = x112 * x205
-    x1361 = x180 * x1348
-    x1362 = x224 * x1353
-    x1363 = x14 * x1359
-    del x1359, x14
-    x1365 = x29 * x1347
-    x1369 = x29 * x29
-    x1370 = x29 * x1357
-    x1371 = x29 * x1369
-    del x1369
-    x1372 = valid * x41
-    del x41
-    x1373 = x43 * x1372
-    del x1372, x43
+    x1361 = x24 * x1349
+    del x24
+    x1362 = valid * x29
+    x1363 = x112 * x205
+    x1364 = x180 * x1350
+    x1365 = x224 * x1355
+    x1367 = x29 * x1349
+    x1371 = x29 * x29
+    x1372 = x29 * x1361
+    x1373 = x29 * x1371
+    del x1371
     x1375 = x172 * x229
-    x1379 = x229 * x1352
-    x1380 = x229 * x1354
-    x1383 = x172 * x1363
+    x1379 = x229 * x1354
+    x1380 = x229 * x1357
+    x1383 = x172 * x1359
     x1388 = x108 * x287
     x1390 = x112 * x112
     x1391 = x1390 * x112
     del x1390
-    x1394 = x1348[:, :, :, None] * x174
+    x1394 = x1350[:, :, :, None] * x174
     x1397 = valid * x564
     x1398 = x112 * x108
-    x1401 = x1360 * x108
+    x1401 = x1363 * x108
     x1407 = x1380.sum(2)
     x1409 = x1379[:, :, :, None] * x182
     x1410 = x1409.sum(2)
     del x1409
-    x1414 = tiles.addcmul_(x1410 * x1353, x229, x1370)
-    x1428 = x1360[:, :, :, None] * do
-    x1432 = (x174 @ x1354[..., None]).squeeze(-1)
-    x1433 = x1373[:, :, None] * x174
+    x1414 = tiles.addcmul_(x1410 * x1355, x229, x1372)
+    x1428 = x1363[:, :, :, None] * do
+    x1432 = (x174 @ x1357[..., None]).squeeze(-1)
+    x1433 = x1359[:, :, None] * x174
     x1435 = x1433 @ x182
     del x1433
-    x1436 = tiles.product(x1435, x1348[:, :, :, None], x1350[:, :, None])
-    x1438 = tiles.addcmul_(-x1436, x1355[:, :, None], x1394, -1)
+    x1436 = tiles.product(x1435, x1350[:, :, :, None], x1352[:, :, None])
+    x1438 = tiles.addcmul_(-x1436, x1358[:, :, None], x1394, -1)
     del x1436
-    x1440 = x1432 * x1348
+    x1440 = x1432 * x1350
     x1443 = torch.addcmul(v, x1440[:, :, :, None], x50, value=-1)
-    x1443 = tiles.addcmul_(x1443, x1361[:, :, :, None], x55, -1)
-    x1445 = (x201 @ x1354[..., None]).squeeze(-1)
+    x1443 = tiles.addcmul_(x1443, x1364[:, :, :, None], x55, -1)
+    x1445 = (x201 @ x1357[..., None]).squeeze(-1)
     x1446 = x112 * x1445
     x1447 = x1446 * x108
-    x1449 = x1373[:, :, None] * x201
-    del x1373
+    x1449 = x1359[:, :, None] * x201
     x1451 = x1449 @ x182
     del x1449
-    x1452 = tiles.product(x1451, x1350[:, :, None], x1398[:, :, :, None])
-    x1453 = (x1355 * x108)[:, :, None] * x1158
+    x1452 = tiles.product(x1451, x1352[:, :, None], x1398[:, :, :, None])
+    x1453 = (x1358 * x108)[:, :, None] * x1158
     x1454 = x1452 + x1453
     del x1452, x1453
     x1455 = x129 * x1454
     x1457 = x1456 @ x1443
     del x1443
-    x1465 = x1361[:, :, :, None] * k
+    x1465 = x1364[:, :, :, None] * k
     x1466 = x1455.mT @ do
     del x1455
     x1472 = x1446[:, :, :, None] * q
@@ -633,13 +618,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x1454
     x1509 = x129 * x1507
     del x129, x1507
-    x1510 = tiles.product(x1509, x1355[:, :, None], x1398[:, :, :, None])
+    x1510 = tiles.product(x1509, x1358[:, :, None], x1398[:, :, :, None])
     del x1398
     x1511 = x201 * x1509
     x1512 = x112[:, :, :, None] * x1511
     x1513 = x1512.sum(2)
     del x1512
-    x1515 = x1355[:, :, None] * x1511
+    x1515 = x1358[:, :, None] * x1511
     del x1511
     x1516 = x1515.sum(3)
     del x1515
@@ -650,13 +635,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x1519 = x112[:, :, :, None] * x1518
     x1520 = x1519.sum(2)
     del x1519
-    x1522 = x1350[:, :, None] * x1518
+    x1522 = x1352[:, :, None] * x1518
     del x1518
     x1523 = x1522.sum(3)
     del x1522
     x1524 = x1523 * x108
     del x1523
-    x1525 = x1350[:, :, None] * x1509
+    x1525 = x1352[:, :, None] * x1509
     x1526 = x1525 @ x182.mT
     del x1525
     x1527 = x1158.mT @ x1509
@@ -666,79 +651,79 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x1530 = x112[:, :, :, None] * x1529
     del x1529
     x1532 = x1530.sum(2)
-    x1534 = (x1363 * x1388)[:, :, None] * x1530
+    x1533 = (x1359 * x1388)[:, :, None] * x1530
     del x1530
-    x1575 = tiles.product(x1527, (x1350 * x108)[:, :, None], x1352[:, :, :, None])
+    x1573 = tiles.product(x1527, (x1352 * x108)[:, :, None], x1354[:, :, :, None])
     del x1527
-    x1603 = x1508.mT @ q
-    x1619 = x1513 * x108
+    x1601 = x1508.mT @ q
+    x1617 = x1513 * x108
     del x1513
-    x1620 = x1365 * x1619
-    x1621 = x1520 * x108
+    x1618 = x1367 * x1617
+    x1619 = x1520 * x108
     del x1520
-    x1622 = x1358 * x1621
-    x1629 = x1357 * x1619
-    x1630 = x1351 * x1621
-    del x1621
-    x1636 = x1532 * x108
-    del x1532
-    x1637 = x1356 * x1636
-    x1641 = x1347 * x1636
-    del x1636
-    x1648 = x1440[:, :, :, None] * k
-    x1650 = x1353 * x1619
+    x1620 = x1362 * x1619
+    x1627 = x1361 * x1617
+    x1628 = x1353 * x1619
     del x1619
-    x1715 = q * x577
-    x1716 = x1715.sum(3)
-    del x1715
-    x1717 = x205 * x1716 * x108
+    x1634 = x1532 * x108
+    del x1532
+    x1635 = x1360 * x1634
+    x1639 = x1349 * x1634
+    del x1634
+    x1646 = x1440[:, :, :, None] * k
+    x1648 = x1355 * x1617
+    del x1617
+    x1713 = q * x577
+    x1714 = x1713.sum(3)
+    del x1713
+    x1715 = x205 * x1714 * x108
     del x205
-    x1722 = x1716 * x1360 * x1388
-    del x1360, x1716
-    x1723 = tiles.suffix_sum(x1722, 2)
-    del x1722
-    x1737 = q * x584
-    x1738 = x1737.sum(3)
-    del x1737
-    x1739 = x1738 * x1445 * x108
+    x1720 = x1714 * x1363 * x1388
+    del x1363, x1714
+    x1721 = tiles.suffix_sum(x1720, 2)
+    del x1720
+    x1735 = q * x584
+    x1736 = x1735.sum(3)
+    del x1735
+    x1737 = x1736 * x1445 * x108
     del x1445
-    x1740 = x1717 + x1739 + x1517 + x1524
-    del x1517, x1524, x1717, x1739
-    x1741 = x1391 * x1740
-    del x1391, x1740
-    x1743 = tiles.addcmul_(x1401[:, :, :, None] * x577, x1447[:, :, :, None], x584)
-    x1743 = tiles.addcmul_(x1743, x1741[:, :, :, None], q, -1)
-    x1743 = tiles.addmm_(x1743, x1508, k)
-    del x1401, x1447, x1508, x1741, x577, x584
-    x1744 = x112 * x1738
-    del x112, x1738
-    x1745 = x1744 * x108
-    del x1744
-    x1747 = torch.addcmul(x1510, x1383[:, :, None], x1745[:, :, :, None])
+    x1738 = x1715 + x1737 + x1517 + x1524
+    del x1517, x1524, x1715, x1737
+    x1739 = x1391 * x1738
+    del x1391, x1738
+    x1741 = tiles.addcmul_(x1401[:, :, :, None] * x577, x1447[:, :, :, None], x584)
+    x1741 = tiles.addcmul_(x1741, x1739[:, :, :, None], q, -1)
+    x1741 = tiles.addmm_(x1741, x1508, k)
+    del x1401, x1447, x1508, x1739, x577, x584
+    x1742 = x112 * x1736
+    del x112, x1736
+    x1743 = x1742 * x108
+    del x1742
+    x1745 = torch.addcmul(x1510, x1383[:, :, None], x1743[:, :, :, None])
     del x1510
-    x1748 = x201 * x1747 * x287
+    x1746 = x201 * x1745 * x287
+    del x1745
+    x1747 = x1533 + x1746
+    del x1533, x1746
+    x1748 = tiles.segment_sum_grad(x1747)
     del x1747
-    x1749 = x1534 + x1748
-    del x1534, x1748
-    x1750 = tiles.segment_sum_grad(x1749)
-    del x1749
-    x1757 = (x1745[..., None, :] @ x201).squeeze(-2)
-    del x1745, x201
-    x1779 = x1414[:, :, :, None] * k
-    x1781 = x1362[:, :, :, None] * k
+    x1755 = (x1743[..., None, :] @ x201).squeeze(-2)
+    del x1743, x201
+    x1777 = x1414[:, :, :, None] * k
+    x1779 = x1365[:, :, :, None] * k
     x285_rows = scan.Rows(steps, H, True)
     x293_rows = scan.Rows(steps, H, True)
     x326_rows = scan.Rows(steps, H, True)
     x1475_rows = scan.Rows(steps, H, True)
     x1498_rows = scan.Rows(steps, H, True)
-    x1784_rows = scan.Rows(steps, H, True)
+    x1782_rows = scan.Rows(steps, H, True)
     (dM_end, dS_end) = scan.flat(dht)
     dM = dM_end[:0]
     dS = dS_end[:0]
     own = False
     for n, (
+        x1777_c,
         x1779_c,
-        x1781_c,
         x1466_c,
         x1456_c,
         S_c,
@@ -752,13 +737,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         x221_c,
         x1472_c,
         do_c,
-        x1648_c,
+        x1646_c,
     ) in scan.each(
         steps,
         H,
         (
+            x1777,
             x1779,
-            x1781,
             x1466,
             x1456.mT,
             S,
@@ -772,7 +757,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             x221[:, :, None, None],
             x1472.mT,
             do,
-            x1648.mT,
+            x1646.mT,
         ),
         True,
     ):
@@ -780,8 +765,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             dM = torch.cat([dM, dM_end[dM.shape[0] : n]])
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x1783 = scan.addmm(torch.baddbmm(x1466_c, x1779_c, dS), x1781_c, dM)
-        x1784 = torch.bmm(x1456_c, x1783, out=x1784_rows.room(n))
+        x1781 = scan.addmm(torch.baddbmm(x1466_c, x1777_c, dS), x1779_c, dM)
+        x1782 = torch.bmm(x1456_c, x1781, out=x1782_rows.room(n))
         x284 = S_c * dS
         x285 = x284.sum(1)
         x292 = M_c * dS
@@ -790,17 +775,17 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         x326 = x325.sum(1)
         x1475 = torch.bmm(x1457_c, dS.mT, out=x1475_rows.room(n))
         x1498 = torch.bmm(x1457_c, dM.mT, out=x1498_rows.room(n))
-        x1877 = scan.addmm(x236_c * dS, q_c, x1428_c, x108)
-        x1877 = scan.addmm(x1877, x1465_c, x1784, -1)
-        x1878 = tiles.addcmul_(scan.scale(dM, x221_c, own), x1407_c, dS)
-        x1878 = scan.addmm(scan.addmm(x1878, x1472_c, do_c, x108), x1648_c, x1784, -1)
+        x1874 = scan.addmm(x236_c * dS, q_c, x1428_c, x108)
+        x1874 = scan.addmm(x1874, x1465_c, x1782, -1)
+        x1875 = tiles.addcmul_(scan.scale(dM, x221_c, own), x1407_c, dS)
+        x1875 = scan.addmm(scan.addmm(x1875, x1472_c, do_c, x108), x1646_c, x1782, -1)
         x285_rows.put(x285)
         x293_rows.put(x293)
         x326_rows.put(x326)
         x1475_rows.put(x1475)
         x1498_rows.put(x1498)
-        x1784_rows.put(x1784)
-        dM, dS = x1878, x1877
+        x1782_rows.put(x1782)
+        dM, dS = x1875, x1874
         own = True
     dM_end = torch.cat([dM, dM_end[dM.shape[0] :]]) if dM.shape[0] < dM_end.shape[0] else dM
     dM_end = dM_end.unflatten(0, (-1, H))
@@ -811,14 +796,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x326 = x326_rows.joined()
     x1475 = x1475_rows.joined()
     x1498 = x1498_rows.joined()
-    x1784 = x1784_rows.joined()
+    x1782 = x1782_rows.joined()
     del x285_rows
     del x293_rows
     del x326_rows
     del x1475_rows
     del x1498_rows
-    del x1784_rows
-    del x1407, x1428, x1465, x1466, x1472, x1648, x1779, x1781
+    del x1782_rows
+    del x1407, x1428, x1465, x1466, x1472, x1646, x1777, x1779
     x286 = x285.sum(2)
     del x285
     x289 = x236 * x286 * x287
@@ -842,14 +827,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x1479 = x229 * x1478
     x1484 = x1410 * x1478
     del x1410
-    x1488 = x1478 * x1350
+    x1488 = x1478 * x1352
     x1489 = x1488[:, :, None] * x182
     x1490 = x1489.sum(3)
     del x1489
     x1491 = x229 * x1490
-    x1495 = tiles.addcmul_(x294[:, :, None] * x1354, x1478, x1370)
-    x1495 = tiles.addcmul_(x1495, x1490, x1352)
-    del x1370, x1478, x1490, x294
+    x1495 = tiles.addcmul_(x294[:, :, None] * x1357, x1478, x1372)
+    x1495 = tiles.addcmul_(x1495, x1490, x1354)
+    del x1372, x1478, x1490, x294
     x1496 = x229 * x1495 * x287
     del x1495, x229
     x1497 = tiles.prefix_sum(x1496, 2, exclusive=True)
@@ -859,176 +844,176 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x1500
     x1502 = x224 * x1501
     del x224
-    x1505 = x1501 * x1362 * x287
+    x1505 = x1501 * x1365 * x287
     del x1501
     x1506 = tiles.prefix_sum(x1505, 2, exclusive=True)
     del x1505
-    x1580 = tiles.product(x529, x1379[:, :, :, None], x1488[:, :, None])
+    x1578 = tiles.product(x529, x1379[:, :, :, None], x1488[:, :, None])
     del x1379, x1488
-    x1660 = tiles.addcmul_(x1365 * x1479, x1358, x1484)
-    x1660 = tiles.addcmul_(x1660, x1358, x1502)
-    x1674 = tiles.addcmul_(x1356 * x1404, x1353, x1479)
-    x1674 = tiles.addcmul_(x1674, x1356, x1491)
-    x1676 = tiles.addcmul_(x1347 * x1404, x1347, x1491)
+    x1658 = tiles.addcmul_(x1367 * x1479, x1362, x1484)
+    x1658 = tiles.addcmul_(x1658, x1362, x1502)
+    x1672 = tiles.addcmul_(x1360 * x1404, x1355, x1479)
+    x1672 = tiles.addcmul_(x1672, x1360, x1491)
+    x1674 = tiles.addcmul_(x1349 * x1404, x1349, x1491)
     del x1404, x1491
-    x1786 = x1784 @ x1457.mT
+    x1784 = x1782 @ x1457.mT
     del x1457
-    x1787 = x1786.tril(-1)
-    del x1786
-    x1788 = x55 * x1784
+    x1785 = x1784.tril(-1)
+    del x1784
+    x1786 = x55 * x1782
     del x55
-    x1789 = x1788.sum(3)
-    del x1788
-    x1790 = x1789 * x1361 * -1 * x287
-    x1791 = x50 * x1784
+    x1787 = x1786.sum(3)
+    del x1786
+    x1788 = x1787 * x1364 * -1 * x287
+    x1789 = x50 * x1782
     del x50
-    x1792 = x1791.sum(3)
-    del x1791
-    x1793 = x1792 * x1348
-    x1794 = x1793 * -1
-    x1795 = x1438 * x1787
+    x1790 = x1789.sum(3)
+    del x1789
+    x1791 = x1790 * x1350
+    x1792 = x1791 * -1
+    x1793 = x1438 * x1785
     del x1438
-    x1796 = x81 * x1787
-    del x1787, x81
-    x1797 = x174 * x1796
-    x1798 = x1355[:, :, None] * x1797
-    x1799 = x1798.sum(3)
+    x1794 = x81 * x1785
+    del x1785, x81
+    x1795 = x174 * x1794
+    x1796 = x1358[:, :, None] * x1795
+    x1797 = x1796.sum(3)
+    del x1796
+    x1798 = x1350[:, :, :, None] * x1795
+    del x1795
+    x1799 = x1798.sum(2)
     del x1798
-    x1800 = x1348[:, :, :, None] * x1797
-    del x1797
-    x1801 = x1800.sum(2)
-    del x1800
-    x1803 = x1435 * x1796
+    x1801 = x1435 * x1794
     del x1435
-    x1804 = x1350[:, :, None] * x1803
-    x1805 = x1804.sum(3)
+    x1802 = x1352[:, :, None] * x1801
+    x1803 = x1802.sum(3)
+    del x1802
+    x1804 = x1350[:, :, :, None] * x1801
+    del x1801
+    x1805 = x1804.sum(2)
     del x1804
-    x1806 = x1348[:, :, :, None] * x1803
-    del x1803
-    x1807 = x1806.sum(2)
-    del x1806
-    x1809 = x1350[:, :, None] * x1796
-    x1810 = x1809 @ x182.mT
-    del x1809, x182
-    x1811 = x1394.mT @ x1796
+    x1807 = x1352[:, :, None] * x1794
+    x1808 = x1807 @ x182.mT
+    del x1807, x182
+    x1809 = x1394.mT @ x1794
     del x1394
-    x1813 = x174 * x1810
-    del x1810
-    x1814 = x1348[:, :, :, None] * x1813
-    del x1813
-    x1816 = x1814.sum(2)
-    x1819 = tiles.product(x1811, x1350[:, :, None], x1352[:, :, :, None])
-    del x1350, x1352, x1811
-    x1820 = x1575 - x1819
-    del x1575, x1819
-    x1822 = torch.addcmul(x1580, x1820, x529)
-    del x1580, x1820, x529
-    x1823 = tiles.segment_sum_grad(x1822, exclusive=True)
-    del x1822
-    x1824 = tiles.suffix_sum(x1790, 2, exclusive=True)
-    del x1790
-    x1825 = (x1794[..., None, :] @ x174).squeeze(-2)
-    del x1794
-    x1827 = tiles.product(x1796, x1348[:, :, :, None], x1355[:, :, None])
-    del x1348, x1355, x1796
-    x1829 = tiles.addcmul_(-x1827, x1383[:, :, None], x1793[:, :, :, None], -1)
-    del x1383, x1793, x1827
-    x1830 = x174 * x1829 * x287
-    del x174, x1829
-    x1831 = (x1363 * x287)[:, :, None] * x1814
-    del x1363, x1814
-    x1832 = x1830 - x1831
-    del x1830, x1831
-    x1833 = tiles.segment_sum_grad(x1832, exclusive=True)
-    del x1832
-    x1834 = x180 * x1789
-    del x1789, x180
-    x1836 = x1432 * x1792
-    del x1432, x1792
-    x1838 = tiles.addcmul_(x29 * -1 * x1834, x29, x1836, -1)
-    x1839 = x22 * x1838
-    del x1838
-    x1840 = x20 * x1839
+    x1811 = x174 * x1808
+    del x1808
+    x1812 = x1350[:, :, :, None] * x1811
+    del x1811
+    x1814 = x1812.sum(2)
+    x1816 = tiles.product(x1809, x1352[:, :, None], x1354[:, :, :, None])
+    del x1352, x1354, x1809
+    x1817 = x1573 - x1816
+    del x1573, x1816
+    x1819 = torch.addcmul(x1578, x1817, x529)
+    del x1578, x1817, x529
+    x1820 = tiles.segment_sum_grad(x1819, exclusive=True)
+    del x1819
+    x1821 = tiles.suffix_sum(x1788, 2, exclusive=True)
+    del x1788
+    x1822 = (x1792[..., None, :] @ x174).squeeze(-2)
+    del x1792
+    x1824 = tiles.product(x1794, x1350[:, :, :, None], x1358[:, :, None])
+    del x1350, x1358, x1794
+    x1826 = tiles.addcmul_(-x1824, x1383[:, :, None], x1791[:, :, :, None], -1)
+    del x1383, x1791, x1824
+    x1827 = x174 * x1826 * x287
+    del x174, x1826
+    x1828 = (x1359 * x287)[:, :, None] * x1812
+    del x1359, x1812
+    x1829 = x1827 - x1828
+    del x1827, x1828
+    x1830 = tiles.segment_sum_grad(x1829, exclusive=True)
+    del x1829
+    x1831 = x180 * x1787
+    del x1787, x180
+    x1833 = x1432 * x1790
+    del x1432, x1790
+    x1835 = tiles.addcmul_(x29 * -1 * x1831, x29, x1833, -1)
+    x1836 = x22 * x1835
+    del x1835
+    x1837 = x20 * x1836
+    x1839 = x1837.sum(2)
+    del x1837
+    x1840 = x630 * x1836
+    del x1836
     x1842 = x1840.sum(2)
-    del x1840
-    x1843 = x630 * x1839
-    del x1839
-    x1845 = x1843.sum(2)
-    x1847 = x1795.mT @ k
-    x1850 = tiles.addcmul_(x1620 + x1622, x1801, x1365, -1)
-    x1850 = tiles.addcmul_(x1850, x1807, x1358, -1)
-    del x1358, x1365, x1620, x1622
-    x1857 = tiles.addcmul_(x1629 + x1630, x22, x1834, -1)
-    x1857 = tiles.addcmul_(tiles.addcmul_(x1857, x22, x1836, -1), x1801, x1357, -1)
-    x1857 = tiles.addcmul_(x1857, x1807, x1351, -1)
-    del x1629, x1630, x1807, x1834, x1836
-    x1859 = torch.addcmul(x1637, x1816, x1356, value=-1)
-    del x1637
-    x1862 = torch.addcmul(x1641, x1816, x1347, value=-1)
-    del x1347, x1641, x1816
-    x1864 = x1784 @ S.mT
-    x1866 = x1784 @ M.mT
-    x1871 = tiles.addcmul_(x1357 * x1479, x1351, x1484)
-    x1871 = tiles.addcmul_(tiles.addcmul_(x1871, x1351, x1502), x22, x1799, -1)
-    x1871 = tiles.addcmul_(x1871, x22, x1805, -1)
-    del x1351, x1357, x1479, x1484, x1502
-    x1875 = tiles.addcmul_(x29 * -1 * x1799, x29, x1805, -1)
-    del x1799, x1805, x29
-    x1880 = tiles.addcmul_(x759 * x1850, x759, x1660)
-    del x1660, x1850, x759
-    x1885 = tiles.addcmul_(x1871 * -1 * x1371, x1857, x1371, -1)
-    del x1371, x1857, x1871
-    x1887 = tiles.addcmul_(x1603 + x1847, x1414[:, :, :, None], x1475)
-    x1887 = tiles.addcmul_(x1887, x1362[:, :, :, None], x1498)
-    x1887 = tiles.addcmul_(x1887, x1885[:, :, :, None], k)
-    x1887 = tiles.addcmul_(x1887, x1361[:, :, :, None], x1864, -1)
-    x1887 = tiles.addcmul_(x1887, x1440[:, :, :, None], x1866, -1)
-    x1887 = tiles.addmm_(x1887, x1795, k)
-    del x1361, x1362, x1414, x1440, x1475, x1498, x1603, x1795, x1847, x1864, x1866, x1885
-    x1888 = x290 + x1723 + x1497 + x1750 + x1824 + x1833
-    del x1497, x1723, x1750, x1824, x1833, x290
-    x1890 = tiles.addcmul_(x1888 * x1397, x22, x1875)
-    del x1875, x1888, x22
-    x1891 = x630 * x1890
+    x1844 = x1793.mT @ k
+    x1847 = tiles.addcmul_(x1618 + x1620, x1799, x1367, -1)
+    x1847 = tiles.addcmul_(x1847, x1805, x1362, -1)
+    del x1362, x1367, x1618, x1620
+    x1854 = tiles.addcmul_(x1627 + x1628, x22, x1831, -1)
+    x1854 = tiles.addcmul_(tiles.addcmul_(x1854, x22, x1833, -1), x1799, x1361, -1)
+    x1854 = tiles.addcmul_(x1854, x1805, x1353, -1)
+    del x1627, x1628, x1805, x1831, x1833
+    x1856 = torch.addcmul(x1635, x1814, x1360, value=-1)
+    del x1635
+    x1859 = torch.addcmul(x1639, x1814, x1349, value=-1)
+    del x1349, x1639, x1814
+    x1861 = x1782 @ S.mT
+    x1863 = x1782 @ M.mT
+    x1868 = tiles.addcmul_(x1361 * x1479, x1353, x1484)
+    x1868 = tiles.addcmul_(tiles.addcmul_(x1868, x1353, x1502), x22, x1797, -1)
+    x1868 = tiles.addcmul_(x1868, x22, x1803, -1)
+    del x1353, x1361, x1479, x1484, x1502
+    x1872 = tiles.addcmul_(x29 * -1 * x1797, x29, x1803, -1)
+    del x1797, x1803, x29
+    x1877 = tiles.addcmul_(x759 * x1847, x759, x1658)
+    del x1658, x1847, x759
+    x1882 = tiles.addcmul_(x1868 * -1 * x1373, x1854, x1373, -1)
+    del x1373, x1854, x1868
+    x1884 = tiles.addcmul_(x1601 + x1844, x1414[:, :, :, None], x1475)
+    x1884 = tiles.addcmul_(x1884, x1365[:, :, :, None], x1498)
+    x1884 = tiles.addcmul_(x1884, x1882[:, :, :, None], k)
+    x1884 = tiles.addcmul_(x1884, x1364[:, :, :, None], x1861, -1)
+    x1884 = tiles.addcmul_(x1884, x1440[:, :, :, None], x1863, -1)
+    x1884 = tiles.addmm_(x1884, x1793, k)
+    del x1364, x1365, x1414, x1440, x1475, x1498, x1601, x1793, x1844, x1861, x1863, x1882
+    x1885 = x290 + x1721 + x1497 + x1748 + x1821 + x1830
+    del x1497, x1721, x1748, x1821, x1830, x290
+    x1887 = tiles.addcmul_(x1885 * x1397, x22, x1872)
+    del x1872, x1885, x22
+    x1888 = x630 * x1887
     del x630
-    x1893 = tiles.addcmul_(x18[:, :, None] * -1 * x1891, x18[:, :, None], x1843, -1)
-    del x1843
-    x1894 = x1757 + x1825
-    del x1757, x1825
-    x1895 = x1894 * x1354
-    del x1354
-    x1896 = x1895 * x287
-    x1897 = torch.addcmul(x1896, x1389[:, :, None], x1380)
-    del x1380, x1389, x1896
-    x1898 = tiles.suffix_sum(x1897, 2, exclusive=True)
-    del x1897
-    x1899 = x330 + x1506 + x1823 + x1898
-    del x1506, x1823, x1898, x330
-    x1900 = tiles.product(x570, x1899, x1397)
-    del x1397, x1899, x570
-    x1902 = tiles.addcmul_(torch.addcmul(x1900, x783, x1862), x701, x1895)
-    x1902 = tiles.addcmul_(x1902, x783, x1676)
-    del x1676, x1862, x1895, x1900, x701, x783
-    x1903 = tiles.product(x172, x1894, x1356)
-    del x1356, x172, x1894
-    x1904 = tiles.addcmul_(x1650 + x1903, x1801, x1353, -1)
-    del x1353, x1650, x1801, x1903
-    x1906 = tiles.addcmul_(x780 * x1859, x780, x1904)
-    x1906 = tiles.addcmul_(x1906, x780, x1674)
-    del x1674, x1859, x1904, x780
-    x1907 = x20 * x1890
-    del x1890, x20
-    x1908 = x1907.sum(2)
-    del x1907
-    x1909 = -x1842 - x1908
-    del x1842, x1908
-    x1910 = x18 * x1909
-    del x1909
-    x1911 = x1891.sum(2)
-    del x1891
-    x1913 = tiles.addcmul_(x18 * -1 * x1845, x18, x1911, -1)
-    del x18, x1845, x1911
-    return (x1743, x1887, x1784, x1893, x1902, x1906, x1880, x1910, x1913), (dM_end, dS_end)
+    x1890 = tiles.addcmul_(x18[:, :, None] * -1 * x1888, x18[:, :, None], x1840, -1)
+    del x1840
+    x1891 = x1755 + x1822
+    del x1755, x1822
+    x1892 = x1891 * x1357
+    del x1357
+    x1893 = x1892 * x287
+    x1894 = torch.addcmul(x1893, x1389[:, :, None], x1380)
+    del x1380, x1389, x1893
+    x1895 = tiles.suffix_sum(x1894, 2, exclusive=True)
+    del x1894
+    x1896 = x330 + x1506 + x1820 + x1895
+    del x1506, x1820, x1895, x330
+    x1897 = tiles.product(x570, x1896, x1397)
+    del x1397, x1896, x570
+    x1899 = tiles.addcmul_(torch.addcmul(x1897, x783, x1859), x701, x1892)
+    x1899 = tiles.addcmul_(x1899, x783, x1674)
+    del x1674, x1859, x1892, x1897, x701, x783
+    x1900 = tiles.product(x172, x1891, x1360)
+    del x1360, x172, x1891
+    x1901 = tiles.addcmul_(x1648 + x1900, x1799, x1355, -1)
+    del x1355, x1648, x1799, x1900
+    x1903 = tiles.addcmul_(x780 * x1856, x780, x1901)
+    x1903 = tiles.addcmul_(x1903, x780, x1672)
+    del x1672, x1856, x1901, x780
+    x1904 = x20 * x1887
+    del x1887, x20
+    x1905 = x1904.sum(2)
+    del x1904
+    x1906 = -x1839 - x1905
+    del x1839, x1905
+    x1907 = x18 * x1906
+    del x1906
+    x1908 = x1888.sum(2)
+    del x1888
+    x1910 = tiles.addcmul_(x18 * -1 * x1842, x18, x1908, -1)
+    del x18, x1842, x1908
+    return (x1741, x1884, x1782, x1890, x1899, x1903, x1877, x1907, x1910), (dM_end, dS_end)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

@@ -39,7 +39,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     H = h0[0].shape[1]
     x9 = torch.sigmoid(b_)
     x11 = valid * x9
-    del x9
     x18 = torch.sigmoid(c)
     x19 = k * k
     x20 = x19.sum(3)
@@ -48,7 +47,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     del x20
     x23 = torch.rsqrt(x22)
     del x22
-    x33 = torch.sigmoid(b_)
     x68 = k @ k.mT
     x86 = q * q
     x87 = x86.sum(3)
@@ -103,112 +101,112 @@ def chunked_forward(args, valid, h0, steps, keep):
     x212 = torch.exp2(x211)
     del x211
     x950 = x89[:, :, :, None] * x177
-    x993 = x23[:, :, :, None] * x150
-    x1083 = valid * x18
-    x1084 = x23 * x1083
-    del x1083
+    x994 = x23[:, :, :, None] * x150
     x1085 = valid * x18
-    del x18
-    x1087 = x23 * x1085
+    x1086 = x23 * x1085
     del x1085
-    x1088 = x11 * x148
+    x1087 = valid * x18
+    del x18
+    x1089 = x23 * x1087
+    del x1087
+    x1090 = x11 * x148
     del x148
-    x1089 = x23 * x156
+    x1091 = valid * x9
+    del x9
+    x1092 = x23 * x156
     del x156
-    x1091 = x89 * x181
+    x1093 = x89 * x181
     del x181
-    x1092 = x200 * x1087
+    x1094 = x200 * x1089
     del x200
-    x1096 = x11 * x205
+    x1098 = x11 * x205
     del x11
-    x1100 = valid * x33
-    del x33
-    x1103 = x205 * x1088
-    x1119 = x1092[:, :, :, None] * k
-    del x1092
-    x1120 = x1103.sum(2)
-    del x1103
-    x1122 = x1096[:, :, :, None] * x158
-    del x1096
-    x1123 = x1122.sum(2)
-    del x1122
-    x1127 = tiles.addcmul_(x1123 * x1087, x205, x1087)
-    del x1087, x1123, x205
-    x1128 = x1127[:, :, :, None] * k
-    del x1127
-    x1141 = (x150 @ x1088[..., None]).squeeze(-1)
-    x1142 = x1100[:, :, None] * x150
+    x1104 = x205 * x1090
+    x1120 = x1094[:, :, :, None] * k
+    del x1094
+    x1121 = x1104.sum(2)
+    del x1104
+    x1123 = x1098[:, :, :, None] * x158
+    del x1098
+    x1124 = x1123.sum(2)
+    del x1123
+    x1128 = tiles.addcmul_(x1124 * x1089, x205, x1089)
+    del x1089, x1124, x205
+    x1129 = x1128[:, :, :, None] * k
+    del x1128
+    x1142 = (x150 @ x1090[..., None]).squeeze(-1)
+    x1143 = x1091[:, :, None] * x150
     del x150
-    x1144 = x1142 @ x158
-    del x1142
-    x1145 = tiles.product(x1144, x23[:, :, :, None], x1084[:, :, None])
-    del x1144
-    x1147 = tiles.addcmul_(-x1145, x1084[:, :, None], x993, -1)
-    del x1145, x993
-    x1148 = x68 * x1147
-    del x1147, x68
-    x1149 = x23 * x1141
-    del x1141, x23
-    x1154 = (x177 @ x1088[..., None]).squeeze(-1)
-    del x1088
-    x1155 = x89 * x1154
-    del x1154
-    x1157 = x1100[:, :, None] * x177
-    del x1100, x177
-    x1159 = x1157 @ x158
-    del x1157, x158
-    x1160 = tiles.product(x1159, x89[:, :, :, None], x1084[:, :, None])
-    del x1159, x89
-    x1162 = torch.addcmul(x1160, x1084[:, :, None], x950)
-    del x1084, x1160, x950
-    x1163 = x105 * x1162
-    del x105, x1162
-    x1164 = tiles.inverse(x1148)
-    del x1148
-    x1352 = x1091[:, :, :, None] * q
-    del x1091
-    x1354 = x1149[:, :, :, None] * k
-    del x1149
-    x1356 = x1089[:, :, :, None] * k
-    del x1089
-    x1360 = x1155[:, :, :, None] * q
+    x1145 = x1143 @ x158
+    del x1143
+    x1146 = tiles.product(x1145, x23[:, :, :, None], x1086[:, :, None])
+    del x1145
+    x1148 = tiles.addcmul_(-x1146, x1086[:, :, None], x994, -1)
+    del x1146, x994
+    x1149 = x68 * x1148
+    del x1148, x68
+    x1150 = x23 * x1142
+    del x1142, x23
+    x1155 = (x177 @ x1090[..., None]).squeeze(-1)
+    del x1090
+    x1156 = x89 * x1155
     del x1155
+    x1158 = x1091[:, :, None] * x177
+    del x1091, x177
+    x1160 = x1158 @ x158
+    del x1158, x158
+    x1161 = tiles.product(x1160, x89[:, :, :, None], x1086[:, :, None])
+    del x1160, x89
+    x1163 = torch.addcmul(x1161, x1086[:, :, None], x950)
+    del x1086, x1161, x950
+    x1164 = x105 * x1163
+    del x105, x1163
+    x1165 = tiles.inverse(x1149)
+    del x1149
+    x1351 = x1093[:, :, :, None] * q
+    del x1093
+    x1353 = x1150[:, :, :, None] * k
+    del x1150
+    x1355 = x1092[:, :, :, None] * k
+    del x1092
+    x1359 = x1156[:, :, :, None] * q
+    del x1156
     M_rows = scan.Rows(steps, H)
     S_rows = scan.Rows(steps, H)
-    x1365_rows = scan.Rows(steps, H)
+    x1364_rows = scan.Rows(steps, H)
     (M, S) = scan.flat(h0)
     M_done = []
     S_done = []
     own = False
     for n, (
         v_c,
-        x1354_c,
-        x1356_c,
+        x1353_c,
+        x1355_c,
+        x1165_c,
+        x1351_c,
+        x1359_c,
         x1164_c,
-        x1352_c,
-        x1360_c,
-        x1163_c,
         x197_c,
-        x1119_c,
         x1120_c,
+        x1121_c,
         x212_c,
-        x1128_c,
+        x1129_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x1354,
-            x1356,
+            x1353,
+            x1355,
+            x1165,
+            x1351,
+            x1359,
             x1164,
-            x1352,
-            x1360,
-            x1163,
             x197[:, :, None, None],
-            x1119.mT,
-            x1120[:, :, None, None],
+            x1120.mT,
+            x1121[:, :, None, None],
             x212[:, :, None, None],
-            x1128.mT,
+            x1129.mT,
         ),
     ):
         if M.shape[0] > n:
@@ -221,29 +219,29 @@ def chunked_forward(args, valid, h0, steps, keep):
             M_rows.put(M)
         if keep:
             S_rows.put(S)
-        x1358 = scan.addmm(torch.baddbmm(v_c, x1354_c, M, alpha=-1), x1356_c, S, -1)
-        x1362 = torch.bmm(x1164_c, x1358)
-        x1365 = torch.bmm(x1352_c, S, out=x1365_rows.room(n))
-        x1365 = scan.addmm(scan.addmm(x1365, x1360_c, M), x1163_c, x1362)
-        x1367 = scan.addmm(x197_c * M, x1119_c, x1362)
-        x1369 = tiles.addcmul_(scan.scale(S, x212_c, own), x1120_c, M)
-        x1369 = scan.addmm(x1369, x1128_c, x1362)
-        x1365_rows.put(x1365)
-        M, S = x1367, x1369
+        x1357 = scan.addmm(torch.baddbmm(v_c, x1353_c, M, alpha=-1), x1355_c, S, -1)
+        x1361 = torch.bmm(x1165_c, x1357)
+        x1364 = torch.bmm(x1351_c, S, out=x1364_rows.room(n))
+        x1364 = scan.addmm(scan.addmm(x1364, x1359_c, M), x1164_c, x1361)
+        x1366 = scan.addmm(x197_c * M, x1120_c, x1361)
+        x1368 = tiles.addcmul_(scan.scale(S, x212_c, own), x1121_c, M)
+        x1368 = scan.addmm(x1368, x1129_c, x1361)
+        x1364_rows.put(x1364)
+        M, S = x1366, x1368
         own = True
     M_end = torch.cat([M, *reversed(M_done)]) if M_done else M
     M_end = M_end.unflatten(0, (-1, H))
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x1365 = x1365_rows.joined()
+    x1364 = x1364_rows.joined()
     if keep:
         M = M_rows.joined()
         S = S_rows.joined()
     del M_rows
     del S_rows
-    del x1365_rows
-    del x1119, x1120, x1128, x1163, x1352, x1354, x1356, x1360, x197, x212
-    return (x1365,), (M_end, S_end), (M, S, x1164) if keep else None
+    del x1364_rows
+    del x1120, x1121, x1129, x1164, x1351, x1353, x1355, x1359, x197, x212
+    return (x1364,), (M_end, S_end), (M, S, x1165) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -251,7 +249,6 @@ def chunked_states(args, valid, h0, steps, keep):
     H = h0[0].shape[1]
     x9 = torch.sigmoid(b_)
     x11 = valid * x9
-    del x9
     x18 = torch.sigmoid(c)
     x19 = k * k
     x20 = x19.sum(3)
@@ -260,7 +257,6 @@ def chunked_states(args, valid, h0, steps, keep):
     del x20
     x23 = torch.rsqrt(x22)
     del x22
-    x33 = torch.sigmoid(b_)
     x68 = k @ k.mT
     x140 = F.logsigmoid(b_)
     x141 = x140 * tiles.LOG2E
@@ -300,57 +296,57 @@ def chunked_states(args, valid, h0, steps, keep):
     del x146
     x212 = torch.exp2(x211)
     del x211
-    x993 = x23[:, :, :, None] * x150
-    x1083 = valid * x18
-    x1084 = x23 * x1083
-    del x1083
+    x994 = x23[:, :, :, None] * x150
     x1085 = valid * x18
-    del x18
-    x1087 = x23 * x1085
+    x1086 = x23 * x1085
     del x1085
-    x1088 = x11 * x148
+    x1087 = valid * x18
+    del x18
+    x1089 = x23 * x1087
+    del x1087
+    x1090 = x11 * x148
     del x148
-    x1089 = x23 * x156
+    x1091 = valid * x9
+    del x9
+    x1092 = x23 * x156
     del x156
-    x1092 = x200 * x1087
+    x1094 = x200 * x1089
     del x200
-    x1096 = x11 * x205
+    x1098 = x11 * x205
     del x11
-    x1100 = valid * x33
-    del x33
-    x1103 = x205 * x1088
-    x1119 = x1092[:, :, :, None] * k
-    del x1092
-    x1120 = x1103.sum(2)
-    del x1103
-    x1122 = x1096[:, :, :, None] * x158
-    del x1096
-    x1123 = x1122.sum(2)
-    del x1122
-    x1127 = tiles.addcmul_(x1123 * x1087, x205, x1087)
-    del x1087, x1123, x205
-    x1128 = x1127[:, :, :, None] * k
-    del x1127
-    x1141 = (x150 @ x1088[..., None]).squeeze(-1)
-    del x1088
-    x1142 = x1100[:, :, None] * x150
-    del x1100, x150
-    x1144 = x1142 @ x158
-    del x1142, x158
-    x1145 = tiles.product(x1144, x23[:, :, :, None], x1084[:, :, None])
-    del x1144
-    x1147 = tiles.addcmul_(-x1145, x1084[:, :, None], x993, -1)
-    del x1084, x1145, x993
-    x1148 = x68 * x1147
-    del x1147, x68
-    x1149 = x23 * x1141
-    del x1141, x23
-    x1164 = tiles.inverse(x1148)
-    del x1148
-    x1354 = x1149[:, :, :, None] * k
+    x1104 = x205 * x1090
+    x1120 = x1094[:, :, :, None] * k
+    del x1094
+    x1121 = x1104.sum(2)
+    del x1104
+    x1123 = x1098[:, :, :, None] * x158
+    del x1098
+    x1124 = x1123.sum(2)
+    del x1123
+    x1128 = tiles.addcmul_(x1124 * x1089, x205, x1089)
+    del x1089, x1124, x205
+    x1129 = x1128[:, :, :, None] * k
+    del x1128
+    x1142 = (x150 @ x1090[..., None]).squeeze(-1)
+    del x1090
+    x1143 = x1091[:, :, None] * x150
+    del x1091, x150
+    x1145 = x1143 @ x158
+    del x1143, x158
+    x1146 = tiles.product(x1145, x23[:, :, :, None], x1086[:, :, None])
+    del x1145
+    x1148 = tiles.addcmul_(-x1146, x1086[:, :, None], x994, -1)
+    del x1086, x1146, x994
+    x1149 = x68 * x1148
+    del x1148, x68
+    x1150 = x23 * x1142
+    del x1142, x23
+    x1165 = tiles.inverse(x1149)
     del x1149
-    x1356 = x1089[:, :, :, None] * k
-    del x1089
+    x1353 = x1150[:, :, :, None] * k
+    del x1150
+    x1355 = x1092[:, :, :, None] * k
+    del x1092
     M_rows = scan.Rows(steps, H)
     S_rows = scan.Rows(steps, H)
     (M, S) = scan.flat(h0)
@@ -359,27 +355,27 @@ def chunked_states(args, valid, h0, steps, keep):
     own = False
     for n, (
         v_c,
-        x1354_c,
-        x1356_c,
-        x1164_c,
+        x1353_c,
+        x1355_c,
+        x1165_c,
         x197_c,
-        x1119_c,
         x1120_c,
+        x1121_c,
         x212_c,
-        x1128_c,
+        x1129_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x1354,
-            x1356,
-            x1164,
+            x1353,
+            x1355,
+            x1165,
             x197[:, :, None, None],
-            x1119.mT,
-            x1120[:, :, None, None],
+            x1120.mT,
+            x1121[:, :, None, None],
             x212[:, :, None, None],
-            x1128.mT,
+            x1129.mT,
         ),
     ):
         if M.shape[0] > n:
@@ -392,12 +388,12 @@ def chunked_states(args, valid, h0, steps, keep):
             M_rows.put(M)
         if keep:
             S_rows.put(S)
-        x1358 = scan.addmm(torch.baddbmm(v_c, x1354_c, M, alpha=-1), x1356_c, S, -1)
-        x1362 = torch.bmm(x1164_c, x1358)
-        x1367 = scan.addmm(x197_c * M, x1119_c, x1362)
-        x1369 = tiles.addcmul_(scan.scale(S, x212_c, own), x1120_c, M)
-        x1369 = scan.addmm(x1369, x1128_c, x1362)
-        M, S = x1367, x1369
+        x1357 = scan.addmm(torch.baddbmm(v_c, x1353_c, M, alpha=-1), x1355_c, S, -1)
+        x1361 = torch.bmm(x1165_c, x1357)
+        x1366 = scan.addmm(x197_c * M, x1120_c, x1361)
+        x1368 = tiles.addcmul_(scan.scale(S, x212_c, own), x1121_c, M)
+        x1368 = scan.addmm(x1368, x1129_c, x1361)
+        M, S = x1366, x1368
         own = True
     M_end = torch.cat([M, *reversed(M_done)]) if M_done else M
     M_end = M_end.unflatten(0, (-1, H))
@@ -408,15 +404,15 @@ def chunked_states(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del M_rows
     del S_rows
-    del x1119, x1120, x1128, x1354, x1356, x197, x212
-    return (), (M_end, S_end), (M, S, x1164) if keep else None
+    del x1120, x1121, x1129, x1353, x1355, x197, x212
+    return (), (M_end, S_end), (M, S, x1165) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_, c) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (M, S, x1164) = kept
+    (M, S, x1165) = kept
     (do,) = douts
     C = valid.shape[2]
     H = h0[0].shape[1]
@@ -431,7 +427,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x20
     x23 = torch.rsqrt(x22)
     del x22
-    x33 = torch.sigmoid(b_)
     x39 = k @ M
     x44 = k @ S
     x68 = k @ k.mT
@@ -501,189 +496,186 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x571
     x646 = x9 * x597
     x950 = x89[:, :, :, None] * x177
-    x993 = x23[:, :, :, None] * x150
-    x1083 = valid * x18
-    x1084 = x23 * x1083
-    del x1083
+    x994 = x23[:, :, :, None] * x150
     x1085 = valid * x18
+    x1086 = x23 * x1085
+    del x1085
+    x1087 = valid * x18
     del x18
-    x1086 = valid * x23
-    x1087 = x23 * x1085
-    x1088 = x11 * x148
-    x1089 = x23 * x156
-    x1090 = valid * x9
+    x1088 = valid * x23
+    x1089 = x23 * x1087
+    x1090 = x11 * x148
+    x1091 = valid * x9
     del x9
-    x1091 = x89 * x181
-    x1092 = x200 * x1087
-    x1095 = valid * x205
-    x1096 = x11 * x205
-    x1097 = x23 * x23
-    x1099 = x23 * x1097
-    del x1097
-    x1100 = valid * x33
-    del x33
-    x1103 = x205 * x1088
-    x1105 = x148 * x1090
-    x1109 = x89 * x89
-    x1110 = x1109 * x89
-    del x1109
-    x1116 = valid * x499
-    x1117 = x1090 * x259
-    del x1090
-    x1120 = x1103.sum(2)
-    x1122 = x1096[:, :, :, None] * x158
-    x1123 = x1122.sum(2)
-    del x1122
-    x1127 = tiles.addcmul_(x1123 * x1087, x205, x1087)
-    x1134 = x1091[:, :, :, None] * do
-    x1141 = (x150 @ x1088[..., None]).squeeze(-1)
-    x1142 = x1100[:, :, None] * x150
-    x1144 = x1142 @ x158
-    del x1142
-    x1145 = tiles.product(x1144, x23[:, :, :, None], x1084[:, :, None])
-    x1147 = tiles.addcmul_(-x1145, x1084[:, :, None], x993, -1)
-    del x1145
-    x1149 = x23 * x1141
-    x1152 = torch.addcmul(v, x1149[:, :, :, None], x39, value=-1)
-    x1152 = tiles.addcmul_(x1152, x1089[:, :, :, None], x44, -1)
-    x1154 = (x177 @ x1088[..., None]).squeeze(-1)
-    x1155 = x89 * x1154
-    x1157 = x1100[:, :, None] * x177
-    del x1100
-    x1159 = x1157 @ x158
-    del x1157
-    x1160 = tiles.product(x1159, x89[:, :, :, None], x1084[:, :, None])
-    x1162 = torch.addcmul(x1160, x1084[:, :, None], x950)
-    del x1160
-    x1163 = x105 * x1162
-    x1165 = x1164 @ x1152
-    del x1152
-    x1173 = x1089[:, :, :, None] * k
-    x1174 = x1163.mT @ do
+    x1092 = x23 * x156
+    x1093 = x89 * x181
+    x1094 = x200 * x1089
+    x1097 = valid * x205
+    x1098 = x11 * x205
+    x1099 = x23 * x23
+    x1101 = x23 * x1099
+    del x1099
+    x1104 = x205 * x1090
+    x1106 = x148 * x1091
+    x1110 = x89 * x89
+    x1111 = x1110 * x89
+    del x1110
+    x1117 = valid * x499
+    x1118 = x1091 * x259
+    x1121 = x1104.sum(2)
+    x1123 = x1098[:, :, :, None] * x158
+    x1124 = x1123.sum(2)
+    del x1123
+    x1128 = tiles.addcmul_(x1124 * x1089, x205, x1089)
+    x1135 = x1093[:, :, :, None] * do
+    x1142 = (x150 @ x1090[..., None]).squeeze(-1)
+    x1143 = x1091[:, :, None] * x150
+    x1145 = x1143 @ x158
+    del x1143
+    x1146 = tiles.product(x1145, x23[:, :, :, None], x1086[:, :, None])
+    x1148 = tiles.addcmul_(-x1146, x1086[:, :, None], x994, -1)
+    del x1146
+    x1150 = x23 * x1142
+    x1153 = torch.addcmul(v, x1150[:, :, :, None], x39, value=-1)
+    x1153 = tiles.addcmul_(x1153, x1092[:, :, :, None], x44, -1)
+    x1155 = (x177 @ x1090[..., None]).squeeze(-1)
+    x1156 = x89 * x1155
+    x1158 = x1091[:, :, None] * x177
+    del x1091
+    x1160 = x1158 @ x158
+    del x1158
+    x1161 = tiles.product(x1160, x89[:, :, :, None], x1086[:, :, None])
+    x1163 = torch.addcmul(x1161, x1086[:, :, None], x950)
+    del x1161
+    x1164 = x105 * x1163
+    x1166 = x1165 @ x1153
+    del x1153
+    x1174 = x1092[:, :, :, None] * k
+    x1175 = x1164.mT @ do
+    del x1164
+    x1181 = x1156[:, :, :, None] * q
+    x1212 = do @ x1166.mT
+    x1213 = x1163 * x1212
     del x1163
-    x1180 = x1155[:, :, :, None] * q
-    x1211 = do @ x1165.mT
-    x1212 = x1162 * x1211
-    del x1162
-    x1213 = x105 * x1211
-    del x105, x1211
-    x1214 = x177 * x1213
-    x1215 = x1084[:, :, None] * x1214
-    x1216 = x1084[:, :, None] * x1213
-    x1218 = x89[:, :, :, None] * x1214
-    del x1214
-    x1219 = x1218.sum(2)
-    del x1218
-    x1221 = x1215.sum(3)
+    x1214 = x105 * x1212
+    del x105, x1212
+    x1215 = x177 * x1214
+    x1216 = x1086[:, :, None] * x1215
+    x1217 = x1086[:, :, None] * x1214
+    x1219 = x89[:, :, :, None] * x1215
     del x1215
-    x1222 = x1159 * x1213
-    del x1159
-    x1223 = x1084[:, :, None] * x1222
-    x1224 = x89[:, :, :, None] * x1222
-    del x1222
-    x1225 = x1224.sum(2)
-    del x1224
-    x1227 = x1223.sum(3)
-    del x1223
-    x1228 = x1216 @ x158.mT
-    x1229 = x950.mT @ x1213
-    del x1213, x950
-    x1231 = x177 * x1228
-    del x1228
-    x1232 = x89[:, :, :, None] * x1231
-    del x1231
-    x1234 = x1232.sum(2)
-    x1277 = tiles.product(x1229, x11[:, :, :, None], x1084[:, :, None])
-    del x1229
-    x1304 = x1212.mT @ q
-    x1308 = x1219 * x1086
-    x1309 = x1225 * x1086
-    x1316 = x1219 * x1085
+    x1220 = x1219.sum(2)
     del x1219
-    x1317 = x1225 * x1085
+    x1222 = x1216.sum(3)
+    del x1216
+    x1223 = x1160 * x1214
+    del x1160
+    x1224 = x1086[:, :, None] * x1223
+    x1225 = x89[:, :, :, None] * x1223
+    del x1223
+    x1226 = x1225.sum(2)
     del x1225
-    x1323 = valid * x1234
-    del x1234
-    x1330 = x1149[:, :, :, None] * k
-    x1370 = q * x514
-    x1371 = x1370.sum(3)
-    del x1370
-    x1377 = x1371 * x1091 * x259
-    x1378 = tiles.suffix_sum(x1377, 2)
-    del x1377
-    x1381 = q * x519
-    x1382 = x1381.sum(3)
+    x1228 = x1224.sum(3)
+    del x1224
+    x1229 = x1217 @ x158.mT
+    x1230 = x950.mT @ x1214
+    del x1214, x950
+    x1232 = x177 * x1229
+    del x1229
+    x1233 = x89[:, :, :, None] * x1232
+    del x1232
+    x1235 = x1233.sum(2)
+    x1276 = tiles.product(x1230, x11[:, :, :, None], x1086[:, :, None])
+    del x1230
+    x1303 = x1213.mT @ q
+    x1307 = x1220 * x1088
+    x1308 = x1226 * x1088
+    x1315 = x1220 * x1087
+    del x1220
+    x1316 = x1226 * x1087
+    del x1226
+    x1322 = valid * x1235
+    del x1235
+    x1329 = x1150[:, :, :, None] * k
+    x1369 = q * x514
+    x1370 = x1369.sum(3)
+    del x1369
+    x1376 = x1370 * x1093 * x259
+    x1377 = tiles.suffix_sum(x1376, 2)
+    del x1376
+    x1380 = q * x519
+    x1381 = x1380.sum(3)
+    del x1380
+    x1383 = tiles.addcmul_(x1222 + x1228, x181, x1370)
+    x1383 = tiles.addcmul_(x1383, x1381, x1155)
+    del x1155, x1222, x1228, x1370, x181
+    x1384 = x1111 * x1383
+    del x1111, x1383
+    x1386 = tiles.addcmul_(x1093[:, :, :, None] * x514, x1156[:, :, :, None], x519)
+    x1386 = tiles.addcmul_(x1386, x1384[:, :, :, None], q, -1)
+    x1386 = tiles.addmm_(x1386, x1213, k)
+    del x1093, x1156, x1213, x1384, x514, x519
+    x1387 = x89 * x1381
     del x1381
-    x1384 = tiles.addcmul_(x1221 + x1227, x181, x1371)
-    x1384 = tiles.addcmul_(x1384, x1382, x1154)
-    del x1154, x1221, x1227, x1371, x181
-    x1385 = x1110 * x1384
-    del x1110, x1384
-    x1387 = tiles.addcmul_(x1091[:, :, :, None] * x514, x1155[:, :, :, None], x519)
-    x1387 = tiles.addcmul_(x1387, x1385[:, :, :, None], q, -1)
-    x1387 = tiles.addmm_(x1387, x1212, k)
-    del x1091, x1155, x1212, x1385, x514, x519
-    x1388 = x89 * x1382
-    del x1382
-    x1390 = tiles.addcmul_(x1388[:, :, :, None] * x1105[:, :, None], x89[:, :, :, None], x1216)
-    del x1216, x89
-    x1391 = x177 * x1390 * x259
-    del x1390
-    x1392 = torch.addcmul(x1391, x1117[:, :, None], x1232)
-    del x1232, x1391
-    x1393 = tiles.segment_sum_grad(x1392)
-    del x1392
-    x1396 = (x1388[..., None, :] @ x177).squeeze(-2)
-    del x1388, x177
-    x1407 = x1127[:, :, :, None] * k
-    x1409 = x1092[:, :, :, None] * k
+    x1389 = tiles.addcmul_(x1387[:, :, :, None] * x1106[:, :, None], x89[:, :, :, None], x1217)
+    del x1217, x89
+    x1390 = x177 * x1389 * x259
+    del x1389
+    x1391 = torch.addcmul(x1390, x1118[:, :, None], x1233)
+    del x1233, x1390
+    x1392 = tiles.segment_sum_grad(x1391)
+    del x1391
+    x1395 = (x1387[..., None, :] @ x177).squeeze(-2)
+    del x1387, x177
+    x1406 = x1128[:, :, :, None] * k
+    x1408 = x1094[:, :, :, None] * k
     x257_rows = scan.Rows(steps, H, True)
     x265_rows = scan.Rows(steps, H, True)
     x297_rows = scan.Rows(steps, H, True)
-    x1182_rows = scan.Rows(steps, H, True)
-    x1202_rows = scan.Rows(steps, H, True)
-    x1412_rows = scan.Rows(steps, H, True)
+    x1183_rows = scan.Rows(steps, H, True)
+    x1203_rows = scan.Rows(steps, H, True)
+    x1411_rows = scan.Rows(steps, H, True)
     (dM_end, dS_end) = scan.flat(dht)
     dM = dM_end[:0]
     dS = dS_end[:0]
     own = False
     for n, (
-        x1407_c,
-        x1409_c,
-        x1174_c,
-        x1164_c,
+        x1406_c,
+        x1408_c,
+        x1175_c,
+        x1165_c,
         S_c,
         M_c,
-        x1165_c,
+        x1166_c,
         x212_c,
         q_c,
-        x1134_c,
-        x1173_c,
-        x1120_c,
+        x1135_c,
+        x1174_c,
+        x1121_c,
         x197_c,
-        x1180_c,
+        x1181_c,
         do_c,
-        x1330_c,
+        x1329_c,
     ) in scan.each(
         steps,
         H,
         (
-            x1407,
-            x1409,
-            x1174,
-            x1164.mT,
+            x1406,
+            x1408,
+            x1175,
+            x1165.mT,
             S,
             M,
-            x1165,
+            x1166,
             x212[:, :, None, None],
             q.mT,
-            x1134,
-            x1173.mT,
-            x1120[:, :, None, None],
+            x1135,
+            x1174.mT,
+            x1121[:, :, None, None],
             x197[:, :, None, None],
-            x1180.mT,
+            x1181.mT,
             do,
-            x1330.mT,
+            x1329.mT,
         ),
         True,
     ):
@@ -691,26 +683,26 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             dM = torch.cat([dM, dM_end[dM.shape[0] : n]])
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x1411 = scan.addmm(torch.baddbmm(x1174_c, x1407_c, dS), x1409_c, dM)
-        x1412 = torch.bmm(x1164_c, x1411, out=x1412_rows.room(n))
+        x1410 = scan.addmm(torch.baddbmm(x1175_c, x1406_c, dS), x1408_c, dM)
+        x1411 = torch.bmm(x1165_c, x1410, out=x1411_rows.room(n))
         x256 = S_c * dS
         x257 = x256.sum(1)
         x264 = M_c * dS
         x265 = x264.sum(1)
         x296 = M_c * dM
         x297 = x296.sum(1)
-        x1182 = torch.bmm(x1165_c, dS.mT, out=x1182_rows.room(n))
-        x1202 = torch.bmm(x1165_c, dM.mT, out=x1202_rows.room(n))
-        x1483 = scan.addmm(scan.addmm(x212_c * dS, q_c, x1134_c), x1173_c, x1412, -1)
-        x1484 = tiles.addcmul_(scan.scale(dM, x197_c, own), x1120_c, dS)
-        x1484 = scan.addmm(scan.addmm(x1484, x1180_c, do_c), x1330_c, x1412, -1)
+        x1183 = torch.bmm(x1166_c, dS.mT, out=x1183_rows.room(n))
+        x1203 = torch.bmm(x1166_c, dM.mT, out=x1203_rows.room(n))
+        x1481 = scan.addmm(scan.addmm(x212_c * dS, q_c, x1135_c), x1174_c, x1411, -1)
+        x1482 = tiles.addcmul_(scan.scale(dM, x197_c, own), x1121_c, dS)
+        x1482 = scan.addmm(scan.addmm(x1482, x1181_c, do_c), x1329_c, x1411, -1)
         x257_rows.put(x257)
         x265_rows.put(x265)
         x297_rows.put(x297)
-        x1182_rows.put(x1182)
-        x1202_rows.put(x1202)
-        x1412_rows.put(x1412)
-        dM, dS = x1484, x1483
+        x1183_rows.put(x1183)
+        x1203_rows.put(x1203)
+        x1411_rows.put(x1411)
+        dM, dS = x1482, x1481
         own = True
     dM_end = torch.cat([dM, dM_end[dM.shape[0] :]]) if dM.shape[0] < dM_end.shape[0] else dM
     dM_end = dM_end.unflatten(0, (-1, H))
@@ -719,16 +711,16 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x257 = x257_rows.joined()
     x265 = x265_rows.joined()
     x297 = x297_rows.joined()
-    x1182 = x1182_rows.joined()
-    x1202 = x1202_rows.joined()
-    x1412 = x1412_rows.joined()
+    x1183 = x1183_rows.joined()
+    x1203 = x1203_rows.joined()
+    x1411 = x1411_rows.joined()
     del x257_rows
     del x265_rows
     del x297_rows
-    del x1182_rows
-    del x1202_rows
-    del x1412_rows
-    del x1120, x1134, x1173, x1174, x1180, x1330, x1407, x1409
+    del x1183_rows
+    del x1203_rows
+    del x1411_rows
+    del x1121, x1135, x1174, x1175, x1181, x1329, x1406, x1408
     x258 = x257.sum(2)
     del x257
     x261 = x212 * x258 * x259
@@ -743,154 +735,154 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x197, x298
     x301 = x300[:, :, None].expand(-1, -1, C)
     del x300
-    x1108 = x266 * x259
-    x1131 = tiles.product(x148, x1095, x266[:, :, None])
+    x1109 = x266 * x259
+    x1132 = tiles.product(x148, x1097, x266[:, :, None])
     del x148
-    x1184 = k * x1182
-    x1185 = x1184.sum(3)
-    del x1184
-    x1186 = x205 * x1185
-    x1190 = x1123 * x1185
-    del x1123
-    x1194 = x1185 * x1084
-    x1195 = x1194[:, :, None] * x158
-    x1196 = x1195.sum(3)
-    del x1195
-    x1199 = tiles.addcmul_(x266[:, :, None] * x1088, x1185, x1087)
-    x1199 = tiles.addcmul_(x1199, x11, x1196)
-    del x1087, x1185, x266
-    x1200 = x205 * x1199 * x259
-    del x1199, x205
-    x1201 = tiles.prefix_sum(x1200, 2, exclusive=True)
-    del x1200
-    x1204 = k * x1202
-    x1205 = x1204.sum(3)
-    del x1204
-    x1206 = x200 * x1205
-    del x200
-    x1209 = x1205 * x1092 * x259
+    x1185 = k * x1183
+    x1186 = x1185.sum(3)
+    del x1185
+    x1187 = x205 * x1186
+    x1191 = x1124 * x1186
+    del x1124
+    x1195 = x1186 * x1086
+    x1196 = x1195[:, :, None] * x158
+    x1197 = x1196.sum(3)
+    del x1196
+    x1200 = tiles.addcmul_(x266[:, :, None] * x1090, x1186, x1089)
+    x1200 = tiles.addcmul_(x1200, x11, x1197)
+    del x1089, x1186, x266
+    x1201 = x205 * x1200 * x259
+    del x1200, x205
+    x1202 = tiles.prefix_sum(x1201, 2, exclusive=True)
+    del x1201
+    x1205 = k * x1203
+    x1206 = x1205.sum(3)
     del x1205
-    x1210 = tiles.prefix_sum(x1209, 2, exclusive=True)
-    del x1209
-    x1282 = tiles.product(x466, x1096[:, :, :, None], x1194[:, :, None])
-    del x1096, x1194
-    x1335 = tiles.addcmul_(x1086 * x1186, x1086, x1190)
-    x1335 = tiles.addcmul_(x1335, x1086, x1206)
-    x1337 = torch.addcmul(x1131, x1196, x1095)
-    del x1095, x1131, x1196
-    x1414 = x1412 @ x1165.mT
-    del x1165
-    x1415 = x1414.tril(-1)
-    del x1414
-    x1416 = x44 * x1412
+    x1207 = x200 * x1206
+    del x200
+    x1210 = x1206 * x1094 * x259
+    del x1206
+    x1211 = tiles.prefix_sum(x1210, 2, exclusive=True)
+    del x1210
+    x1281 = tiles.product(x466, x1098[:, :, :, None], x1195[:, :, None])
+    del x1098, x1195
+    x1334 = tiles.addcmul_(x1088 * x1187, x1088, x1191)
+    x1334 = tiles.addcmul_(x1334, x1088, x1207)
+    x1336 = torch.addcmul(x1132, x1197, x1097)
+    del x1097, x1132, x1197
+    x1413 = x1411 @ x1166.mT
+    del x1166
+    x1414 = x1413.tril(-1)
+    del x1413
+    x1415 = x44 * x1411
     del x44
-    x1417 = x1416.sum(3)
-    del x1416
-    x1418 = x1417 * x1089 * -1 * x259
-    x1419 = x39 * x1412
+    x1416 = x1415.sum(3)
+    del x1415
+    x1417 = x1416 * x1092 * -1 * x259
+    x1418 = x39 * x1411
     del x39
-    x1420 = x1419.sum(3)
-    del x1419
-    x1421 = x23 * x1420
-    x1422 = x1421 * -1
-    x1423 = x1147 * x1415
-    del x1147
-    x1424 = x68 * x1415
-    del x1415, x68
-    x1425 = x150 * x1424
-    x1426 = x1084[:, :, None] * x1425
-    x1427 = x1426.sum(3)
-    del x1426
-    x1428 = x23[:, :, :, None] * x1425
-    del x1425
-    x1429 = x1428.sum(2)
-    del x1428
-    x1431 = x1144 * x1424
-    del x1144
-    x1432 = x1084[:, :, None] * x1431
-    x1433 = x1432.sum(3)
-    del x1432
-    x1434 = x23[:, :, :, None] * x1431
-    del x1431
-    x1435 = x1434.sum(2)
-    del x1434
-    x1437 = x1084[:, :, None] * x1424
-    x1439 = x1437 @ x158.mT
-    del x158
-    x1440 = x993.mT @ x1424
-    del x1424, x993
-    x1442 = x150 * x1439
-    del x1439
-    x1443 = x23[:, :, :, None] * x1442
-    del x1442
-    x1445 = x1443.sum(2)
-    x1448 = tiles.product(x1440, x11[:, :, :, None], x1084[:, :, None])
-    del x1084, x11, x1440
-    x1449 = x1277 - x1448
-    del x1277, x1448
-    x1451 = torch.addcmul(x1282, x1449, x466)
-    del x1282, x1449, x466
-    x1452 = tiles.segment_sum_grad(x1451, exclusive=True)
-    del x1451
-    x1453 = tiles.suffix_sum(x1418, 2, exclusive=True)
+    x1419 = x1418.sum(3)
     del x1418
-    x1454 = (x1422[..., None, :] @ x150).squeeze(-2)
-    del x1422
-    x1457 = tiles.addcmul_(x23[:, :, :, None] * -1 * x1437, x1421[:, :, :, None], x1105[:, :, None], -1)
-    del x1105, x1421, x1437, x23
-    x1458 = x150 * x1457 * x259
-    del x1457, x150
-    x1460 = torch.addcmul(x1458, x1117[:, :, None], x1443, value=-1)
-    del x1117, x1443, x1458
-    x1461 = tiles.segment_sum_grad(x1460, exclusive=True)
-    del x1460
-    x1463 = x1423.mT @ k
-    x1466 = tiles.addcmul_(x1308 + x1309, x1429, x1086, -1)
-    x1466 = tiles.addcmul_(x1466, x1435, x1086, -1)
-    del x1086, x1308, x1309
-    x1473 = tiles.addcmul_(x1316 + x1317, x156, x1417, -1)
-    x1473 = tiles.addcmul_(tiles.addcmul_(x1473, x1141, x1420, -1), x1429, x1085, -1)
-    x1473 = tiles.addcmul_(x1473, x1435, x1085, -1)
-    del x1141, x1316, x1317, x1417, x1420, x1429, x1435, x156
-    x1475 = torch.addcmul(x1323, valid, x1445, value=-1)
-    del x1323, x1445
-    x1477 = x1412 @ S.mT
-    x1479 = x1412 @ M.mT
-    x1481 = tiles.addcmul_(-x1427 - x1433, x1085, x1186)
-    x1481 = tiles.addcmul_(tiles.addcmul_(x1481, x1085, x1190), x1085, x1206)
-    del x1085, x1186, x1190, x1206, x1427, x1433
-    x1485 = tiles.addcmul_(x643 * x1466, x643, x1335)
-    del x1335, x1466, x643
-    x1489 = tiles.addcmul_(x1481 * -1 * x1099, x1473, x1099, -1)
-    del x1099, x1473, x1481
-    x1491 = tiles.addcmul_(x1304 + x1463, x1127[:, :, :, None], x1182)
-    x1491 = tiles.addcmul_(x1491, x1092[:, :, :, None], x1202)
-    x1491 = tiles.addcmul_(x1491, x1489[:, :, :, None], k)
-    x1491 = tiles.addcmul_(x1491, x1089[:, :, :, None], x1477, -1)
-    x1491 = tiles.addcmul_(x1491, x1149[:, :, :, None], x1479, -1)
-    x1491 = tiles.addmm_(x1491, x1423, k)
-    del x1089, x1092, x1127, x1149, x1182, x1202, x1304, x1423, x1463, x1477, x1479, x1489
-    x1492 = x262 + x1378 + x1201 + x1393 + x1453 + x1461
-    del x1201, x1378, x1393, x1453, x1461, x262
-    x1493 = tiles.product(x14, x1492, x1116, (-1))
-    del x14, x1492
-    x1494 = x1396 + x1454
-    del x1396, x1454
-    x1495 = x1494 * x1088
-    del x1088, x1494
-    x1496 = x1495 * x259
-    x1497 = torch.addcmul(x1496, x1108[:, :, None], x1103)
-    del x1103, x1108, x1496
-    x1498 = tiles.suffix_sum(x1497, 2, exclusive=True)
-    del x1497
-    x1499 = x301 + x1210 + x1452 + x1498
-    del x1210, x1452, x1498, x301
-    x1500 = tiles.product(x507, x1499, x1116)
-    del x1116, x1499, x507
-    x1502 = tiles.addcmul_(torch.addcmul(x1500, x646, x1475), x597, x1495)
-    x1502 = tiles.addcmul_(x1502, x646, x1337)
-    del x1337, x1475, x1495, x1500, x597, x646
-    return (x1387, x1491, x1412, x1493, x1502, x1485), (dM_end, dS_end)
+    x1420 = x23 * x1419
+    x1421 = x1420 * -1
+    x1422 = x1148 * x1414
+    del x1148
+    x1423 = x68 * x1414
+    del x1414, x68
+    x1424 = x150 * x1423
+    x1425 = x1086[:, :, None] * x1424
+    x1426 = x1425.sum(3)
+    del x1425
+    x1427 = x23[:, :, :, None] * x1424
+    del x1424
+    x1428 = x1427.sum(2)
+    del x1427
+    x1430 = x1145 * x1423
+    del x1145
+    x1431 = x1086[:, :, None] * x1430
+    x1432 = x1431.sum(3)
+    del x1431
+    x1433 = x23[:, :, :, None] * x1430
+    del x1430
+    x1434 = x1433.sum(2)
+    del x1433
+    x1436 = x1086[:, :, None] * x1423
+    x1438 = x1436 @ x158.mT
+    del x158
+    x1439 = x994.mT @ x1423
+    del x1423, x994
+    x1441 = x150 * x1438
+    del x1438
+    x1442 = x23[:, :, :, None] * x1441
+    del x1441
+    x1444 = x1442.sum(2)
+    x1446 = tiles.product(x1439, x11[:, :, :, None], x1086[:, :, None])
+    del x1086, x11, x1439
+    x1447 = x1276 - x1446
+    del x1276, x1446
+    x1449 = torch.addcmul(x1281, x1447, x466)
+    del x1281, x1447, x466
+    x1450 = tiles.segment_sum_grad(x1449, exclusive=True)
+    del x1449
+    x1451 = tiles.suffix_sum(x1417, 2, exclusive=True)
+    del x1417
+    x1452 = (x1421[..., None, :] @ x150).squeeze(-2)
+    del x1421
+    x1455 = tiles.addcmul_(x23[:, :, :, None] * -1 * x1436, x1420[:, :, :, None], x1106[:, :, None], -1)
+    del x1106, x1420, x1436, x23
+    x1456 = x150 * x1455 * x259
+    del x1455, x150
+    x1458 = torch.addcmul(x1456, x1118[:, :, None], x1442, value=-1)
+    del x1118, x1442, x1456
+    x1459 = tiles.segment_sum_grad(x1458, exclusive=True)
+    del x1458
+    x1461 = x1422.mT @ k
+    x1464 = tiles.addcmul_(x1307 + x1308, x1428, x1088, -1)
+    x1464 = tiles.addcmul_(x1464, x1434, x1088, -1)
+    del x1088, x1307, x1308
+    x1471 = tiles.addcmul_(x1315 + x1316, x156, x1416, -1)
+    x1471 = tiles.addcmul_(tiles.addcmul_(x1471, x1142, x1419, -1), x1428, x1087, -1)
+    x1471 = tiles.addcmul_(x1471, x1434, x1087, -1)
+    del x1142, x1315, x1316, x1416, x1419, x1428, x1434, x156
+    x1473 = torch.addcmul(x1322, valid, x1444, value=-1)
+    del x1322, x1444
+    x1475 = x1411 @ S.mT
+    x1477 = x1411 @ M.mT
+    x1479 = tiles.addcmul_(-x1426 - x1432, x1087, x1187)
+    x1479 = tiles.addcmul_(tiles.addcmul_(x1479, x1087, x1191), x1087, x1207)
+    del x1087, x1187, x1191, x1207, x1426, x1432
+    x1483 = tiles.addcmul_(x643 * x1464, x643, x1334)
+    del x1334, x1464, x643
+    x1487 = tiles.addcmul_(x1479 * -1 * x1101, x1471, x1101, -1)
+    del x1101, x1471, x1479
+    x1489 = tiles.addcmul_(x1303 + x1461, x1128[:, :, :, None], x1183)
+    x1489 = tiles.addcmul_(x1489, x1094[:, :, :, None], x1203)
+    x1489 = tiles.addcmul_(x1489, x1487[:, :, :, None], k)
+    x1489 = tiles.addcmul_(x1489, x1092[:, :, :, None], x1475, -1)
+    x1489 = tiles.addcmul_(x1489, x1150[:, :, :, None], x1477, -1)
+    x1489 = tiles.addmm_(x1489, x1422, k)
+    del x1092, x1094, x1128, x1150, x1183, x1203, x1303, x1422, x1461, x1475, x1477, x1487
+    x1490 = x262 + x1377 + x1202 + x1392 + x1451 + x1459
+    del x1202, x1377, x1392, x1451, x1459, x262
+    x1491 = tiles.product(x14, x1490, x1117, (-1))
+    del x14, x1490
+    x1492 = x1395 + x1452
+    del x1395, x1452
+    x1493 = x1492 * x1090
+    del x1090, x1492
+    x1494 = x1493 * x259
+    x1495 = torch.addcmul(x1494, x1109[:, :, None], x1104)
+    del x1104, x1109, x1494
+    x1496 = tiles.suffix_sum(x1495, 2, exclusive=True)
+    del x1495
+    x1497 = x301 + x1211 + x1450 + x1496
+    del x1211, x1450, x1496, x301
+    x1498 = tiles.product(x507, x1497, x1117)
+    del x1117, x1497, x507
+    x1500 = tiles.addcmul_(torch.addcmul(x1498, x646, x1473), x597, x1493)
+    x1500 = tiles.addcmul_(x1500, x646, x1336)
+    del x1336, x1473, x1493, x1498, x597, x646
+    return (x1386, x1489, x1411, x1491, x1500, x1483), (dM_end, dS_end)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
