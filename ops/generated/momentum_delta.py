@@ -38,198 +38,198 @@ def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, m, b_, e, A_log, dt_bias) = args
     K = q.shape[3]
     H = h0[0].shape[1]
-    x12 = torch.sigmoid(m)
-    x14 = torch.sigmoid(b_)
-    x18 = torch.exp(A_log)
-    x19 = a_ + dt_bias[:, :, None]
-    x20 = tiles.softplus(x19)
-    del x19
-    x21 = (x18 * -1)[:, :, None] * x20
-    del x18, x20
-    x22 = torch.exp(x21)
-    x24 = torch.sigmoid(e)
-    x25 = k * k
-    x26 = x25.sum(3)
-    del x25
-    x28 = x26 + 1e-06
-    del x26
-    x29 = torch.rsqrt(x28)
-    del x28
-    x81 = k @ k.mT
-    x108 = (K) ** -0.5
-    x109 = q * q
-    x110 = x109.sum(3)
-    del x109
-    x111 = x110 + 1e-06
-    del x110
-    x112 = torch.rsqrt(x111)
-    del x111
-    x129 = q @ k.mT
-    x166 = F.logsigmoid(m)
-    x167 = x166 * tiles.LOG2E
-    del x166
-    x168 = torch.where(valid > 0, x167, 0)
-    del x167
-    x169 = x21 * tiles.LOG2E
-    del x21
-    x170 = torch.where(valid > 0, x169, 0)
-    del x169
-    x171 = tiles.prefix_sum(x168, 2, exclusive=True)
-    x172 = torch.exp2(x171)
-    del x171
-    x173 = tiles.segment_sum(x170, exclusive=True, strict=True)
-    x174 = torch.exp2(x173)
-    del x173
-    x179 = tiles.prefix_sum(x170, 2, exclusive=True)
-    x180 = torch.exp2(x179)
-    del x179
-    x181 = tiles.segment_sum(x168, exclusive=True, strict=True)
-    x182 = torch.exp2(x181)
-    del x181
-    x200 = tiles.segment_sum(x170)
-    x201 = torch.exp2(x200)
-    del x200
-    x204 = tiles.prefix_sum(x170, 2)
-    x205 = torch.exp2(x204)
-    del x204
-    x220 = x168.sum(2)
-    x221 = torch.exp2(x220)
-    del x220
-    x223 = tiles.suffix_sum(x168, 2, exclusive=True)
-    del x168
-    x224 = torch.exp2(x223)
-    del x223
-    x228 = tiles.suffix_sum(x170, 2, exclusive=True)
-    x229 = torch.exp2(x228)
-    del x228
-    x235 = x170.sum(2)
-    del x170
-    x236 = torch.exp2(x235)
-    del x235
-    x1158 = x112[:, :, :, None] * x201
-    x1349 = valid * x14
-    x1350 = x22 * x29
-    del x22
-    x1351 = valid * x24
-    x1352 = x29 * x1351
-    del x1351
-    x1353 = valid * x24
-    x1354 = x12 * x1349
-    x1355 = x29 * x1353
-    del x1353
-    x1356 = valid * x12
-    del x12
-    x1357 = x172 * x1354
-    del x172
-    x1358 = x14 * x1352
-    x1359 = x14 * x1356
-    del x1356, x14
-    x1361 = x24 * x1349
-    del x1349, x24
-    x1363 = x112 * x205
-    del x205
-    x1364 = x180 * x1350
-    del x180
-    x1365 = x224 * x1355
-    del x224
-    x1372 = x29 * x1361
-    del x1361, x29
-    x1379 = x229 * x1354
-    del x1354
-    x1380 = x229 * x1357
-    x1394 = x1350[:, :, :, None] * x174
-    x1398 = x112 * x108
-    x1401 = x1363 * x108
-    del x1363
-    x1406 = x1365[:, :, :, None] * k
-    del x1365
-    x1407 = x1380.sum(2)
-    del x1380
-    x1409 = x1379[:, :, :, None] * x182
-    del x1379
-    x1410 = x1409.sum(2)
-    del x1409
-    x1414 = tiles.addcmul_(x1410 * x1355, x229, x1372)
-    del x1355, x1372, x1410, x229
-    x1415 = x1414[:, :, :, None] * k
-    del x1414
-    x1432 = (x174 @ x1357[..., None]).squeeze(-1)
-    x1433 = x1359[:, :, None] * x174
-    del x174
-    x1435 = x1433 @ x182
-    del x1433
-    x1436 = tiles.product(x1435, x1350[:, :, :, None], x1352[:, :, None])
-    del x1435
-    x1438 = tiles.addcmul_(-x1436, x1358[:, :, None], x1394, -1)
-    del x1394, x1436
-    x1439 = x81 * x1438
-    del x1438, x81
-    x1440 = x1432 * x1350
-    del x1350, x1432
-    x1445 = (x201 @ x1357[..., None]).squeeze(-1)
-    del x1357
-    x1446 = x112 * x1445
-    del x112, x1445
-    x1447 = x1446 * x108
-    del x1446
-    x1449 = x1359[:, :, None] * x201
-    del x1359, x201
-    x1451 = x1449 @ x182
-    del x1449, x182
-    x1452 = tiles.product(x1451, x1352[:, :, None], x1398[:, :, :, None])
-    del x1352, x1398, x1451
-    x1453 = (x1358 * x108)[:, :, None] * x1158
-    del x1158, x1358
-    x1454 = x1452 + x1453
-    del x1452, x1453
-    x1455 = x129 * x1454
-    del x129, x1454
-    x1456 = tiles.inverse(x1439)
-    del x1439
-    x1695 = x1401[:, :, :, None] * q
-    del x1401
-    x1697 = x1440[:, :, :, None] * k
-    del x1440
-    x1699 = x1364[:, :, :, None] * k
-    del x1364
-    x1703 = x1447[:, :, :, None] * q
-    del x1447
+    sigmoid_m = torch.sigmoid(m)
+    beta = torch.sigmoid(b_)
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias[:, :, None]
+    alpha_2 = tiles.softplus(alpha_1)
+    del alpha_1
+    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    del alpha_2, exp_A_log
+    alpha = torch.exp(alpha_3)
+    eta = torch.sigmoid(e)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    kk = k @ k.mT
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    qk = q @ k.mT
+    logsigmoid_m = F.logsigmoid(m)
+    log2_D_1 = logsigmoid_m * tiles.LOG2E
+    del logsigmoid_m
+    log2_D = torch.where(valid > 0, log2_D_1, 0)
+    del log2_D_1
+    log2_D_3 = alpha_3 * tiles.LOG2E
+    del alpha_3
+    log2_D_2 = torch.where(valid > 0, log2_D_3, 0)
+    del log2_D_3
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    log2_G_before_ij = tiles.segment_sum(log2_D_2, exclusive=True, strict=True)
+    G_before_ij = torch.exp2(log2_G_before_ij)
+    del log2_G_before_ij
+    log2_G_before_2 = tiles.prefix_sum(log2_D_2, 2, exclusive=True)
+    G_before_2 = torch.exp2(log2_G_before_2)
+    del log2_G_before_2
+    log2_G_before_ij_2 = tiles.segment_sum(log2_D, exclusive=True, strict=True)
+    G_before_ij_2 = torch.exp2(log2_G_before_ij_2)
+    del log2_G_before_ij_2
+    log2_G_ij = tiles.segment_sum(log2_D_2)
+    G_ij = torch.exp2(log2_G_ij)
+    del log2_G_ij
+    log2_G = tiles.prefix_sum(log2_D_2, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    del log2_D
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_after_2 = tiles.suffix_sum(log2_D_2, 2, exclusive=True)
+    G_after_2 = torch.exp2(log2_G_after_2)
+    del log2_G_after_2
+    log2_G_C_2 = log2_D_2.sum(2)
+    del log2_D_2
+    G_C_2 = torch.exp2(log2_G_C_2)
+    del log2_G_C_2
+    G_ij_scaled = rnorm_q[:, :, :, None] * G_ij
+    valid_beta = valid * beta
+    alpha_rnorm_k = alpha * rnorm_k
+    del alpha
+    valid_eta = valid * eta
+    rnorm_k_valid_eta = rnorm_k * valid_eta
+    del valid_eta
+    valid_eta_2 = valid * eta
+    S_new_1 = sigmoid_m * valid_beta
+    rnorm_k_valid_eta_2 = rnorm_k * valid_eta_2
+    del valid_eta_2
+    valid_sigmoid_m = valid * sigmoid_m
+    del sigmoid_m
+    S_new_2 = G_before * S_new_1
+    del G_before
+    P_1 = beta * rnorm_k_valid_eta
+    P_2 = beta * valid_sigmoid_m
+    del beta, valid_sigmoid_m
+    eta_valid_beta = eta * valid_beta
+    del eta, valid_beta
+    rnorm_q_G = rnorm_q * G
+    del G
+    U_1 = G_before_2 * alpha_rnorm_k
+    del G_before_2
+    M_new_1 = G_after * rnorm_k_valid_eta_2
+    del G_after
+    S_new_3 = rnorm_k * eta_valid_beta
+    del eta_valid_beta, rnorm_k
+    S_new_4 = G_after_2 * S_new_1
+    del S_new_1
+    S_new_5 = G_after_2 * S_new_2
+    G_before_ij_scaled = alpha_rnorm_k[:, :, :, None] * G_before_ij
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    rnorm_q_G_scaled = rnorm_q_G * rsqrt_K
+    del rnorm_q_G
+    k_scaled = M_new_1[:, :, :, None] * k
+    del M_new_1
+    S_new_6 = S_new_5.sum(2)
+    del S_new_5
+    G_before_ij_scaled_2 = S_new_4[:, :, :, None] * G_before_ij_2
+    del S_new_4
+    S_new_7 = G_before_ij_scaled_2.sum(2)
+    del G_before_ij_scaled_2
+    S_new_8 = tiles.addcmul_(S_new_7 * rnorm_k_valid_eta_2, G_after_2, S_new_3)
+    del G_after_2, S_new_3, S_new_7, rnorm_k_valid_eta_2
+    k_scaled_2 = S_new_8[:, :, :, None] * k
+    del S_new_8
+    U_2 = (G_before_ij @ S_new_2[..., None]).squeeze(-1)
+    G_before_ij_scaled_3 = P_2[:, :, None] * G_before_ij
+    del G_before_ij
+    P_3 = G_before_ij_scaled_3 @ G_before_ij_2
+    del G_before_ij_scaled_3
+    P_4 = tiles.product(P_3, alpha_rnorm_k[:, :, :, None], rnorm_k_valid_eta[:, :, None])
+    del P_3
+    P_5 = tiles.addcmul_(-P_4, P_1[:, :, None], G_before_ij_scaled, -1)
+    del G_before_ij_scaled, P_4
+    P = kk * P_5
+    del P_5, kk
+    U_3 = U_2 * alpha_rnorm_k
+    del U_2, alpha_rnorm_k
+    o_1 = (G_ij @ S_new_2[..., None]).squeeze(-1)
+    del S_new_2
+    o_2 = rnorm_q * o_1
+    del o_1, rnorm_q
+    o_3 = o_2 * rsqrt_K
+    del o_2
+    G_ij_scaled_2 = P_2[:, :, None] * G_ij
+    del G_ij, P_2
+    A_1 = G_ij_scaled_2 @ G_before_ij_2
+    del G_before_ij_2, G_ij_scaled_2
+    A_2 = tiles.product(A_1, rnorm_k_valid_eta[:, :, None], rnorm_q_scaled[:, :, :, None])
+    del A_1, rnorm_k_valid_eta, rnorm_q_scaled
+    G_ij_scaled_scaled = (P_1 * rsqrt_K)[:, :, None] * G_ij_scaled
+    del G_ij_scaled, P_1
+    A_3 = A_2 + G_ij_scaled_scaled
+    del A_2, G_ij_scaled_scaled
+    A = qk * A_3
+    del A_3, qk
+    inv = tiles.inverse(P)
+    del P
+    q_scaled = rnorm_q_G_scaled[:, :, :, None] * q
+    del rnorm_q_G_scaled
+    k_scaled_3 = U_3[:, :, :, None] * k
+    del U_3
+    k_scaled_4 = U_1[:, :, :, None] * k
+    del U_1
+    q_scaled_2 = o_3[:, :, :, None] * q
+    del o_3
     M_rows = scan.Rows(steps, H)
     S_rows = scan.Rows(steps, H)
-    x1708_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (M, S) = scan.flat(h0)
     M_done = []
     S_done = []
     own = False
     for n, (
         v_c,
-        x1697_c,
-        x1699_c,
-        x1456_c,
-        x1695_c,
-        x1703_c,
-        x1455_c,
-        x221_c,
-        x1406_c,
-        x1407_c,
-        x236_c,
-        x1415_c,
+        k_scaled_3_c,
+        k_scaled_4_c,
+        inv_c,
+        q_scaled_c,
+        q_scaled_2_c,
+        A_c,
+        G_C_c,
+        k_scaled_c,
+        S_new_6_c,
+        G_C_2_c,
+        k_scaled_2_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x1697,
-            x1699,
-            x1456,
-            x1695,
-            x1703,
-            x1455,
-            x221[:, :, None, None],
-            x1406.mT,
-            x1407[:, :, None, None],
-            x236[:, :, None, None],
-            x1415.mT,
+            k_scaled_3,
+            k_scaled_4,
+            inv,
+            q_scaled,
+            q_scaled_2,
+            A,
+            G_C[:, :, None, None],
+            k_scaled.mT,
+            S_new_6[:, :, None, None],
+            G_C_2[:, :, None, None],
+            k_scaled_2.mT,
         ),
     ):
         if M.shape[0] > n:
@@ -242,148 +242,149 @@ def chunked_forward(args, valid, h0, steps, keep):
             M_rows.put(M)
         if keep:
             S_rows.put(S)
-        x1701 = scan.addmm(torch.baddbmm(v_c, x1697_c, M, alpha=-1), x1699_c, S, -1)
-        x1705 = torch.bmm(x1456_c, x1701)
-        x1708 = torch.bmm(x1695_c, S, out=x1708_rows.room(n))
-        x1708 = scan.addmm(scan.addmm(x1708, x1703_c, M), x1455_c, x1705)
-        x1710 = scan.addmm(x221_c * M, x1406_c, x1705)
-        x1712 = tiles.addcmul_(scan.scale(S, x236_c, own), x1407_c, M)
-        x1712 = scan.addmm(x1712, x1415_c, x1705)
-        x1708_rows.put(x1708)
-        M, S = x1710, x1712
+        U_4 = torch.baddbmm(v_c, k_scaled_3_c, M, alpha=-1)
+        U_4 = scan.addmm(U_4, k_scaled_4_c, S, -1)
+        U = torch.bmm(inv_c, U_4)
+        o = torch.bmm(q_scaled_c, S, out=o_rows.room(n))
+        o = scan.addmm(scan.addmm(o, q_scaled_2_c, M), A_c, U)
+        M_new = scan.addmm(G_C_c * M, k_scaled_c, U)
+        S_new = tiles.addcmul_(scan.scale(S, G_C_2_c, own), S_new_6_c, M)
+        S_new = scan.addmm(S_new, k_scaled_2_c, U)
+        o_rows.put(o)
+        M, S = M_new, S_new
         own = True
     M_end = torch.cat([M, *reversed(M_done)]) if M_done else M
     M_end = M_end.unflatten(0, (-1, H))
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x1708 = x1708_rows.joined()
+    o = o_rows.joined()
     if keep:
         M = M_rows.joined()
         S = S_rows.joined()
     del M_rows
     del S_rows
-    del x1708_rows
-    del x1406, x1407, x1415, x1455, x1695, x1697, x1699, x1703, x221, x236
-    return (x1708,), (M_end, S_end), (M, S, x1456) if keep else None
+    del o_rows
+    del A, G_C, G_C_2, S_new_6, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4, q_scaled, q_scaled_2
+    return (o,), (M_end, S_end), (M, S, inv) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, a_, m, b_, e, A_log, dt_bias) = args
     H = h0[0].shape[1]
-    x12 = torch.sigmoid(m)
-    x14 = torch.sigmoid(b_)
-    x18 = torch.exp(A_log)
-    x19 = a_ + dt_bias[:, :, None]
-    x20 = tiles.softplus(x19)
-    del x19
-    x21 = (x18 * -1)[:, :, None] * x20
-    del x18, x20
-    x22 = torch.exp(x21)
-    x24 = torch.sigmoid(e)
-    x25 = k * k
-    x26 = x25.sum(3)
-    del x25
-    x28 = x26 + 1e-06
-    del x26
-    x29 = torch.rsqrt(x28)
-    del x28
-    x81 = k @ k.mT
-    x166 = F.logsigmoid(m)
-    x167 = x166 * tiles.LOG2E
-    del x166
-    x168 = torch.where(valid > 0, x167, 0)
-    del x167
-    x169 = x21 * tiles.LOG2E
-    del x21
-    x170 = torch.where(valid > 0, x169, 0)
-    del x169
-    x171 = tiles.prefix_sum(x168, 2, exclusive=True)
-    x172 = torch.exp2(x171)
-    del x171
-    x173 = tiles.segment_sum(x170, exclusive=True, strict=True)
-    x174 = torch.exp2(x173)
-    del x173
-    x179 = tiles.prefix_sum(x170, 2, exclusive=True)
-    x180 = torch.exp2(x179)
-    del x179
-    x181 = tiles.segment_sum(x168, exclusive=True, strict=True)
-    x182 = torch.exp2(x181)
-    del x181
-    x220 = x168.sum(2)
-    x221 = torch.exp2(x220)
-    del x220
-    x223 = tiles.suffix_sum(x168, 2, exclusive=True)
-    del x168
-    x224 = torch.exp2(x223)
-    del x223
-    x228 = tiles.suffix_sum(x170, 2, exclusive=True)
-    x229 = torch.exp2(x228)
-    del x228
-    x235 = x170.sum(2)
-    del x170
-    x236 = torch.exp2(x235)
-    del x235
-    x1349 = valid * x14
-    x1350 = x22 * x29
-    del x22
-    x1351 = valid * x24
-    x1352 = x29 * x1351
-    del x1351
-    x1353 = valid * x24
-    x1354 = x12 * x1349
-    x1355 = x29 * x1353
-    del x1353
-    x1356 = valid * x12
-    del x12
-    x1357 = x172 * x1354
-    del x172
-    x1358 = x14 * x1352
-    x1359 = x14 * x1356
-    del x1356, x14
-    x1361 = x24 * x1349
-    del x1349, x24
-    x1364 = x180 * x1350
-    del x180
-    x1365 = x224 * x1355
-    del x224
-    x1372 = x29 * x1361
-    del x1361, x29
-    x1379 = x229 * x1354
-    del x1354
-    x1380 = x229 * x1357
-    x1394 = x1350[:, :, :, None] * x174
-    x1406 = x1365[:, :, :, None] * k
-    del x1365
-    x1407 = x1380.sum(2)
-    del x1380
-    x1409 = x1379[:, :, :, None] * x182
-    del x1379
-    x1410 = x1409.sum(2)
-    del x1409
-    x1414 = tiles.addcmul_(x1410 * x1355, x229, x1372)
-    del x1355, x1372, x1410, x229
-    x1415 = x1414[:, :, :, None] * k
-    del x1414
-    x1432 = (x174 @ x1357[..., None]).squeeze(-1)
-    del x1357
-    x1433 = x1359[:, :, None] * x174
-    del x1359, x174
-    x1435 = x1433 @ x182
-    del x1433, x182
-    x1436 = tiles.product(x1435, x1350[:, :, :, None], x1352[:, :, None])
-    del x1352, x1435
-    x1438 = tiles.addcmul_(-x1436, x1358[:, :, None], x1394, -1)
-    del x1358, x1394, x1436
-    x1439 = x81 * x1438
-    del x1438, x81
-    x1440 = x1432 * x1350
-    del x1350, x1432
-    x1456 = tiles.inverse(x1439)
-    del x1439
-    x1697 = x1440[:, :, :, None] * k
-    del x1440
-    x1699 = x1364[:, :, :, None] * k
-    del x1364
+    sigmoid_m = torch.sigmoid(m)
+    beta = torch.sigmoid(b_)
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias[:, :, None]
+    alpha_2 = tiles.softplus(alpha_1)
+    del alpha_1
+    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    del alpha_2, exp_A_log
+    alpha = torch.exp(alpha_3)
+    eta = torch.sigmoid(e)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    kk = k @ k.mT
+    logsigmoid_m = F.logsigmoid(m)
+    log2_D_1 = logsigmoid_m * tiles.LOG2E
+    del logsigmoid_m
+    log2_D = torch.where(valid > 0, log2_D_1, 0)
+    del log2_D_1
+    log2_D_3 = alpha_3 * tiles.LOG2E
+    del alpha_3
+    log2_D_2 = torch.where(valid > 0, log2_D_3, 0)
+    del log2_D_3
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    log2_G_before_ij = tiles.segment_sum(log2_D_2, exclusive=True, strict=True)
+    G_before_ij = torch.exp2(log2_G_before_ij)
+    del log2_G_before_ij
+    log2_G_before_2 = tiles.prefix_sum(log2_D_2, 2, exclusive=True)
+    G_before_2 = torch.exp2(log2_G_before_2)
+    del log2_G_before_2
+    log2_G_before_ij_2 = tiles.segment_sum(log2_D, exclusive=True, strict=True)
+    G_before_ij_2 = torch.exp2(log2_G_before_ij_2)
+    del log2_G_before_ij_2
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    del log2_D
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_after_2 = tiles.suffix_sum(log2_D_2, 2, exclusive=True)
+    G_after_2 = torch.exp2(log2_G_after_2)
+    del log2_G_after_2
+    log2_G_C_2 = log2_D_2.sum(2)
+    del log2_D_2
+    G_C_2 = torch.exp2(log2_G_C_2)
+    del log2_G_C_2
+    valid_beta = valid * beta
+    alpha_rnorm_k = alpha * rnorm_k
+    del alpha
+    valid_eta = valid * eta
+    rnorm_k_valid_eta = rnorm_k * valid_eta
+    del valid_eta
+    valid_eta_2 = valid * eta
+    S_new_1 = sigmoid_m * valid_beta
+    rnorm_k_valid_eta_2 = rnorm_k * valid_eta_2
+    del valid_eta_2
+    valid_sigmoid_m = valid * sigmoid_m
+    del sigmoid_m
+    S_new_2 = G_before * S_new_1
+    del G_before
+    P_1 = beta * rnorm_k_valid_eta
+    P_2 = beta * valid_sigmoid_m
+    del beta, valid_sigmoid_m
+    eta_valid_beta = eta * valid_beta
+    del eta, valid_beta
+    U_1 = G_before_2 * alpha_rnorm_k
+    del G_before_2
+    M_new_1 = G_after * rnorm_k_valid_eta_2
+    del G_after
+    S_new_3 = rnorm_k * eta_valid_beta
+    del eta_valid_beta, rnorm_k
+    S_new_4 = G_after_2 * S_new_1
+    del S_new_1
+    S_new_5 = G_after_2 * S_new_2
+    G_before_ij_scaled = alpha_rnorm_k[:, :, :, None] * G_before_ij
+    k_scaled = M_new_1[:, :, :, None] * k
+    del M_new_1
+    S_new_6 = S_new_5.sum(2)
+    del S_new_5
+    G_before_ij_scaled_2 = S_new_4[:, :, :, None] * G_before_ij_2
+    del S_new_4
+    S_new_7 = G_before_ij_scaled_2.sum(2)
+    del G_before_ij_scaled_2
+    S_new_8 = tiles.addcmul_(S_new_7 * rnorm_k_valid_eta_2, G_after_2, S_new_3)
+    del G_after_2, S_new_3, S_new_7, rnorm_k_valid_eta_2
+    k_scaled_2 = S_new_8[:, :, :, None] * k
+    del S_new_8
+    U_2 = (G_before_ij @ S_new_2[..., None]).squeeze(-1)
+    del S_new_2
+    G_before_ij_scaled_3 = P_2[:, :, None] * G_before_ij
+    del G_before_ij, P_2
+    P_3 = G_before_ij_scaled_3 @ G_before_ij_2
+    del G_before_ij_2, G_before_ij_scaled_3
+    P_4 = tiles.product(P_3, alpha_rnorm_k[:, :, :, None], rnorm_k_valid_eta[:, :, None])
+    del P_3, rnorm_k_valid_eta
+    P_5 = tiles.addcmul_(-P_4, P_1[:, :, None], G_before_ij_scaled, -1)
+    del G_before_ij_scaled, P_1, P_4
+    P = kk * P_5
+    del P_5, kk
+    U_3 = U_2 * alpha_rnorm_k
+    del U_2, alpha_rnorm_k
+    inv = tiles.inverse(P)
+    del P
+    k_scaled_3 = U_3[:, :, :, None] * k
+    del U_3
+    k_scaled_4 = U_1[:, :, :, None] * k
+    del U_1
     M_rows = scan.Rows(steps, H)
     S_rows = scan.Rows(steps, H)
     (M, S) = scan.flat(h0)
@@ -392,27 +393,27 @@ def chunked_states(args, valid, h0, steps, keep):
     own = False
     for n, (
         v_c,
-        x1697_c,
-        x1699_c,
-        x1456_c,
-        x221_c,
-        x1406_c,
-        x1407_c,
-        x236_c,
-        x1415_c,
+        k_scaled_3_c,
+        k_scaled_4_c,
+        inv_c,
+        G_C_c,
+        k_scaled_c,
+        S_new_6_c,
+        G_C_2_c,
+        k_scaled_2_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x1697,
-            x1699,
-            x1456,
-            x221[:, :, None, None],
-            x1406.mT,
-            x1407[:, :, None, None],
-            x236[:, :, None, None],
-            x1415.mT,
+            k_scaled_3,
+            k_scaled_4,
+            inv,
+            G_C[:, :, None, None],
+            k_scaled.mT,
+            S_new_6[:, :, None, None],
+            G_C_2[:, :, None, None],
+            k_scaled_2.mT,
         ),
     ):
         if M.shape[0] > n:
@@ -425,12 +426,13 @@ def chunked_states(args, valid, h0, steps, keep):
             M_rows.put(M)
         if keep:
             S_rows.put(S)
-        x1701 = scan.addmm(torch.baddbmm(v_c, x1697_c, M, alpha=-1), x1699_c, S, -1)
-        x1705 = torch.bmm(x1456_c, x1701)
-        x1710 = scan.addmm(x221_c * M, x1406_c, x1705)
-        x1712 = tiles.addcmul_(scan.scale(S, x236_c, own), x1407_c, M)
-        x1712 = scan.addmm(x1712, x1415_c, x1705)
-        M, S = x1710, x1712
+        U_4 = torch.baddbmm(v_c, k_scaled_3_c, M, alpha=-1)
+        U_4 = scan.addmm(U_4, k_scaled_4_c, S, -1)
+        U = torch.bmm(inv_c, U_4)
+        M_new = scan.addmm(G_C_c * M, k_scaled_c, U)
+        S_new = tiles.addcmul_(scan.scale(S, G_C_2_c, own), S_new_6_c, M)
+        S_new = scan.addmm(S_new, k_scaled_2_c, U)
+        M, S = M_new, S_new
         own = True
     M_end = torch.cat([M, *reversed(M_done)]) if M_done else M
     M_end = M_end.unflatten(0, (-1, H))
@@ -441,323 +443,323 @@ def chunked_states(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del M_rows
     del S_rows
-    del x1406, x1407, x1415, x1697, x1699, x221, x236
-    return (), (M_end, S_end), (M, S, x1456) if keep else None
+    del G_C, G_C_2, S_new_6, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4
+    return (), (M_end, S_end), (M, S, inv) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, m, b_, e, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (M, S, x1456) = kept
+    (M, S, inv) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x12 = torch.sigmoid(m)
-    x14 = torch.sigmoid(b_)
-    x18 = torch.exp(A_log)
-    x19 = a_ + dt_bias[:, :, None]
-    x20 = tiles.softplus(x19)
-    x21 = (x18 * -1)[:, :, None] * x20
-    x22 = torch.exp(x21)
-    x24 = torch.sigmoid(e)
-    x25 = k * k
-    x26 = x25.sum(3)
-    del x25
-    x28 = x26 + 1e-06
-    del x26
-    x29 = torch.rsqrt(x28)
-    del x28
-    x50 = k @ M
-    x55 = k @ S
-    x81 = k @ k.mT
-    x108 = (K) ** -0.5
-    x109 = q * q
-    x110 = x109.sum(3)
-    del x109
-    x111 = x110 + 1e-06
-    del x110
-    x112 = torch.rsqrt(x111)
-    del x111
-    x129 = q @ k.mT
-    x166 = F.logsigmoid(m)
-    x167 = x166 * tiles.LOG2E
-    del x166
-    x168 = torch.where(valid > 0, x167, 0)
-    del x167
-    x169 = x21 * tiles.LOG2E
-    del x21
-    x170 = torch.where(valid > 0, x169, 0)
-    del x169
-    x171 = tiles.prefix_sum(x168, 2, exclusive=True)
-    x172 = torch.exp2(x171)
-    del x171
-    x173 = tiles.segment_sum(x170, exclusive=True, strict=True)
-    x174 = torch.exp2(x173)
-    del x173
-    x179 = tiles.prefix_sum(x170, 2, exclusive=True)
-    x180 = torch.exp2(x179)
-    del x179
-    x181 = tiles.segment_sum(x168, exclusive=True, strict=True)
-    x182 = torch.exp2(x181)
-    del x181
-    x200 = tiles.segment_sum(x170)
-    x201 = torch.exp2(x200)
-    del x200
-    x204 = tiles.prefix_sum(x170, 2)
-    x205 = torch.exp2(x204)
-    del x204
-    x220 = x168.sum(2)
-    x221 = torch.exp2(x220)
-    del x220
-    x223 = tiles.suffix_sum(x168, 2, exclusive=True)
-    del x168
-    x224 = torch.exp2(x223)
-    del x223
-    x228 = tiles.suffix_sum(x170, 2, exclusive=True)
-    x229 = torch.exp2(x228)
-    del x228
-    x235 = x170.sum(2)
-    del x170
-    x236 = torch.exp2(x235)
-    del x235
-    x287 = tiles.LN2
-    x529 = x182 * x287
-    x564 = tiles.LOG2E
-    x569 = m * -1
-    x570 = torch.sigmoid(x569)
-    del x569
-    x577 = do @ S.mT
-    x584 = do @ M.mT
-    x630 = torch.sigmoid(x19)
-    del x19
-    x665 = -x24 + 1
-    x691 = -x14 + 1
-    x701 = -x12 + 1
-    x759 = x24 * x665
-    del x665
-    x780 = x14 * x691
-    del x691
-    x783 = x12 * x701
-    x1158 = x112[:, :, :, None] * x201
-    x1349 = valid * x14
-    x1350 = x22 * x29
-    x1351 = valid * x24
-    x1352 = x29 * x1351
-    del x1351
-    x1353 = valid * x24
-    x1354 = x12 * x1349
-    x1355 = x29 * x1353
-    x1356 = valid * x12
-    x1357 = x172 * x1354
-    x1358 = x14 * x1352
-    x1359 = x14 * x1356
-    del x1356, x14
-    x1360 = valid * x12
-    del x12
-    x1361 = x24 * x1349
-    del x24
-    x1362 = valid * x29
-    x1363 = x112 * x205
-    x1364 = x180 * x1350
-    x1365 = x224 * x1355
-    x1367 = x29 * x1349
-    x1371 = x29 * x29
-    x1372 = x29 * x1361
-    x1373 = x29 * x1371
-    del x1371
-    x1375 = x172 * x229
-    x1379 = x229 * x1354
-    x1380 = x229 * x1357
-    x1383 = x172 * x1359
-    x1388 = x108 * x287
-    x1390 = x112 * x112
-    x1391 = x1390 * x112
-    del x1390
-    x1394 = x1350[:, :, :, None] * x174
-    x1397 = valid * x564
-    x1398 = x112 * x108
-    x1401 = x1363 * x108
-    x1407 = x1380.sum(2)
-    x1409 = x1379[:, :, :, None] * x182
-    x1410 = x1409.sum(2)
-    del x1409
-    x1414 = tiles.addcmul_(x1410 * x1355, x229, x1372)
-    x1428 = x1363[:, :, :, None] * do
-    x1432 = (x174 @ x1357[..., None]).squeeze(-1)
-    x1433 = x1359[:, :, None] * x174
-    x1435 = x1433 @ x182
-    del x1433
-    x1436 = tiles.product(x1435, x1350[:, :, :, None], x1352[:, :, None])
-    x1438 = tiles.addcmul_(-x1436, x1358[:, :, None], x1394, -1)
-    del x1436
-    x1440 = x1432 * x1350
-    x1443 = torch.addcmul(v, x1440[:, :, :, None], x50, value=-1)
-    x1443 = tiles.addcmul_(x1443, x1364[:, :, :, None], x55, -1)
-    x1445 = (x201 @ x1357[..., None]).squeeze(-1)
-    x1446 = x112 * x1445
-    x1447 = x1446 * x108
-    x1449 = x1359[:, :, None] * x201
-    x1451 = x1449 @ x182
-    del x1449
-    x1452 = tiles.product(x1451, x1352[:, :, None], x1398[:, :, :, None])
-    x1453 = (x1358 * x108)[:, :, None] * x1158
-    x1454 = x1452 + x1453
-    del x1452, x1453
-    x1455 = x129 * x1454
-    x1457 = x1456 @ x1443
-    del x1443
-    x1465 = x1364[:, :, :, None] * k
-    x1466 = x1455.mT @ do
-    del x1455
-    x1472 = x1446[:, :, :, None] * q
-    del x1446
-    x1507 = do @ x1457.mT
-    x1508 = x1454 * x1507
-    del x1454
-    x1509 = x129 * x1507
-    del x129, x1507
-    x1510 = tiles.product(x1509, x1358[:, :, None], x1398[:, :, :, None])
-    del x1398
-    x1511 = x201 * x1509
-    x1512 = x112[:, :, :, None] * x1511
-    x1513 = x1512.sum(2)
-    del x1512
-    x1515 = x1358[:, :, None] * x1511
-    del x1511
-    x1516 = x1515.sum(3)
-    del x1515
-    x1517 = x1516 * x108
-    del x1516
-    x1518 = x1451 * x1509
-    del x1451
-    x1519 = x112[:, :, :, None] * x1518
-    x1520 = x1519.sum(2)
-    del x1519
-    x1522 = x1352[:, :, None] * x1518
-    del x1518
-    x1523 = x1522.sum(3)
-    del x1522
-    x1524 = x1523 * x108
-    del x1523
-    x1525 = x1352[:, :, None] * x1509
-    x1526 = x1525 @ x182.mT
-    del x1525
-    x1527 = x1158.mT @ x1509
-    del x1158, x1509
-    x1529 = x201 * x1526
-    del x1526
-    x1530 = x112[:, :, :, None] * x1529
-    del x1529
-    x1532 = x1530.sum(2)
-    x1533 = (x1359 * x1388)[:, :, None] * x1530
-    del x1530
-    x1573 = tiles.product(x1527, (x1352 * x108)[:, :, None], x1354[:, :, :, None])
-    del x1527
-    x1601 = x1508.mT @ q
-    x1617 = x1513 * x108
-    del x1513
-    x1618 = x1367 * x1617
-    x1619 = x1520 * x108
-    del x1520
-    x1620 = x1362 * x1619
-    x1627 = x1361 * x1617
-    x1628 = x1353 * x1619
-    del x1619
-    x1634 = x1532 * x108
-    del x1532
-    x1635 = x1360 * x1634
-    x1639 = x1349 * x1634
-    del x1634
-    x1646 = x1440[:, :, :, None] * k
-    x1648 = x1355 * x1617
-    del x1617
-    x1713 = q * x577
-    x1714 = x1713.sum(3)
-    del x1713
-    x1715 = x205 * x1714 * x108
-    del x205
-    x1720 = x1714 * x1363 * x1388
-    del x1363, x1714
-    x1721 = tiles.suffix_sum(x1720, 2)
-    del x1720
-    x1735 = q * x584
-    x1736 = x1735.sum(3)
-    del x1735
-    x1737 = x1736 * x1445 * x108
-    del x1445
-    x1738 = x1715 + x1737 + x1517 + x1524
-    del x1517, x1524, x1715, x1737
-    x1739 = x1391 * x1738
-    del x1391, x1738
-    x1741 = tiles.addcmul_(x1401[:, :, :, None] * x577, x1447[:, :, :, None], x584)
-    x1741 = tiles.addcmul_(x1741, x1739[:, :, :, None], q, -1)
-    x1741 = tiles.addmm_(x1741, x1508, k)
-    del x1401, x1447, x1508, x1739, x577, x584
-    x1742 = x112 * x1736
-    del x112, x1736
-    x1743 = x1742 * x108
-    del x1742
-    x1745 = torch.addcmul(x1510, x1383[:, :, None], x1743[:, :, :, None])
-    del x1510
-    x1746 = x201 * x1745 * x287
-    del x1745
-    x1747 = x1533 + x1746
-    del x1533, x1746
-    x1748 = tiles.segment_sum_grad(x1747)
-    del x1747
-    x1755 = (x1743[..., None, :] @ x201).squeeze(-2)
-    del x1743, x201
-    x1777 = x1414[:, :, :, None] * k
-    x1779 = x1365[:, :, :, None] * k
-    x285_rows = scan.Rows(steps, H, True)
-    x293_rows = scan.Rows(steps, H, True)
-    x326_rows = scan.Rows(steps, H, True)
-    x1475_rows = scan.Rows(steps, H, True)
-    x1498_rows = scan.Rows(steps, H, True)
-    x1782_rows = scan.Rows(steps, H, True)
+    sigmoid_m = torch.sigmoid(m)
+    beta = torch.sigmoid(b_)
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias[:, :, None]
+    alpha_2 = tiles.softplus(alpha_1)
+    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    alpha = torch.exp(alpha_3)
+    eta = torch.sigmoid(e)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    kM = k @ M
+    kS = k @ S
+    kk = k @ k.mT
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    qk = q @ k.mT
+    logsigmoid_m = F.logsigmoid(m)
+    log2_D_1 = logsigmoid_m * tiles.LOG2E
+    del logsigmoid_m
+    log2_D = torch.where(valid > 0, log2_D_1, 0)
+    del log2_D_1
+    log2_D_3 = alpha_3 * tiles.LOG2E
+    del alpha_3
+    log2_D_2 = torch.where(valid > 0, log2_D_3, 0)
+    del log2_D_3
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    log2_G_before_ij = tiles.segment_sum(log2_D_2, exclusive=True, strict=True)
+    G_before_ij = torch.exp2(log2_G_before_ij)
+    del log2_G_before_ij
+    log2_G_before_2 = tiles.prefix_sum(log2_D_2, 2, exclusive=True)
+    G_before_2 = torch.exp2(log2_G_before_2)
+    del log2_G_before_2
+    log2_G_before_ij_2 = tiles.segment_sum(log2_D, exclusive=True, strict=True)
+    G_before_ij_2 = torch.exp2(log2_G_before_ij_2)
+    del log2_G_before_ij_2
+    log2_G_ij = tiles.segment_sum(log2_D_2)
+    G_ij = torch.exp2(log2_G_ij)
+    del log2_G_ij
+    log2_G = tiles.prefix_sum(log2_D_2, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    del log2_D
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_after_2 = tiles.suffix_sum(log2_D_2, 2, exclusive=True)
+    G_after_2 = torch.exp2(log2_G_after_2)
+    del log2_G_after_2
+    log2_G_C_2 = log2_D_2.sum(2)
+    del log2_D_2
+    G_C_2 = torch.exp2(log2_G_C_2)
+    del log2_G_C_2
+    ln2 = tiles.LN2
+    G_before_ij_scaled = G_before_ij_2 * ln2
+    log2e = tiles.LOG2E
+    m_scaled = m * -1
+    sigmoid_m_scaled = torch.sigmoid(m_scaled)
+    del m_scaled
+    do_S = do @ S.mT
+    do_M = do @ M.mT
+    da_1 = torch.sigmoid(alpha_1)
+    del alpha_1
+    de_1 = -eta + 1
+    db_1 = -beta + 1
+    dm_1 = -sigmoid_m + 1
+    de_2 = eta * de_1
+    del de_1
+    db_2 = beta * db_1
+    del db_1
+    dm_2 = sigmoid_m * dm_1
+    G_ij_scaled = rnorm_q[:, :, :, None] * G_ij
+    valid_beta = valid * beta
+    alpha_rnorm_k = alpha * rnorm_k
+    valid_eta = valid * eta
+    rnorm_k_valid_eta = rnorm_k * valid_eta
+    del valid_eta
+    valid_eta_2 = valid * eta
+    U_1 = sigmoid_m * valid_beta
+    rnorm_k_valid_eta_2 = rnorm_k * valid_eta_2
+    valid_sigmoid_m = valid * sigmoid_m
+    U_2 = G_before * U_1
+    P_1 = beta * rnorm_k_valid_eta
+    P_2 = beta * valid_sigmoid_m
+    del beta, valid_sigmoid_m
+    valid_sigmoid_m_2 = valid * sigmoid_m
+    del sigmoid_m
+    eta_valid_beta = eta * valid_beta
+    del eta
+    valid_rnorm_k = valid * rnorm_k
+    rnorm_q_G = rnorm_q * G
+    U_3 = G_before_2 * alpha_rnorm_k
+    dlog2_G_after_1 = G_after * rnorm_k_valid_eta_2
+    rnorm_k_valid_beta = rnorm_k * valid_beta
+    rnorm_k_squared = rnorm_k * rnorm_k
+    dG_after_1 = rnorm_k * eta_valid_beta
+    rnorm_k_cubed = rnorm_k * rnorm_k_squared
+    del rnorm_k_squared
+    G_before_G_after = G_before * G_after_2
+    deta_1 = G_after_2 * U_1
+    dM_before_1 = G_after_2 * U_2
+    da_2 = G_before * P_2
+    rsqrt_K_ln2 = rsqrt_K * ln2
+    rnorm_q_squared = rnorm_q * rnorm_q
+    rnorm_q_cubed = rnorm_q_squared * rnorm_q
+    del rnorm_q_squared
+    G_before_ij_scaled_2 = alpha_rnorm_k[:, :, :, None] * G_before_ij
+    valid_scaled = valid * log2e
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    rnorm_q_G_scaled = rnorm_q_G * rsqrt_K
+    dM_before_2 = dM_before_1.sum(2)
+    G_before_ij_scaled_3 = deta_1[:, :, :, None] * G_before_ij_2
+    deta_2 = G_before_ij_scaled_3.sum(2)
+    del G_before_ij_scaled_3
+    dk_1 = tiles.addcmul_(deta_2 * rnorm_k_valid_eta_2, G_after_2, dG_after_1)
+    do_scaled = rnorm_q_G[:, :, :, None] * do
+    U_4 = (G_before_ij @ U_2[..., None]).squeeze(-1)
+    G_before_ij_scaled_4 = P_2[:, :, None] * G_before_ij
+    P_3 = G_before_ij_scaled_4 @ G_before_ij_2
+    del G_before_ij_scaled_4
+    P_4 = tiles.product(P_3, alpha_rnorm_k[:, :, :, None], rnorm_k_valid_eta[:, :, None])
+    P_5 = tiles.addcmul_(-P_4, P_1[:, :, None], G_before_ij_scaled_2, -1)
+    del P_4
+    U_5 = U_4 * alpha_rnorm_k
+    U_6 = torch.addcmul(v, U_5[:, :, :, None], kM, value=-1)
+    U_6 = tiles.addcmul_(U_6, U_3[:, :, :, None], kS, -1)
+    dq_1 = (G_ij @ U_2[..., None]).squeeze(-1)
+    dq_2 = rnorm_q * dq_1
+    dq_3 = dq_2 * rsqrt_K
+    G_ij_scaled_2 = P_2[:, :, None] * G_ij
+    dqk_1 = G_ij_scaled_2 @ G_before_ij_2
+    del G_ij_scaled_2
+    dqk_2 = tiles.product(dqk_1, rnorm_k_valid_eta[:, :, None], rnorm_q_scaled[:, :, :, None])
+    G_ij_scaled_scaled = (P_1 * rsqrt_K)[:, :, None] * G_ij_scaled
+    dqk_3 = dqk_2 + G_ij_scaled_scaled
+    del G_ij_scaled_scaled, dqk_2
+    dU_1 = qk * dqk_3
+    U = inv @ U_6
+    del U_6
+    k_scaled = U_3[:, :, :, None] * k
+    dU = dU_1.mT @ do
+    del dU_1
+    q_scaled = dq_2[:, :, :, None] * q
+    del dq_2
+    do_U = do @ U.mT
+    dqk = dqk_3 * do_U
+    del dqk_3
+    qk_do_U = qk * do_U
+    del do_U, qk
+    qk_do_U_scaled = tiles.product(qk_do_U, P_1[:, :, None], rnorm_q_scaled[:, :, :, None])
+    del rnorm_q_scaled
+    G_ij_qk_do_U = G_ij * qk_do_U
+    de_3 = rnorm_q[:, :, :, None] * G_ij_qk_do_U
+    de_4 = de_3.sum(2)
+    del de_3
+    dq_4 = P_1[:, :, None] * G_ij_qk_do_U
+    del G_ij_qk_do_U
+    dq_5 = dq_4.sum(3)
+    del dq_4
+    dq_6 = dq_5 * rsqrt_K
+    del dq_5
+    de_5 = dqk_1 * qk_do_U
+    del dqk_1
+    de_6 = rnorm_q[:, :, :, None] * de_5
+    de_7 = de_6.sum(2)
+    del de_6
+    dq_7 = rnorm_k_valid_eta[:, :, None] * de_5
+    del de_5
+    dq_8 = dq_7.sum(3)
+    del dq_7
+    dq_9 = dq_8 * rsqrt_K
+    del dq_8
+    qk_do_U_scaled_2 = rnorm_k_valid_eta[:, :, None] * qk_do_U
+    db_3 = qk_do_U_scaled_2 @ G_before_ij_2.mT
+    del qk_do_U_scaled_2
+    dm_3 = G_ij_scaled.mT @ qk_do_U
+    del G_ij_scaled, qk_do_U
+    db_4 = G_ij * db_3
+    del db_3
+    db_5 = rnorm_q[:, :, :, None] * db_4
+    del db_4
+    db_6 = db_5.sum(2)
+    da_3 = (P_2 * rsqrt_K_ln2)[:, :, None] * db_5
+    del db_5
+    dm_4 = tiles.product(dm_3, (rnorm_k_valid_eta * rsqrt_K)[:, :, None], U_1[:, :, :, None])
+    del dm_3
+    dqk_q = dqk.mT @ q
+    de_8 = de_4 * rsqrt_K
+    del de_4
+    de_9 = rnorm_k_valid_beta * de_8
+    de_10 = de_7 * rsqrt_K
+    del de_7
+    de_11 = valid_rnorm_k * de_10
+    dk_2 = eta_valid_beta * de_8
+    dk_3 = valid_eta_2 * de_10
+    del de_10
+    db_7 = db_6 * rsqrt_K
+    del db_6
+    db_8 = valid_sigmoid_m_2 * db_7
+    dm_5 = valid_beta * db_7
+    del db_7
+    k_scaled_2 = U_5[:, :, :, None] * k
+    db_9 = rnorm_k_valid_eta_2 * de_8
+    del de_8
+    q_do_S = q * do_S
+    q_do_S_sum = q_do_S.sum(3)
+    del q_do_S
+    G_q_do_S_sum = G * q_do_S_sum * rsqrt_K
+    del G
+    da_4 = q_do_S_sum * rnorm_q_G * rsqrt_K_ln2
+    del q_do_S_sum, rnorm_q_G
+    da_5 = tiles.suffix_sum(da_4, 2)
+    del da_4
+    q_do_M = q * do_M
+    q_do_M_sum = q_do_M.sum(3)
+    del q_do_M
+    dq_10 = q_do_M_sum * dq_1 * rsqrt_K
+    del dq_1
+    dq_11 = G_q_do_S_sum + dq_10 + dq_6 + dq_9
+    del G_q_do_S_sum, dq_10, dq_6, dq_9
+    dq_12 = rnorm_q_cubed * dq_11
+    del dq_11, rnorm_q_cubed
+    dq = tiles.addcmul_(rnorm_q_G_scaled[:, :, :, None] * do_S, dq_3[:, :, :, None], do_M)
+    dq = tiles.addcmul_(dq, dq_12[:, :, :, None], q, -1)
+    dq = tiles.addmm_(dq, dqk, k)
+    del do_M, do_S, dq_12, dq_3, dqk, rnorm_q_G_scaled
+    rnorm_q_q_do_M_sum = rnorm_q * q_do_M_sum
+    del q_do_M_sum, rnorm_q
+    dm_6 = rnorm_q_q_do_M_sum * rsqrt_K
+    del rnorm_q_q_do_M_sum
+    da_6 = torch.addcmul(qk_do_U_scaled, da_2[:, :, None], dm_6[:, :, :, None])
+    del qk_do_U_scaled
+    da_7 = G_ij * da_6 * ln2
+    del da_6
+    da_8 = da_3 + da_7
+    del da_3, da_7
+    da_9 = tiles.segment_sum_grad(da_8)
+    del da_8
+    dm_7 = (dm_6[..., None, :] @ G_ij).squeeze(-2)
+    del G_ij, dm_6
+    k_scaled_3 = dk_1[:, :, :, None] * k
+    k_scaled_4 = dlog2_G_after_1[:, :, :, None] * k
+    S_dS_sum_rows = scan.Rows(steps, H, True)
+    M_dS_sum_rows = scan.Rows(steps, H, True)
+    M_dM_sum_rows = scan.Rows(steps, H, True)
+    dk_scaled_rows = scan.Rows(steps, H, True)
+    dk_scaled_2_rows = scan.Rows(steps, H, True)
+    dv_rows = scan.Rows(steps, H, True)
     (dM_end, dS_end) = scan.flat(dht)
     dM = dM_end[:0]
     dS = dS_end[:0]
     own = False
     for n, (
-        x1777_c,
-        x1779_c,
-        x1466_c,
-        x1456_c,
+        k_scaled_3_c,
+        k_scaled_4_c,
+        dU_c,
+        inv_c,
         S_c,
         M_c,
-        x1457_c,
-        x236_c,
+        U_c,
+        G_C_2_c,
         q_c,
-        x1428_c,
-        x1465_c,
-        x1407_c,
-        x221_c,
-        x1472_c,
+        do_scaled_c,
+        k_scaled_c,
+        dM_before_2_c,
+        G_C_c,
+        q_scaled_c,
         do_c,
-        x1646_c,
+        k_scaled_2_c,
     ) in scan.each(
         steps,
         H,
         (
-            x1777,
-            x1779,
-            x1466,
-            x1456.mT,
+            k_scaled_3,
+            k_scaled_4,
+            dU,
+            inv.mT,
             S,
             M,
-            x1457,
-            x236[:, :, None, None],
+            U,
+            G_C_2[:, :, None, None],
             q.mT,
-            x1428,
-            x1465.mT,
-            x1407[:, :, None, None],
-            x221[:, :, None, None],
-            x1472.mT,
+            do_scaled,
+            k_scaled.mT,
+            dM_before_2[:, :, None, None],
+            G_C[:, :, None, None],
+            q_scaled.mT,
             do,
-            x1646.mT,
+            k_scaled_2.mT,
         ),
         True,
     ):
@@ -765,336 +767,338 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             dM = torch.cat([dM, dM_end[dM.shape[0] : n]])
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x1781 = scan.addmm(torch.baddbmm(x1466_c, x1777_c, dS), x1779_c, dM)
-        x1782 = torch.bmm(x1456_c, x1781, out=x1782_rows.room(n))
-        x284 = S_c * dS
-        x285 = x284.sum(1)
-        x292 = M_c * dS
-        x293 = x292.sum(1)
-        x325 = M_c * dM
-        x326 = x325.sum(1)
-        x1475 = torch.bmm(x1457_c, dS.mT, out=x1475_rows.room(n))
-        x1498 = torch.bmm(x1457_c, dM.mT, out=x1498_rows.room(n))
-        x1874 = scan.addmm(x236_c * dS, q_c, x1428_c, x108)
-        x1874 = scan.addmm(x1874, x1465_c, x1782, -1)
-        x1875 = tiles.addcmul_(scan.scale(dM, x221_c, own), x1407_c, dS)
-        x1875 = scan.addmm(scan.addmm(x1875, x1472_c, do_c, x108), x1646_c, x1782, -1)
-        x285_rows.put(x285)
-        x293_rows.put(x293)
-        x326_rows.put(x326)
-        x1475_rows.put(x1475)
-        x1498_rows.put(x1498)
-        x1782_rows.put(x1782)
-        dM, dS = x1875, x1874
+        dv_1 = scan.addmm(torch.baddbmm(dU_c, k_scaled_3_c, dS), k_scaled_4_c, dM)
+        dv = torch.bmm(inv_c, dv_1, out=dv_rows.room(n))
+        S_dS = S_c * dS
+        S_dS_sum = S_dS.sum(1)
+        M_dS = M_c * dS
+        M_dS_sum = M_dS.sum(1)
+        M_dM = M_c * dM
+        M_dM_sum = M_dM.sum(1)
+        dk_scaled = torch.bmm(U_c, dS.mT, out=dk_scaled_rows.room(n))
+        dk_scaled_2 = torch.bmm(U_c, dM.mT, out=dk_scaled_2_rows.room(n))
+        dS_before = scan.addmm(G_C_2_c * dS, q_c, do_scaled_c, rsqrt_K)
+        dS_before = scan.addmm(dS_before, k_scaled_c, dv, -1)
+        dM_before = tiles.addcmul_(scan.scale(dM, G_C_c, own), dM_before_2_c, dS)
+        dM_before = scan.addmm(dM_before, q_scaled_c, do_c, rsqrt_K)
+        dM_before = scan.addmm(dM_before, k_scaled_2_c, dv, -1)
+        S_dS_sum_rows.put(S_dS_sum)
+        M_dS_sum_rows.put(M_dS_sum)
+        M_dM_sum_rows.put(M_dM_sum)
+        dk_scaled_rows.put(dk_scaled)
+        dk_scaled_2_rows.put(dk_scaled_2)
+        dv_rows.put(dv)
+        dM, dS = dM_before, dS_before
         own = True
     dM_end = torch.cat([dM, dM_end[dM.shape[0] :]]) if dM.shape[0] < dM_end.shape[0] else dM
     dM_end = dM_end.unflatten(0, (-1, H))
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x285 = x285_rows.joined()
-    x293 = x293_rows.joined()
-    x326 = x326_rows.joined()
-    x1475 = x1475_rows.joined()
-    x1498 = x1498_rows.joined()
-    x1782 = x1782_rows.joined()
-    del x285_rows
-    del x293_rows
-    del x326_rows
-    del x1475_rows
-    del x1498_rows
-    del x1782_rows
-    del x1407, x1428, x1465, x1466, x1472, x1646, x1777, x1779
-    x286 = x285.sum(2)
-    del x285
-    x289 = x236 * x286 * x287
-    del x236, x286
-    x290 = x289[:, :, None].expand(-1, -1, C)
-    del x289
-    x294 = x293.sum(2)
-    del x293
-    x327 = x326.sum(2)
-    del x326
-    x329 = x221 * x327 * x287
-    del x221, x327
-    x330 = x329[:, :, None].expand(-1, -1, C)
-    del x329
-    x1389 = x294 * x287
-    x1404 = x294[:, :, None] * x1375
-    del x1375
-    x1477 = k * x1475
-    x1478 = x1477.sum(3)
-    del x1477
-    x1479 = x229 * x1478
-    x1484 = x1410 * x1478
-    del x1410
-    x1488 = x1478 * x1352
-    x1489 = x1488[:, :, None] * x182
-    x1490 = x1489.sum(3)
-    del x1489
-    x1491 = x229 * x1490
-    x1495 = tiles.addcmul_(x294[:, :, None] * x1357, x1478, x1372)
-    x1495 = tiles.addcmul_(x1495, x1490, x1354)
-    del x1372, x1478, x1490, x294
-    x1496 = x229 * x1495 * x287
-    del x1495, x229
-    x1497 = tiles.prefix_sum(x1496, 2, exclusive=True)
-    del x1496
-    x1500 = k * x1498
-    x1501 = x1500.sum(3)
-    del x1500
-    x1502 = x224 * x1501
-    del x224
-    x1505 = x1501 * x1365 * x287
-    del x1501
-    x1506 = tiles.prefix_sum(x1505, 2, exclusive=True)
-    del x1505
-    x1578 = tiles.product(x529, x1379[:, :, :, None], x1488[:, :, None])
-    del x1379, x1488
-    x1658 = tiles.addcmul_(x1367 * x1479, x1362, x1484)
-    x1658 = tiles.addcmul_(x1658, x1362, x1502)
-    x1672 = tiles.addcmul_(x1360 * x1404, x1355, x1479)
-    x1672 = tiles.addcmul_(x1672, x1360, x1491)
-    x1674 = tiles.addcmul_(x1349 * x1404, x1349, x1491)
-    del x1404, x1491
-    x1784 = x1782 @ x1457.mT
-    del x1457
-    x1785 = x1784.tril(-1)
-    del x1784
-    x1786 = x55 * x1782
-    del x55
-    x1787 = x1786.sum(3)
-    del x1786
-    x1788 = x1787 * x1364 * -1 * x287
-    x1789 = x50 * x1782
-    del x50
-    x1790 = x1789.sum(3)
-    del x1789
-    x1791 = x1790 * x1350
-    x1792 = x1791 * -1
-    x1793 = x1438 * x1785
-    del x1438
-    x1794 = x81 * x1785
-    del x1785, x81
-    x1795 = x174 * x1794
-    x1796 = x1358[:, :, None] * x1795
-    x1797 = x1796.sum(3)
-    del x1796
-    x1798 = x1350[:, :, :, None] * x1795
-    del x1795
-    x1799 = x1798.sum(2)
-    del x1798
-    x1801 = x1435 * x1794
-    del x1435
-    x1802 = x1352[:, :, None] * x1801
-    x1803 = x1802.sum(3)
-    del x1802
-    x1804 = x1350[:, :, :, None] * x1801
-    del x1801
-    x1805 = x1804.sum(2)
-    del x1804
-    x1807 = x1352[:, :, None] * x1794
-    x1808 = x1807 @ x182.mT
-    del x1807, x182
-    x1809 = x1394.mT @ x1794
-    del x1394
-    x1811 = x174 * x1808
-    del x1808
-    x1812 = x1350[:, :, :, None] * x1811
-    del x1811
-    x1814 = x1812.sum(2)
-    x1816 = tiles.product(x1809, x1352[:, :, None], x1354[:, :, :, None])
-    del x1352, x1354, x1809
-    x1817 = x1573 - x1816
-    del x1573, x1816
-    x1819 = torch.addcmul(x1578, x1817, x529)
-    del x1578, x1817, x529
-    x1820 = tiles.segment_sum_grad(x1819, exclusive=True)
-    del x1819
-    x1821 = tiles.suffix_sum(x1788, 2, exclusive=True)
-    del x1788
-    x1822 = (x1792[..., None, :] @ x174).squeeze(-2)
-    del x1792
-    x1824 = tiles.product(x1794, x1350[:, :, :, None], x1358[:, :, None])
-    del x1350, x1358, x1794
-    x1826 = tiles.addcmul_(-x1824, x1383[:, :, None], x1791[:, :, :, None], -1)
-    del x1383, x1791, x1824
-    x1827 = x174 * x1826 * x287
-    del x174, x1826
-    x1828 = (x1359 * x287)[:, :, None] * x1812
-    del x1359, x1812
-    x1829 = x1827 - x1828
-    del x1827, x1828
-    x1830 = tiles.segment_sum_grad(x1829, exclusive=True)
-    del x1829
-    x1831 = x180 * x1787
-    del x1787, x180
-    x1833 = x1432 * x1790
-    del x1432, x1790
-    x1835 = tiles.addcmul_(x29 * -1 * x1831, x29, x1833, -1)
-    x1836 = x22 * x1835
-    del x1835
-    x1837 = x20 * x1836
-    x1839 = x1837.sum(2)
-    del x1837
-    x1840 = x630 * x1836
-    del x1836
-    x1842 = x1840.sum(2)
-    x1844 = x1793.mT @ k
-    x1847 = tiles.addcmul_(x1618 + x1620, x1799, x1367, -1)
-    x1847 = tiles.addcmul_(x1847, x1805, x1362, -1)
-    del x1362, x1367, x1618, x1620
-    x1854 = tiles.addcmul_(x1627 + x1628, x22, x1831, -1)
-    x1854 = tiles.addcmul_(tiles.addcmul_(x1854, x22, x1833, -1), x1799, x1361, -1)
-    x1854 = tiles.addcmul_(x1854, x1805, x1353, -1)
-    del x1627, x1628, x1805, x1831, x1833
-    x1856 = torch.addcmul(x1635, x1814, x1360, value=-1)
-    del x1635
-    x1859 = torch.addcmul(x1639, x1814, x1349, value=-1)
-    del x1349, x1639, x1814
-    x1861 = x1782 @ S.mT
-    x1863 = x1782 @ M.mT
-    x1868 = tiles.addcmul_(x1361 * x1479, x1353, x1484)
-    x1868 = tiles.addcmul_(tiles.addcmul_(x1868, x1353, x1502), x22, x1797, -1)
-    x1868 = tiles.addcmul_(x1868, x22, x1803, -1)
-    del x1353, x1361, x1479, x1484, x1502
-    x1872 = tiles.addcmul_(x29 * -1 * x1797, x29, x1803, -1)
-    del x1797, x1803, x29
-    x1877 = tiles.addcmul_(x759 * x1847, x759, x1658)
-    del x1658, x1847, x759
-    x1882 = tiles.addcmul_(x1868 * -1 * x1373, x1854, x1373, -1)
-    del x1373, x1854, x1868
-    x1884 = tiles.addcmul_(x1601 + x1844, x1414[:, :, :, None], x1475)
-    x1884 = tiles.addcmul_(x1884, x1365[:, :, :, None], x1498)
-    x1884 = tiles.addcmul_(x1884, x1882[:, :, :, None], k)
-    x1884 = tiles.addcmul_(x1884, x1364[:, :, :, None], x1861, -1)
-    x1884 = tiles.addcmul_(x1884, x1440[:, :, :, None], x1863, -1)
-    x1884 = tiles.addmm_(x1884, x1793, k)
-    del x1364, x1365, x1414, x1440, x1475, x1498, x1601, x1793, x1844, x1861, x1863, x1882
-    x1885 = x290 + x1721 + x1497 + x1748 + x1821 + x1830
-    del x1497, x1721, x1748, x1821, x1830, x290
-    x1887 = tiles.addcmul_(x1885 * x1397, x22, x1872)
-    del x1872, x1885, x22
-    x1888 = x630 * x1887
-    del x630
-    x1890 = tiles.addcmul_(x18[:, :, None] * -1 * x1888, x18[:, :, None], x1840, -1)
-    del x1840
-    x1891 = x1755 + x1822
-    del x1755, x1822
-    x1892 = x1891 * x1357
-    del x1357
-    x1893 = x1892 * x287
-    x1894 = torch.addcmul(x1893, x1389[:, :, None], x1380)
-    del x1380, x1389, x1893
-    x1895 = tiles.suffix_sum(x1894, 2, exclusive=True)
-    del x1894
-    x1896 = x330 + x1506 + x1820 + x1895
-    del x1506, x1820, x1895, x330
-    x1897 = tiles.product(x570, x1896, x1397)
-    del x1397, x1896, x570
-    x1899 = tiles.addcmul_(torch.addcmul(x1897, x783, x1859), x701, x1892)
-    x1899 = tiles.addcmul_(x1899, x783, x1674)
-    del x1674, x1859, x1892, x1897, x701, x783
-    x1900 = tiles.product(x172, x1891, x1360)
-    del x1360, x172, x1891
-    x1901 = tiles.addcmul_(x1648 + x1900, x1799, x1355, -1)
-    del x1355, x1648, x1799, x1900
-    x1903 = tiles.addcmul_(x780 * x1856, x780, x1901)
-    x1903 = tiles.addcmul_(x1903, x780, x1672)
-    del x1672, x1856, x1901, x780
-    x1904 = x20 * x1887
-    del x1887, x20
-    x1905 = x1904.sum(2)
-    del x1904
-    x1906 = -x1839 - x1905
-    del x1839, x1905
-    x1907 = x18 * x1906
-    del x1906
-    x1908 = x1888.sum(2)
-    del x1888
-    x1910 = tiles.addcmul_(x18 * -1 * x1842, x18, x1908, -1)
-    del x18, x1842, x1908
-    return (x1741, x1884, x1782, x1890, x1899, x1903, x1877, x1907, x1910), (dM_end, dS_end)
+    S_dS_sum = S_dS_sum_rows.joined()
+    M_dS_sum = M_dS_sum_rows.joined()
+    M_dM_sum = M_dM_sum_rows.joined()
+    dk_scaled = dk_scaled_rows.joined()
+    dk_scaled_2 = dk_scaled_2_rows.joined()
+    dv = dv_rows.joined()
+    del S_dS_sum_rows
+    del M_dS_sum_rows
+    del M_dM_sum_rows
+    del dk_scaled_rows
+    del dk_scaled_2_rows
+    del dv_rows
+    del dM_before_2, dU, do_scaled, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4, q_scaled
+    dG_C = S_dS_sum.sum(2)
+    del S_dS_sum
+    dlog2_G_C = G_C_2 * dG_C * ln2
+    del G_C_2, dG_C
+    dlog2_G_C_3 = dlog2_G_C[:, :, None].expand(-1, -1, C)
+    del dlog2_G_C
+    M_dS_sum_sum = M_dS_sum.sum(2)
+    del M_dS_sum
+    dG_C_2 = M_dM_sum.sum(2)
+    del M_dM_sum
+    dlog2_G_C_2 = G_C * dG_C_2 * ln2
+    del G_C, dG_C_2
+    dlog2_G_C_4 = dlog2_G_C_2[:, :, None].expand(-1, -1, C)
+    del dlog2_G_C_2
+    dm_8 = M_dS_sum_sum * ln2
+    dsigmoid_m_1 = M_dS_sum_sum[:, :, None] * G_before_G_after
+    del G_before_G_after
+    k_dk_scaled = k * dk_scaled
+    k_dk_scaled_sum = k_dk_scaled.sum(3)
+    del k_dk_scaled
+    dbeta_1 = G_after_2 * k_dk_scaled_sum
+    deta_3 = deta_2 * k_dk_scaled_sum
+    del deta_2
+    dG_after_2 = k_dk_scaled_sum * rnorm_k_valid_eta
+    G_before_ij_scaled_5 = dG_after_2[:, :, None] * G_before_ij_2
+    dG_after_3 = G_before_ij_scaled_5.sum(3)
+    del G_before_ij_scaled_5
+    dsigmoid_m_2 = G_after_2 * dG_after_3
+    dG_after = tiles.addcmul_(M_dS_sum_sum[:, :, None] * U_2, k_dk_scaled_sum, dG_after_1)
+    dG_after = tiles.addcmul_(dG_after, dG_after_3, U_1)
+    del M_dS_sum_sum, dG_after_1, dG_after_3, k_dk_scaled_sum
+    dlog2_G_after = G_after_2 * dG_after * ln2
+    del G_after_2, dG_after
+    da_10 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    del dlog2_G_after
+    k_dk_scaled_2 = k * dk_scaled_2
+    k_dk_scaled_sum_2 = k_dk_scaled_2.sum(3)
+    del k_dk_scaled_2
+    deta_4 = G_after * k_dk_scaled_sum_2
+    del G_after
+    dlog2_G_after_2 = k_dk_scaled_sum_2 * dlog2_G_after_1 * ln2
+    del k_dk_scaled_sum_2
+    dm_9 = tiles.prefix_sum(dlog2_G_after_2, 2, exclusive=True)
+    del dlog2_G_after_2
+    dm_10 = tiles.product(G_before_ij_scaled, deta_1[:, :, :, None], dG_after_2[:, :, None])
+    del dG_after_2, deta_1
+    deta = tiles.addcmul_(rnorm_k_valid_beta * dbeta_1, valid_rnorm_k, deta_3)
+    deta = tiles.addcmul_(deta, valid_rnorm_k, deta_4)
+    dbeta = tiles.addcmul_(valid_sigmoid_m_2 * dsigmoid_m_1, rnorm_k_valid_eta_2, dbeta_1)
+    dbeta = tiles.addcmul_(dbeta, valid_sigmoid_m_2, dsigmoid_m_2)
+    dsigmoid_m = tiles.addcmul_(valid_beta * dsigmoid_m_1, valid_beta, dsigmoid_m_2)
+    del dsigmoid_m_1, dsigmoid_m_2
+    dk_4 = dv @ U.mT
+    del U
+    dk_5 = dk_4.tril(-1)
+    del dk_4
+    da_11 = kS * dv
+    del kS
+    da_12 = da_11.sum(3)
+    del da_11
+    da_13 = da_12 * U_3 * -1 * ln2
+    dm_11 = kM * dv
+    del kM
+    dm_12 = dm_11.sum(3)
+    del dm_11
+    dm_13 = dm_12 * alpha_rnorm_k
+    dm_14 = dm_13 * -1
+    dk_6 = P_5 * dk_5
+    del P_5
+    de_12 = kk * dk_5
+    del dk_5, kk
+    de_13 = G_before_ij * de_12
+    dk_7 = P_1[:, :, None] * de_13
+    dk_8 = dk_7.sum(3)
+    del dk_7
+    de_14 = alpha_rnorm_k[:, :, :, None] * de_13
+    del de_13
+    de_15 = de_14.sum(2)
+    del de_14
+    de_16 = P_3 * de_12
+    del P_3
+    dk_9 = rnorm_k_valid_eta[:, :, None] * de_16
+    dk_10 = dk_9.sum(3)
+    del dk_9
+    de_17 = alpha_rnorm_k[:, :, :, None] * de_16
+    del de_16
+    de_18 = de_17.sum(2)
+    del de_17
+    db_10 = rnorm_k_valid_eta[:, :, None] * de_12
+    db_11 = db_10 @ G_before_ij_2.mT
+    del G_before_ij_2, db_10
+    dm_15 = G_before_ij_scaled_2.mT @ de_12
+    del G_before_ij_scaled_2
+    db_12 = G_before_ij * db_11
+    del db_11
+    db_13 = alpha_rnorm_k[:, :, :, None] * db_12
+    del db_12
+    db_14 = db_13.sum(2)
+    dm_16 = tiles.product(dm_15, rnorm_k_valid_eta[:, :, None], U_1[:, :, :, None])
+    del U_1, dm_15, rnorm_k_valid_eta
+    dm_17 = dm_4 - dm_16
+    del dm_16, dm_4
+    dm_18 = torch.addcmul(dm_10, dm_17, G_before_ij_scaled)
+    del G_before_ij_scaled, dm_10, dm_17
+    dm_19 = tiles.segment_sum_grad(dm_18, exclusive=True)
+    del dm_18
+    da_14 = tiles.suffix_sum(da_13, 2, exclusive=True)
+    del da_13
+    dm_20 = (dm_14[..., None, :] @ G_before_ij).squeeze(-2)
+    del dm_14
+    da_15 = tiles.product(de_12, alpha_rnorm_k[:, :, :, None], P_1[:, :, None])
+    del P_1, alpha_rnorm_k, de_12
+    da_16 = tiles.addcmul_(-da_15, da_2[:, :, None], dm_13[:, :, :, None], -1)
+    del da_15, da_2, dm_13
+    da_17 = G_before_ij * da_16 * ln2
+    del G_before_ij, da_16
+    da_18 = (P_2 * ln2)[:, :, None] * db_13
+    del P_2, db_13
+    da_19 = da_17 - da_18
+    del da_17, da_18
+    da_20 = tiles.segment_sum_grad(da_19, exclusive=True)
+    del da_19
+    da_21 = G_before_2 * da_12
+    del G_before_2, da_12
+    da_22 = U_4 * dm_12
+    del U_4, dm_12
+    da_23 = tiles.addcmul_(rnorm_k * -1 * da_21, rnorm_k, da_22, -1)
+    da_24 = alpha * da_23
+    del da_23
+    dA_log_1 = alpha_2 * da_24
+    dA_log_2 = dA_log_1.sum(2)
+    del dA_log_1
+    da_25 = da_1 * da_24
+    del da_24
+    ddt_bias_1 = da_25.sum(2)
+    dk_11 = dk_6.mT @ k
+    de_19 = tiles.addcmul_(de_9 + de_11, de_15, rnorm_k_valid_beta, -1)
+    de_19 = tiles.addcmul_(de_19, de_18, valid_rnorm_k, -1)
+    del de_11, de_9, rnorm_k_valid_beta, valid_rnorm_k
+    dk_12 = tiles.addcmul_(dk_2 + dk_3, alpha, da_21, -1)
+    dk_12 = tiles.addcmul_(tiles.addcmul_(dk_12, alpha, da_22, -1), de_15, eta_valid_beta, -1)
+    dk_12 = tiles.addcmul_(dk_12, de_18, valid_eta_2, -1)
+    del da_21, da_22, de_18, dk_2, dk_3
+    db_15 = torch.addcmul(db_8, db_14, valid_sigmoid_m_2, value=-1)
+    del db_8
+    dm_21 = torch.addcmul(dm_5, db_14, valid_beta, value=-1)
+    del db_14, dm_5, valid_beta
+    dk_13 = dv @ S.mT
+    dk_14 = dv @ M.mT
+    dk_15 = tiles.addcmul_(eta_valid_beta * dbeta_1, valid_eta_2, deta_3)
+    dk_15 = tiles.addcmul_(dk_15, valid_eta_2, deta_4)
+    dk_15 = tiles.addcmul_(tiles.addcmul_(dk_15, alpha, dk_8, -1), alpha, dk_10, -1)
+    del dbeta_1, deta_3, deta_4, eta_valid_beta, valid_eta_2
+    da_26 = tiles.addcmul_(rnorm_k * -1 * dk_8, rnorm_k, dk_10, -1)
+    del dk_10, dk_8, rnorm_k
+    de = tiles.addcmul_(de_2 * de_19, de_2, deta)
+    del de_19, de_2, deta
+    dk_16 = tiles.addcmul_(dk_15 * -1 * rnorm_k_cubed, dk_12, rnorm_k_cubed, -1)
+    del dk_12, dk_15, rnorm_k_cubed
+    dk = tiles.addcmul_(dqk_q + dk_11, dk_1[:, :, :, None], dk_scaled)
+    dk = tiles.addcmul_(dk, dlog2_G_after_1[:, :, :, None], dk_scaled_2)
+    dk = tiles.addcmul_(dk, dk_16[:, :, :, None], k)
+    dk = tiles.addcmul_(dk, U_3[:, :, :, None], dk_13, -1)
+    dk = tiles.addcmul_(dk, U_5[:, :, :, None], dk_14, -1)
+    dk = tiles.addmm_(dk, dk_6, k)
+    del U_3, U_5, dk_1, dk_11, dk_13, dk_14, dk_16, dk_6, dk_scaled, dk_scaled_2, dlog2_G_after_1, dqk_q
+    da_27 = dlog2_G_C_3 + da_5 + da_10 + da_9 + da_14
+    da_27 = da_27 + da_20
+    del da_10, da_14, da_20, da_5, da_9, dlog2_G_C_3
+    da_28 = tiles.addcmul_(da_27 * valid_scaled, alpha, da_26)
+    del alpha, da_26, da_27
+    da_29 = da_1 * da_28
+    del da_1
+    da = tiles.addcmul_(exp_A_log[:, :, None] * -1 * da_29, exp_A_log[:, :, None], da_25, -1)
+    del da_25
+    dm_22 = dm_7 + dm_20
+    del dm_20, dm_7
+    dm_23 = dm_22 * U_2
+    del U_2
+    dm_24 = dm_23 * ln2
+    dm_25 = torch.addcmul(dm_24, dm_8[:, :, None], dM_before_1)
+    del dM_before_1, dm_24, dm_8
+    dm_26 = tiles.suffix_sum(dm_25, 2, exclusive=True)
+    del dm_25
+    dm_27 = dlog2_G_C_4 + dm_9 + dm_19 + dm_26
+    del dlog2_G_C_4, dm_19, dm_26, dm_9
+    dm_28 = tiles.product(sigmoid_m_scaled, dm_27, valid_scaled)
+    del dm_27, sigmoid_m_scaled, valid_scaled
+    dm = tiles.addcmul_(torch.addcmul(dm_28, dm_2, dm_21), dm_1, dm_23)
+    dm = tiles.addcmul_(dm, dm_2, dsigmoid_m)
+    del dm_1, dm_2, dm_21, dm_23, dm_28, dsigmoid_m
+    db_16 = tiles.product(G_before, dm_22, valid_sigmoid_m_2)
+    del G_before, dm_22, valid_sigmoid_m_2
+    db_17 = tiles.addcmul_(db_9 + db_16, de_15, rnorm_k_valid_eta_2, -1)
+    del db_16, db_9, de_15, rnorm_k_valid_eta_2
+    db = tiles.addcmul_(db_2 * db_15, db_2, db_17)
+    db = tiles.addcmul_(db, db_2, dbeta)
+    del db_15, db_17, db_2, dbeta
+    dA_log_3 = alpha_2 * da_28
+    del alpha_2, da_28
+    dA_log_4 = dA_log_3.sum(2)
+    del dA_log_3
+    dA_log_5 = -dA_log_2 - dA_log_4
+    del dA_log_2, dA_log_4
+    dA_log = exp_A_log * dA_log_5
+    del dA_log_5
+    ddt_bias_2 = da_29.sum(2)
+    del da_29
+    ddt_bias = tiles.addcmul_(exp_A_log * -1 * ddt_bias_1, exp_A_log, ddt_bias_2, -1)
+    del ddt_bias_1, ddt_bias_2, exp_A_log
+    return (dq, dk, dv, da, dm, db, de, dA_log, ddt_bias), (dM_end, dS_end)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, m, b_, e, A_log, dt_bias) = args
     K = q.shape[2]
     H = h0[0].shape[1]
-    x12 = torch.exp(A_log)
-    x13 = a_ + dt_bias
-    x14 = tiles.softplus(x13)
-    del x13
-    x17 = k * k
-    x18 = x17.sum(2)
-    del x17
-    x20 = x18 + 1e-06
-    del x18
-    x21 = torch.rsqrt(x20)
-    del x20
-    x27 = torch.sigmoid(m)
-    x29 = torch.sigmoid(e)
-    x33 = torch.sigmoid(b_)
-    x34 = x27 * x33
-    x41 = (K) ** -0.5
-    x42 = q * q
-    x43 = x42.sum(2)
-    del x42
-    x44 = x43 + 1e-06
-    del x43
-    x45 = torch.rsqrt(x44)
-    del x44
-    x201 = x21 * x29
-    del x29
-    x202 = x45 * x41
-    del x45
-    x204 = x33 * x201
-    del x33
-    x205 = x12 * x14
-    del x12, x14
-    x207 = x202[:, :, None] * q
-    del x202
-    x209 = x205 * -1
-    del x205
-    x210 = torch.exp(x209)
-    del x209
-    x211 = x210 * x21
-    del x21
-    x212 = x211[:, :, None] * k
-    del x211
-    x213 = x212 * -1
-    del x212
-    x286 = x201[:, :, None] * k
-    del x201
-    x289 = x204[:, :, None] * k
-    del x204
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    del alpha_1
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    sigmoid_m = torch.sigmoid(m)
+    eta = torch.sigmoid(e)
+    beta = torch.sigmoid(b_)
+    sigmoid_m_beta = sigmoid_m * beta
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    rnorm_k_eta = rnorm_k * eta
+    del eta
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    del rnorm_q
+    beta_rnorm_k_eta = beta * rnorm_k_eta
+    del beta
+    alpha_3 = exp_A_log * alpha_2
+    del alpha_2, exp_A_log
+    q_ = rnorm_q_scaled[:, :, None] * q
+    del rnorm_q_scaled
+    alpha_4 = alpha_3 * -1
+    del alpha_3
+    alpha = torch.exp(alpha_4)
+    del alpha_4
+    alpha_rnorm_k = alpha * rnorm_k
+    del rnorm_k
+    k_scaled = alpha_rnorm_k[:, :, None] * k
+    del alpha_rnorm_k
+    k_scaled_scaled = k_scaled * -1
+    del k_scaled
+    k_scaled_2 = rnorm_k_eta[:, :, None] * k
+    del rnorm_k_eta
+    k_scaled_3 = beta_rnorm_k_eta[:, :, None] * k
+    del beta_rnorm_k_eta
     M_rows = scan.Rows(steps, H)
     S_rows = scan.Rows(steps, H)
-    x292_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (M, S) = scan.flat(h0)
     M_done = []
     S_done = []
     own = False
     for n, (
-        x213_c,
+        k_scaled_scaled_c,
         v_c,
-        x34_c,
-        x210_c,
-        x289_c,
-        x207_c,
-        x27_c,
-        x286_c,
+        sigmoid_m_beta_c,
+        alpha_c,
+        k_scaled_3_c,
+        q__c,
+        sigmoid_m_c,
+        k_scaled_2_c,
     ) in scan.each(
         steps,
         H,
         (
-            x213,
+            k_scaled_scaled,
             v,
-            x34[:, :, None, None],
-            x210[:, :, None, None],
-            x289[:, :, :, None],
-            x207,
-            x27[:, :, None, None],
-            x286[:, :, :, None],
+            sigmoid_m_beta[:, :, None, None],
+            alpha[:, :, None, None],
+            k_scaled_3[:, :, :, None],
+            q_,
+            sigmoid_m[:, :, None, None],
+            k_scaled_2[:, :, :, None],
         ),
     ):
         if M.shape[0] > n:
@@ -1107,68 +1111,68 @@ def recurrent_forward(args, valid, h0, steps, keep):
             M_rows.put(M)
         if keep:
             S_rows.put(S)
-        x214 = (x213_c[..., None, :] @ S).squeeze(-2)
-        x215 = v_c + x214
-        x291 = tiles.addcmul_(scan.scale(S, x210_c, own), x34_c, M)
-        x291 = tiles.addcmul_(x291, x289_c, x215[:, None])
-        x292 = (x207_c[..., None, :] @ x291).squeeze(-2)
-        x288 = tiles.addcmul_(scan.scale(M, x27_c, own), x286_c, x215[:, None])
-        x292_rows.put(x292)
-        M, S = x288, x291
+        k_scaled_scaled_S = (k_scaled_scaled_c[..., None, :] @ S).squeeze(-2)
+        M_new_1 = v_c + k_scaled_scaled_S
+        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), sigmoid_m_beta_c, M)
+        S_new = tiles.addcmul_(S_new, k_scaled_3_c, M_new_1[:, None])
+        o = (q__c[..., None, :] @ S_new).squeeze(-2)
+        M_new = tiles.addcmul_(scan.scale(M, sigmoid_m_c, own), k_scaled_2_c, M_new_1[:, None])
+        o_rows.put(o)
+        M, S = M_new, S_new
         own = True
     M_end = torch.cat([M, *reversed(M_done)]) if M_done else M
     M_end = M_end.unflatten(0, (-1, H))
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x292 = x292_rows.joined()
+    o = o_rows.joined()
     if keep:
         M = M_rows.joined()
         S = S_rows.joined()
     del M_rows
     del S_rows
-    del x292_rows
-    del x207, x210, x213, x27, x286, x289, x34
-    return (x292,), (M_end, S_end), (M, S) if keep else None
+    del o_rows
+    del alpha, k_scaled_2, k_scaled_3, k_scaled_scaled, q_, sigmoid_m, sigmoid_m_beta
+    return (o,), (M_end, S_end), (M, S) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, m, b_, e, A_log, dt_bias) = args
     H = h0[0].shape[1]
-    x12 = torch.exp(A_log)
-    x13 = a_ + dt_bias
-    x14 = tiles.softplus(x13)
-    del x13
-    x17 = k * k
-    x18 = x17.sum(2)
-    del x17
-    x20 = x18 + 1e-06
-    del x18
-    x21 = torch.rsqrt(x20)
-    del x20
-    x27 = torch.sigmoid(m)
-    x29 = torch.sigmoid(e)
-    x33 = torch.sigmoid(b_)
-    x34 = x27 * x33
-    x201 = x21 * x29
-    del x29
-    x204 = x33 * x201
-    del x33
-    x205 = x12 * x14
-    del x12, x14
-    x209 = x205 * -1
-    del x205
-    x210 = torch.exp(x209)
-    del x209
-    x211 = x210 * x21
-    del x21
-    x212 = x211[:, :, None] * k
-    del x211
-    x213 = x212 * -1
-    del x212
-    x286 = x201[:, :, None] * k
-    del x201
-    x289 = x204[:, :, None] * k
-    del x204
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    del alpha_1
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    sigmoid_m = torch.sigmoid(m)
+    eta = torch.sigmoid(e)
+    beta = torch.sigmoid(b_)
+    sigmoid_m_beta = sigmoid_m * beta
+    rnorm_k_eta = rnorm_k * eta
+    del eta
+    beta_rnorm_k_eta = beta * rnorm_k_eta
+    del beta
+    alpha_3 = exp_A_log * alpha_2
+    del alpha_2, exp_A_log
+    alpha_4 = alpha_3 * -1
+    del alpha_3
+    alpha = torch.exp(alpha_4)
+    del alpha_4
+    alpha_rnorm_k = alpha * rnorm_k
+    del rnorm_k
+    k_scaled = alpha_rnorm_k[:, :, None] * k
+    del alpha_rnorm_k
+    k_scaled_scaled = k_scaled * -1
+    del k_scaled
+    k_scaled_2 = rnorm_k_eta[:, :, None] * k
+    del rnorm_k_eta
+    k_scaled_3 = beta_rnorm_k_eta[:, :, None] * k
+    del beta_rnorm_k_eta
     M_rows = scan.Rows(steps, H)
     S_rows = scan.Rows(steps, H)
     (M, S) = scan.flat(h0)
@@ -1176,24 +1180,24 @@ def recurrent_states(args, valid, h0, steps, keep):
     S_done = []
     own = False
     for n, (
-        x213_c,
+        k_scaled_scaled_c,
         v_c,
-        x27_c,
-        x286_c,
-        x34_c,
-        x210_c,
-        x289_c,
+        sigmoid_m_c,
+        k_scaled_2_c,
+        sigmoid_m_beta_c,
+        alpha_c,
+        k_scaled_3_c,
     ) in scan.each(
         steps,
         H,
         (
-            x213,
+            k_scaled_scaled,
             v,
-            x27[:, :, None, None],
-            x286[:, :, :, None],
-            x34[:, :, None, None],
-            x210[:, :, None, None],
-            x289[:, :, :, None],
+            sigmoid_m[:, :, None, None],
+            k_scaled_2[:, :, :, None],
+            sigmoid_m_beta[:, :, None, None],
+            alpha[:, :, None, None],
+            k_scaled_3[:, :, :, None],
         ),
     ):
         if M.shape[0] > n:
@@ -1206,12 +1210,12 @@ def recurrent_states(args, valid, h0, steps, keep):
             M_rows.put(M)
         if keep:
             S_rows.put(S)
-        x214 = (x213_c[..., None, :] @ S).squeeze(-2)
-        x215 = v_c + x214
-        x288 = tiles.addcmul_(x27_c * M, x286_c, x215[:, None])
-        x291 = tiles.addcmul_(scan.scale(S, x210_c, own), x34_c, M)
-        x291 = tiles.addcmul_(x291, x289_c, x215[:, None])
-        M, S = x288, x291
+        k_scaled_scaled_S = (k_scaled_scaled_c[..., None, :] @ S).squeeze(-2)
+        M_new_1 = v_c + k_scaled_scaled_S
+        M_new = tiles.addcmul_(sigmoid_m_c * M, k_scaled_2_c, M_new_1[:, None])
+        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), sigmoid_m_beta_c, M)
+        S_new = tiles.addcmul_(S_new, k_scaled_3_c, M_new_1[:, None])
+        M, S = M_new, S_new
         own = True
     M_end = torch.cat([M, *reversed(M_done)]) if M_done else M
     M_end = M_end.unflatten(0, (-1, H))
@@ -1222,7 +1226,7 @@ def recurrent_states(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del M_rows
     del S_rows
-    del x210, x213, x27, x286, x289, x34
+    del alpha, k_scaled_2, k_scaled_3, k_scaled_scaled, sigmoid_m, sigmoid_m_beta
     return (), (M_end, S_end), (M, S) if keep else None
 
 
@@ -1234,99 +1238,99 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
-    x12 = torch.exp(A_log)
-    x13 = a_ + dt_bias
-    x14 = tiles.softplus(x13)
-    x17 = k * k
-    x18 = x17.sum(2)
-    del x17
-    x20 = x18 + 1e-06
-    del x18
-    x21 = torch.rsqrt(x20)
-    del x20
-    x27 = torch.sigmoid(m)
-    x29 = torch.sigmoid(e)
-    x33 = torch.sigmoid(b_)
-    x34 = x27 * x33
-    x41 = (K) ** -0.5
-    x42 = q * q
-    x43 = x42.sum(2)
-    del x42
-    x44 = x43 + 1e-06
-    del x43
-    x45 = torch.rsqrt(x44)
-    del x44
-    x130 = -x33 + 1
-    x150 = -x29 + 1
-    x158 = -x27 + 1
-    x188 = torch.sigmoid(x13)
-    del x13
-    x201 = x21 * x29
-    x202 = x45 * x41
-    x204 = x33 * x201
-    x205 = x12 * x14
-    del x14
-    x207 = x202[:, :, None] * q
-    x209 = x205 * -1
-    x210 = torch.exp(x209)
-    del x209
-    x211 = x210 * x21
-    x212 = x211[:, :, None] * k
-    x213 = x212 * -1
-    x214 = (x213[..., None, :] @ S).squeeze(-2)
-    del x213
-    x215 = v + x214
-    del x214
-    x220 = (x204[:, :, None] * k)[:, :, :, None] * x215[:, :, None]
-    x221 = torch.addcmul(x220, x34[:, :, None, None], M)
-    x221 = tiles.addcmul_(x221, x210[:, :, None, None], S)
-    del x220
-    x223 = (do[..., None, :] @ x221.mT).squeeze(-2)
-    del x221
-    x224 = do[:, :, None] * x207[:, :, :, None]
-    del x207
-    x226 = q * x223
-    x227 = x226.sum(2)
-    del x226
-    x228 = tiles.product(x45, x45, x227, x202, (-0.5))
-    del x227, x45
-    x285 = tiles.addcmul_(x202[:, :, None] * x223, x228[:, :, None], q, 2)
-    del x202, x223, x228
-    x141_rows = scan.Rows(steps, H, True)
-    x155_rows = scan.Rows(steps, H, True)
-    x230_rows = scan.Rows(steps, H, True)
-    x235_rows = scan.Rows(steps, H, True)
-    x256_rows = scan.Rows(steps, H, True)
-    x267_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    sigmoid_m = torch.sigmoid(m)
+    eta = torch.sigmoid(e)
+    beta = torch.sigmoid(b_)
+    sigmoid_m_beta = sigmoid_m * beta
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    db_1 = -beta + 1
+    de_1 = -eta + 1
+    dm_1 = -sigmoid_m + 1
+    ddt_bias_1 = torch.sigmoid(alpha_1)
+    del alpha_1
+    rnorm_k_eta = rnorm_k * eta
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    beta_rnorm_k_eta = beta * rnorm_k_eta
+    alpha_3 = exp_A_log * alpha_2
+    del alpha_2
+    q_ = rnorm_q_scaled[:, :, None] * q
+    alpha_4 = alpha_3 * -1
+    alpha = torch.exp(alpha_4)
+    del alpha_4
+    alpha_rnorm_k = alpha * rnorm_k
+    k_scaled = alpha_rnorm_k[:, :, None] * k
+    k_scaled_scaled = k_scaled * -1
+    k_scaled_scaled_S = (k_scaled_scaled[..., None, :] @ S).squeeze(-2)
+    del k_scaled_scaled
+    dq_scaled_1 = v + k_scaled_scaled_S
+    del k_scaled_scaled_S
+    dq_scaled_2 = (beta_rnorm_k_eta[:, :, None] * k)[:, :, :, None] * dq_scaled_1[:, :, None]
+    dq_scaled_3 = torch.addcmul(dq_scaled_2, sigmoid_m_beta[:, :, None, None], M)
+    dq_scaled_3 = tiles.addcmul_(dq_scaled_3, alpha[:, :, None, None], S)
+    del dq_scaled_2
+    dq_scaled = (do[..., None, :] @ dq_scaled_3.mT).squeeze(-2)
+    del dq_scaled_3
+    dS_before_1 = do[:, :, None] * q_[:, :, :, None]
+    del q_
+    q_dq_scaled = q * dq_scaled
+    q_dq_scaled_sum = q_dq_scaled.sum(2)
+    del q_dq_scaled
+    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, q_dq_scaled_sum, rnorm_q_scaled, (-0.5))
+    del q_dq_scaled_sum, rnorm_q
+    dq = tiles.addcmul_(rnorm_q_scaled[:, :, None] * dq_scaled, dnorm2_q_eps[:, :, None], q, 2)
+    del dnorm2_q_eps, dq_scaled, rnorm_q_scaled
+    dM_scaled_sum_rows = scan.Rows(steps, H, True)
+    M_dM_sum_rows = scan.Rows(steps, H, True)
+    dS_before_2_rows = scan.Rows(steps, H, True)
+    dv_2_rows = scan.Rows(steps, H, True)
+    dM_scaled_sum_2_rows = scan.Rows(steps, H, True)
+    dv_rows = scan.Rows(steps, H, True)
     (dM_end, dS_end) = scan.flat(dht)
     dM = dM_end[:0]
     dS = dS_end[:0]
     own = False
     for n, (
         k_c,
-        x224_c,
-        x204_c,
-        x201_c,
+        dS_before_1_c,
+        beta_rnorm_k_eta_c,
+        rnorm_k_eta_c,
         M_c,
-        x215_c,
-        x34_c,
-        x27_c,
-        x210_c,
-        x212_c,
+        dq_scaled_1_c,
+        sigmoid_m_beta_c,
+        sigmoid_m_c,
+        alpha_c,
+        k_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
             k,
-            x224,
-            x204[:, :, None],
-            x201[:, :, None],
+            dS_before_1,
+            beta_rnorm_k_eta[:, :, None],
+            rnorm_k_eta[:, :, None],
             M,
-            x215,
-            x34[:, :, None, None],
-            x27[:, :, None, None],
-            x210[:, :, None, None],
-            x212[:, :, :, None],
+            dq_scaled_1,
+            sigmoid_m_beta[:, :, None, None],
+            sigmoid_m[:, :, None, None],
+            alpha[:, :, None, None],
+            k_scaled[:, :, :, None],
         ),
         True,
     ):
@@ -1334,97 +1338,98 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
             dM = torch.cat([dM, dM_end[dM.shape[0] : n]])
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x140 = k_c[:, :, None] * dM
-        x141 = x140.sum(1)
-        x230 = dS + x224_c
-        x234 = k_c[:, :, None] * x230
-        x235 = x234.sum(1)
-        x267 = tiles.addcmul_(x204_c * x235, x201_c, x141)
-        x154 = M_c * dM
-        x155 = x154.sum(1)
-        x255 = x215_c[:, None] * dM
-        x256 = x255.sum(2)
-        x282 = tiles.addcmul_(scan.scale(dM, x27_c, own), x34_c, x230)
-        x294 = tiles.addcmul_(x210_c * x230, x212_c, x267[:, None], -1)
-        x141_rows.put(x141)
-        x155_rows.put(x155)
-        x230_rows.put(x230)
-        x235_rows.put(x235)
-        x256_rows.put(x256)
-        x267_rows.put(x267)
-        dM, dS = x282, x294
+        dM_scaled = k_c[:, :, None] * dM
+        dM_scaled_sum = dM_scaled.sum(1)
+        dS_before_2 = dS + dS_before_1_c
+        dv_1 = k_c[:, :, None] * dS_before_2
+        dv_2 = dv_1.sum(1)
+        dv = tiles.addcmul_(beta_rnorm_k_eta_c * dv_2, rnorm_k_eta_c, dM_scaled_sum)
+        M_dM = M_c * dM
+        M_dM_sum = M_dM.sum(1)
+        dM_scaled_2 = dq_scaled_1_c[:, None] * dM
+        dM_scaled_sum_2 = dM_scaled_2.sum(2)
+        dM_before = tiles.addcmul_(scan.scale(dM, sigmoid_m_c, own), sigmoid_m_beta_c, dS_before_2)
+        dS_before = tiles.addcmul_(alpha_c * dS_before_2, k_scaled_c, dv[:, None], -1)
+        dM_scaled_sum_rows.put(dM_scaled_sum)
+        M_dM_sum_rows.put(M_dM_sum)
+        dS_before_2_rows.put(dS_before_2)
+        dv_2_rows.put(dv_2)
+        dM_scaled_sum_2_rows.put(dM_scaled_sum_2)
+        dv_rows.put(dv)
+        dM, dS = dM_before, dS_before
         own = True
     dM_end = torch.cat([dM, dM_end[dM.shape[0] :]]) if dM.shape[0] < dM_end.shape[0] else dM
     dM_end = dM_end.unflatten(0, (-1, H))
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x141 = x141_rows.joined()
-    x155 = x155_rows.joined()
-    x230 = x230_rows.joined()
-    x235 = x235_rows.joined()
-    x256 = x256_rows.joined()
-    x267 = x267_rows.joined()
-    del x141_rows
-    del x155_rows
-    del x230_rows
-    del x235_rows
-    del x256_rows
-    del x267_rows
-    del x212, x224, x34
-    x156 = x155.sum(2)
-    del x155
-    x231 = x215[:, :, None] * x230
-    x232 = x231.sum(3)
-    del x231
-    x236 = x215 * x235
-    del x235
-    x237 = x236.sum(2)
-    del x236
-    x238 = x33 * x237
-    x244 = S * x230
-    x245 = x244.sum(2)
-    del x244
-    x246 = x245.sum(2)
-    del x245
-    x248 = M * x230
-    del x230
-    x249 = x248.sum(2)
-    del x248
-    x250 = x249.sum(2)
-    del x249
-    x253 = tiles.addcmul_(x237 * x201, x27, x250)
-    del x237
-    x254 = tiles.product(x33, x253, x130)
-    del x130, x253
-    x258 = x215 * x141
-    del x141, x215
-    x259 = x258.sum(2)
-    del x258
-    x263 = tiles.addcmul_(x21 * x238, x21, x259)
-    x264 = tiles.product(x29, x263, x150)
-    del x150, x263
-    x265 = torch.addcmul(x156, x33, x250)
-    del x156, x250, x33
-    x266 = tiles.product(x27, x265, x158)
-    del x158, x265, x27
-    x268 = (x267[..., None, :] @ S.mT).squeeze(-2)
-    x269 = k * x268
-    x270 = x269.sum(2)
-    del x269
-    x272 = tiles.addcmul_(tiles.addcmul_(x29 * x238, x29, x259), x210, x270, -1)
-    del x238, x259, x29
-    x273 = tiles.product(x21, x21, x21, x272, (-0.5))
-    del x272
-    x276 = torch.addcmul(x246, x21, x270, value=-1)
-    del x21, x246, x270
-    x277 = x210 * x276
-    del x210, x276
-    x278 = tiles.product(x12, x277, x188, (-1))
-    del x12, x188
-    x279 = x277 * x205 * -1
-    del x205, x277
-    x284 = tiles.addcmul_(x204[:, :, None] * x232, x201[:, :, None], x256)
-    x284 = tiles.addcmul_(x284, x273[:, :, None], k, 2)
-    x284 = tiles.addcmul_(x284, x211[:, :, None], x268, -1)
-    del x201, x204, x211, x232, x256, x268, x273
-    return (x285, x284, x267, x278, x266, x254, x264, x279, x278), (dM_end, dS_end)
+    dM_scaled_sum = dM_scaled_sum_rows.joined()
+    M_dM_sum = M_dM_sum_rows.joined()
+    dS_before_2 = dS_before_2_rows.joined()
+    dv_2 = dv_2_rows.joined()
+    dM_scaled_sum_2 = dM_scaled_sum_2_rows.joined()
+    dv = dv_rows.joined()
+    del dM_scaled_sum_rows
+    del M_dM_sum_rows
+    del dS_before_2_rows
+    del dv_2_rows
+    del dM_scaled_sum_2_rows
+    del dv_rows
+    del dS_before_1, k_scaled, sigmoid_m_beta
+    M_dM_sum_sum = M_dM_sum.sum(2)
+    del M_dM_sum
+    dk_1 = dq_scaled_1[:, :, None] * dS_before_2
+    dk_2 = dk_1.sum(3)
+    del dk_1
+    dbeta_1 = dq_scaled_1 * dv_2
+    del dv_2
+    dbeta_2 = dbeta_1.sum(2)
+    del dbeta_1
+    drnorm_k_1 = beta * dbeta_2
+    ddt_bias_2 = S * dS_before_2
+    ddt_bias_3 = ddt_bias_2.sum(2)
+    del ddt_bias_2
+    ddt_bias_4 = ddt_bias_3.sum(2)
+    del ddt_bias_3
+    dsigmoid_m_1 = M * dS_before_2
+    del dS_before_2
+    dsigmoid_m_2 = dsigmoid_m_1.sum(2)
+    del dsigmoid_m_1
+    dsigmoid_m_3 = dsigmoid_m_2.sum(2)
+    del dsigmoid_m_2
+    dbeta = tiles.addcmul_(dbeta_2 * rnorm_k_eta, sigmoid_m, dsigmoid_m_3)
+    del dbeta_2
+    db = tiles.product(beta, dbeta, db_1)
+    del db_1, dbeta
+    drnorm_k_2 = dq_scaled_1 * dM_scaled_sum
+    del dM_scaled_sum, dq_scaled_1
+    drnorm_k_3 = drnorm_k_2.sum(2)
+    del drnorm_k_2
+    deta = tiles.addcmul_(rnorm_k * drnorm_k_1, rnorm_k, drnorm_k_3)
+    de = tiles.product(eta, deta, de_1)
+    del de_1, deta
+    dsigmoid_m = torch.addcmul(M_dM_sum_sum, beta, dsigmoid_m_3)
+    del M_dM_sum_sum, beta, dsigmoid_m_3
+    dm = tiles.product(sigmoid_m, dsigmoid_m, dm_1)
+    del dm_1, dsigmoid_m, sigmoid_m
+    dk_scaled = (dv[..., None, :] @ S.mT).squeeze(-2)
+    k_dk_scaled = k * dk_scaled
+    k_dk_scaled_sum = k_dk_scaled.sum(2)
+    del k_dk_scaled
+    drnorm_k = tiles.addcmul_(eta * drnorm_k_1, eta, drnorm_k_3)
+    drnorm_k = tiles.addcmul_(drnorm_k, alpha, k_dk_scaled_sum, -1)
+    del drnorm_k_1, drnorm_k_3, eta
+    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, (-0.5))
+    del drnorm_k
+    ddt_bias_5 = torch.addcmul(ddt_bias_4, rnorm_k, k_dk_scaled_sum, value=-1)
+    del ddt_bias_4, k_dk_scaled_sum, rnorm_k
+    ddt_bias_6 = alpha * ddt_bias_5
+    del alpha, ddt_bias_5
+    ddt_bias = tiles.product(exp_A_log, ddt_bias_6, ddt_bias_1, (-1))
+    del ddt_bias_1, exp_A_log
+    dA_log = ddt_bias_6 * alpha_3 * -1
+    del alpha_3, ddt_bias_6
+    dk = tiles.addcmul_(beta_rnorm_k_eta[:, :, None] * dk_2, rnorm_k_eta[:, :, None], dM_scaled_sum_2)
+    dk = tiles.addcmul_(dk, dnorm2_k_eps[:, :, None], k, 2)
+    dk = tiles.addcmul_(dk, alpha_rnorm_k[:, :, None], dk_scaled, -1)
+    del alpha_rnorm_k, beta_rnorm_k_eta, dM_scaled_sum_2, dk_2, dk_scaled, dnorm2_k_eps, rnorm_k_eta
+    return (dq, dk, dv, ddt_bias, dm, db, de, dA_log, ddt_bias), (dM_end, dS_end)

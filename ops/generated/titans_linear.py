@@ -37,176 +37,176 @@ OUTPUTS = (("o", ("V",)),)
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, c) = args
     H = h0[0].shape[1]
-    x9 = torch.sigmoid(b_)
-    x11 = valid * x9
-    x18 = torch.sigmoid(c)
-    x19 = k * k
-    x20 = x19.sum(3)
-    del x19
-    x22 = x20 + 1e-06
-    del x20
-    x23 = torch.rsqrt(x22)
-    del x22
-    x68 = k @ k.mT
-    x86 = q * q
-    x87 = x86.sum(3)
-    del x86
-    x88 = x87 + 1e-06
-    del x87
-    x89 = torch.rsqrt(x88)
-    del x88
-    x105 = q @ k.mT
-    x140 = F.logsigmoid(b_)
-    x141 = x140 * tiles.LOG2E
-    del x140
-    x142 = torch.where(valid > 0, x141, 0)
-    del x141
-    x143 = a_ * -1
-    x144 = F.logsigmoid(x143)
-    del x143
-    x145 = x144 * tiles.LOG2E
-    del x144
-    x146 = torch.where(valid > 0, x145, 0)
-    del x145
-    x147 = tiles.prefix_sum(x142, 2, exclusive=True)
-    x148 = torch.exp2(x147)
-    del x147
-    x149 = tiles.segment_sum(x146, exclusive=True, strict=True)
-    x150 = torch.exp2(x149)
-    del x149
-    x155 = tiles.prefix_sum(x146, 2, exclusive=True)
-    x156 = torch.exp2(x155)
-    del x155
-    x157 = tiles.segment_sum(x142, exclusive=True, strict=True)
-    x158 = torch.exp2(x157)
-    del x157
-    x176 = tiles.segment_sum(x146)
-    x177 = torch.exp2(x176)
-    del x176
-    x180 = tiles.prefix_sum(x146, 2)
-    x181 = torch.exp2(x180)
-    del x180
-    x196 = x142.sum(2)
-    x197 = torch.exp2(x196)
-    del x196
-    x199 = tiles.suffix_sum(x142, 2, exclusive=True)
-    del x142
-    x200 = torch.exp2(x199)
-    del x199
-    x204 = tiles.suffix_sum(x146, 2, exclusive=True)
-    x205 = torch.exp2(x204)
-    del x204
-    x211 = x146.sum(2)
-    del x146
-    x212 = torch.exp2(x211)
-    del x211
-    x950 = x89[:, :, :, None] * x177
-    x994 = x23[:, :, :, None] * x150
-    x1085 = valid * x18
-    x1086 = x23 * x1085
-    del x1085
-    x1087 = valid * x18
-    del x18
-    x1089 = x23 * x1087
-    del x1087
-    x1090 = x11 * x148
-    del x148
-    x1091 = valid * x9
-    del x9
-    x1092 = x23 * x156
-    del x156
-    x1093 = x89 * x181
-    del x181
-    x1094 = x200 * x1089
-    del x200
-    x1098 = x11 * x205
-    del x11
-    x1104 = x205 * x1090
-    x1120 = x1094[:, :, :, None] * k
-    del x1094
-    x1121 = x1104.sum(2)
-    del x1104
-    x1123 = x1098[:, :, :, None] * x158
-    del x1098
-    x1124 = x1123.sum(2)
-    del x1123
-    x1128 = tiles.addcmul_(x1124 * x1089, x205, x1089)
-    del x1089, x1124, x205
-    x1129 = x1128[:, :, :, None] * k
-    del x1128
-    x1142 = (x150 @ x1090[..., None]).squeeze(-1)
-    x1143 = x1091[:, :, None] * x150
-    del x150
-    x1145 = x1143 @ x158
-    del x1143
-    x1146 = tiles.product(x1145, x23[:, :, :, None], x1086[:, :, None])
-    del x1145
-    x1148 = tiles.addcmul_(-x1146, x1086[:, :, None], x994, -1)
-    del x1146, x994
-    x1149 = x68 * x1148
-    del x1148, x68
-    x1150 = x23 * x1142
-    del x1142, x23
-    x1155 = (x177 @ x1090[..., None]).squeeze(-1)
-    del x1090
-    x1156 = x89 * x1155
-    del x1155
-    x1158 = x1091[:, :, None] * x177
-    del x1091, x177
-    x1160 = x1158 @ x158
-    del x1158, x158
-    x1161 = tiles.product(x1160, x89[:, :, :, None], x1086[:, :, None])
-    del x1160, x89
-    x1163 = torch.addcmul(x1161, x1086[:, :, None], x950)
-    del x1086, x1161, x950
-    x1164 = x105 * x1163
-    del x105, x1163
-    x1165 = tiles.inverse(x1149)
-    del x1149
-    x1351 = x1093[:, :, :, None] * q
-    del x1093
-    x1353 = x1150[:, :, :, None] * k
-    del x1150
-    x1355 = x1092[:, :, :, None] * k
-    del x1092
-    x1359 = x1156[:, :, :, None] * q
-    del x1156
+    eta = torch.sigmoid(b_)
+    valid_eta = valid * eta
+    theta = torch.sigmoid(c)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    kk = k @ k.mT
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    qk = q @ k.mT
+    logsigmoid_b = F.logsigmoid(b_)
+    log2_D_1 = logsigmoid_b * tiles.LOG2E
+    del logsigmoid_b
+    log2_D = torch.where(valid > 0, log2_D_1, 0)
+    del log2_D_1
+    a_scaled = a_ * -1
+    log2_D_3 = F.logsigmoid(a_scaled)
+    del a_scaled
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D_2 = torch.where(valid > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    log2_G_before_ij = tiles.segment_sum(log2_D_2, exclusive=True, strict=True)
+    G_before_ij = torch.exp2(log2_G_before_ij)
+    del log2_G_before_ij
+    log2_G_before_2 = tiles.prefix_sum(log2_D_2, 2, exclusive=True)
+    G_before_2 = torch.exp2(log2_G_before_2)
+    del log2_G_before_2
+    log2_G_before_ij_2 = tiles.segment_sum(log2_D, exclusive=True, strict=True)
+    G_before_ij_2 = torch.exp2(log2_G_before_ij_2)
+    del log2_G_before_ij_2
+    log2_G_ij = tiles.segment_sum(log2_D_2)
+    G_ij = torch.exp2(log2_G_ij)
+    del log2_G_ij
+    log2_G = tiles.prefix_sum(log2_D_2, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    del log2_D
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_after_2 = tiles.suffix_sum(log2_D_2, 2, exclusive=True)
+    G_after_2 = torch.exp2(log2_G_after_2)
+    del log2_G_after_2
+    log2_G_C_2 = log2_D_2.sum(2)
+    del log2_D_2
+    G_C_2 = torch.exp2(log2_G_C_2)
+    del log2_G_C_2
+    G_ij_scaled = rnorm_q[:, :, :, None] * G_ij
+    G_before_ij_scaled = rnorm_k[:, :, :, None] * G_before_ij
+    valid_theta = valid * theta
+    P_1 = rnorm_k * valid_theta
+    del valid_theta
+    valid_theta_2 = valid * theta
+    del theta
+    M_new_1 = rnorm_k * valid_theta_2
+    del valid_theta_2
+    valid_eta_G_before = valid_eta * G_before
+    del G_before
+    valid_eta_2 = valid * eta
+    del eta
+    rnorm_k_G_before = rnorm_k * G_before_2
+    del G_before_2
+    rnorm_q_G = rnorm_q * G
+    del G
+    M_new_2 = G_after * M_new_1
+    del G_after
+    valid_eta_G_after = valid_eta * G_after_2
+    del valid_eta
+    S_new_1 = G_after_2 * valid_eta_G_before
+    k_scaled = M_new_2[:, :, :, None] * k
+    del M_new_2
+    S_new_2 = S_new_1.sum(2)
+    del S_new_1
+    G_before_ij_scaled_2 = valid_eta_G_after[:, :, :, None] * G_before_ij_2
+    del valid_eta_G_after
+    S_new_3 = G_before_ij_scaled_2.sum(2)
+    del G_before_ij_scaled_2
+    S_new_4 = tiles.addcmul_(S_new_3 * M_new_1, G_after_2, M_new_1)
+    del G_after_2, M_new_1, S_new_3
+    k_scaled_2 = S_new_4[:, :, :, None] * k
+    del S_new_4
+    U_1 = (G_before_ij @ valid_eta_G_before[..., None]).squeeze(-1)
+    G_before_ij_scaled_3 = valid_eta_2[:, :, None] * G_before_ij
+    del G_before_ij
+    P_2 = G_before_ij_scaled_3 @ G_before_ij_2
+    del G_before_ij_scaled_3
+    P_3 = tiles.product(P_2, rnorm_k[:, :, :, None], P_1[:, :, None])
+    del P_2
+    P_4 = tiles.addcmul_(-P_3, P_1[:, :, None], G_before_ij_scaled, -1)
+    del G_before_ij_scaled, P_3
+    P = kk * P_4
+    del P_4, kk
+    U_2 = rnorm_k * U_1
+    del U_1, rnorm_k
+    o_1 = (G_ij @ valid_eta_G_before[..., None]).squeeze(-1)
+    del valid_eta_G_before
+    o_2 = rnorm_q * o_1
+    del o_1
+    G_ij_scaled_2 = valid_eta_2[:, :, None] * G_ij
+    del G_ij, valid_eta_2
+    A_1 = G_ij_scaled_2 @ G_before_ij_2
+    del G_before_ij_2, G_ij_scaled_2
+    A_2 = tiles.product(A_1, rnorm_q[:, :, :, None], P_1[:, :, None])
+    del A_1, rnorm_q
+    A_3 = torch.addcmul(A_2, P_1[:, :, None], G_ij_scaled)
+    del A_2, G_ij_scaled, P_1
+    A = qk * A_3
+    del A_3, qk
+    inv = tiles.inverse(P)
+    del P
+    q_scaled = rnorm_q_G[:, :, :, None] * q
+    del rnorm_q_G
+    k_scaled_3 = U_2[:, :, :, None] * k
+    del U_2
+    k_scaled_4 = rnorm_k_G_before[:, :, :, None] * k
+    del rnorm_k_G_before
+    q_scaled_2 = o_2[:, :, :, None] * q
+    del o_2
     M_rows = scan.Rows(steps, H)
     S_rows = scan.Rows(steps, H)
-    x1364_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (M, S) = scan.flat(h0)
     M_done = []
     S_done = []
     own = False
     for n, (
         v_c,
-        x1353_c,
-        x1355_c,
-        x1165_c,
-        x1351_c,
-        x1359_c,
-        x1164_c,
-        x197_c,
-        x1120_c,
-        x1121_c,
-        x212_c,
-        x1129_c,
+        k_scaled_3_c,
+        k_scaled_4_c,
+        inv_c,
+        q_scaled_c,
+        q_scaled_2_c,
+        A_c,
+        G_C_c,
+        k_scaled_c,
+        S_new_2_c,
+        G_C_2_c,
+        k_scaled_2_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x1353,
-            x1355,
-            x1165,
-            x1351,
-            x1359,
-            x1164,
-            x197[:, :, None, None],
-            x1120.mT,
-            x1121[:, :, None, None],
-            x212[:, :, None, None],
-            x1129.mT,
+            k_scaled_3,
+            k_scaled_4,
+            inv,
+            q_scaled,
+            q_scaled_2,
+            A,
+            G_C[:, :, None, None],
+            k_scaled.mT,
+            S_new_2[:, :, None, None],
+            G_C_2[:, :, None, None],
+            k_scaled_2.mT,
         ),
     ):
         if M.shape[0] > n:
@@ -219,134 +219,135 @@ def chunked_forward(args, valid, h0, steps, keep):
             M_rows.put(M)
         if keep:
             S_rows.put(S)
-        x1357 = scan.addmm(torch.baddbmm(v_c, x1353_c, M, alpha=-1), x1355_c, S, -1)
-        x1361 = torch.bmm(x1165_c, x1357)
-        x1364 = torch.bmm(x1351_c, S, out=x1364_rows.room(n))
-        x1364 = scan.addmm(scan.addmm(x1364, x1359_c, M), x1164_c, x1361)
-        x1366 = scan.addmm(x197_c * M, x1120_c, x1361)
-        x1368 = tiles.addcmul_(scan.scale(S, x212_c, own), x1121_c, M)
-        x1368 = scan.addmm(x1368, x1129_c, x1361)
-        x1364_rows.put(x1364)
-        M, S = x1366, x1368
+        U_3 = torch.baddbmm(v_c, k_scaled_3_c, M, alpha=-1)
+        U_3 = scan.addmm(U_3, k_scaled_4_c, S, -1)
+        U = torch.bmm(inv_c, U_3)
+        o = torch.bmm(q_scaled_c, S, out=o_rows.room(n))
+        o = scan.addmm(scan.addmm(o, q_scaled_2_c, M), A_c, U)
+        M_new = scan.addmm(G_C_c * M, k_scaled_c, U)
+        S_new = tiles.addcmul_(scan.scale(S, G_C_2_c, own), S_new_2_c, M)
+        S_new = scan.addmm(S_new, k_scaled_2_c, U)
+        o_rows.put(o)
+        M, S = M_new, S_new
         own = True
     M_end = torch.cat([M, *reversed(M_done)]) if M_done else M
     M_end = M_end.unflatten(0, (-1, H))
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x1364 = x1364_rows.joined()
+    o = o_rows.joined()
     if keep:
         M = M_rows.joined()
         S = S_rows.joined()
     del M_rows
     del S_rows
-    del x1364_rows
-    del x1120, x1121, x1129, x1164, x1351, x1353, x1355, x1359, x197, x212
-    return (x1364,), (M_end, S_end), (M, S, x1165) if keep else None
+    del o_rows
+    del A, G_C, G_C_2, S_new_2, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4, q_scaled, q_scaled_2
+    return (o,), (M_end, S_end), (M, S, inv) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, c) = args
     H = h0[0].shape[1]
-    x9 = torch.sigmoid(b_)
-    x11 = valid * x9
-    x18 = torch.sigmoid(c)
-    x19 = k * k
-    x20 = x19.sum(3)
-    del x19
-    x22 = x20 + 1e-06
-    del x20
-    x23 = torch.rsqrt(x22)
-    del x22
-    x68 = k @ k.mT
-    x140 = F.logsigmoid(b_)
-    x141 = x140 * tiles.LOG2E
-    del x140
-    x142 = torch.where(valid > 0, x141, 0)
-    del x141
-    x143 = a_ * -1
-    x144 = F.logsigmoid(x143)
-    del x143
-    x145 = x144 * tiles.LOG2E
-    del x144
-    x146 = torch.where(valid > 0, x145, 0)
-    del x145
-    x147 = tiles.prefix_sum(x142, 2, exclusive=True)
-    x148 = torch.exp2(x147)
-    del x147
-    x149 = tiles.segment_sum(x146, exclusive=True, strict=True)
-    x150 = torch.exp2(x149)
-    del x149
-    x155 = tiles.prefix_sum(x146, 2, exclusive=True)
-    x156 = torch.exp2(x155)
-    del x155
-    x157 = tiles.segment_sum(x142, exclusive=True, strict=True)
-    x158 = torch.exp2(x157)
-    del x157
-    x196 = x142.sum(2)
-    x197 = torch.exp2(x196)
-    del x196
-    x199 = tiles.suffix_sum(x142, 2, exclusive=True)
-    del x142
-    x200 = torch.exp2(x199)
-    del x199
-    x204 = tiles.suffix_sum(x146, 2, exclusive=True)
-    x205 = torch.exp2(x204)
-    del x204
-    x211 = x146.sum(2)
-    del x146
-    x212 = torch.exp2(x211)
-    del x211
-    x994 = x23[:, :, :, None] * x150
-    x1085 = valid * x18
-    x1086 = x23 * x1085
-    del x1085
-    x1087 = valid * x18
-    del x18
-    x1089 = x23 * x1087
-    del x1087
-    x1090 = x11 * x148
-    del x148
-    x1091 = valid * x9
-    del x9
-    x1092 = x23 * x156
-    del x156
-    x1094 = x200 * x1089
-    del x200
-    x1098 = x11 * x205
-    del x11
-    x1104 = x205 * x1090
-    x1120 = x1094[:, :, :, None] * k
-    del x1094
-    x1121 = x1104.sum(2)
-    del x1104
-    x1123 = x1098[:, :, :, None] * x158
-    del x1098
-    x1124 = x1123.sum(2)
-    del x1123
-    x1128 = tiles.addcmul_(x1124 * x1089, x205, x1089)
-    del x1089, x1124, x205
-    x1129 = x1128[:, :, :, None] * k
-    del x1128
-    x1142 = (x150 @ x1090[..., None]).squeeze(-1)
-    del x1090
-    x1143 = x1091[:, :, None] * x150
-    del x1091, x150
-    x1145 = x1143 @ x158
-    del x1143, x158
-    x1146 = tiles.product(x1145, x23[:, :, :, None], x1086[:, :, None])
-    del x1145
-    x1148 = tiles.addcmul_(-x1146, x1086[:, :, None], x994, -1)
-    del x1086, x1146, x994
-    x1149 = x68 * x1148
-    del x1148, x68
-    x1150 = x23 * x1142
-    del x1142, x23
-    x1165 = tiles.inverse(x1149)
-    del x1149
-    x1353 = x1150[:, :, :, None] * k
-    del x1150
-    x1355 = x1092[:, :, :, None] * k
-    del x1092
+    eta = torch.sigmoid(b_)
+    valid_eta = valid * eta
+    theta = torch.sigmoid(c)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    kk = k @ k.mT
+    logsigmoid_b = F.logsigmoid(b_)
+    log2_D_1 = logsigmoid_b * tiles.LOG2E
+    del logsigmoid_b
+    log2_D = torch.where(valid > 0, log2_D_1, 0)
+    del log2_D_1
+    a_scaled = a_ * -1
+    log2_D_3 = F.logsigmoid(a_scaled)
+    del a_scaled
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D_2 = torch.where(valid > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    log2_G_before_ij = tiles.segment_sum(log2_D_2, exclusive=True, strict=True)
+    G_before_ij = torch.exp2(log2_G_before_ij)
+    del log2_G_before_ij
+    log2_G_before_2 = tiles.prefix_sum(log2_D_2, 2, exclusive=True)
+    G_before_2 = torch.exp2(log2_G_before_2)
+    del log2_G_before_2
+    log2_G_before_ij_2 = tiles.segment_sum(log2_D, exclusive=True, strict=True)
+    G_before_ij_2 = torch.exp2(log2_G_before_ij_2)
+    del log2_G_before_ij_2
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    del log2_D
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_after_2 = tiles.suffix_sum(log2_D_2, 2, exclusive=True)
+    G_after_2 = torch.exp2(log2_G_after_2)
+    del log2_G_after_2
+    log2_G_C_2 = log2_D_2.sum(2)
+    del log2_D_2
+    G_C_2 = torch.exp2(log2_G_C_2)
+    del log2_G_C_2
+    G_before_ij_scaled = rnorm_k[:, :, :, None] * G_before_ij
+    valid_theta = valid * theta
+    P_1 = rnorm_k * valid_theta
+    del valid_theta
+    valid_theta_2 = valid * theta
+    del theta
+    M_new_1 = rnorm_k * valid_theta_2
+    del valid_theta_2
+    valid_eta_G_before = valid_eta * G_before
+    del G_before
+    valid_eta_2 = valid * eta
+    del eta
+    rnorm_k_G_before = rnorm_k * G_before_2
+    del G_before_2
+    M_new_2 = G_after * M_new_1
+    del G_after
+    valid_eta_G_after = valid_eta * G_after_2
+    del valid_eta
+    S_new_1 = G_after_2 * valid_eta_G_before
+    k_scaled = M_new_2[:, :, :, None] * k
+    del M_new_2
+    S_new_2 = S_new_1.sum(2)
+    del S_new_1
+    G_before_ij_scaled_2 = valid_eta_G_after[:, :, :, None] * G_before_ij_2
+    del valid_eta_G_after
+    S_new_3 = G_before_ij_scaled_2.sum(2)
+    del G_before_ij_scaled_2
+    S_new_4 = tiles.addcmul_(S_new_3 * M_new_1, G_after_2, M_new_1)
+    del G_after_2, M_new_1, S_new_3
+    k_scaled_2 = S_new_4[:, :, :, None] * k
+    del S_new_4
+    U_1 = (G_before_ij @ valid_eta_G_before[..., None]).squeeze(-1)
+    del valid_eta_G_before
+    G_before_ij_scaled_3 = valid_eta_2[:, :, None] * G_before_ij
+    del G_before_ij, valid_eta_2
+    P_2 = G_before_ij_scaled_3 @ G_before_ij_2
+    del G_before_ij_2, G_before_ij_scaled_3
+    P_3 = tiles.product(P_2, rnorm_k[:, :, :, None], P_1[:, :, None])
+    del P_2
+    P_4 = tiles.addcmul_(-P_3, P_1[:, :, None], G_before_ij_scaled, -1)
+    del G_before_ij_scaled, P_1, P_3
+    P = kk * P_4
+    del P_4, kk
+    U_2 = rnorm_k * U_1
+    del U_1, rnorm_k
+    inv = tiles.inverse(P)
+    del P
+    k_scaled_3 = U_2[:, :, :, None] * k
+    del U_2
+    k_scaled_4 = rnorm_k_G_before[:, :, :, None] * k
+    del rnorm_k_G_before
     M_rows = scan.Rows(steps, H)
     S_rows = scan.Rows(steps, H)
     (M, S) = scan.flat(h0)
@@ -355,27 +356,27 @@ def chunked_states(args, valid, h0, steps, keep):
     own = False
     for n, (
         v_c,
-        x1353_c,
-        x1355_c,
-        x1165_c,
-        x197_c,
-        x1120_c,
-        x1121_c,
-        x212_c,
-        x1129_c,
+        k_scaled_3_c,
+        k_scaled_4_c,
+        inv_c,
+        G_C_c,
+        k_scaled_c,
+        S_new_2_c,
+        G_C_2_c,
+        k_scaled_2_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x1353,
-            x1355,
-            x1165,
-            x197[:, :, None, None],
-            x1120.mT,
-            x1121[:, :, None, None],
-            x212[:, :, None, None],
-            x1129.mT,
+            k_scaled_3,
+            k_scaled_4,
+            inv,
+            G_C[:, :, None, None],
+            k_scaled.mT,
+            S_new_2[:, :, None, None],
+            G_C_2[:, :, None, None],
+            k_scaled_2.mT,
         ),
     ):
         if M.shape[0] > n:
@@ -388,12 +389,13 @@ def chunked_states(args, valid, h0, steps, keep):
             M_rows.put(M)
         if keep:
             S_rows.put(S)
-        x1357 = scan.addmm(torch.baddbmm(v_c, x1353_c, M, alpha=-1), x1355_c, S, -1)
-        x1361 = torch.bmm(x1165_c, x1357)
-        x1366 = scan.addmm(x197_c * M, x1120_c, x1361)
-        x1368 = tiles.addcmul_(scan.scale(S, x212_c, own), x1121_c, M)
-        x1368 = scan.addmm(x1368, x1129_c, x1361)
-        M, S = x1366, x1368
+        U_3 = torch.baddbmm(v_c, k_scaled_3_c, M, alpha=-1)
+        U_3 = scan.addmm(U_3, k_scaled_4_c, S, -1)
+        U = torch.bmm(inv_c, U_3)
+        M_new = scan.addmm(G_C_c * M, k_scaled_c, U)
+        S_new = tiles.addcmul_(scan.scale(S, G_C_2_c, own), S_new_2_c, M)
+        S_new = scan.addmm(S_new, k_scaled_2_c, U)
+        M, S = M_new, S_new
         own = True
     M_end = torch.cat([M, *reversed(M_done)]) if M_done else M
     M_end = M_end.unflatten(0, (-1, H))
@@ -404,278 +406,279 @@ def chunked_states(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del M_rows
     del S_rows
-    del x1120, x1121, x1129, x1353, x1355, x197, x212
-    return (), (M_end, S_end), (M, S, x1165) if keep else None
+    del G_C, G_C_2, S_new_2, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4
+    return (), (M_end, S_end), (M, S, inv) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_, c) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (M, S, x1165) = kept
+    (M, S, inv) = kept
     (do,) = douts
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x9 = torch.sigmoid(b_)
-    x11 = valid * x9
-    x14 = torch.sigmoid(a_)
-    x18 = torch.sigmoid(c)
-    x19 = k * k
-    x20 = x19.sum(3)
-    del x19
-    x22 = x20 + 1e-06
-    del x20
-    x23 = torch.rsqrt(x22)
-    del x22
-    x39 = k @ M
-    x44 = k @ S
-    x68 = k @ k.mT
-    x86 = q * q
-    x87 = x86.sum(3)
-    del x86
-    x88 = x87 + 1e-06
-    del x87
-    x89 = torch.rsqrt(x88)
-    del x88
-    x105 = q @ k.mT
-    x140 = F.logsigmoid(b_)
-    x141 = x140 * tiles.LOG2E
-    del x140
-    x142 = torch.where(valid > 0, x141, 0)
-    del x141
-    x143 = a_ * -1
-    x144 = F.logsigmoid(x143)
-    del x143
-    x145 = x144 * tiles.LOG2E
-    del x144
-    x146 = torch.where(valid > 0, x145, 0)
-    del x145
-    x147 = tiles.prefix_sum(x142, 2, exclusive=True)
-    x148 = torch.exp2(x147)
-    del x147
-    x149 = tiles.segment_sum(x146, exclusive=True, strict=True)
-    x150 = torch.exp2(x149)
-    del x149
-    x155 = tiles.prefix_sum(x146, 2, exclusive=True)
-    x156 = torch.exp2(x155)
-    del x155
-    x157 = tiles.segment_sum(x142, exclusive=True, strict=True)
-    x158 = torch.exp2(x157)
-    del x157
-    x176 = tiles.segment_sum(x146)
-    x177 = torch.exp2(x176)
-    del x176
-    x180 = tiles.prefix_sum(x146, 2)
-    x181 = torch.exp2(x180)
-    del x180
-    x196 = x142.sum(2)
-    x197 = torch.exp2(x196)
-    del x196
-    x199 = tiles.suffix_sum(x142, 2, exclusive=True)
-    del x142
-    x200 = torch.exp2(x199)
-    del x199
-    x204 = tiles.suffix_sum(x146, 2, exclusive=True)
-    x205 = torch.exp2(x204)
-    del x204
-    x211 = x146.sum(2)
-    del x146
-    x212 = torch.exp2(x211)
-    del x211
-    x259 = tiles.LN2
-    x466 = x158 * x259
-    x499 = tiles.LOG2E
-    x506 = b_ * -1
-    x507 = torch.sigmoid(x506)
-    del x506
-    x514 = do @ S.mT
-    x519 = do @ M.mT
-    x571 = -x18 + 1
-    x597 = -x9 + 1
-    x643 = x18 * x571
-    del x571
-    x646 = x9 * x597
-    x950 = x89[:, :, :, None] * x177
-    x994 = x23[:, :, :, None] * x150
-    x1085 = valid * x18
-    x1086 = x23 * x1085
-    del x1085
-    x1087 = valid * x18
-    del x18
-    x1088 = valid * x23
-    x1089 = x23 * x1087
-    x1090 = x11 * x148
-    x1091 = valid * x9
-    del x9
-    x1092 = x23 * x156
-    x1093 = x89 * x181
-    x1094 = x200 * x1089
-    x1097 = valid * x205
-    x1098 = x11 * x205
-    x1099 = x23 * x23
-    x1101 = x23 * x1099
-    del x1099
-    x1104 = x205 * x1090
-    x1106 = x148 * x1091
-    x1110 = x89 * x89
-    x1111 = x1110 * x89
-    del x1110
-    x1117 = valid * x499
-    x1118 = x1091 * x259
-    x1121 = x1104.sum(2)
-    x1123 = x1098[:, :, :, None] * x158
-    x1124 = x1123.sum(2)
-    del x1123
-    x1128 = tiles.addcmul_(x1124 * x1089, x205, x1089)
-    x1135 = x1093[:, :, :, None] * do
-    x1142 = (x150 @ x1090[..., None]).squeeze(-1)
-    x1143 = x1091[:, :, None] * x150
-    x1145 = x1143 @ x158
-    del x1143
-    x1146 = tiles.product(x1145, x23[:, :, :, None], x1086[:, :, None])
-    x1148 = tiles.addcmul_(-x1146, x1086[:, :, None], x994, -1)
-    del x1146
-    x1150 = x23 * x1142
-    x1153 = torch.addcmul(v, x1150[:, :, :, None], x39, value=-1)
-    x1153 = tiles.addcmul_(x1153, x1092[:, :, :, None], x44, -1)
-    x1155 = (x177 @ x1090[..., None]).squeeze(-1)
-    x1156 = x89 * x1155
-    x1158 = x1091[:, :, None] * x177
-    del x1091
-    x1160 = x1158 @ x158
-    del x1158
-    x1161 = tiles.product(x1160, x89[:, :, :, None], x1086[:, :, None])
-    x1163 = torch.addcmul(x1161, x1086[:, :, None], x950)
-    del x1161
-    x1164 = x105 * x1163
-    x1166 = x1165 @ x1153
-    del x1153
-    x1174 = x1092[:, :, :, None] * k
-    x1175 = x1164.mT @ do
-    del x1164
-    x1181 = x1156[:, :, :, None] * q
-    x1212 = do @ x1166.mT
-    x1213 = x1163 * x1212
-    del x1163
-    x1214 = x105 * x1212
-    del x105, x1212
-    x1215 = x177 * x1214
-    x1216 = x1086[:, :, None] * x1215
-    x1217 = x1086[:, :, None] * x1214
-    x1219 = x89[:, :, :, None] * x1215
-    del x1215
-    x1220 = x1219.sum(2)
-    del x1219
-    x1222 = x1216.sum(3)
-    del x1216
-    x1223 = x1160 * x1214
-    del x1160
-    x1224 = x1086[:, :, None] * x1223
-    x1225 = x89[:, :, :, None] * x1223
-    del x1223
-    x1226 = x1225.sum(2)
-    del x1225
-    x1228 = x1224.sum(3)
-    del x1224
-    x1229 = x1217 @ x158.mT
-    x1230 = x950.mT @ x1214
-    del x1214, x950
-    x1232 = x177 * x1229
-    del x1229
-    x1233 = x89[:, :, :, None] * x1232
-    del x1232
-    x1235 = x1233.sum(2)
-    x1276 = tiles.product(x1230, x11[:, :, :, None], x1086[:, :, None])
-    del x1230
-    x1303 = x1213.mT @ q
-    x1307 = x1220 * x1088
-    x1308 = x1226 * x1088
-    x1315 = x1220 * x1087
-    del x1220
-    x1316 = x1226 * x1087
-    del x1226
-    x1322 = valid * x1235
-    del x1235
-    x1329 = x1150[:, :, :, None] * k
-    x1369 = q * x514
-    x1370 = x1369.sum(3)
-    del x1369
-    x1376 = x1370 * x1093 * x259
-    x1377 = tiles.suffix_sum(x1376, 2)
-    del x1376
-    x1380 = q * x519
-    x1381 = x1380.sum(3)
-    del x1380
-    x1383 = tiles.addcmul_(x1222 + x1228, x181, x1370)
-    x1383 = tiles.addcmul_(x1383, x1381, x1155)
-    del x1155, x1222, x1228, x1370, x181
-    x1384 = x1111 * x1383
-    del x1111, x1383
-    x1386 = tiles.addcmul_(x1093[:, :, :, None] * x514, x1156[:, :, :, None], x519)
-    x1386 = tiles.addcmul_(x1386, x1384[:, :, :, None], q, -1)
-    x1386 = tiles.addmm_(x1386, x1213, k)
-    del x1093, x1156, x1213, x1384, x514, x519
-    x1387 = x89 * x1381
-    del x1381
-    x1389 = tiles.addcmul_(x1387[:, :, :, None] * x1106[:, :, None], x89[:, :, :, None], x1217)
-    del x1217, x89
-    x1390 = x177 * x1389 * x259
-    del x1389
-    x1391 = torch.addcmul(x1390, x1118[:, :, None], x1233)
-    del x1233, x1390
-    x1392 = tiles.segment_sum_grad(x1391)
-    del x1391
-    x1395 = (x1387[..., None, :] @ x177).squeeze(-2)
-    del x1387, x177
-    x1406 = x1128[:, :, :, None] * k
-    x1408 = x1094[:, :, :, None] * k
-    x257_rows = scan.Rows(steps, H, True)
-    x265_rows = scan.Rows(steps, H, True)
-    x297_rows = scan.Rows(steps, H, True)
-    x1183_rows = scan.Rows(steps, H, True)
-    x1203_rows = scan.Rows(steps, H, True)
-    x1411_rows = scan.Rows(steps, H, True)
+    eta = torch.sigmoid(b_)
+    valid_eta = valid * eta
+    alpha = torch.sigmoid(a_)
+    theta = torch.sigmoid(c)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    kM = k @ M
+    kS = k @ S
+    kk = k @ k.mT
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    qk = q @ k.mT
+    logsigmoid_b = F.logsigmoid(b_)
+    log2_D_1 = logsigmoid_b * tiles.LOG2E
+    del logsigmoid_b
+    log2_D = torch.where(valid > 0, log2_D_1, 0)
+    del log2_D_1
+    a_scaled = a_ * -1
+    log2_D_3 = F.logsigmoid(a_scaled)
+    del a_scaled
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D_2 = torch.where(valid > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    log2_G_before_ij = tiles.segment_sum(log2_D_2, exclusive=True, strict=True)
+    G_before_ij = torch.exp2(log2_G_before_ij)
+    del log2_G_before_ij
+    log2_G_before_2 = tiles.prefix_sum(log2_D_2, 2, exclusive=True)
+    G_before_2 = torch.exp2(log2_G_before_2)
+    del log2_G_before_2
+    log2_G_before_ij_2 = tiles.segment_sum(log2_D, exclusive=True, strict=True)
+    G_before_ij_2 = torch.exp2(log2_G_before_ij_2)
+    del log2_G_before_ij_2
+    log2_G_ij = tiles.segment_sum(log2_D_2)
+    G_ij = torch.exp2(log2_G_ij)
+    del log2_G_ij
+    log2_G = tiles.prefix_sum(log2_D_2, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    del log2_D
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_after_2 = tiles.suffix_sum(log2_D_2, 2, exclusive=True)
+    G_after_2 = torch.exp2(log2_G_after_2)
+    del log2_G_after_2
+    log2_G_C_2 = log2_D_2.sum(2)
+    del log2_D_2
+    G_C_2 = torch.exp2(log2_G_C_2)
+    del log2_G_C_2
+    ln2 = tiles.LN2
+    G_before_ij_scaled = G_before_ij_2 * ln2
+    log2e = tiles.LOG2E
+    b_scaled = b_ * -1
+    sigmoid_b_scaled = torch.sigmoid(b_scaled)
+    del b_scaled
+    do_S = do @ S.mT
+    do_M = do @ M.mT
+    dc_1 = -theta + 1
+    db_1 = -eta + 1
+    dc_2 = theta * dc_1
+    del dc_1
+    db_2 = eta * db_1
+    G_ij_scaled = rnorm_q[:, :, :, None] * G_ij
+    G_before_ij_scaled_2 = rnorm_k[:, :, :, None] * G_before_ij
+    valid_theta = valid * theta
+    P_1 = rnorm_k * valid_theta
+    del valid_theta
+    valid_theta_2 = valid * theta
+    del theta
+    valid_rnorm_k = valid * rnorm_k
+    dlog2_G_after_1 = rnorm_k * valid_theta_2
+    valid_eta_G_before = valid_eta * G_before
+    valid_eta_2 = valid * eta
+    del eta
+    rnorm_k_G_before = rnorm_k * G_before_2
+    rnorm_q_G = rnorm_q * G
+    dlog2_G_after_3 = G_after * dlog2_G_after_1
+    valid_G_after = valid * G_after_2
+    valid_eta_G_after = valid_eta * G_after_2
+    rnorm_k_squared = rnorm_k * rnorm_k
+    rnorm_k_cubed = rnorm_k * rnorm_k_squared
+    del rnorm_k_squared
+    dM_before_1 = G_after_2 * valid_eta_G_before
+    G_before_valid_eta = G_before * valid_eta_2
+    rnorm_q_squared = rnorm_q * rnorm_q
+    rnorm_q_cubed = rnorm_q_squared * rnorm_q
+    del rnorm_q_squared
+    valid_scaled = valid * log2e
+    valid_eta_scaled = valid_eta_2 * ln2
+    dM_before_2 = dM_before_1.sum(2)
+    G_before_ij_scaled_3 = valid_eta_G_after[:, :, :, None] * G_before_ij_2
+    dtheta_1 = G_before_ij_scaled_3.sum(2)
+    del G_before_ij_scaled_3
+    dk_1 = tiles.addcmul_(dtheta_1 * dlog2_G_after_1, G_after_2, dlog2_G_after_1)
+    dqS = rnorm_q_G[:, :, :, None] * do
+    U_1 = (G_before_ij @ valid_eta_G_before[..., None]).squeeze(-1)
+    G_before_ij_scaled_4 = valid_eta_2[:, :, None] * G_before_ij
+    P_2 = G_before_ij_scaled_4 @ G_before_ij_2
+    del G_before_ij_scaled_4
+    P_3 = tiles.product(P_2, rnorm_k[:, :, :, None], P_1[:, :, None])
+    P_4 = tiles.addcmul_(-P_3, P_1[:, :, None], G_before_ij_scaled_2, -1)
+    del P_3
+    U_2 = rnorm_k * U_1
+    U_3 = torch.addcmul(v, U_2[:, :, :, None], kM, value=-1)
+    U_3 = tiles.addcmul_(U_3, rnorm_k_G_before[:, :, :, None], kS, -1)
+    dq_1 = (G_ij @ valid_eta_G_before[..., None]).squeeze(-1)
+    dq_2 = rnorm_q * dq_1
+    G_ij_scaled_2 = valid_eta_2[:, :, None] * G_ij
+    del valid_eta_2
+    dqk_1 = G_ij_scaled_2 @ G_before_ij_2
+    del G_ij_scaled_2
+    dqk_2 = tiles.product(dqk_1, rnorm_q[:, :, :, None], P_1[:, :, None])
+    dqk_3 = torch.addcmul(dqk_2, P_1[:, :, None], G_ij_scaled)
+    del dqk_2
+    dU_1 = qk * dqk_3
+    U = inv @ U_3
+    del U_3
+    k_scaled = rnorm_k_G_before[:, :, :, None] * k
+    dU = dU_1.mT @ do
+    del dU_1
+    q_scaled = dq_2[:, :, :, None] * q
+    do_U = do @ U.mT
+    dqk = dqk_3 * do_U
+    del dqk_3
+    qk_do_U = qk * do_U
+    del do_U, qk
+    G_ij_qk_do_U = G_ij * qk_do_U
+    dq_3 = P_1[:, :, None] * G_ij_qk_do_U
+    qk_do_U_scaled = P_1[:, :, None] * qk_do_U
+    dc_3 = rnorm_q[:, :, :, None] * G_ij_qk_do_U
+    del G_ij_qk_do_U
+    dc_4 = dc_3.sum(2)
+    del dc_3
+    dq_4 = dq_3.sum(3)
+    del dq_3
+    dq_5 = dqk_1 * qk_do_U
+    del dqk_1
+    dq_6 = P_1[:, :, None] * dq_5
+    dc_5 = rnorm_q[:, :, :, None] * dq_5
+    del dq_5
+    dc_6 = dc_5.sum(2)
+    del dc_5
+    dq_7 = dq_6.sum(3)
+    del dq_6
+    db_3 = qk_do_U_scaled @ G_before_ij_2.mT
+    db_4 = G_ij_scaled.mT @ qk_do_U
+    del G_ij_scaled, qk_do_U
+    db_5 = G_ij * db_3
+    del db_3
+    db_6 = rnorm_q[:, :, :, None] * db_5
+    del db_5
+    db_7 = db_6.sum(2)
+    db_8 = tiles.product(db_4, valid_eta[:, :, :, None], P_1[:, :, None])
+    del db_4
+    dqk_q = dqk.mT @ q
+    dc_7 = dc_4 * valid_rnorm_k
+    dc_8 = dc_6 * valid_rnorm_k
+    dk_2 = dc_4 * valid_theta_2
+    del dc_4
+    dk_3 = dc_6 * valid_theta_2
+    del dc_6
+    db_9 = valid * db_7
+    del db_7
+    k_scaled_2 = U_2[:, :, :, None] * k
+    q_do_S = q * do_S
+    q_do_S_sum = q_do_S.sum(3)
+    del q_do_S
+    da_1 = q_do_S_sum * rnorm_q_G * ln2
+    da_2 = tiles.suffix_sum(da_1, 2)
+    del da_1
+    q_do_M = q * do_M
+    q_do_M_sum = q_do_M.sum(3)
+    del q_do_M
+    dq_8 = tiles.addcmul_(dq_4 + dq_7, G, q_do_S_sum)
+    dq_8 = tiles.addcmul_(dq_8, q_do_M_sum, dq_1)
+    del G, dq_1, dq_4, dq_7, q_do_S_sum
+    dq_9 = rnorm_q_cubed * dq_8
+    del dq_8, rnorm_q_cubed
+    dq = tiles.addcmul_(rnorm_q_G[:, :, :, None] * do_S, dq_2[:, :, :, None], do_M)
+    dq = tiles.addcmul_(dq, dq_9[:, :, :, None], q, -1)
+    dq = tiles.addmm_(dq, dqk, k)
+    del do_M, do_S, dq_2, dq_9, dqk, rnorm_q_G
+    rnorm_q_q_do_M_sum = rnorm_q * q_do_M_sum
+    del q_do_M_sum
+    da_3 = rnorm_q_q_do_M_sum[:, :, :, None] * G_before_valid_eta[:, :, None]
+    da_3 = tiles.addcmul_(da_3, rnorm_q[:, :, :, None], qk_do_U_scaled)
+    del qk_do_U_scaled, rnorm_q
+    da_4 = G_ij * da_3 * ln2
+    del da_3
+    da_5 = torch.addcmul(da_4, valid_eta_scaled[:, :, None], db_6)
+    del da_4, db_6
+    da_6 = tiles.segment_sum_grad(da_5)
+    del da_5
+    db_10 = (rnorm_q_q_do_M_sum[..., None, :] @ G_ij).squeeze(-2)
+    del G_ij, rnorm_q_q_do_M_sum
+    k_scaled_3 = dk_1[:, :, :, None] * k
+    k_scaled_4 = dlog2_G_after_3[:, :, :, None] * k
+    S_dS_sum_rows = scan.Rows(steps, H, True)
+    M_dS_sum_rows = scan.Rows(steps, H, True)
+    M_dM_sum_rows = scan.Rows(steps, H, True)
+    dk_scaled_rows = scan.Rows(steps, H, True)
+    dk_scaled_2_rows = scan.Rows(steps, H, True)
+    dv_rows = scan.Rows(steps, H, True)
     (dM_end, dS_end) = scan.flat(dht)
     dM = dM_end[:0]
     dS = dS_end[:0]
     own = False
     for n, (
-        x1406_c,
-        x1408_c,
-        x1175_c,
-        x1165_c,
+        k_scaled_3_c,
+        k_scaled_4_c,
+        dU_c,
+        inv_c,
         S_c,
         M_c,
-        x1166_c,
-        x212_c,
+        U_c,
+        G_C_2_c,
         q_c,
-        x1135_c,
-        x1174_c,
-        x1121_c,
-        x197_c,
-        x1181_c,
+        dqS_c,
+        k_scaled_c,
+        dM_before_2_c,
+        G_C_c,
+        q_scaled_c,
         do_c,
-        x1329_c,
+        k_scaled_2_c,
     ) in scan.each(
         steps,
         H,
         (
-            x1406,
-            x1408,
-            x1175,
-            x1165.mT,
+            k_scaled_3,
+            k_scaled_4,
+            dU,
+            inv.mT,
             S,
             M,
-            x1166,
-            x212[:, :, None, None],
+            U,
+            G_C_2[:, :, None, None],
             q.mT,
-            x1135,
-            x1174.mT,
-            x1121[:, :, None, None],
-            x197[:, :, None, None],
-            x1181.mT,
+            dqS,
+            k_scaled.mT,
+            dM_before_2[:, :, None, None],
+            G_C[:, :, None, None],
+            q_scaled.mT,
             do,
-            x1329.mT,
+            k_scaled_2.mT,
         ),
         True,
     ):
@@ -683,261 +686,278 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             dM = torch.cat([dM, dM_end[dM.shape[0] : n]])
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x1410 = scan.addmm(torch.baddbmm(x1175_c, x1406_c, dS), x1408_c, dM)
-        x1411 = torch.bmm(x1165_c, x1410, out=x1411_rows.room(n))
-        x256 = S_c * dS
-        x257 = x256.sum(1)
-        x264 = M_c * dS
-        x265 = x264.sum(1)
-        x296 = M_c * dM
-        x297 = x296.sum(1)
-        x1183 = torch.bmm(x1166_c, dS.mT, out=x1183_rows.room(n))
-        x1203 = torch.bmm(x1166_c, dM.mT, out=x1203_rows.room(n))
-        x1481 = scan.addmm(scan.addmm(x212_c * dS, q_c, x1135_c), x1174_c, x1411, -1)
-        x1482 = tiles.addcmul_(scan.scale(dM, x197_c, own), x1121_c, dS)
-        x1482 = scan.addmm(scan.addmm(x1482, x1181_c, do_c), x1329_c, x1411, -1)
-        x257_rows.put(x257)
-        x265_rows.put(x265)
-        x297_rows.put(x297)
-        x1183_rows.put(x1183)
-        x1203_rows.put(x1203)
-        x1411_rows.put(x1411)
-        dM, dS = x1482, x1481
+        dv_1 = scan.addmm(torch.baddbmm(dU_c, k_scaled_3_c, dS), k_scaled_4_c, dM)
+        dv = torch.bmm(inv_c, dv_1, out=dv_rows.room(n))
+        S_dS = S_c * dS
+        S_dS_sum = S_dS.sum(1)
+        M_dS = M_c * dS
+        M_dS_sum = M_dS.sum(1)
+        M_dM = M_c * dM
+        M_dM_sum = M_dM.sum(1)
+        dk_scaled = torch.bmm(U_c, dS.mT, out=dk_scaled_rows.room(n))
+        dk_scaled_2 = torch.bmm(U_c, dM.mT, out=dk_scaled_2_rows.room(n))
+        dS_before = scan.addmm(scan.addmm(G_C_2_c * dS, q_c, dqS_c), k_scaled_c, dv, -1)
+        dM_before = tiles.addcmul_(scan.scale(dM, G_C_c, own), dM_before_2_c, dS)
+        dM_before = scan.addmm(scan.addmm(dM_before, q_scaled_c, do_c), k_scaled_2_c, dv, -1)
+        S_dS_sum_rows.put(S_dS_sum)
+        M_dS_sum_rows.put(M_dS_sum)
+        M_dM_sum_rows.put(M_dM_sum)
+        dk_scaled_rows.put(dk_scaled)
+        dk_scaled_2_rows.put(dk_scaled_2)
+        dv_rows.put(dv)
+        dM, dS = dM_before, dS_before
         own = True
     dM_end = torch.cat([dM, dM_end[dM.shape[0] :]]) if dM.shape[0] < dM_end.shape[0] else dM
     dM_end = dM_end.unflatten(0, (-1, H))
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x257 = x257_rows.joined()
-    x265 = x265_rows.joined()
-    x297 = x297_rows.joined()
-    x1183 = x1183_rows.joined()
-    x1203 = x1203_rows.joined()
-    x1411 = x1411_rows.joined()
-    del x257_rows
-    del x265_rows
-    del x297_rows
-    del x1183_rows
-    del x1203_rows
-    del x1411_rows
-    del x1121, x1135, x1174, x1175, x1181, x1329, x1406, x1408
-    x258 = x257.sum(2)
-    del x257
-    x261 = x212 * x258 * x259
-    del x212, x258
-    x262 = x261[:, :, None].expand(-1, -1, C)
-    del x261
-    x266 = x265.sum(2)
-    del x265
-    x298 = x297.sum(2)
-    del x297
-    x300 = x197 * x298 * x259
-    del x197, x298
-    x301 = x300[:, :, None].expand(-1, -1, C)
-    del x300
-    x1109 = x266 * x259
-    x1132 = tiles.product(x148, x1097, x266[:, :, None])
-    del x148
-    x1185 = k * x1183
-    x1186 = x1185.sum(3)
-    del x1185
-    x1187 = x205 * x1186
-    x1191 = x1124 * x1186
-    del x1124
-    x1195 = x1186 * x1086
-    x1196 = x1195[:, :, None] * x158
-    x1197 = x1196.sum(3)
-    del x1196
-    x1200 = tiles.addcmul_(x266[:, :, None] * x1090, x1186, x1089)
-    x1200 = tiles.addcmul_(x1200, x11, x1197)
-    del x1089, x1186, x266
-    x1201 = x205 * x1200 * x259
-    del x1200, x205
-    x1202 = tiles.prefix_sum(x1201, 2, exclusive=True)
-    del x1201
-    x1205 = k * x1203
-    x1206 = x1205.sum(3)
-    del x1205
-    x1207 = x200 * x1206
-    del x200
-    x1210 = x1206 * x1094 * x259
-    del x1206
-    x1211 = tiles.prefix_sum(x1210, 2, exclusive=True)
-    del x1210
-    x1281 = tiles.product(x466, x1098[:, :, :, None], x1195[:, :, None])
-    del x1098, x1195
-    x1334 = tiles.addcmul_(x1088 * x1187, x1088, x1191)
-    x1334 = tiles.addcmul_(x1334, x1088, x1207)
-    x1336 = torch.addcmul(x1132, x1197, x1097)
-    del x1097, x1132, x1197
-    x1413 = x1411 @ x1166.mT
-    del x1166
-    x1414 = x1413.tril(-1)
-    del x1413
-    x1415 = x44 * x1411
-    del x44
-    x1416 = x1415.sum(3)
-    del x1415
-    x1417 = x1416 * x1092 * -1 * x259
-    x1418 = x39 * x1411
-    del x39
-    x1419 = x1418.sum(3)
-    del x1418
-    x1420 = x23 * x1419
-    x1421 = x1420 * -1
-    x1422 = x1148 * x1414
-    del x1148
-    x1423 = x68 * x1414
-    del x1414, x68
-    x1424 = x150 * x1423
-    x1425 = x1086[:, :, None] * x1424
-    x1426 = x1425.sum(3)
-    del x1425
-    x1427 = x23[:, :, :, None] * x1424
-    del x1424
-    x1428 = x1427.sum(2)
-    del x1427
-    x1430 = x1145 * x1423
-    del x1145
-    x1431 = x1086[:, :, None] * x1430
-    x1432 = x1431.sum(3)
-    del x1431
-    x1433 = x23[:, :, :, None] * x1430
-    del x1430
-    x1434 = x1433.sum(2)
-    del x1433
-    x1436 = x1086[:, :, None] * x1423
-    x1438 = x1436 @ x158.mT
-    del x158
-    x1439 = x994.mT @ x1423
-    del x1423, x994
-    x1441 = x150 * x1438
-    del x1438
-    x1442 = x23[:, :, :, None] * x1441
-    del x1441
-    x1444 = x1442.sum(2)
-    x1446 = tiles.product(x1439, x11[:, :, :, None], x1086[:, :, None])
-    del x1086, x11, x1439
-    x1447 = x1276 - x1446
-    del x1276, x1446
-    x1449 = torch.addcmul(x1281, x1447, x466)
-    del x1281, x1447, x466
-    x1450 = tiles.segment_sum_grad(x1449, exclusive=True)
-    del x1449
-    x1451 = tiles.suffix_sum(x1417, 2, exclusive=True)
-    del x1417
-    x1452 = (x1421[..., None, :] @ x150).squeeze(-2)
-    del x1421
-    x1455 = tiles.addcmul_(x23[:, :, :, None] * -1 * x1436, x1420[:, :, :, None], x1106[:, :, None], -1)
-    del x1106, x1420, x1436, x23
-    x1456 = x150 * x1455 * x259
-    del x1455, x150
-    x1458 = torch.addcmul(x1456, x1118[:, :, None], x1442, value=-1)
-    del x1118, x1442, x1456
-    x1459 = tiles.segment_sum_grad(x1458, exclusive=True)
-    del x1458
-    x1461 = x1422.mT @ k
-    x1464 = tiles.addcmul_(x1307 + x1308, x1428, x1088, -1)
-    x1464 = tiles.addcmul_(x1464, x1434, x1088, -1)
-    del x1088, x1307, x1308
-    x1471 = tiles.addcmul_(x1315 + x1316, x156, x1416, -1)
-    x1471 = tiles.addcmul_(tiles.addcmul_(x1471, x1142, x1419, -1), x1428, x1087, -1)
-    x1471 = tiles.addcmul_(x1471, x1434, x1087, -1)
-    del x1142, x1315, x1316, x1416, x1419, x1428, x1434, x156
-    x1473 = torch.addcmul(x1322, valid, x1444, value=-1)
-    del x1322, x1444
-    x1475 = x1411 @ S.mT
-    x1477 = x1411 @ M.mT
-    x1479 = tiles.addcmul_(-x1426 - x1432, x1087, x1187)
-    x1479 = tiles.addcmul_(tiles.addcmul_(x1479, x1087, x1191), x1087, x1207)
-    del x1087, x1187, x1191, x1207, x1426, x1432
-    x1483 = tiles.addcmul_(x643 * x1464, x643, x1334)
-    del x1334, x1464, x643
-    x1487 = tiles.addcmul_(x1479 * -1 * x1101, x1471, x1101, -1)
-    del x1101, x1471, x1479
-    x1489 = tiles.addcmul_(x1303 + x1461, x1128[:, :, :, None], x1183)
-    x1489 = tiles.addcmul_(x1489, x1094[:, :, :, None], x1203)
-    x1489 = tiles.addcmul_(x1489, x1487[:, :, :, None], k)
-    x1489 = tiles.addcmul_(x1489, x1092[:, :, :, None], x1475, -1)
-    x1489 = tiles.addcmul_(x1489, x1150[:, :, :, None], x1477, -1)
-    x1489 = tiles.addmm_(x1489, x1422, k)
-    del x1092, x1094, x1128, x1150, x1183, x1203, x1303, x1422, x1461, x1475, x1477, x1487
-    x1490 = x262 + x1377 + x1202 + x1392 + x1451 + x1459
-    del x1202, x1377, x1392, x1451, x1459, x262
-    x1491 = tiles.product(x14, x1490, x1117, (-1))
-    del x14, x1490
-    x1492 = x1395 + x1452
-    del x1395, x1452
-    x1493 = x1492 * x1090
-    del x1090, x1492
-    x1494 = x1493 * x259
-    x1495 = torch.addcmul(x1494, x1109[:, :, None], x1104)
-    del x1104, x1109, x1494
-    x1496 = tiles.suffix_sum(x1495, 2, exclusive=True)
-    del x1495
-    x1497 = x301 + x1211 + x1450 + x1496
-    del x1211, x1450, x1496, x301
-    x1498 = tiles.product(x507, x1497, x1117)
-    del x1117, x1497, x507
-    x1500 = tiles.addcmul_(torch.addcmul(x1498, x646, x1473), x597, x1493)
-    x1500 = tiles.addcmul_(x1500, x646, x1336)
-    del x1336, x1473, x1493, x1498, x597, x646
-    return (x1386, x1489, x1411, x1491, x1500, x1483), (dM_end, dS_end)
+    S_dS_sum = S_dS_sum_rows.joined()
+    M_dS_sum = M_dS_sum_rows.joined()
+    M_dM_sum = M_dM_sum_rows.joined()
+    dk_scaled = dk_scaled_rows.joined()
+    dk_scaled_2 = dk_scaled_2_rows.joined()
+    dv = dv_rows.joined()
+    del S_dS_sum_rows
+    del M_dS_sum_rows
+    del M_dM_sum_rows
+    del dk_scaled_rows
+    del dk_scaled_2_rows
+    del dv_rows
+    del dM_before_2, dU, dqS, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4, q_scaled
+    dG_C = S_dS_sum.sum(2)
+    del S_dS_sum
+    dlog2_G_C = G_C_2 * dG_C * ln2
+    del G_C_2, dG_C
+    dlog2_G_C_3 = dlog2_G_C[:, :, None].expand(-1, -1, C)
+    del dlog2_G_C
+    M_dS_sum_sum = M_dS_sum.sum(2)
+    del M_dS_sum
+    dG_C_2 = M_dM_sum.sum(2)
+    del M_dM_sum
+    dlog2_G_C_2 = G_C * dG_C_2 * ln2
+    del G_C, dG_C_2
+    dlog2_G_C_4 = dlog2_G_C_2[:, :, None].expand(-1, -1, C)
+    del dlog2_G_C_2
+    db_11 = M_dS_sum_sum * ln2
+    deta_1 = tiles.product(G_before, valid_G_after, M_dS_sum_sum[:, :, None])
+    del G_before
+    k_dk_scaled = k * dk_scaled
+    k_dk_scaled_sum = k_dk_scaled.sum(3)
+    del k_dk_scaled
+    dtheta_2 = G_after_2 * k_dk_scaled_sum
+    dtheta_3 = dtheta_1 * k_dk_scaled_sum
+    del dtheta_1
+    deta_2 = k_dk_scaled_sum * P_1
+    G_before_ij_scaled_5 = deta_2[:, :, None] * G_before_ij_2
+    deta_3 = G_before_ij_scaled_5.sum(3)
+    del G_before_ij_scaled_5
+    dG_after = M_dS_sum_sum[:, :, None] * valid_eta_G_before
+    dG_after = tiles.addcmul_(dG_after, k_dk_scaled_sum, dlog2_G_after_1)
+    dG_after = tiles.addcmul_(dG_after, valid_eta, deta_3)
+    del M_dS_sum_sum, dlog2_G_after_1, k_dk_scaled_sum
+    dlog2_G_after = G_after_2 * dG_after * ln2
+    del G_after_2, dG_after
+    da_7 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    del dlog2_G_after
+    k_dk_scaled_2 = k * dk_scaled_2
+    k_dk_scaled_sum_2 = k_dk_scaled_2.sum(3)
+    del k_dk_scaled_2
+    dtheta_4 = G_after * k_dk_scaled_sum_2
+    del G_after
+    dlog2_G_after_2 = k_dk_scaled_sum_2 * dlog2_G_after_3 * ln2
+    del k_dk_scaled_sum_2
+    db_12 = tiles.prefix_sum(dlog2_G_after_2, 2, exclusive=True)
+    del dlog2_G_after_2
+    db_13 = tiles.product(G_before_ij_scaled, valid_eta_G_after[:, :, :, None], deta_2[:, :, None])
+    del deta_2, valid_eta_G_after
+    dtheta = tiles.addcmul_(valid_rnorm_k * dtheta_2, valid_rnorm_k, dtheta_3)
+    dtheta = tiles.addcmul_(dtheta, valid_rnorm_k, dtheta_4)
+    deta = torch.addcmul(deta_1, deta_3, valid_G_after)
+    del deta_1, deta_3, valid_G_after
+    dk_4 = dv @ U.mT
+    del U
+    dk_5 = dk_4.tril(-1)
+    del dk_4
+    da_8 = kS * dv
+    del kS
+    da_9 = da_8.sum(3)
+    del da_8
+    da_10 = da_9 * rnorm_k_G_before * -1 * ln2
+    dk_6 = kM * dv
+    del kM
+    dk_7 = dk_6.sum(3)
+    del dk_6
+    db_14 = rnorm_k * dk_7
+    db_15 = db_14 * -1
+    dk_8 = P_4 * dk_5
+    del P_4
+    dc_9 = kk * dk_5
+    del dk_5, kk
+    dc_10 = G_before_ij * dc_9
+    dk_9 = P_1[:, :, None] * dc_10
+    dk_10 = dk_9.sum(3)
+    del dk_9
+    dc_11 = rnorm_k[:, :, :, None] * dc_10
+    del dc_10
+    dc_12 = dc_11.sum(2)
+    del dc_11
+    dc_13 = P_2 * dc_9
+    del P_2
+    dk_11 = P_1[:, :, None] * dc_13
+    dk_12 = dk_11.sum(3)
+    del dk_11
+    dc_14 = rnorm_k[:, :, :, None] * dc_13
+    del dc_13
+    dc_15 = dc_14.sum(2)
+    del dc_14
+    da_11 = P_1[:, :, None] * dc_9
+    db_16 = da_11 @ G_before_ij_2.mT
+    del G_before_ij_2
+    db_17 = G_before_ij_scaled_2.mT @ dc_9
+    del G_before_ij_scaled_2, dc_9
+    db_18 = G_before_ij * db_16
+    del db_16
+    db_19 = rnorm_k[:, :, :, None] * db_18
+    del db_18
+    db_20 = db_19.sum(2)
+    db_21 = tiles.product(db_17, valid_eta[:, :, :, None], P_1[:, :, None])
+    del P_1, db_17, valid_eta
+    db_22 = db_8 - db_21
+    del db_21, db_8
+    db_23 = torch.addcmul(db_13, db_22, G_before_ij_scaled)
+    del G_before_ij_scaled, db_13, db_22
+    db_24 = tiles.segment_sum_grad(db_23, exclusive=True)
+    del db_23
+    da_12 = tiles.suffix_sum(da_10, 2, exclusive=True)
+    del da_10
+    db_25 = (db_15[..., None, :] @ G_before_ij).squeeze(-2)
+    del db_15
+    da_13 = tiles.addcmul_(
+        rnorm_k[:, :, :, None] * -1 * da_11, db_14[:, :, :, None], G_before_valid_eta[:, :, None], -1
+    )
+    del G_before_valid_eta, da_11, db_14, rnorm_k
+    da_14 = G_before_ij * da_13 * ln2
+    del G_before_ij, da_13
+    da_15 = torch.addcmul(da_14, valid_eta_scaled[:, :, None], db_19, value=-1)
+    del da_14, db_19, valid_eta_scaled
+    da_16 = tiles.segment_sum_grad(da_15, exclusive=True)
+    del da_15
+    dk_13 = dk_8.mT @ k
+    dc_16 = tiles.addcmul_(dc_7 + dc_8, dc_12, valid_rnorm_k, -1)
+    dc_16 = tiles.addcmul_(dc_16, dc_15, valid_rnorm_k, -1)
+    del dc_7, dc_8, valid_rnorm_k
+    dk_14 = tiles.addcmul_(dk_2 + dk_3, G_before_2, da_9, -1)
+    dk_14 = tiles.addcmul_(tiles.addcmul_(dk_14, U_1, dk_7, -1), dc_12, valid_theta_2, -1)
+    dk_14 = tiles.addcmul_(dk_14, dc_15, valid_theta_2, -1)
+    del G_before_2, U_1, da_9, dc_12, dc_15, dk_2, dk_3, dk_7
+    db_26 = torch.addcmul(db_9, valid, db_20, value=-1)
+    del db_20, db_9
+    dk_15 = dv @ S.mT
+    dk_16 = dv @ M.mT
+    dk_17 = tiles.addcmul_(-dk_10 - dk_12, valid_theta_2, dtheta_2)
+    dk_17 = tiles.addcmul_(dk_17, valid_theta_2, dtheta_3)
+    dk_17 = tiles.addcmul_(dk_17, valid_theta_2, dtheta_4)
+    del dk_10, dk_12, dtheta_2, dtheta_3, dtheta_4, valid_theta_2
+    dc = tiles.addcmul_(dc_2 * dc_16, dc_2, dtheta)
+    del dc_16, dc_2, dtheta
+    dk_18 = tiles.addcmul_(dk_17 * -1 * rnorm_k_cubed, dk_14, rnorm_k_cubed, -1)
+    del dk_14, dk_17, rnorm_k_cubed
+    dk = tiles.addcmul_(dqk_q + dk_13, dk_1[:, :, :, None], dk_scaled)
+    dk = tiles.addcmul_(dk, dlog2_G_after_3[:, :, :, None], dk_scaled_2)
+    dk = tiles.addcmul_(dk, dk_18[:, :, :, None], k)
+    dk = tiles.addcmul_(dk, rnorm_k_G_before[:, :, :, None], dk_15, -1)
+    dk = tiles.addcmul_(dk, U_2[:, :, :, None], dk_16, -1)
+    dk = tiles.addmm_(dk, dk_8, k)
+    del (
+        U_2,
+        dk_1,
+        dk_13,
+        dk_15,
+        dk_16,
+        dk_18,
+        dk_8,
+        dk_scaled,
+        dk_scaled_2,
+        dlog2_G_after_3,
+        dqk_q,
+        rnorm_k_G_before,
+    )
+    da_17 = dlog2_G_C_3 + da_2 + da_7 + da_6 + da_12 + da_16
+    del da_12, da_16, da_2, da_6, da_7, dlog2_G_C_3
+    da = tiles.product(alpha, da_17, valid_scaled, (-1))
+    del alpha, da_17
+    db_27 = db_10 + db_25
+    del db_10, db_25
+    db_28 = db_27 * valid_eta_G_before
+    del db_27, valid_eta_G_before
+    db_29 = db_28 * ln2
+    db_30 = torch.addcmul(db_29, db_11[:, :, None], dM_before_1)
+    del dM_before_1, db_11, db_29
+    db_31 = tiles.suffix_sum(db_30, 2, exclusive=True)
+    del db_30
+    db_32 = dlog2_G_C_4 + db_12 + db_24 + db_31
+    del db_12, db_24, db_31, dlog2_G_C_4
+    db_33 = tiles.product(sigmoid_b_scaled, db_32, valid_scaled)
+    del db_32, sigmoid_b_scaled, valid_scaled
+    db = tiles.addcmul_(torch.addcmul(db_33, db_2, db_26), db_1, db_28)
+    db = tiles.addcmul_(db, db_2, deta)
+    del db_1, db_2, db_26, db_28, db_33, deta
+    return (dq, dk, dv, da, db, dc), (dM_end, dS_end)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, c) = args
     H = h0[0].shape[1]
-    x9 = k * k
-    x10 = x9.sum(2)
-    del x9
-    x12 = x10 + 1e-06
-    del x10
-    x13 = torch.rsqrt(x12)
-    del x12
-    x15 = (x13 * -1)[:, :, None] * k
-    x19 = torch.sigmoid(b_)
-    x21 = torch.sigmoid(c)
-    x25 = torch.sigmoid(a_)
-    x27 = -x25 + 1
-    del x25
-    x30 = q * q
-    x31 = x30.sum(2)
-    del x30
-    x32 = x31 + 1e-06
-    del x31
-    x33 = torch.rsqrt(x32)
-    del x32
-    x34 = x33[:, :, None] * q
-    del x33
-    x132 = x13 * x21
-    del x13, x21
-    x178 = x132[:, :, None] * k
-    del x132
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    k_scaled = (rnorm_k * -1)[:, :, None] * k
+    eta = torch.sigmoid(b_)
+    theta = torch.sigmoid(c)
+    alpha = torch.sigmoid(a_)
+    S_new_1 = -alpha + 1
+    del alpha
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    q_ = rnorm_q[:, :, None] * q
+    del rnorm_q
+    rnorm_k_theta = rnorm_k * theta
+    del rnorm_k, theta
+    k_scaled_2 = rnorm_k_theta[:, :, None] * k
+    del rnorm_k_theta
     M_rows = scan.Rows(steps, H)
     S_rows = scan.Rows(steps, H)
-    x182_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (M, S) = scan.flat(h0)
     M_done = []
     S_done = []
     own = False
     for n, (
-        x15_c,
+        k_scaled_c,
         v_c,
-        x19_c,
-        x178_c,
-        x27_c,
-        x34_c,
+        eta_c,
+        k_scaled_2_c,
+        S_new_1_c,
+        q__c,
     ) in scan.each(
         steps,
         H,
         (
-            x15,
+            k_scaled,
             v,
-            x19,
-            x178,
-            x27[:, :, None, None],
-            x34,
+            eta,
+            k_scaled_2,
+            S_new_1[:, :, None, None],
+            q_,
         ),
     ):
         if M.shape[0] > n:
@@ -950,51 +970,51 @@ def recurrent_forward(args, valid, h0, steps, keep):
             M_rows.put(M)
         if keep:
             S_rows.put(S)
-        x17 = (x15_c[..., None, :] @ S).squeeze(-2)
-        x18 = v_c + x17
-        x20 = x19_c[:, None, None] * M
-        x179 = x178_c[:, :, None] * x18[:, None]
-        x181 = scan.scale(S, x27_c, own) + x20 + x179
-        x182 = (x34_c[..., None, :] @ x181).squeeze(-2)
-        x180 = x20 + x179
-        x182_rows.put(x182)
-        M, S = x180, x181
+        k_scaled_S = (k_scaled_c[..., None, :] @ S).squeeze(-2)
+        M_new_1 = v_c + k_scaled_S
+        M_scaled = eta_c[:, None, None] * M
+        M_new_2 = k_scaled_2_c[:, :, None] * M_new_1[:, None]
+        S_new = scan.scale(S, S_new_1_c, own) + M_scaled + M_new_2
+        o = (q__c[..., None, :] @ S_new).squeeze(-2)
+        M_new = M_scaled + M_new_2
+        o_rows.put(o)
+        M, S = M_new, S_new
         own = True
     M_end = torch.cat([M, *reversed(M_done)]) if M_done else M
     M_end = M_end.unflatten(0, (-1, H))
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x182 = x182_rows.joined()
+    o = o_rows.joined()
     if keep:
         M = M_rows.joined()
         S = S_rows.joined()
     del M_rows
     del S_rows
-    del x182_rows
-    del x15, x178, x19, x27, x34
-    return (x182,), (M_end, S_end), (M, S) if keep else None
+    del o_rows
+    del S_new_1, eta, k_scaled, k_scaled_2, q_
+    return (o,), (M_end, S_end), (M, S) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, c) = args
     H = h0[0].shape[1]
-    x9 = k * k
-    x10 = x9.sum(2)
-    del x9
-    x12 = x10 + 1e-06
-    del x10
-    x13 = torch.rsqrt(x12)
-    del x12
-    x15 = (x13 * -1)[:, :, None] * k
-    x19 = torch.sigmoid(b_)
-    x21 = torch.sigmoid(c)
-    x25 = torch.sigmoid(a_)
-    x27 = -x25 + 1
-    del x25
-    x132 = x13 * x21
-    del x13, x21
-    x178 = x132[:, :, None] * k
-    del x132
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    k_scaled = (rnorm_k * -1)[:, :, None] * k
+    eta = torch.sigmoid(b_)
+    theta = torch.sigmoid(c)
+    alpha = torch.sigmoid(a_)
+    S_new_1 = -alpha + 1
+    del alpha
+    rnorm_k_theta = rnorm_k * theta
+    del rnorm_k, theta
+    k_scaled_2 = rnorm_k_theta[:, :, None] * k
+    del rnorm_k_theta
     M_rows = scan.Rows(steps, H)
     S_rows = scan.Rows(steps, H)
     (M, S) = scan.flat(h0)
@@ -1002,20 +1022,20 @@ def recurrent_states(args, valid, h0, steps, keep):
     S_done = []
     own = False
     for n, (
-        x15_c,
+        k_scaled_c,
         v_c,
-        x19_c,
-        x178_c,
-        x27_c,
+        eta_c,
+        k_scaled_2_c,
+        S_new_1_c,
     ) in scan.each(
         steps,
         H,
         (
-            x15,
+            k_scaled,
             v,
-            x19,
-            x178,
-            x27[:, :, None, None],
+            eta,
+            k_scaled_2,
+            S_new_1[:, :, None, None],
         ),
     ):
         if M.shape[0] > n:
@@ -1028,13 +1048,13 @@ def recurrent_states(args, valid, h0, steps, keep):
             M_rows.put(M)
         if keep:
             S_rows.put(S)
-        x17 = (x15_c[..., None, :] @ S).squeeze(-2)
-        x18 = v_c + x17
-        x20 = x19_c[:, None, None] * M
-        x179 = x178_c[:, :, None] * x18[:, None]
-        x180 = x20 + x179
-        x181 = scan.scale(S, x27_c, own) + x20 + x179
-        M, S = x180, x181
+        k_scaled_S = (k_scaled_c[..., None, :] @ S).squeeze(-2)
+        M_new_1 = v_c + k_scaled_S
+        M_scaled = eta_c[:, None, None] * M
+        M_new_2 = k_scaled_2_c[:, :, None] * M_new_1[:, None]
+        M_new = M_scaled + M_new_2
+        S_new = scan.scale(S, S_new_1_c, own) + M_scaled + M_new_2
+        M, S = M_new, S_new
         own = True
     M_end = torch.cat([M, *reversed(M_done)]) if M_done else M
     M_end = M_end.unflatten(0, (-1, H))
@@ -1045,7 +1065,7 @@ def recurrent_states(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del M_rows
     del S_rows
-    del x15, x178, x19, x27
+    del S_new_1, eta, k_scaled, k_scaled_2
     return (), (M_end, S_end), (M, S) if keep else None
 
 
@@ -1056,72 +1076,72 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (M, S) = kept
     (do,) = douts
     H = h0[0].shape[1]
-    x9 = k * k
-    x10 = x9.sum(2)
-    del x9
-    x12 = x10 + 1e-06
-    del x10
-    x13 = torch.rsqrt(x12)
-    del x12
-    x15 = (x13 * -1)[:, :, None] * k
-    x17 = (x15[..., None, :] @ S).squeeze(-2)
-    del x15
-    x18 = v + x17
-    del x17
-    x19 = torch.sigmoid(b_)
-    x21 = torch.sigmoid(c)
-    x25 = torch.sigmoid(a_)
-    x27 = -x25 + 1
-    x30 = q * q
-    x31 = x30.sum(2)
-    del x30
-    x32 = x31 + 1e-06
-    del x31
-    x33 = torch.rsqrt(x32)
-    del x32
-    x34 = x33[:, :, None] * q
-    x98 = -x21 + 1
-    x105 = -x19 + 1
-    x132 = x13 * x21
-    x133 = x13 * x132
-    x134 = (x132[:, :, None] * k)[:, :, :, None] * x18[:, :, None]
-    x136 = torch.addcmul(x134, x19[:, :, None, None], M)
-    x136 = tiles.addcmul_(x136, x27[:, :, None, None], S)
-    del x134
-    x138 = (do[..., None, :] @ x136.mT).squeeze(-2)
-    del x136
-    x139 = do[:, :, None] * x34[:, :, :, None]
-    del x34
-    x141 = q * x138
-    x142 = x141.sum(2)
-    del x141
-    x143 = tiles.product(x33, x33, x33, x142, (-0.5))
-    del x142
-    x177 = tiles.addcmul_(x33[:, :, None] * x138, x143[:, :, None], q, 2)
-    del x138, x143, x33
-    x183 = x133[:, :, None] * k
-    del x133
-    x145_rows = scan.Rows(steps, H, True)
-    x151_rows = scan.Rows(steps, H, True)
-    x156_rows = scan.Rows(steps, H, True)
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    k_scaled = (rnorm_k * -1)[:, :, None] * k
+    k_scaled_S = (k_scaled[..., None, :] @ S).squeeze(-2)
+    del k_scaled
+    dq_1 = v + k_scaled_S
+    del k_scaled_S
+    eta = torch.sigmoid(b_)
+    theta = torch.sigmoid(c)
+    alpha = torch.sigmoid(a_)
+    da_1 = -alpha + 1
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    q_ = rnorm_q[:, :, None] * q
+    dc_1 = -theta + 1
+    db_1 = -eta + 1
+    rnorm_k_theta = rnorm_k * theta
+    dS_before_1 = rnorm_k * rnorm_k_theta
+    dq_2 = (rnorm_k_theta[:, :, None] * k)[:, :, :, None] * dq_1[:, :, None]
+    dq_3 = torch.addcmul(dq_2, eta[:, :, None, None], M)
+    dq_3 = tiles.addcmul_(dq_3, da_1[:, :, None, None], S)
+    del dq_2
+    dq_ = (do[..., None, :] @ dq_3.mT).squeeze(-2)
+    del dq_3
+    dM_before_1 = do[:, :, None] * q_[:, :, :, None]
+    del q_
+    q_dq = q * dq_
+    drnorm_q = q_dq.sum(2)
+    del q_dq
+    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, rnorm_q, drnorm_q, (-0.5))
+    del drnorm_q
+    dq = tiles.addcmul_(rnorm_q[:, :, None] * dq_, dnorm2_q_eps[:, :, None], q, 2)
+    del dnorm2_q_eps, dq_, rnorm_q
+    k_scaled_2 = dS_before_1[:, :, None] * k
+    del dS_before_1
+    dS_before_2_rows = scan.Rows(steps, H, True)
+    dM_before_2_rows = scan.Rows(steps, H, True)
+    dv_2_rows = scan.Rows(steps, H, True)
     (dM_end, dS_end) = scan.flat(dht)
     dM = dM_end[:0]
     dS = dS_end[:0]
     for n, (
-        x139_c,
+        dM_before_1_c,
         k_c,
-        x19_c,
-        x27_c,
-        x183_c,
+        eta_c,
+        da_1_c,
+        k_scaled_2_c,
     ) in scan.each(
         steps,
         H,
         (
-            x139,
+            dM_before_1,
             k,
-            x19,
-            x27[:, :, None, None],
-            x183[:, :, :, None],
+            eta,
+            da_1[:, :, None, None],
+            k_scaled_2[:, :, :, None],
         ),
         True,
     ):
@@ -1129,63 +1149,63 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
             dM = torch.cat([dM, dM_end[dM.shape[0] : n]])
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x145 = dS + x139_c
-        x151 = dM + dS + x139_c
-        x155 = k_c[:, :, None] * x151
-        x156 = x155.sum(1)
-        x162 = x19_c[:, None, None] * x151
-        x185 = tiles.addcmul_(x27_c * x145, x183_c, x156[:, None], -1)
-        x145_rows.put(x145)
-        x151_rows.put(x151)
-        x156_rows.put(x156)
-        dM, dS = x162, x185
+        dS_before_2 = dS + dM_before_1_c
+        dM_before_2 = dM + dS + dM_before_1_c
+        dv_1 = k_c[:, :, None] * dM_before_2
+        dv_2 = dv_1.sum(1)
+        dM_before = eta_c[:, None, None] * dM_before_2
+        dS_before = tiles.addcmul_(da_1_c * dS_before_2, k_scaled_2_c, dv_2[:, None], -1)
+        dS_before_2_rows.put(dS_before_2)
+        dM_before_2_rows.put(dM_before_2)
+        dv_2_rows.put(dv_2)
+        dM, dS = dM_before, dS_before
     dM_end = torch.cat([dM, dM_end[dM.shape[0] :]]) if dM.shape[0] < dM_end.shape[0] else dM
     dM_end = dM_end.unflatten(0, (-1, H))
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x145 = x145_rows.joined()
-    x151 = x151_rows.joined()
-    x156 = x156_rows.joined()
-    del x145_rows
-    del x151_rows
-    del x156_rows
-    del x139, x183
-    x147 = S * x145
-    del x145
-    x148 = x147.sum(2)
-    del x147
-    x149 = x148.sum(2)
-    del x148
-    x150 = tiles.product(x25, x27, x149, (-1))
-    del x149, x25, x27
-    x152 = x18[:, :, None] * x151
-    x153 = x152.sum(3)
-    del x152
-    x157 = x18 * x156
-    del x18
-    x158 = x157.sum(2)
-    del x157
-    x160 = x132[:, :, None] * x156
-    del x156
-    x161 = tiles.product(x158, x98, x132)
-    del x98
-    x163 = M * x151
-    del x151
-    x164 = x163.sum(2)
-    del x163
-    x165 = x164.sum(2)
-    del x164
-    x166 = tiles.product(x19, x165, x105)
-    del x105, x165, x19
-    x167 = (x160[..., None, :] @ S.mT).squeeze(-2)
-    x168 = k * x167
-    x169 = x168.sum(2)
-    del x168
-    x170 = tiles.addcmul_(-x169, x21, x158)
-    del x158, x169, x21
-    x171 = tiles.product(x13, x13, x13, x170, (-0.5))
-    del x170
-    x176 = tiles.addcmul_(x132[:, :, None] * x153, x171[:, :, None], k, 2)
-    x176 = tiles.addcmul_(x176, x13[:, :, None], x167, -1)
-    del x13, x132, x153, x167, x171
-    return (x177, x176, x160, x150, x166, x161), (dM_end, dS_end)
+    dS_before_2 = dS_before_2_rows.joined()
+    dM_before_2 = dM_before_2_rows.joined()
+    dv_2 = dv_2_rows.joined()
+    del dS_before_2_rows
+    del dM_before_2_rows
+    del dv_2_rows
+    del dM_before_1, k_scaled_2
+    da_2 = S * dS_before_2
+    del dS_before_2
+    da_3 = da_2.sum(2)
+    del da_2
+    da_4 = da_3.sum(2)
+    del da_3
+    da = tiles.product(alpha, da_1, da_4, (-1))
+    del alpha, da_1, da_4
+    dk_1 = dq_1[:, :, None] * dM_before_2
+    dk_2 = dk_1.sum(3)
+    del dk_1
+    dc_2 = dq_1 * dv_2
+    del dq_1
+    dc_3 = dc_2.sum(2)
+    del dc_2
+    dv = rnorm_k_theta[:, :, None] * dv_2
+    del dv_2
+    dc = tiles.product(dc_3, dc_1, rnorm_k_theta)
+    del dc_1
+    deta_1 = M * dM_before_2
+    del dM_before_2
+    deta_2 = deta_1.sum(2)
+    del deta_1
+    deta = deta_2.sum(2)
+    del deta_2
+    db = tiles.product(eta, deta, db_1)
+    del db_1, deta, eta
+    dk_scaled = (dv[..., None, :] @ S.mT).squeeze(-2)
+    k_dk_scaled = k * dk_scaled
+    k_dk_scaled_sum = k_dk_scaled.sum(2)
+    del k_dk_scaled
+    drnorm_k = tiles.addcmul_(-k_dk_scaled_sum, theta, dc_3)
+    del dc_3, k_dk_scaled_sum, theta
+    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, (-0.5))
+    del drnorm_k
+    dk = tiles.addcmul_(rnorm_k_theta[:, :, None] * dk_2, dnorm2_k_eps[:, :, None], k, 2)
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, None], dk_scaled, -1)
+    del dk_2, dk_scaled, dnorm2_k_eps, rnorm_k, rnorm_k_theta
+    return (dq, dk, dv, da, db, dc), (dM_end, dS_end)
