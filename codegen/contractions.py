@@ -14,19 +14,20 @@ from dataclasses import replace
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.program import Node, Program, reachable
+from rnnc.codegen.schedule import needed
 
 
 def share_contractions(program: Program, given: Iterable[Node], builder: Builder) -> Program:
     """The program without matrix products whose contraction another gives; `given` stay as they are."""
     atoms = frozenset(given)
-    while (found := _found(program, builder)) is not None:
+    while (found := _found(program, atoms, builder)) is not None:
         program = _replaced(program, *found, atoms, builder)
     return program
 
 
-def _found(program: Program, builder: Builder) -> tuple[Node, Node] | None:
+def _found(program: Program, atoms: frozenset[Node], builder: Builder) -> tuple[Node, Node] | None:
     """A sum, and what takes its place."""
-    nodes = program.nodes()
+    nodes = needed([*program.results.values(), *(carry.end for carry in program.carries)], atoms)
     products = {(frozenset(node.args), node.op.axis): node for node in nodes if isinstance(node.op, ir.Dot)}
     users = Counter(argument for node in nodes for argument in node.args)
     users.update([*program.results.values(), *(carry.end for carry in program.carries)])

@@ -111,16 +111,23 @@ def _on_rows(node: Node, args: list[Node], build: Builder) -> Node:
     return value
 
 
-def worth_keeping(forward: Program, backward: Program) -> tuple[Node, ...]:
+def worth_keeping(forward: Program, backward: Program, writes: bool = False) -> tuple[Node, ...]:
     """What the forward pass keeps for the backward pass: the states, and small matrices that cost much to
-    form.
+    form; with `writes` also the rows that tokens write once they have read the state.
     """
     states = tuple(carry.start for carry in forward.carries)
     costly = (ir.Inverse, ir.DecayDot)
-    formed = tuple(n for n in reachable(forward.results.values()) if isinstance(n.op, costly))
+    nodes = reachable([*forward.results.values(), *(carry.end for carry in forward.carries)])
+    moving = dependents(nodes, states) if writes else ()
+    formed = tuple(n for n in nodes if isinstance(n.op, costly) or (n.number in moving and _writes(n)))
     plan = cut(backward, given=(*states, *formed))
     used = {argument for node in (*plan.pre, *plan.scan, *plan.post) for argument in node.args}
     return states + tuple(node for node in formed if node in used)
+
+
+def _writes(node: Node) -> bool:
+    """Whether the node is the inverse times rows."""
+    return isinstance(node.op, ir.Dot) and any(isinstance(a.op, ir.Inverse) for a in node.args)
 
 
 GRADIENTS = (ir.DecayDotRows, ir.DecayDotColumns, ir.DecayDotDecay)

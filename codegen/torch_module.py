@@ -69,13 +69,16 @@ def _in_order(normal: Normal) -> Axes:
 
 
 def _schedule(program: Program, backward: Program, builder: Builder) -> Form:
-    return scheduled((with_inverses(p, builder) for p in (program, backward)), builder)
+    return scheduled((with_inverses(p, builder) for p in (program, backward)), builder, writes=True)
 
 
-def scheduled(programs: Iterable[Program], builder: Builder) -> Form:
-    """The form of a forward and a backward program, with inverses in the place of solves."""
+def scheduled(programs: Iterable[Program], builder: Builder, writes: bool = False) -> Form:
+    """The form of a forward and a backward program, with inverses in the place of solves.
+
+    `writes`: what tokens write after they have read the state is kept for the backward pass, not formed anew.
+    """
     forward, backward = share_products([on_rows(program, builder) for program in programs], builder)
-    keeps = worth_keeping(forward, backward)
+    keeps = worth_keeping(forward, backward, writes)
     states = Program(f"{forward.name}_states", {}, forward.carries)
     return Form(
         forward.name,

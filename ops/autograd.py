@@ -22,7 +22,7 @@ Tensors = tuple[Tensor, ...]
 Pass = Callable[..., Any]
 
 # What the inputs and outputs of one segment may take, in bytes: a few chunks of every head.
-SEGMENT_BYTES = 8 << 20
+SEGMENT_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)

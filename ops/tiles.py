@@ -223,15 +223,23 @@ def segment_sum(x: Tensor, exclusive: bool = False, strict: bool = False) -> Ten
     total = x.to(torch.float64).clamp(min=FLOOR).cumsum(-1)
     upper = F.pad(total[..., :-1], (1, 0)) if exclusive else total
     pairs = (upper.unsqueeze(-1) - total.unsqueeze(-2)).to(x.dtype)
-    return pairs.masked_fill_(_left_out(x.shape[-1], exclusive or strict, x.device), -math.inf)
+    strict = exclusive or strict
+    # masked_fill_ would take four times as long; tril_ first, for a NaN there is no pair of the token before it
+    return pairs.tril_(-1 if strict else 0).add_(_no_pairs(x.shape[-1], strict, x.dtype, x.device))
 
 
 def segment_sum_grad(grad: Tensor, exclusive: bool = False) -> Tensor:
     """dx[t] = sum_{i >= t > j} dL[i,j] (exclusive: i > t): [..., C, C] -> [..., C]. No other is read."""
-    below = grad.flip(-2).cumsum(-2).flip(-2)
-    if exclusive:
-        below = F.pad(below[..., 1:, :], (0, 0, 0, 1))
-    return below.masked_fill(_left_out(grad.shape[-1], True, grad.device), 0).sum(-1)
+    before = grad.cumsum(-1).tril(-2 if exclusive else -1).sum(-2)  # [j]: over i >= t = j + 1, up to j
+    return F.pad(before[..., :-1], (1, 0))
+
+
+@lru_cache(maxsize=32)
+def _no_pairs(tokens: int, strict: bool, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """0, and -inf for the pairs that `_left_out` names."""
+    with torch.inference_mode(False):  # it outlives the call
+        zeros = torch.zeros(tokens, tokens, dtype=dtype, device=device)
+        return zeros.masked_fill(_left_out(tokens, strict, device), -math.inf)
 
 
 @lru_cache(maxsize=32)

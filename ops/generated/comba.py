@@ -117,6 +117,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     x816 = x675[:, :, :, None] * k
     del x675
     S_rows = scan.Rows(steps, H)
+    x820_rows = scan.Rows(steps, H)
     x824_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -148,10 +149,12 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x818 = torch.baddbmm(v_c, x816_c, S, alpha=-1)
-        x820 = torch.bmm(x703_c, x818)
+        x820 = torch.bmm(x703_c, x818, out=x820_rows.room(n))
         x824 = -1 * torch.bmm(x814_c, S, out=x824_rows.room(n))
         x824 = scan.addmm(x824, x702_c, x820, -1 * x55)
         x826 = scan.addmm(scan.scale(S, x116_c, own), x684_c, x820)
+        if keep:
+            x820_rows.put(x820)
         x824_rows.put(x824)
         S = x826
         own = True
@@ -160,10 +163,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     x824 = x824_rows.joined()
     if keep:
         S = S_rows.joined()
+        x820 = x820_rows.joined()
     del S_rows
+    del x820_rows
     del x824_rows
     del x116, x684, x702, x814, x816
-    return (x824,), (S_end,), (S, x703) if keep else None
+    return (x824,), (S_end,), (S, x703, x820) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -226,6 +231,7 @@ def chunked_states(args, valid, h0, steps, keep):
     x816 = x675[:, :, :, None] * k
     del x675
     S_rows = scan.Rows(steps, H)
+    x820_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
@@ -252,24 +258,28 @@ def chunked_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x818 = torch.baddbmm(v_c, x816_c, S, alpha=-1)
-        x820 = torch.bmm(x703_c, x818)
+        x820 = torch.bmm(x703_c, x818, out=x820_rows.room(n))
         x826 = scan.addmm(scan.scale(S, x116_c, own), x684_c, x820)
+        if keep:
+            x820_rows.put(x820)
         S = x826
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
+        x820 = x820_rows.joined()
     del S_rows
+    del x820_rows
     del x116, x684, x816
-    return (), (S_end,), (S, x703) if keep else None
+    return (), (S_end,), (S, x703, x820) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
-    (q, k, v, a_, b_, A_log, dt_bias, s, d) = args
+    (q, k, _, a_, b_, A_log, dt_bias, s, d) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x703) = kept
+    (S, x703, x704) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -360,9 +370,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x689
     x696 = x676[:, :, :, None] * x269
     del x676
-    x700 = torch.addcmul(v, x675[:, :, :, None], x31, value=-1)
-    x704 = x703 @ x700
-    del x700
     x711 = x657[:, :, :, None] * k
     x720 = do @ x704.mT
     x721 = x688 * x720
@@ -494,7 +501,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x719 = tiles.prefix_sum(x718, 2, exclusive=True)
     del x718
     x845 = x843 @ x704.mT
-    del x704
     x846 = x845.tril(-1)
     del x845
     x847 = x31 * x843

@@ -69,6 +69,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     x469 = x40[:, :, :, None] * q
     del x40
     S_rows = scan.Rows(steps, H)
+    x472_rows = scan.Rows(steps, H)
     x475_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -98,10 +99,12 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x468 = torch.baddbmm(v_c, x466_c, S, alpha=-1)
-        x472 = torch.bmm(x394_c, x468)
+        x472 = torch.bmm(x394_c, x468, out=x472_rows.room(n))
         x475 = torch.bmm(x469_c, S, out=x475_rows.room(n))
         x475 = scan.addmm(x475, x393_c, x472)
         x477 = scan.addmm(scan.scale(S, 1, own), x389_c, x472)
+        if keep:
+            x472_rows.put(x472)
         x475_rows.put(x475)
         S = x477
         own = True
@@ -110,10 +113,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     x475 = x475_rows.joined()
     if keep:
         S = S_rows.joined()
+        x472 = x472_rows.joined()
     del S_rows
+    del x472_rows
     del x475_rows
     del x389, x393, x466, x469
-    return (x475,), (S_end,), (S, x394) if keep else None
+    return (x475,), (S_end,), (S, x394, x472) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -144,6 +149,7 @@ def chunked_states(args, valid, h0, steps, keep):
     x466 = x11[:, :, :, None] * k
     del x11
     S_rows = scan.Rows(steps, H)
+    x472_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
@@ -154,24 +160,28 @@ def chunked_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x468 = torch.baddbmm(v_c, x466_c, S, alpha=-1)
-        x472 = torch.bmm(x394_c, x468)
+        x472 = torch.bmm(x394_c, x468, out=x472_rows.room(n))
         x477 = scan.addmm(scan.scale(S, 1, own), x389_c, x472)
+        if keep:
+            x472_rows.put(x472)
         S = x477
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
+        x472 = x472_rows.joined()
     del S_rows
+    del x472_rows
     del x389, x466
-    return (), (S_end,), (S, x394) if keep else None
+    return (), (S_end,), (S, x394, x472) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
-    (q, k, v, b_) = args
+    (q, k, _, b_) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x394) = kept
+    (S, x394, x395) = kept
     (do,) = douts
     H = h0[0].shape[1]
     x6 = torch.sigmoid(b_)
@@ -183,8 +193,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x11 = torch.rsqrt(x10)
     del x10
     x12 = x11[:, :, :, None] * k
-    x17 = k @ S
-    x20 = torch.addcmul(v, x11[:, :, :, None], x17, value=-1)
     x30 = k @ k.mT
     x37 = q * q
     x38 = x37.sum(3)
@@ -212,8 +220,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x392 = tiles.product(x44, x40[:, :, :, None], x382[:, :, None])
     x393 = x392.tril(0)
     del x392
-    x395 = x394 @ x20
-    del x20
     x401 = x393.mT @ do
     del x393
     x405 = do @ x395.mT
@@ -250,14 +256,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x483 = tiles.addcmul_(x40[:, :, :, None] * x88, x40[:, :, :, None], x414)
     x483 = tiles.addcmul_(x483, x481[:, :, :, None], q, -1)
     del x40, x414, x481, x88
-    x484 = x380[:, :, :, None] * k
+    x491 = x380[:, :, :, None] * k
     x404_rows = scan.Rows(steps, H, True)
-    x487_rows = scan.Rows(steps, H, True)
+    x494_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x484_c,
+        x491_c,
         x401_c,
         x394_c,
         x395_c,
@@ -268,7 +274,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            x484,
+            x491,
             x401,
             x394.mT,
             x395,
@@ -280,71 +286,69 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x486 = torch.baddbmm(x401_c, x484_c, dS)
-        x487 = torch.bmm(x394_c, x486, out=x487_rows.room(n))
+        x493 = torch.baddbmm(x401_c, x491_c, dS)
+        x494 = torch.bmm(x394_c, x493, out=x494_rows.room(n))
         x404 = torch.bmm(x395_c, dS.mT, out=x404_rows.room(n))
-        x514 = scan.addmm(scan.scale(dS, 1, own), q_c, x85_c)
-        x514 = scan.addmm(x514, x12_c, x487, -1)
+        x518 = scan.addmm(scan.scale(dS, 1, own), q_c, x85_c)
+        x518 = scan.addmm(x518, x12_c, x494, -1)
         x404_rows.put(x404)
-        x487_rows.put(x487)
-        dS = x514
+        x494_rows.put(x494)
+        dS = x518
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     x404 = x404_rows.joined()
-    x487 = x487_rows.joined()
+    x494 = x494_rows.joined()
     del x404_rows
-    del x487_rows
-    del x12, x401, x484, x85
+    del x494_rows
+    del x12, x401, x491, x85
     x449 = k * x404
     x450 = x449.sum(3)
     del x449
     x454 = tiles.product(x160, x450, x380)
-    x489 = x487 @ x395.mT
-    del x395
-    x490 = x489.tril(-1)
-    del x489
-    x491 = x30 * x490
+    x496 = x494 @ x395.mT
+    x497 = x496.tril(-1)
+    del x496
+    x498 = x30 * x497
     del x30
-    x492 = x382[:, :, None] * x491
-    x493 = x492.sum(3)
-    del x492
-    x494 = x11[:, :, :, None] * x491
-    del x491
-    x495 = x494.sum(2)
-    del x494
-    x497 = x382[:, :, None] * x490
-    del x382
-    x498 = x497 @ k
-    del x497
-    x499 = x11[:, :, :, None] * x490
-    del x490
-    x500 = x499.mT @ k
+    x499 = x382[:, :, None] * x498
+    x500 = x499.sum(3)
     del x499
-    x502 = torch.addcmul(x433, x495, x383, value=-1)
-    del x383, x433
-    x503 = tiles.product(x6, x160, x502)
-    del x160, x502, x6
-    x504 = x17 * x487
-    del x17
-    x505 = x504.sum(3)
+    x501 = x11[:, :, :, None] * x498
+    del x498
+    x502 = x501.sum(2)
+    del x501
+    x504 = x382[:, :, None] * x497
+    del x382
+    x505 = x504 @ k
     del x504
-    x507 = tiles.addcmul_(x439 - x505, x495, x379, -1)
-    del x439, x495, x505
-    x510 = x487 @ S.mT
-    x512 = tiles.addcmul_(-x493, x450, x379)
-    del x379, x450, x493
-    x515 = x503 + x454
-    del x454, x503
-    x519 = tiles.addcmul_(x512 * -1 * x385, x507, x385, -1)
-    del x385, x507, x512
-    x521 = torch.addcmul(x438, x380[:, :, :, None], x404)
-    x521 = tiles.addcmul_(x521, x519[:, :, :, None], k)
-    x521 = tiles.addcmul_(x521, x380[:, :, :, None], x500, -1)
-    x521 = tiles.addcmul_(x521, x11[:, :, :, None], x498, -1)
-    x521 = tiles.addcmul_(x521, x11[:, :, :, None], x510, -1)
-    del x11, x380, x404, x438, x498, x500, x510, x519
-    return (x483, x521, x487, x515), (dS_end,)
+    x506 = x11[:, :, :, None] * x497
+    del x497
+    x507 = x506.mT @ k
+    del x506
+    x509 = torch.addcmul(x433, x502, x383, value=-1)
+    del x383, x433
+    x510 = tiles.product(x6, x160, x509)
+    del x160, x509, x6
+    x514 = x494 @ S.mT
+    x516 = tiles.addcmul_(-x500, x450, x379)
+    del x450, x500
+    x519 = x510 + x454
+    del x454, x510
+    x522 = k * x514
+    x523 = x522.sum(3)
+    del x522
+    x524 = tiles.addcmul_(x439 - x523, x502, x379, -1)
+    del x379, x439, x502, x523
+    x526 = tiles.addcmul_(x516 * -1 * x385, x524, x385, -1)
+    del x385, x516, x524
+    x528 = torch.addcmul(x438, x380[:, :, :, None], x404)
+    x528 = tiles.addcmul_(x528, x526[:, :, :, None], k)
+    x528 = tiles.addcmul_(x528, x380[:, :, :, None], x507, -1)
+    x528 = tiles.addcmul_(x528, x11[:, :, :, None], x505, -1)
+    x528 = tiles.addcmul_(x528, x11[:, :, :, None], x514, -1)
+    del x11, x380, x404, x438, x505, x507, x514, x526
+    return (x483, x528, x494, x519), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

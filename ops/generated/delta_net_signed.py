@@ -69,6 +69,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     x488 = x41[:, :, :, None] * q
     del x41
     S_rows = scan.Rows(steps, H)
+    x491_rows = scan.Rows(steps, H)
     x494_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -98,10 +99,12 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x487 = torch.baddbmm(v_c, x485_c, S, alpha=-1)
-        x491 = torch.bmm(x413_c, x487)
+        x491 = torch.bmm(x413_c, x487, out=x491_rows.room(n))
         x494 = torch.bmm(x488_c, S, out=x494_rows.room(n))
         x494 = scan.addmm(x494, x412_c, x491)
         x496 = scan.addmm(scan.scale(S, 1, own), x408_c, x491, 2)
+        if keep:
+            x491_rows.put(x491)
         x494_rows.put(x494)
         S = x496
         own = True
@@ -110,10 +113,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     x494 = x494_rows.joined()
     if keep:
         S = S_rows.joined()
+        x491 = x491_rows.joined()
     del S_rows
+    del x491_rows
     del x494_rows
     del x408, x412, x485, x488
-    return (x494,), (S_end,), (S, x413) if keep else None
+    return (x494,), (S_end,), (S, x413, x491) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -144,6 +149,7 @@ def chunked_states(args, valid, h0, steps, keep):
     x485 = x12[:, :, :, None] * k
     del x12
     S_rows = scan.Rows(steps, H)
+    x491_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
@@ -154,24 +160,28 @@ def chunked_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x487 = torch.baddbmm(v_c, x485_c, S, alpha=-1)
-        x491 = torch.bmm(x413_c, x487)
+        x491 = torch.bmm(x413_c, x487, out=x491_rows.room(n))
         x496 = scan.addmm(scan.scale(S, 1, own), x408_c, x491, 2)
+        if keep:
+            x491_rows.put(x491)
         S = x496
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
+        x491 = x491_rows.joined()
     del S_rows
+    del x491_rows
     del x408, x485
-    return (), (S_end,), (S, x413) if keep else None
+    return (), (S_end,), (S, x413, x491) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
-    (q, k, v, b_) = args
+    (q, k, _, b_) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x413) = kept
+    (S, x413, x414) = kept
     (do,) = douts
     H = h0[0].shape[1]
     x7 = torch.sigmoid(b_)
@@ -183,8 +193,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x12 = torch.rsqrt(x11)
     del x11
     x13 = x12[:, :, :, None] * k
-    x18 = k @ S
-    x21 = torch.addcmul(v, x12[:, :, :, None], x18, value=-1)
     x31 = k @ k.mT
     x38 = q * q
     x39 = x38.sum(3)
@@ -212,8 +220,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x411 = tiles.product(x45, (x41 * 2)[:, :, :, None], x401[:, :, None])
     x412 = x411.tril(0)
     del x411
-    x414 = x413 @ x21
-    del x21
     x420 = x412.mT @ do
     del x412
     x426 = do @ x414.mT
@@ -250,14 +256,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x502 = tiles.addcmul_(x41[:, :, :, None] * x105, x41[:, :, :, None], x435, 2)
     x502 = tiles.addcmul_(x502, x500[:, :, :, None], q, -1)
     del x105, x41, x435, x500
-    x503 = x399[:, :, :, None] * k
+    x510 = x399[:, :, :, None] * k
     x423_rows = scan.Rows(steps, H, True)
-    x506_rows = scan.Rows(steps, H, True)
+    x513_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x503_c,
+        x510_c,
         x420_c,
         x413_c,
         x414_c,
@@ -268,7 +274,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            x503,
+            x510,
             x420,
             x413.mT,
             x414,
@@ -280,71 +286,69 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x505 = torch.baddbmm(x420_c, x503_c, dS, alpha=2)
-        x506 = torch.bmm(x413_c, x505, out=x506_rows.room(n))
+        x512 = torch.baddbmm(x420_c, x510_c, dS, alpha=2)
+        x513 = torch.bmm(x413_c, x512, out=x513_rows.room(n))
         x423 = torch.bmm(x414_c, dS.mT, out=x423_rows.room(n))
-        x533 = scan.addmm(scan.scale(dS, 1, own), q_c, x102_c)
-        x533 = scan.addmm(x533, x13_c, x506, -1)
+        x537 = scan.addmm(scan.scale(dS, 1, own), q_c, x102_c)
+        x537 = scan.addmm(x537, x13_c, x513, -1)
         x423_rows.put(x423)
-        x506_rows.put(x506)
-        dS = x533
+        x513_rows.put(x513)
+        dS = x537
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     x423 = x423_rows.joined()
-    x506 = x506_rows.joined()
+    x513 = x513_rows.joined()
     del x423_rows
-    del x506_rows
-    del x102, x13, x420, x503
+    del x513_rows
+    del x102, x13, x420, x510
     x424 = k * x423
     x425 = x424.sum(3)
     del x424
     x472 = tiles.product(x180, x425, x399)
-    x508 = x506 @ x414.mT
-    del x414
-    x509 = x508.tril(-1)
-    del x508
-    x510 = x31 * x509
+    x515 = x513 @ x414.mT
+    x516 = x515.tril(-1)
+    del x515
+    x517 = x31 * x516
     del x31
-    x511 = x401[:, :, None] * x510
-    x512 = x511.sum(3)
-    del x511
-    x513 = x12[:, :, :, None] * x510
-    del x510
-    x514 = x513.sum(2)
-    del x513
-    x516 = x401[:, :, None] * x509
-    del x401
-    x517 = x516 @ k
-    del x516
-    x518 = x12[:, :, :, None] * x509
-    del x509
-    x519 = x518.mT @ k
+    x518 = x401[:, :, None] * x517
+    x519 = x518.sum(3)
     del x518
-    x521 = tiles.addcmul_(2 * x453, x514, x402, -2)
-    del x402, x453
-    x522 = tiles.product(x7, x180, x521)
-    del x180, x521, x7
-    x523 = x18 * x506
-    del x18
-    x524 = x523.sum(3)
+    x520 = x12[:, :, :, None] * x517
+    del x517
+    x521 = x520.sum(2)
+    del x520
+    x523 = x401[:, :, None] * x516
+    del x401
+    x524 = x523 @ k
     del x523
-    x526 = tiles.addcmul_(torch.add(-x524, x459, alpha=2), x514, x398, -2)
-    del x459, x514, x524
-    x529 = x506 @ S.mT
-    x531 = tiles.addcmul_(-2 * x512, x425, x398, 2)
-    del x398, x425, x512
-    x534 = torch.add(x522, x472, alpha=2)
-    del x472, x522
-    x538 = tiles.addcmul_(x531 * -1 * x404, x526, x404, -1)
-    del x404, x526, x531
-    x540 = tiles.addcmul_(2 * x463, x538[:, :, :, None], k)
-    x540 = tiles.addcmul_(x540, x399[:, :, :, None], x519, -2)
-    x540 = tiles.addcmul_(x540, x399[:, :, :, None], x423, 2)
-    x540 = tiles.addcmul_(x540, x12[:, :, :, None], x517, -2)
-    x540 = tiles.addcmul_(x540, x12[:, :, :, None], x529, -1)
-    del x12, x399, x423, x463, x517, x519, x529, x538
-    return (x502, x540, x506, x534), (dS_end,)
+    x525 = x12[:, :, :, None] * x516
+    del x516
+    x526 = x525.mT @ k
+    del x525
+    x528 = tiles.addcmul_(2 * x453, x521, x402, -2)
+    del x402, x453
+    x529 = tiles.product(x7, x180, x528)
+    del x180, x528, x7
+    x533 = x513 @ S.mT
+    x535 = tiles.addcmul_(-2 * x519, x425, x398, 2)
+    del x425, x519
+    x538 = torch.add(x529, x472, alpha=2)
+    del x472, x529
+    x541 = k * x533
+    x542 = x541.sum(3)
+    del x541
+    x543 = tiles.addcmul_(torch.add(-x542, x459, alpha=2), x521, x398, -2)
+    del x398, x459, x521, x542
+    x545 = tiles.addcmul_(x535 * -1 * x404, x543, x404, -1)
+    del x404, x535, x543
+    x547 = tiles.addcmul_(2 * x463, x545[:, :, :, None], k)
+    x547 = tiles.addcmul_(x547, x399[:, :, :, None], x526, -2)
+    x547 = tiles.addcmul_(x547, x399[:, :, :, None], x423, 2)
+    x547 = tiles.addcmul_(x547, x12[:, :, :, None], x524, -2)
+    x547 = tiles.addcmul_(x547, x12[:, :, :, None], x533, -1)
+    del x12, x399, x423, x463, x524, x526, x533, x545
+    return (x502, x547, x513, x538), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

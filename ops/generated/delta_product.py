@@ -80,6 +80,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     x515 = x53[:, :, :, None] * q
     del x53
     S_rows = scan.Rows(steps, H)
+    x518_rows = scan.Rows(steps, H)
     x521_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -109,10 +110,12 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x514 = torch.baddbmm(x26_c, x512_c, S, alpha=-1)
-        x518 = torch.bmm(x437_c, x514)
+        x518 = torch.bmm(x437_c, x514, out=x518_rows.room(n))
         x521 = torch.bmm(x515_c, S, out=x521_rows.room(n))
         x521 = scan.addmm(x521, x436_c, x518)
         x523 = scan.addmm(scan.scale(S, 1, own), x432_c, x518, 2)
+        if keep:
+            x518_rows.put(x518)
         x521_rows.put(x521)
         S = x523
         own = True
@@ -121,10 +124,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     x521 = x521_rows.joined()
     if keep:
         S = S_rows.joined()
+        x518 = x518_rows.joined()
     del S_rows
+    del x518_rows
     del x521_rows
     del x26, x432, x436, x512, x515
-    return (x521,), (S_end,), (S, x437) if keep else None
+    return (x521,), (S_end,), (S, x437, x518) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -163,6 +168,7 @@ def chunked_states(args, valid, h0, steps, keep):
     x512 = x24[:, :, :, None] * x16
     del x16, x24
     S_rows = scan.Rows(steps, H)
+    x518_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
@@ -173,24 +179,28 @@ def chunked_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x514 = torch.baddbmm(x26_c, x512_c, S, alpha=-1)
-        x518 = torch.bmm(x437_c, x514)
+        x518 = torch.bmm(x437_c, x514, out=x518_rows.room(n))
         x523 = scan.addmm(scan.scale(S, 1, own), x432_c, x518, 2)
+        if keep:
+            x518_rows.put(x518)
         S = x523
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
+        x518 = x518_rows.joined()
     del S_rows
+    del x518_rows
     del x26, x432, x512
-    return (), (S_end,), (S, x437) if keep else None
+    return (), (S_end,), (S, x437, x518) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
-    (q, k, v, b_) = args
+    (q, k, _, b_) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x437) = kept
+    (S, x437, x438) = kept
     (do,) = douts
     n_ = k.shape[3]
     H = h0[0].shape[1]
@@ -208,10 +218,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x22
     x24 = torch.rsqrt(x23)
     del x23
-    x26 = v.flatten(2, 3)
-    x30 = x16 @ S
-    x33 = torch.addcmul(x26, x24[:, :, :, None], x30, value=-1)
-    del x26
     x43 = x16 @ x16.mT
     x50 = q * q
     x51 = x50.sum(3)
@@ -241,8 +247,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x435 = tiles.product(x57, (x53 * 2)[:, :, :, None], x425[:, :, None])
     x436 = tiles.mask_tokens(x435)
     del x435
-    x438 = x437 @ x33
-    del x33
     x444 = x436.mT @ do
     del x436
     x450 = do @ x438.mT
@@ -279,14 +283,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x529 = tiles.addcmul_(x53[:, :, :, None] * x117, x53[:, :, :, None], x459, 2)
     x529 = tiles.addcmul_(x529, x527[:, :, :, None], q, -1)
     del x117, x459, x527, x53
-    x530 = x423[:, :, :, None] * x16
+    x538 = x423[:, :, :, None] * x16
     x447_rows = scan.Rows(steps, H, True)
-    x533_rows = scan.Rows(steps, H, True)
+    x541_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x530_c,
+        x538_c,
         x444_c,
         x437_c,
         x438_c,
@@ -297,7 +301,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            x530,
+            x538,
             x444,
             x437.mT,
             x438,
@@ -309,77 +313,75 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x532 = torch.baddbmm(x444_c, x530_c, dS, alpha=2)
-        x533 = torch.bmm(x437_c, x532, out=x533_rows.room(n))
+        x540 = torch.baddbmm(x444_c, x538_c, dS, alpha=2)
+        x541 = torch.bmm(x437_c, x540, out=x541_rows.room(n))
         x447 = torch.bmm(x438_c, dS.mT, out=x447_rows.room(n))
         x570 = scan.addmm(scan.scale(dS, 1, own), q_c, x114_c)
-        x570 = scan.addmm(x570, x332_c, x533, -1)
+        x570 = scan.addmm(x570, x332_c, x541, -1)
         x447_rows.put(x447)
-        x533_rows.put(x533)
+        x541_rows.put(x541)
         dS = x570
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     x447 = x447_rows.joined()
-    x533 = x533_rows.joined()
+    x541 = x541_rows.joined()
     del x447_rows
-    del x533_rows
-    del x114, x332, x444, x530
+    del x541_rows
+    del x114, x332, x444, x538
     x448 = x16 * x447
     x449 = x448.sum(3)
     del x448
     x496 = tiles.product(x192, x449, x423)
-    x535 = x533 @ x438.mT
-    del x438
-    x536 = x535.tril(-1)
-    del x535
-    x537 = x43 * x536
-    del x43
-    x538 = x425[:, :, None] * x537
-    x539 = x538.sum(3)
-    del x538
-    x540 = x24[:, :, :, None] * x537
-    del x537
-    x541 = x540.sum(2)
-    del x540
-    x543 = x425[:, :, None] * x536
-    del x425
-    x544 = x543 @ x16
+    x543 = x541 @ x438.mT
+    x544 = x543.tril(-1)
     del x543
-    x545 = x24[:, :, :, None] * x536
-    del x536
-    x546 = x545.mT @ x16
+    x545 = x43 * x544
+    del x43
+    x546 = x425[:, :, None] * x545
+    x547 = x546.sum(3)
+    del x546
+    x548 = x24[:, :, :, None] * x545
     del x545
-    x548 = tiles.addcmul_(2 * x477, x541, x426, -2)
+    x549 = x548.sum(2)
+    del x548
+    x551 = x425[:, :, None] * x544
+    del x425
+    x552 = x551 @ x16
+    del x551
+    x553 = x24[:, :, :, None] * x544
+    del x544
+    x554 = x553.mT @ x16
+    del x553
+    x556 = tiles.addcmul_(2 * x477, x549, x426, -2)
     del x426, x477
-    x549 = tiles.product(x20, x192, x548)
-    del x192, x20, x548
-    x550 = x30 * x533
-    del x30
-    x551 = x550.sum(3)
-    del x550
-    x553 = tiles.addcmul_(torch.add(-x551, x483, alpha=2), x541, x422, -2)
-    del x483, x541, x551
-    x556 = x533 @ S.mT
-    x558 = x533.unflatten(2, (-1, n_))
-    del x533
-    x559 = tiles.addcmul_(-2 * x539, x449, x422, 2)
-    del x422, x449, x539
-    x561 = torch.add(x549, x496, alpha=2)
-    del x496, x549
-    x562 = x561.unflatten(2, (-1, n_))
-    del x561
-    x566 = tiles.addcmul_(x559 * -1 * x428, x553, x428, -1)
-    del x428, x553, x559
-    x568 = tiles.addcmul_(2 * x487, x566[:, :, :, None], x16)
-    x568 = tiles.addcmul_(x568, x423[:, :, :, None], x546, -2)
-    x568 = tiles.addcmul_(x568, x423[:, :, :, None], x447, 2)
-    x568 = tiles.addcmul_(x568, x24[:, :, :, None], x544, -2)
-    x568 = tiles.addcmul_(x568, x24[:, :, :, None], x556, -1)
-    del x16, x24, x423, x447, x487, x544, x546, x556, x566
-    x569 = x568.unflatten(2, (-1, n_))
-    del x568
-    return (x529, x569, x558, x562), (dS_end,)
+    x557 = tiles.product(x20, x192, x556)
+    del x192, x20, x556
+    x561 = x541 @ S.mT
+    x563 = x541.unflatten(2, (-1, n_))
+    del x541
+    x564 = tiles.addcmul_(-2 * x547, x449, x422, 2)
+    del x449, x547
+    x566 = torch.add(x557, x496, alpha=2)
+    del x496, x557
+    x567 = x566.unflatten(2, (-1, n_))
+    del x566
+    x571 = x16 * x561
+    x572 = x571.sum(3)
+    del x571
+    x573 = tiles.addcmul_(torch.add(-x572, x483, alpha=2), x549, x422, -2)
+    del x422, x483, x549, x572
+    x575 = tiles.addcmul_(x564 * -1 * x428, x573, x428, -1)
+    del x428, x564, x573
+    x577 = tiles.addcmul_(2 * x487, x575[:, :, :, None], x16)
+    x577 = tiles.addcmul_(x577, x423[:, :, :, None], x554, -2)
+    x577 = tiles.addcmul_(x577, x423[:, :, :, None], x447, 2)
+    x577 = tiles.addcmul_(x577, x24[:, :, :, None], x552, -2)
+    x577 = tiles.addcmul_(x577, x24[:, :, :, None], x561, -1)
+    del x16, x24, x423, x447, x487, x552, x554, x561, x575
+    x578 = x577.unflatten(2, (-1, n_))
+    del x577
+    return (x529, x578, x563, x567), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
@@ -415,6 +417,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     x406 = x20[:, :, :, None] * k
     del x20
     S_rows = scan.Rows(steps, H)
+    x410_rows = scan.Rows(steps, H)
     x413_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -426,9 +429,11 @@ def recurrent_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x408 = torch.baddbmm(v_c, x406_c, S, alpha=-1)
-        x410 = torch.bmm(x348_c, x408)
+        x410 = torch.bmm(x348_c, x408, out=x410_rows.room(n))
         x412 = scan.addmm(scan.scale(S, 1, own), x343_c, x410, 2)
         x413 = (x53_c[..., None, :] @ x412).squeeze(-2)
+        if keep:
+            x410_rows.put(x410)
         x413_rows.put(x413)
         S = x412
         own = True
@@ -437,10 +442,12 @@ def recurrent_forward(args, valid, h0, steps, keep):
     x413 = x413_rows.joined()
     if keep:
         S = S_rows.joined()
+        x410 = x410_rows.joined()
     del S_rows
+    del x410_rows
     del x413_rows
     del x343, x406, x53
-    return (x413,), (S_end,), (S, x348) if keep else None
+    return (x413,), (S_end,), (S, x348, x410) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -467,6 +474,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     x406 = x20[:, :, :, None] * k
     del x20
     S_rows = scan.Rows(steps, H)
+    x410_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
@@ -477,24 +485,28 @@ def recurrent_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x408 = torch.baddbmm(v_c, x406_c, S, alpha=-1)
-        x410 = torch.bmm(x348_c, x408)
+        x410 = torch.bmm(x348_c, x408, out=x410_rows.room(n))
         x412 = scan.addmm(scan.scale(S, 1, own), x343_c, x410, 2)
+        if keep:
+            x410_rows.put(x410)
         S = x412
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
+        x410 = x410_rows.joined()
     del S_rows
+    del x410_rows
     del x343, x406
-    return (), (S_end,), (S, x348) if keep else None
+    return (), (S_end,), (S, x348, x410) if keep else None
 
 
 def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
-    (q, k, v, b_) = args
+    (q, k, _, b_) = args
     if kept is None:
         kept = recurrent_states(args, valid, h0, steps, True)[2]
-    (S, x348) = kept
+    (S, x348, x349) = kept
     (do,) = douts
     H = h0[0].shape[1]
     x6 = torch.sigmoid(b_)
@@ -514,7 +526,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x20 = torch.rsqrt(x19)
     del x19
     x26 = k @ S
-    x29 = torch.addcmul(v, x20[:, :, :, None], x26, value=-1)
     x38 = k @ k.mT
     x49 = q * q
     x50 = x49.sum(2)
@@ -541,8 +552,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x343 = x339[:, :, :, None] * k
     x344 = do[:, :, None] * x53[:, :, :, None]
     del x53
-    x349 = x348 @ x29
-    del x29
     x351 = torch.add(S, x343.mT @ x349, alpha=2)
     del x343
     x353 = (do[..., None, :] @ x351.mT).squeeze(-2)
@@ -582,7 +591,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x357 = x349 @ x345.mT
     del x345
     x362 = x359 @ x349.mT
-    del x349
     x363 = x362.tril(-1)
     del x362
     x365 = x38 * x363

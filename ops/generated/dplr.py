@@ -78,6 +78,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     x353 = valid[:, :, :, None] * x89
     del x89
     S_rows = scan.Rows(steps, H)
+    x247_rows = scan.Rows(steps, H)
     x250_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -115,11 +116,13 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x241 = torch.baddbmm(x237_c, x58_c, S)
-        x247 = torch.bmm(x246_c, x241)
+        x247 = torch.bmm(x246_c, x241, out=x247_rows.room(n))
         x250 = torch.baddbmm(x245_c, x69_c, S, alpha=x30, out=x250_rows.room(n))
         x250 = scan.addmm(x250, x243_c, x247)
         x360 = scan.addmm(scan.scale(S, x83_c, own), x353_c, v_c)
         x360 = scan.addmm(x360, x352_c, x247)
+        if keep:
+            x247_rows.put(x247)
         x250_rows.put(x250)
         S = x360
         own = True
@@ -128,10 +131,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     x250 = x250_rows.joined()
     if keep:
         S = S_rows.joined()
+        x247 = x247_rows.joined()
     del S_rows
+    del x247_rows
     del x250_rows
     del x237, x245, x352, x353, x58, x69, x83
-    return (x250,), (S_end,), (S, x236, x243, x244, x246) if keep else None
+    return (x250,), (S_end,), (S, x236, x243, x244, x246, x247) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -176,6 +181,7 @@ def chunked_states(args, valid, h0, steps, keep):
     x353 = valid[:, :, :, None] * x89
     del x89
     S_rows = scan.Rows(steps, H)
+    x247_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
@@ -206,25 +212,29 @@ def chunked_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x241 = torch.baddbmm(x237_c, x58_c, S)
-        x247 = torch.bmm(x246_c, x241)
+        x247 = torch.bmm(x246_c, x241, out=x247_rows.room(n))
         x360 = scan.addmm(scan.scale(S, x83_c, own), x353_c, v_c)
         x360 = scan.addmm(x360, x352_c, x247)
+        if keep:
+            x247_rows.put(x247)
         S = x360
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
+        x247 = x247_rows.joined()
     del S_rows
+    del x247_rows
     del x237, x352, x353, x58, x83
-    return (), (S_end,), (S, x236, x243, x244, x246) if keep else None
+    return (), (S_end,), (S, x236, x243, x244, x246, x247) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_, g) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x236, x243, x244, x246) = kept
+    (S, x236, x243, x244, x246, x247) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -261,9 +271,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x148 = x68 * x143 * x30
     del x68
     x180 = tiles.LOG2E
-    x241 = tiles.addmm_(x58 @ S, x236, v)
-    x247 = x246 @ x241
-    del x241
     x298 = x244.mT @ do
     x301 = x243.mT @ do
     x311 = do @ x247.mT
@@ -362,7 +369,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x365 = tiles.prefix_sum(x364, 2, exclusive=True)
     del x364
     x376 = x374 @ x247.mT
-    del x247
     x377 = x376.tril(-1)
     del x376
     f1_2 = tiles.decay_factors(x55, exclusive=True)

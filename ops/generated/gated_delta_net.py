@@ -112,6 +112,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     x732 = x608[:, :, :, None] * x628
     del x608, x628
     S_rows = scan.Rows(steps, H)
+    x729_rows = scan.Rows(steps, H)
     x734_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -143,10 +144,12 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x727 = torch.baddbmm(v_c, x725_c, S, alpha=-1)
-        x729 = torch.bmm(x629_c, x727)
+        x729 = torch.bmm(x629_c, x727, out=x729_rows.room(n))
         x734 = torch.bmm(x723_c, S, out=x734_rows.room(n))
         x734 = scan.addmm(x734, x732_c, x729, 2)
         x736 = scan.addmm(scan.scale(S, x106_c, own), x613_c, x729, 2)
+        if keep:
+            x729_rows.put(x729)
         x734_rows.put(x734)
         S = x736
         own = True
@@ -155,10 +158,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     x734 = x734_rows.joined()
     if keep:
         S = S_rows.joined()
+        x729 = x729_rows.joined()
     del S_rows
+    del x729_rows
     del x734_rows
     del x106, x613, x723, x725, x732
-    return (x734,), (S_end,), (S, x629) if keep else None
+    return (x734,), (S_end,), (S, x629, x729) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -220,6 +225,7 @@ def chunked_states(args, valid, h0, steps, keep):
     x725 = x592[:, :, :, None] * k
     del x592
     S_rows = scan.Rows(steps, H)
+    x729_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
@@ -246,24 +252,28 @@ def chunked_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x727 = torch.baddbmm(v_c, x725_c, S, alpha=-1)
-        x729 = torch.bmm(x629_c, x727)
+        x729 = torch.bmm(x629_c, x727, out=x729_rows.room(n))
         x736 = scan.addmm(scan.scale(S, x106_c, own), x613_c, x729, 2)
+        if keep:
+            x729_rows.put(x729)
         S = x736
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
+        x729 = x729_rows.joined()
     del S_rows
+    del x729_rows
     del x106, x613, x725
-    return (), (S_end,), (S, x629) if keep else None
+    return (), (S_end,), (S, x629, x729) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
-    (q, k, v, a_, b_, A_log, dt_bias) = args
+    (q, k, _, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x629) = kept
+    (S, x629, x630) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -280,7 +290,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x19
     x22 = torch.rsqrt(x21)
     del x21
-    x29 = k @ S
     x43 = k @ k.mT
     x53 = (K) ** -0.5
     x54 = q * q
@@ -344,11 +353,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x617 = x610[:, :, :, None] * x614
     del x614
     x621 = x593[:, :, :, None] * do
-    x626 = torch.addcmul(v, x592[:, :, :, None], x29, value=-1)
     x628 = x590[:, :, None] * x97
     del x97
-    x630 = x629 @ x626
-    del x626
     x637 = x592[:, :, :, None] * k
     x646 = do @ x630.mT
     x647 = x646 * x606
@@ -391,15 +397,15 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x762 = tiles.addcmul_(x611[:, :, :, None] * x251, x608[:, :, :, None], x674, 2)
     x762 = tiles.addcmul_(x762, x760[:, :, :, None], q, -1)
     del x251, x608, x611, x674, x760
-    x763 = x591[:, :, :, None] * k
+    x783 = x591[:, :, :, None] * k
     x133_rows = scan.Rows(steps, H, True)
     x638_rows = scan.Rows(steps, H, True)
-    x766_rows = scan.Rows(steps, H, True)
+    x786_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x763_c,
+        x783_c,
         x617_c,
         x629_c,
         S_c,
@@ -412,7 +418,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            x763,
+            x783,
             x617,
             x629.mT,
             S,
@@ -426,27 +432,27 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x765 = torch.baddbmm(x617_c, x763_c, dS, beta=2, alpha=2)
-        x766 = torch.bmm(x629_c, x765, out=x766_rows.room(n))
+        x785 = torch.baddbmm(x617_c, x783_c, dS, beta=2, alpha=2)
+        x786 = torch.bmm(x629_c, x785, out=x786_rows.room(n))
         x132 = S_c * dS
         x133 = x132.sum(1)
         x638 = torch.bmm(x630_c, dS.mT, out=x638_rows.room(n))
-        x800 = scan.addmm(scan.scale(dS, x106_c, own), q_c, x621_c, x53)
-        x800 = scan.addmm(x800, x637_c, x766, -1)
+        x815 = scan.addmm(scan.scale(dS, x106_c, own), q_c, x621_c, x53)
+        x815 = scan.addmm(x815, x637_c, x786, -1)
         x133_rows.put(x133)
         x638_rows.put(x638)
-        x766_rows.put(x766)
-        dS = x800
+        x786_rows.put(x786)
+        dS = x815
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     x133 = x133_rows.joined()
     x638 = x638_rows.joined()
-    x766 = x766_rows.joined()
+    x786 = x786_rows.joined()
     del x133_rows
     del x638_rows
-    del x766_rows
-    del x617, x621, x637, x763
+    del x786_rows
+    del x617, x621, x637, x783
     x134 = x133.sum(2)
     del x133
     x137 = x106 * x134 * x135
@@ -462,80 +468,79 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x642
     x698 = tiles.product(x102, x640, x587)
     del x102, x640
-    x768 = x766 @ x630.mT
-    del x630
-    x769 = x768.tril(-1)
-    del x768
-    x770 = x29 * x766
-    del x29
-    x771 = x770.sum(3)
-    del x770
-    x772 = x87 * x769
-    x773 = x43 * x772
+    x788 = x786 @ x630.mT
+    x789 = x788.tril(-1)
+    del x788
+    x790 = x87 * x789
+    x791 = x43 * x790
     del x43
-    x774 = x590[:, :, None] * x773
-    x775 = x774.sum(3)
-    del x774
-    x776 = x22[:, :, :, None] * x773
-    del x773
-    x777 = x776.sum(2)
-    del x776
-    x780 = tiles.addcmul_(2 * x663, x769, x607, -2)
-    del x607, x663, x769
-    x781 = x87 * x780 * x135
-    del x780, x87
-    x782 = tiles.segment_sum_grad(x781)
-    del x781
-    x783 = x771 * x592 * x135
-    x784 = x590[:, :, None] * x772
+    x792 = x590[:, :, None] * x791
+    x793 = x792.sum(3)
+    del x792
+    x794 = x22[:, :, :, None] * x791
+    del x791
+    x795 = x794.sum(2)
+    del x794
+    x798 = tiles.addcmul_(2 * x663, x789, x607, -2)
+    del x607, x663, x789
+    x799 = x87 * x798 * x135
+    del x798, x87
+    x800 = tiles.segment_sum_grad(x799)
+    del x799
+    x801 = x590[:, :, None] * x790
     del x590
-    x785 = x784 @ k
-    del x784
-    x786 = x22[:, :, :, None] * x772
-    del x772
-    x787 = x786.mT @ k
-    del x786
-    x789 = tiles.addcmul_(2 * x684, x777, x595, -2)
+    x802 = x801 @ k
+    del x801
+    x803 = x22[:, :, :, None] * x790
+    del x790
+    x804 = x803.mT @ k
+    del x803
+    x806 = tiles.addcmul_(2 * x684, x795, x595, -2)
     del x595, x684
-    x790 = tiles.product(x17, x312, x789)
-    del x17, x789
-    x793 = tiles.addcmul_(tiles.addcmul_(2 * x688, x85, x771, -1), x777, x587, -2)
-    del x587, x688, x771, x777, x85
-    x796 = x766 @ S.mT
-    x798 = torch.add(-2 * x775, x698, alpha=2)
-    del x698, x775
-    x801 = torch.addcmul(x790, x312, x641, value=2)
-    del x312, x641, x790
-    x805 = tiles.addcmul_(x798 * -1 * x597, x793, x597, -1)
-    del x597, x793, x798
-    x807 = tiles.addcmul_(2 * x693, x805[:, :, :, None], k)
-    x807 = tiles.addcmul_(x807, x588[:, :, :, None], x787, -2)
-    x807 = tiles.addcmul_(x807, x591[:, :, :, None], x638, 2)
-    x807 = tiles.addcmul_(x807, x22[:, :, :, None], x785, -2)
-    x807 = tiles.addcmul_(x807, x592[:, :, :, None], x796, -1)
-    del x22, x588, x591, x592, x638, x693, x785, x787, x796, x805
-    x808 = x744 - x783
-    del x744, x783
-    x809 = tiles.suffix_sum(x808, 2)
-    del x808
-    x810 = x138 + x643 + x782 + x809
-    del x138, x643, x782, x809
-    x811 = valid * x810
-    del x810
-    x812 = x363 * x811
+    x807 = tiles.product(x17, x312, x806)
+    del x17, x806
+    x811 = x786 @ S.mT
+    x813 = torch.add(-2 * x793, x698, alpha=2)
+    del x698, x793
+    x816 = torch.addcmul(x807, x312, x641, value=2)
+    del x312, x641, x807
+    x819 = k * x811
+    x820 = x819.sum(3)
+    del x819
+    x822 = tiles.addcmul_(tiles.addcmul_(2 * x688, x85, x820, -1), x795, x587, -2)
+    del x587, x688, x795, x85
+    x824 = tiles.addcmul_(x813 * -1 * x597, x822, x597, -1)
+    del x597, x813, x822
+    x826 = tiles.addcmul_(2 * x693, x824[:, :, :, None], k)
+    x826 = tiles.addcmul_(x826, x588[:, :, :, None], x804, -2)
+    x826 = tiles.addcmul_(x826, x591[:, :, :, None], x638, 2)
+    x826 = tiles.addcmul_(x826, x22[:, :, :, None], x802, -2)
+    x826 = tiles.addcmul_(x826, x592[:, :, :, None], x811, -1)
+    del x22, x588, x591, x638, x693, x802, x804, x811, x824
+    x827 = x820 * x592 * x135
+    del x592, x820
+    x828 = x744 - x827
+    del x744, x827
+    x829 = tiles.suffix_sum(x828, 2)
+    del x828
+    x830 = x138 + x643 + x800 + x829
+    del x138, x643, x800, x829
+    x831 = valid * x830
+    del x830
+    x832 = x363 * x831
     del x363
-    x813 = (x600 * -1)[:, :, None] * x812
-    x814 = x12 * x811
-    del x12, x811
-    x815 = x814.sum(2)
-    del x814
-    x816 = x815 * x600 * -1
-    del x815
-    x817 = x812.sum(2)
-    del x812
-    x818 = x817 * x600 * -1
-    del x600, x817
-    return (x762, x807, x766, x813, x801, x816, x818), (dS_end,)
+    x833 = (x600 * -1)[:, :, None] * x832
+    x834 = x12 * x831
+    del x12, x831
+    x835 = x834.sum(2)
+    del x834
+    x836 = x835 * x600 * -1
+    del x835
+    x837 = x832.sum(2)
+    del x832
+    x838 = x837 * x600 * -1
+    del x600, x837
+    return (x762, x826, x786, x833, x816, x836, x838), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

@@ -104,6 +104,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     x598 = x501[:, :, :, None] * x86
     del x501, x86
     S_rows = scan.Rows(steps, H)
+    x603_rows = scan.Rows(steps, H)
     x606_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -135,10 +136,12 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x601 = torch.baddbmm(x25_c, x524_c, S, alpha=-1)
-        x603 = torch.bmm(x517_c, x601)
+        x603 = torch.bmm(x517_c, x601, out=x603_rows.room(n))
         x606 = torch.bmm(x598_c, S, out=x606_rows.room(n))
         x606 = scan.addmm(x606, x516_c, x603)
         x608 = scan.addmm(scan.scale(S, x98_c, own), x507_c, x603)
+        if keep:
+            x603_rows.put(x603)
         x606_rows.put(x606)
         S = x608
         own = True
@@ -147,10 +150,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     x606 = x606_rows.joined()
     if keep:
         S = S_rows.joined()
+        x603 = x603_rows.joined()
     del S_rows
+    del x603_rows
     del x606_rows
     del x25, x507, x524, x598, x98
-    return (x606,), (S_end,), (S, x516, x517) if keep else None
+    return (x606,), (S_end,), (S, x516, x517, x603) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -222,6 +227,7 @@ def chunked_states(args, valid, h0, steps, keep):
     x524 = x21[:, :, :, None] * x486
     del x21, x486
     S_rows = scan.Rows(steps, H)
+    x603_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
@@ -248,24 +254,28 @@ def chunked_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x601 = torch.baddbmm(x25_c, x524_c, S, alpha=-1)
-        x603 = torch.bmm(x517_c, x601)
+        x603 = torch.bmm(x517_c, x601, out=x603_rows.room(n))
         x608 = scan.addmm(scan.scale(S, x98_c, own), x507_c, x603)
+        if keep:
+            x603_rows.put(x603)
         S = x608
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
+        x603 = x603_rows.joined()
     del S_rows
+    del x603_rows
     del x25, x507, x524, x98
-    return (), (S_end,), (S, x516, x517) if keep else None
+    return (), (S_end,), (S, x516, x517, x603) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_, w, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x516, x517) = kept
+    (S, x516, x517, x518) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -336,15 +346,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x503 = x499 * -1
     x504 = x56[:, :, :, None] * x496
     del x56
-    x505 = x486 @ S
     x509 = x78 * x500 * x52
     x510 = x496 * x500
     del x496, x500
-    x514 = torch.addcmul(x25, x21[:, :, :, None], x505, value=-1)
-    x518 = x517 @ x514
-    del x514
     x524 = x21[:, :, :, None] * x486
-    del x21, x486
+    del x21
     x525 = x516.mT @ do
     x535 = do @ x518.mT
     f1 = tiles.decay_factors(x76)
@@ -368,15 +374,15 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x615 = torch.addcmul(x509, x501[:, :, :, None], x536)
     x615 = tiles.addcmul_(x615, x613[:, :, :, None], q, -1)
     del x501, x509, x536, x613
-    x616 = x489[:, :, :, None] * x101
+    x623 = x489[:, :, :, None] * x101
     x121_rows = scan.Rows(steps, H, True)
     x528_rows = scan.Rows(steps, H, True)
-    x619_rows = scan.Rows(steps, H, True)
+    x626_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x616_c,
+        x623_c,
         x525_c,
         x517_c,
         S_c,
@@ -389,7 +395,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            x616,
+            x623,
             x525,
             x517.mT,
             S,
@@ -403,27 +409,27 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x618 = torch.baddbmm(x525_c, x616_c, dS)
-        x619 = torch.bmm(x517_c, x618, out=x619_rows.room(n))
+        x625 = torch.baddbmm(x525_c, x623_c, dS)
+        x626 = torch.bmm(x517_c, x625, out=x626_rows.room(n))
         x120 = S_c * dS
         x121 = x120.sum(2)
         x528 = torch.bmm(x518_c, dS.mT, out=x528_rows.room(n))
-        x662 = scan.addmm(scan.scale(dS, x98_c, own), x86_c, x149_c, x52)
-        x662 = scan.addmm(x662, x524_c, x619, -1)
+        x666 = scan.addmm(scan.scale(dS, x98_c, own), x86_c, x149_c, x52)
+        x666 = scan.addmm(x666, x524_c, x626, -1)
         x121_rows.put(x121)
         x528_rows.put(x528)
-        x619_rows.put(x619)
-        dS = x662
+        x626_rows.put(x626)
+        dS = x666
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     x121 = x121_rows.joined()
     x528 = x528_rows.joined()
-    x619 = x619_rows.joined()
+    x626 = x626_rows.joined()
     del x121_rows
     del x528_rows
-    del x619_rows
-    del x149, x524, x525, x616, x86
+    del x626_rows
+    del x149, x524, x525, x623, x86
     x124 = x98 * x121 * x122
     del x121, x98
     x125 = x124[:, :, None].expand(-1, -1, C, -1)
@@ -437,72 +443,71 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x530
     x534 = tiles.prefix_sum(x533, 2, exclusive=True)
     del x533
-    x621 = x619 @ x518.mT
-    del x518
-    x622 = x621.tril(-1)
-    del x621
-    x623, x624, x625 = tiles.decay_dot_grads(x622, x503, x502, f1, strict=True)
-    del f1, x502, x503, x622
-    x626 = x619 @ S.mT
-    x629 = torch.addcmul(x510, x626, x499, value=-1)
+    x628 = x626 @ x518.mT
+    x629 = x628.tril(-1)
+    del x628
+    x630, x631, x632 = tiles.decay_dot_grads(x629, x503, x502, f1, strict=True)
+    del f1, x502, x503, x629
+    x633 = x626 @ S.mT
+    x636 = torch.addcmul(x510, x633, x499, value=-1)
     del x499, x510
-    x630 = x78 * x629 * x122
-    del x629
-    x631 = tiles.suffix_sum(x630, 2)
-    del x630
-    x632 = x125 + x534 + x538 + x625 + x631
-    del x125, x534, x538, x625, x631
-    x633 = tiles.product(x25, x222, x619)
-    del x222, x25
-    x634 = x24 * x619
-    del x24
-    x636 = x537 + x624
-    del x537, x624
-    x637 = k * x636
-    x638 = x637.sum(3)
+    x637 = x78 * x636 * x122
+    del x636
+    x638 = tiles.suffix_sum(x637, 2)
     del x637
-    x640 = x505 * x619
-    del x505, x619
-    x641 = x640.sum(3)
-    del x640
-    x643 = tiles.addcmul_(-x641, valid, x638)
-    del x638, x641
-    x644 = x623 * x484
-    del x484
+    x639 = x125 + x534 + x538 + x632 + x638
+    del x125, x534, x538, x632, x638
+    x640 = tiles.product(x25, x222, x626)
+    del x222, x25
+    x641 = x24 * x626
+    del x24, x626
+    x643 = x537 + x631
+    del x537, x631
+    x644 = k * x643
     x645 = x644.sum(3)
     del x644
-    x646 = x78 * x626
-    del x626, x78
-    x649 = tiles.addcmul_(x646 * -1 * x22, x623, x22, -1)
+    x648 = x630 * x484
+    del x484
+    x649 = x648.sum(3)
+    del x648
+    x650 = x78 * x633
+    del x78
+    x653 = tiles.addcmul_(x650 * -1 * x22, x630, x22, -1)
     del x22
-    x650 = tiles.product(x26, x268, x649)
-    del x26, x268, x649
-    x651 = tiles.addcmul_(-x645, valid, x531)
-    del x531, x645
-    x653 = tiles.product(x13, x632, valid[:, :, :, None])
+    x654 = tiles.product(x26, x268, x653)
+    del x26, x268, x653
+    x655 = tiles.addcmul_(-x649, valid, x531)
+    del x531, x649
+    x657 = tiles.product(x13, x639, valid[:, :, :, None])
     del x13
-    x654 = x653.sum(2)
-    del x653
-    x655 = x654.sum(2)
-    del x654
-    x656 = x290 * x632
-    del x290, x632
-    x657 = valid[:, :, :, None] * x656
-    del x656
-    x658 = (x492 * -1)[:, :, None, None] * x657
-    x659 = x657.sum(2)
+    x658 = x657.sum(2)
     del x657
-    x660 = (x492 * -1)[:, :, None] * x659
-    del x659
-    x661 = x655 * x492 * -1
-    del x492, x655
-    x666 = tiles.addcmul_(x651 * -1 * x491, x643, x491, -1)
-    del x491, x643, x651
-    x668 = torch.addcmul(x529, x489[:, :, :, None], x636)
-    x668 = tiles.addcmul_(x668, x666[:, :, :, None], k)
-    x668 = tiles.addcmul_(tiles.addcmul_(x668, x646, x498, -1), x623, x498, -1)
-    del x489, x498, x529, x623, x636, x646, x666
-    return (x615, x668, x634, x658, x650, x633, x661, x660), (dS_end,)
+    x659 = x658.sum(2)
+    del x658
+    x660 = x290 * x639
+    del x290, x639
+    x661 = valid[:, :, :, None] * x660
+    del x660
+    x662 = (x492 * -1)[:, :, None, None] * x661
+    x663 = x661.sum(2)
+    del x661
+    x664 = (x492 * -1)[:, :, None] * x663
+    del x663
+    x665 = x659 * x492 * -1
+    del x492, x659
+    x669 = x486 * x633
+    del x486, x633
+    x670 = x669.sum(3)
+    del x669
+    x671 = tiles.addcmul_(-x670, valid, x645)
+    del x645, x670
+    x673 = tiles.addcmul_(x655 * -1 * x491, x671, x491, -1)
+    del x491, x655, x671
+    x675 = torch.addcmul(x529, x489[:, :, :, None], x643)
+    x675 = tiles.addcmul_(x675, x673[:, :, :, None], k)
+    x675 = tiles.addcmul_(tiles.addcmul_(x675, x650, x498, -1), x630, x498, -1)
+    del x489, x498, x529, x630, x643, x650, x673
+    return (x615, x675, x641, x662, x654, x640, x665, x664), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

@@ -138,6 +138,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     x808 = x672[:, :, :, None] * x692
     del x672, x692
     S_rows = scan.Rows(steps, H)
+    x805_rows = scan.Rows(steps, H)
     x810_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -169,10 +170,12 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x803 = torch.baddbmm(x36_c, x801_c, S, alpha=-1)
-        x805 = torch.bmm(x693_c, x803)
+        x805 = torch.bmm(x693_c, x803, out=x805_rows.room(n))
         x810 = torch.bmm(x799_c, S, out=x810_rows.room(n))
         x810 = scan.addmm(x810, x808_c, x805, 2)
         x812 = scan.addmm(scan.scale(S, x133_c, own), x677_c, x805, 2)
+        if keep:
+            x805_rows.put(x805)
         x810_rows.put(x810)
         S = x812
         own = True
@@ -181,10 +184,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     x810 = x810_rows.joined()
     if keep:
         S = S_rows.joined()
+        x805 = x805_rows.joined()
     del S_rows
+    del x805_rows
     del x810_rows
     del x133, x36, x677, x799, x801, x808
-    return (x810,), (S_end,), (S, x693) if keep else None
+    return (x810,), (S_end,), (S, x693, x805) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -268,6 +273,7 @@ def chunked_states(args, valid, h0, steps, keep):
     x801 = x659[:, :, :, None] * x26
     del x26, x659
     S_rows = scan.Rows(steps, H)
+    x805_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
@@ -294,24 +300,28 @@ def chunked_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x803 = torch.baddbmm(x36_c, x801_c, S, alpha=-1)
-        x805 = torch.bmm(x693_c, x803)
+        x805 = torch.bmm(x693_c, x803, out=x805_rows.room(n))
         x812 = scan.addmm(scan.scale(S, x133_c, own), x677_c, x805, 2)
+        if keep:
+            x805_rows.put(x805)
         S = x812
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
+        x805 = x805_rows.joined()
     del S_rows
+    del x805_rows
     del x133, x36, x677, x801
-    return (), (S_end,), (S, x693) if keep else None
+    return (), (S_end,), (S, x693, x805) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
-    (q, k, v, a_, b_, A_log, dt_bias) = args
+    (q, k, _, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x693) = kept
+    (S, x693, x694) = kept
     (do,) = douts
     n_ = k.shape[3]
     K = q.shape[3]
@@ -335,8 +345,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x32
     x34 = torch.rsqrt(x33)
     del x33
-    x36 = v.flatten(2, 3)
-    x43 = x26 @ S
     x57 = x26 @ x26.mT
     x71 = (K) ** -0.5
     x72 = q * q
@@ -415,12 +423,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x678
     x685 = x660[:, :, :, None] * do
     del x660
-    x690 = torch.addcmul(x36, x659[:, :, :, None], x43, value=-1)
-    del x36
     x692 = x656[:, :, None] * x124
     del x124
-    x694 = x693 @ x690
-    del x690
     x701 = x659[:, :, :, None] * x26
     x712 = do @ x694.mT
     x713 = tiles.product(x81, x712, (x656 * 2)[:, :, None], x672[:, :, :, None])
@@ -466,15 +470,15 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x839 = tiles.addcmul_(x675[:, :, :, None] * x285, x672[:, :, :, None], x747, 2)
     x839 = tiles.addcmul_(x839, x837[:, :, :, None], q, -1)
     del x285, x672, x675, x747, x837
-    x840 = x657[:, :, :, None] * x26
+    x864 = x657[:, :, :, None] * x26
     x165_rows = scan.Rows(steps, H, True)
     x702_rows = scan.Rows(steps, H, True)
-    x843_rows = scan.Rows(steps, H, True)
+    x867_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x840_c,
+        x864_c,
         x682_c,
         x693_c,
         S_c,
@@ -487,7 +491,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            x840,
+            x864,
             x682,
             x693.mT,
             S,
@@ -501,27 +505,27 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x842 = torch.baddbmm(x682_c, x840_c, dS, beta=2, alpha=2)
-        x843 = torch.bmm(x693_c, x842, out=x843_rows.room(n))
+        x866 = torch.baddbmm(x682_c, x864_c, dS, beta=2, alpha=2)
+        x867 = torch.bmm(x693_c, x866, out=x867_rows.room(n))
         x164 = S_c * dS
         x165 = x164.sum(1)
         x702 = torch.bmm(x694_c, dS.mT, out=x702_rows.room(n))
-        x892 = scan.addmm(scan.scale(dS, x133_c, own), q_c, x685_c, x71)
-        x892 = scan.addmm(x892, x701_c, x843, -1)
+        x904 = scan.addmm(scan.scale(dS, x133_c, own), q_c, x685_c, x71)
+        x904 = scan.addmm(x904, x701_c, x867, -1)
         x165_rows.put(x165)
         x702_rows.put(x702)
-        x843_rows.put(x843)
-        dS = x892
+        x867_rows.put(x867)
+        dS = x904
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     x165 = x165_rows.joined()
     x702 = x702_rows.joined()
-    x843 = x843_rows.joined()
+    x867 = x867_rows.joined()
     del x165_rows
     del x702_rows
-    del x843_rows
-    del x682, x685, x701, x840
+    del x867_rows
+    del x682, x685, x701, x864
     x166 = x165.sum(2)
     del x165
     x169 = x133 * x166 * x167
@@ -544,101 +548,100 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x136
     x775 = tiles.product(x346, x704, x657)
     del x704
-    x845 = x843 @ x694.mT
-    del x694
-    x846 = x845.tril(-1)
-    del x845
-    x847 = x43 * x843
-    del x43
-    x848 = x847.sum(3)
-    del x847
-    x849 = x34 * x848 * -1
-    x850 = x57 * x846
+    x869 = x867 @ x694.mT
+    x870 = x869.tril(-1)
+    del x869
+    x871 = x57 * x870
     del x57
-    x851 = tiles.product(x850, (x34 * -2)[:, :, :, None], x656[:, :, None])
+    x872 = tiles.product(x871, (x34 * -2)[:, :, :, None], x656[:, :, None])
     del x656
-    x852 = x850 * x671
-    x853 = x852.sum(3)
-    del x852
-    x854 = x850 * x669
-    del x850
-    x855 = x854.sum(2)
-    del x854
-    x857 = x851.unflatten(3, (-1, n_))
-    del x851
-    x858 = x857.sum(4)
-    del x857
-    x859 = x858.unflatten(2, (-1, n_))
-    del x858
-    x860 = x717 + x859.permute(0, 1, 2, 4, 3)
-    del x717, x859
-    x861 = x860.sum(4)
-    del x860
-    x862 = x110 * x861 * x167
-    del x110, x861
-    x863 = tiles.segment_sum_grad(x862)
-    del x862
-    x864 = x849.unflatten(2, (-1, n_))
-    del x849
-    x865 = x864.sum(3)
-    del x864
-    x866 = x846 * x671
-    del x671
-    x867 = x866 @ x26
-    del x866
-    x868 = x846 * x669
-    del x669, x846
-    x869 = x868.mT @ x26
-    del x868
-    x871 = tiles.addcmul_(2 * x757, x855, x661, -2)
-    del x661, x757
-    x872 = tiles.product(x30, x346, x871)
-    del x30, x346, x871
-    x875 = tiles.addcmul_(tiles.addcmul_(2 * x761, x108, x848, -1), x855, x653, -2)
-    del x108, x653, x761, x848, x855
-    x878 = x843 @ S.mT
-    x880 = x843.unflatten(2, (-1, n_))
-    del x843
-    x881 = torch.add(-2 * x853, x772, alpha=2)
-    del x772, x853
-    x883 = torch.add(x872, x775, alpha=2)
-    del x775, x872
-    x884 = x883.unflatten(2, (-1, n_))
+    x873 = x871 * x671
+    x874 = x873.sum(3)
+    del x873
+    x875 = x871 * x669
+    del x871
+    x876 = x875.sum(2)
+    del x875
+    x878 = x872.unflatten(3, (-1, n_))
+    del x872
+    x879 = x878.sum(4)
+    del x878
+    x880 = x879.unflatten(2, (-1, n_))
+    del x879
+    x881 = x717 + x880.permute(0, 1, 2, 4, 3)
+    del x717, x880
+    x882 = x881.sum(4)
+    del x881
+    x883 = x110 * x882 * x167
+    del x110, x882
+    x884 = tiles.segment_sum_grad(x883)
     del x883
-    x888 = tiles.addcmul_(x881 * -1 * x663, x875, x663, -1)
-    del x663, x875, x881
-    x890 = tiles.addcmul_(2 * x766, x888[:, :, :, None], x26)
-    x890 = tiles.addcmul_(x890, x654[:, :, :, None], x869, -2)
-    x890 = tiles.addcmul_(x890, x657[:, :, :, None], x702, 2)
-    x890 = tiles.addcmul_(x890, x34[:, :, :, None], x867, -2)
-    x890 = tiles.addcmul_(x890, x659[:, :, :, None], x878, -1)
-    del x26, x34, x654, x657, x659, x702, x766, x867, x869, x878, x888
-    x891 = x890.unflatten(2, (-1, n_))
-    del x890
-    x893 = x820 + x865
-    del x820, x865
-    x894 = x106 * x893 * x167
-    del x106, x893
-    x895 = tiles.suffix_sum(x894, 2)
-    del x894
-    x896 = x170 + x709 + x863 + x895
-    del x170, x709, x863, x895
-    x897 = valid * x896
-    del x896
-    x898 = x413 * x897
-    del x413
-    x899 = (x665 * -1)[:, :, None] * x898
-    x900 = x12 * x897
-    del x12, x897
-    x901 = x900.sum(2)
+    x885 = x870 * x671
+    del x671
+    x886 = x885 @ x26
+    del x885
+    x887 = x870 * x669
+    del x669, x870
+    x888 = x887.mT @ x26
+    del x887
+    x890 = tiles.addcmul_(2 * x757, x876, x661, -2)
+    del x661, x757
+    x891 = tiles.product(x30, x346, x890)
+    del x30, x346, x890
+    x895 = x867 @ S.mT
+    x897 = x867.unflatten(2, (-1, n_))
+    del x867
+    x898 = torch.add(-2 * x874, x772, alpha=2)
+    del x772, x874
+    x900 = torch.add(x891, x775, alpha=2)
+    del x775, x891
+    x901 = x900.unflatten(2, (-1, n_))
     del x900
-    x902 = x901 * x665 * -1
-    del x901
-    x903 = x898.sum(2)
-    del x898
-    x904 = x903 * x665 * -1
-    del x665, x903
-    return (x839, x891, x880, x899, x884, x902, x904), (dS_end,)
+    x905 = x26 * x895
+    x906 = x905.sum(3)
+    del x905
+    x908 = tiles.addcmul_(tiles.addcmul_(2 * x761, x108, x906, -1), x876, x653, -2)
+    del x108, x653, x761, x876
+    x910 = tiles.addcmul_(x898 * -1 * x663, x908, x663, -1)
+    del x663, x898, x908
+    x912 = tiles.addcmul_(2 * x766, x910[:, :, :, None], x26)
+    x912 = tiles.addcmul_(x912, x654[:, :, :, None], x888, -2)
+    x912 = tiles.addcmul_(x912, x657[:, :, :, None], x702, 2)
+    x912 = tiles.addcmul_(x912, x34[:, :, :, None], x886, -2)
+    x912 = tiles.addcmul_(x912, x659[:, :, :, None], x895, -1)
+    del x26, x654, x657, x659, x702, x766, x886, x888, x895, x910
+    x913 = x912.unflatten(2, (-1, n_))
+    del x912
+    x914 = x34 * x906 * -1
+    del x34, x906
+    x915 = x914.unflatten(2, (-1, n_))
+    del x914
+    x916 = x915.sum(3)
+    del x915
+    x917 = x820 + x916
+    del x820, x916
+    x918 = x106 * x917 * x167
+    del x106, x917
+    x919 = tiles.suffix_sum(x918, 2)
+    del x918
+    x920 = x170 + x709 + x884 + x919
+    del x170, x709, x884, x919
+    x921 = valid * x920
+    del x920
+    x922 = x413 * x921
+    del x413
+    x923 = (x665 * -1)[:, :, None] * x922
+    x924 = x12 * x921
+    del x12, x921
+    x925 = x924.sum(2)
+    del x924
+    x926 = x925 * x665 * -1
+    del x925
+    x927 = x922.sum(2)
+    del x922
+    x928 = x927 * x665 * -1
+    del x665, x927
+    return (x839, x913, x897, x923, x901, x926, x928), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
@@ -688,6 +691,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     x508 = x30[:, :, :, None] * k
     del x30
     S_rows = scan.Rows(steps, H)
+    x513_rows = scan.Rows(steps, H)
     x516_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -718,9 +722,11 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         x509 = torch.bmm(x508_c, S)
         x511 = torch.addcmul(v_c, x424_c, x509, value=-1)
-        x513 = torch.bmm(x439_c, x511)
+        x513 = torch.bmm(x439_c, x511, out=x513_rows.room(n))
         x515 = scan.addmm(scan.scale(S, x424_c, own), x428_c, x513, 2)
         x516 = (x422_c[..., None, :] @ x515).squeeze(-2)
+        if keep:
+            x513_rows.put(x513)
         x516_rows.put(x516)
         S = x515
         own = True
@@ -729,10 +735,12 @@ def recurrent_forward(args, valid, h0, steps, keep):
     x516 = x516_rows.joined()
     if keep:
         S = S_rows.joined()
+        x513 = x513_rows.joined()
     del S_rows
+    del x513_rows
     del x516_rows
     del x422, x424, x428, x508
-    return (x516,), (S_end,), (S, x439) if keep else None
+    return (x516,), (S_end,), (S, x439, x513) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -769,6 +777,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     x508 = x30[:, :, :, None] * k
     del x30
     S_rows = scan.Rows(steps, H)
+    x513_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
@@ -796,24 +805,28 @@ def recurrent_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         x509 = torch.bmm(x508_c, S)
         x511 = torch.addcmul(v_c, x424_c, x509, value=-1)
-        x513 = torch.bmm(x439_c, x511)
+        x513 = torch.bmm(x439_c, x511, out=x513_rows.room(n))
         x515 = scan.addmm(scan.scale(S, x424_c, own), x428_c, x513, 2)
+        if keep:
+            x513_rows.put(x513)
         S = x515
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
+        x513 = x513_rows.joined()
     del S_rows
+    del x513_rows
     del x424, x428, x508
-    return (), (S_end,), (S, x439) if keep else None
+    return (), (S_end,), (S, x439, x513) if keep else None
 
 
 def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
-    (q, k, v, a_, b_, A_log, dt_bias) = args
+    (q, k, _, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = recurrent_states(args, valid, h0, steps, True)[2]
-    (S, x439) = kept
+    (S, x439, x440) = kept
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
@@ -869,12 +882,9 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x423 = x416 * -1
     x424 = torch.exp(x423)
     del x423
-    x427 = torch.addcmul(v, x424[:, :, None, None], x421, value=-1)
     x428 = x414[:, :, :, None] * k
     x429 = do[:, :, None] * x422[:, :, :, None]
     del x422
-    x440 = x439 @ x427
-    del x427
     x442 = tiles.addmm_(x424[:, :, None, None] * S, x428.mT, x440, 2)
     del x428
     x444 = (do[..., None, :] @ x442.mT).squeeze(-2)
@@ -944,7 +954,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x448 = x440 @ x431.mT
     del x431
     x453 = x450 @ x440.mT
-    del x440
     x454 = x453.tril(-1)
     del x453
     x455 = x450 * x421

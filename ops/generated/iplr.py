@@ -60,6 +60,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     x259 = x258 @ v
     del x258
     S_rows = scan.Rows(steps, H)
+    x191_rows = scan.Rows(steps, H)
     x267_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -95,11 +96,13 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x18 = torch.baddbmm(x17_c, a__c, S)
-        x191 = torch.bmm(x183_c, x18)
+        x191 = torch.bmm(x183_c, x18, out=x191_rows.room(n))
         x267 = torch.baddbmm(x259_c, q_c, S, alpha=x28, out=x267_rows.room(n))
         x267 = scan.addmm(x267, x256_c, x191)
         x196 = scan.addmm(scan.scale(S, 1, own), x8_c, v_c)
         x196 = scan.addmm(x196, x7_c, x191)
+        if keep:
+            x191_rows.put(x191)
         x267_rows.put(x267)
         S = x196
         own = True
@@ -108,10 +111,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     x267 = x267_rows.joined()
     if keep:
         S = S_rows.joined()
+        x191 = x191_rows.joined()
     del S_rows
+    del x191_rows
     del x267_rows
     del x17, x256, x259, x7, x8
-    return (x267,), (S_end,), (S, x183) if keep else None
+    return (x267,), (S_end,), (S, x183, x191) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -132,6 +137,7 @@ def chunked_states(args, valid, h0, steps, keep):
     x183 = tiles.inverse(x22)
     del x22
     S_rows = scan.Rows(steps, H)
+    x191_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
@@ -160,25 +166,29 @@ def chunked_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x18 = torch.baddbmm(x17_c, a__c, S)
-        x191 = torch.bmm(x183_c, x18)
+        x191 = torch.bmm(x183_c, x18, out=x191_rows.room(n))
         x196 = scan.addmm(scan.scale(S, 1, own), x8_c, v_c)
         x196 = scan.addmm(x196, x7_c, x191)
+        if keep:
+            x191_rows.put(x191)
         S = x196
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
+        x191 = x191_rows.joined()
     del S_rows
+    del x191_rows
     del x17, x7, x8
-    return (), (S_end,), (S, x183) if keep else None
+    return (), (S_end,), (S, x183, x191) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x183) = kept
+    (S, x183, x191) = kept
     (do,) = douts
     K = q.shape[3]
     H = h0[0].shape[1]
@@ -187,7 +197,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x13
     x15 = x14.tril(-1)
     del x14
-    x18 = tiles.addmm_(a_ @ S, x15, v)
     x28 = (K) ** -0.5
     x32 = q @ b_.mT
     x37 = q @ k.mT
@@ -197,8 +206,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x71 = valid[:, :, None] * x61
     x75 = x61.mT @ q
     del x61
-    x191 = x183 @ x18
-    del x18
     x234 = do @ x191.mT
     x235 = x234.tril(0)
     del x234
@@ -300,7 +307,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x312 = tiles.addcmul_(x312, valid[:, :, :, None], x305)
     del x265, x305, x48
     x313 = x297 @ x191.mT
-    del x191
     x314 = x313.tril(-1)
     del x313
     x315 = valid[:, :, None] * x314

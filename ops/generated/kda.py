@@ -100,6 +100,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     x575 = x483[:, :, :, None] * x83
     del x483, x83
     S_rows = scan.Rows(steps, H)
+    x577_rows = scan.Rows(steps, H)
     x580_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -131,10 +132,12 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x573 = torch.baddbmm(v_c, x502_c, S, alpha=-1)
-        x577 = torch.bmm(x495_c, x573)
+        x577 = torch.bmm(x495_c, x573, out=x577_rows.room(n))
         x580 = torch.bmm(x575_c, S, out=x580_rows.room(n))
         x580 = scan.addmm(x580, x494_c, x577)
         x582 = scan.addmm(scan.scale(S, x95_c, own), x488_c, x577)
+        if keep:
+            x577_rows.put(x577)
         x580_rows.put(x580)
         S = x582
         own = True
@@ -143,10 +146,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     x580 = x580_rows.joined()
     if keep:
         S = S_rows.joined()
+        x577 = x577_rows.joined()
     del S_rows
+    del x577_rows
     del x580_rows
     del x488, x502, x575, x95
-    return (x580,), (S_end,), (S, x494, x495) if keep else None
+    return (x580,), (S_end,), (S, x494, x495, x577) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -215,6 +220,7 @@ def chunked_states(args, valid, h0, steps, keep):
     x502 = x21[:, :, :, None] * x76
     del x21, x76
     S_rows = scan.Rows(steps, H)
+    x577_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
@@ -241,24 +247,28 @@ def chunked_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x573 = torch.baddbmm(v_c, x502_c, S, alpha=-1)
-        x577 = torch.bmm(x495_c, x573)
+        x577 = torch.bmm(x495_c, x573, out=x577_rows.room(n))
         x582 = scan.addmm(scan.scale(S, x95_c, own), x488_c, x577)
+        if keep:
+            x577_rows.put(x577)
         S = x582
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
+        x577 = x577_rows.joined()
     del S_rows
+    del x577_rows
     del x488, x502, x95
-    return (), (S_end,), (S, x494, x495) if keep else None
+    return (), (S_end,), (S, x494, x495, x577) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
-    (q, k, v, a_, b_, A_log, dt_bias) = args
+    (q, k, _, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x494, x495) = kept
+    (S, x494, x495, x496) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -292,7 +302,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x75 = torch.exp2(x74)
     del x74
     x76 = k * x75
-    x77 = x76 @ S
     x83 = q * x75
     x90 = tiles.suffix_sum(x73, 2, exclusive=True)
     x91 = torch.exp2(x90)
@@ -308,7 +317,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x243 = -x16 + 1
     x282 = torch.sigmoid(x11)
     del x11
-    x324 = torch.addcmul(v, x21[:, :, :, None], x77, value=-1)
     x471 = valid * x16
     del x16
     x472 = x21 * x471
@@ -332,10 +340,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x490 = x75 * x482 * x49
     x491 = x480 * x482
     del x480, x482
-    x496 = x495 @ x324
-    del x324
     x502 = x21[:, :, :, None] * x76
-    del x76
     x503 = x494.mT @ do
     x513 = do @ x496.mT
     f1 = tiles.decay_factors(x73)
@@ -359,15 +364,15 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x589 = torch.addcmul(x490, x483[:, :, :, None], x514)
     x589 = tiles.addcmul_(x589, x587[:, :, :, None], q, -1)
     del x483, x490, x514, x587
-    x590 = x472[:, :, :, None] * x98
+    x597 = x472[:, :, :, None] * x98
     x120_rows = scan.Rows(steps, H, True)
     x506_rows = scan.Rows(steps, H, True)
-    x593_rows = scan.Rows(steps, H, True)
+    x600_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x590_c,
+        x597_c,
         x503_c,
         x495_c,
         S_c,
@@ -380,7 +385,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            x590,
+            x597,
             x503,
             x495.mT,
             S,
@@ -394,27 +399,27 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x592 = torch.baddbmm(x503_c, x590_c, dS)
-        x593 = torch.bmm(x495_c, x592, out=x593_rows.room(n))
+        x599 = torch.baddbmm(x503_c, x597_c, dS)
+        x600 = torch.bmm(x495_c, x599, out=x600_rows.room(n))
         x119 = S_c * dS
         x120 = x119.sum(2)
         x506 = torch.bmm(x496_c, dS.mT, out=x506_rows.room(n))
-        x630 = scan.addmm(scan.scale(dS, x95_c, own), x83_c, x148_c, x49)
-        x630 = scan.addmm(x630, x502_c, x593, -1)
+        x634 = scan.addmm(scan.scale(dS, x95_c, own), x83_c, x148_c, x49)
+        x634 = scan.addmm(x634, x502_c, x600, -1)
         x120_rows.put(x120)
         x506_rows.put(x506)
-        x593_rows.put(x593)
-        dS = x630
+        x600_rows.put(x600)
+        dS = x634
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     x120 = x120_rows.joined()
     x506 = x506_rows.joined()
-    x593 = x593_rows.joined()
+    x600 = x600_rows.joined()
     del x120_rows
     del x506_rows
-    del x593_rows
-    del x148, x502, x503, x590, x83
+    del x600_rows
+    del x148, x502, x503, x597, x83
     x123 = x95 * x120 * x121
     del x120, x95
     x124 = x123[:, :, None].expand(-1, -1, C, -1)
@@ -428,65 +433,64 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x508
     x512 = tiles.prefix_sum(x511, 2, exclusive=True)
     del x511
-    x595 = x593 @ x496.mT
-    del x496
-    x596 = x595.tril(-1)
-    del x595
-    x597, x598, x599 = tiles.decay_dot_grads(x596, x485, x484, f1, strict=True)
-    del f1, x484, x485, x596
-    x600 = x593 @ S.mT
-    x603 = torch.addcmul(x491, x600, x22, value=-1)
+    x602 = x600 @ x496.mT
+    x603 = x602.tril(-1)
+    del x602
+    x604, x605, x606 = tiles.decay_dot_grads(x603, x485, x484, f1, strict=True)
+    del f1, x484, x485, x603
+    x607 = x600 @ S.mT
+    x610 = torch.addcmul(x491, x607, x22, value=-1)
     del x22, x491
-    x604 = x75 * x603 * x121
-    del x603
-    x605 = tiles.suffix_sum(x604, 2)
-    del x604
-    x606 = x124 + x512 + x516 + x599 + x605
-    del x124, x512, x516, x599, x605
-    x608 = x515 + x598
-    del x515, x598
-    x609 = k * x608
-    x610 = x609.sum(3)
-    del x609
-    x613 = x77 * x593
-    del x77
-    x614 = x613.sum(3)
-    del x613
-    x616 = tiles.addcmul_(-x614, x610, x471)
-    del x614
-    x617 = k * x597
-    x618 = x617.sum(3)
-    del x617
-    x619 = tiles.addcmul_(-x618, x509, x471)
-    del x471, x618
-    x621 = tiles.product(x12, x606, valid[:, :, :, None])
-    del x12
-    x622 = x621.sum(2)
+    x611 = x75 * x610 * x121
+    del x610
+    x612 = tiles.suffix_sum(x611, 2)
+    del x611
+    x613 = x124 + x512 + x516 + x606 + x612
+    del x124, x512, x516, x606, x612
+    x615 = x515 + x605
+    del x515, x605
+    x616 = k * x615
+    x617 = x616.sum(3)
+    del x616
+    x621 = k * x604
+    x622 = x621.sum(3)
     del x621
-    x623 = x622.sum(2)
+    x623 = tiles.addcmul_(-x622, x509, x471)
     del x622
-    x624 = x282 * x606
-    del x282, x606
-    x625 = valid[:, :, :, None] * x624
-    del x624
-    x626 = (x476 * -1)[:, :, None, None] * x625
-    x627 = x625.sum(2)
+    x625 = tiles.product(x12, x613, valid[:, :, :, None])
+    del x12
+    x626 = x625.sum(2)
     del x625
-    x628 = (x476 * -1)[:, :, None] * x627
-    del x627
-    x629 = x623 * x476 * -1
-    del x476, x623
-    x631 = tiles.addcmul_(x610 * x475, x509, x475)
-    del x475, x509, x610
-    x632 = tiles.product(x75, x600, x21[:, :, :, None])
-    del x600, x75
-    x635 = tiles.addcmul_(x619 * -1 * x474, x616, x474, -1)
-    del x474, x616, x619
-    x637 = tiles.addcmul_(x507 - x632, x472[:, :, :, None], x608)
-    x637 = tiles.addcmul_(x637, x635[:, :, :, None], k)
-    x637 = tiles.addcmul_(x637, x21[:, :, :, None], x597, -1)
-    del x21, x472, x507, x597, x608, x632, x635
-    return (x589, x637, x593, x626, x631, x629, x628), (dS_end,)
+    x627 = x626.sum(2)
+    del x626
+    x628 = x282 * x613
+    del x282, x613
+    x629 = valid[:, :, :, None] * x628
+    del x628
+    x630 = (x476 * -1)[:, :, None, None] * x629
+    x631 = x629.sum(2)
+    del x629
+    x632 = (x476 * -1)[:, :, None] * x631
+    del x631
+    x633 = x627 * x476 * -1
+    del x476, x627
+    x635 = tiles.addcmul_(x617 * x475, x509, x475)
+    del x475, x509
+    x636 = tiles.product(x75, x607, x21[:, :, :, None])
+    del x75
+    x638 = x76 * x607
+    del x607, x76
+    x639 = x638.sum(3)
+    del x638
+    x640 = tiles.addcmul_(-x639, x617, x471)
+    del x471, x617, x639
+    x642 = tiles.addcmul_(x623 * -1 * x474, x640, x474, -1)
+    del x474, x623, x640
+    x644 = tiles.addcmul_(x507 - x636, x472[:, :, :, None], x615)
+    x644 = tiles.addcmul_(x644, x642[:, :, :, None], k)
+    x644 = tiles.addcmul_(x644, x21[:, :, :, None], x604, -1)
+    del x21, x472, x507, x604, x615, x636, x642
+    return (x589, x644, x600, x630, x635, x633, x632), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

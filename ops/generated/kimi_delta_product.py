@@ -122,6 +122,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     x648 = x548[:, :, :, None] * x104
     del x104, x548
     S_rows = scan.Rows(steps, H)
+    x650_rows = scan.Rows(steps, H)
     x653_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -153,10 +154,12 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x646 = torch.baddbmm(x36_c, x567_c, S, alpha=-1)
-        x650 = torch.bmm(x560_c, x646)
+        x650 = torch.bmm(x560_c, x646, out=x650_rows.room(n))
         x653 = torch.bmm(x648_c, S, out=x653_rows.room(n))
         x653 = scan.addmm(x653, x559_c, x650)
         x655 = scan.addmm(scan.scale(S, x116_c, own), x553_c, x650, 2)
+        if keep:
+            x650_rows.put(x650)
         x653_rows.put(x653)
         S = x655
         own = True
@@ -165,10 +168,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     x653 = x653_rows.joined()
     if keep:
         S = S_rows.joined()
+        x650 = x650_rows.joined()
     del S_rows
+    del x650_rows
     del x653_rows
     del x116, x36, x553, x567, x648
-    return (x653,), (S_end,), (S, x559, x560) if keep else None
+    return (x653,), (S_end,), (S, x559, x560, x650) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -256,6 +261,7 @@ def chunked_states(args, valid, h0, steps, keep):
     x567 = x34[:, :, :, None] * x97
     del x34, x97
     S_rows = scan.Rows(steps, H)
+    x650_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
@@ -282,24 +288,28 @@ def chunked_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x646 = torch.baddbmm(x36_c, x567_c, S, alpha=-1)
-        x650 = torch.bmm(x560_c, x646)
+        x650 = torch.bmm(x560_c, x646, out=x650_rows.room(n))
         x655 = scan.addmm(scan.scale(S, x116_c, own), x553_c, x650, 2)
+        if keep:
+            x650_rows.put(x650)
         S = x655
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
+        x650 = x650_rows.joined()
     del S_rows
+    del x650_rows
     del x116, x36, x553, x567
-    return (), (S_end,), (S, x559, x560) if keep else None
+    return (), (S_end,), (S, x559, x560, x650) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
-    (q, k, v, a_, b_, A_log, dt_bias) = args
+    (q, k, _, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x559, x560) = kept
+    (S, x559, x560, x561) = kept
     (do,) = douts
     n_ = k.shape[3]
     K = q.shape[3]
@@ -323,7 +333,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x32
     x34 = torch.rsqrt(x33)
     del x33
-    x36 = v.flatten(2, 3)
     x64 = (K) ** -0.5
     x65 = q * q
     x66 = x65.sum(3)
@@ -343,7 +352,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x96 = x95.flatten(2, 3)
     del x95
     x97 = x26 * x96
-    x98 = x97 @ S
     x104 = q * x94
     x111 = tiles.suffix_sum(x92, 2, exclusive=True)
     x112 = torch.exp2(x111)
@@ -362,8 +370,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x277 = -x30 + 1
     x338 = torch.sigmoid(x11)
     del x11
-    x372 = torch.addcmul(x36, x34[:, :, :, None], x98, value=-1)
-    del x36
     x534 = x28 * x30
     del x28, x30
     x535 = x34 * x534
@@ -389,10 +395,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x554 = x94 * x547 * x64
     x555 = x543 * x547
     del x543, x547
-    x561 = x560 @ x372
-    del x372
     x567 = x34[:, :, :, None] * x97
-    del x97
     x568 = x559.mT @ do
     x579 = do @ x561.mT
     f1 = tiles.decay_factors(x92)
@@ -416,15 +419,15 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x662 = torch.addcmul(x554, x548[:, :, :, None], x580)
     x662 = tiles.addcmul_(x662, x660[:, :, :, None], q, -1)
     del x548, x554, x580, x660
-    x663 = x535[:, :, :, None] * x121
+    x671 = x535[:, :, :, None] * x121
     x148_rows = scan.Rows(steps, H, True)
     x571_rows = scan.Rows(steps, H, True)
-    x666_rows = scan.Rows(steps, H, True)
+    x674_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x663_c,
+        x671_c,
         x568_c,
         x560_c,
         S_c,
@@ -437,7 +440,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            x663,
+            x671,
             x568,
             x560.mT,
             S,
@@ -451,27 +454,27 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x665 = torch.baddbmm(x568_c, x663_c, dS, alpha=2)
-        x666 = torch.bmm(x560_c, x665, out=x666_rows.room(n))
+        x673 = torch.baddbmm(x568_c, x671_c, dS, alpha=2)
+        x674 = torch.bmm(x560_c, x673, out=x674_rows.room(n))
         x147 = S_c * dS
         x148 = x147.sum(2)
         x571 = torch.bmm(x561_c, dS.mT, out=x571_rows.room(n))
         x715 = scan.addmm(scan.scale(dS, x116_c, own), x104_c, x176_c, x64)
-        x715 = scan.addmm(x715, x567_c, x666, -1)
+        x715 = scan.addmm(x715, x567_c, x674, -1)
         x148_rows.put(x148)
         x571_rows.put(x571)
-        x666_rows.put(x666)
+        x674_rows.put(x674)
         dS = x715
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     x148 = x148_rows.joined()
     x571 = x571_rows.joined()
-    x666 = x666_rows.joined()
+    x674 = x674_rows.joined()
     del x148_rows
     del x571_rows
-    del x666_rows
-    del x104, x176, x567, x568, x663
+    del x674_rows
+    del x104, x176, x567, x568, x671
     x151 = x116 * x148 * x149
     del x116, x148
     x152 = x151[:, :, None].expand(-1, -1, C, -1)
@@ -492,67 +495,52 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x577
     x624 = tiles.product(x119, x571, x535[:, :, :, None])
     del x119, x571
-    x668 = x666 @ x561.mT
-    del x561
-    x669 = x668.tril(-1)
-    del x668
-    x670, x671, x672 = tiles.decay_dot_grads(x669, x550, x549, f1, strict=True)
-    del f1, x549, x550, x669
-    x673 = x666 @ S.mT
-    x675 = x673 * x545 * -1
-    del x545
-    x676 = x675.unflatten(2, (-1, n_))
-    del x675
-    x677 = x676.sum(3)
+    x676 = x674 @ x561.mT
+    x677 = x676.tril(-1)
     del x676
-    x678 = x555 + x677
-    del x555, x677
-    x679 = x94 * x678 * x149
-    del x678, x94
-    x680 = tiles.suffix_sum(x679, 2)
-    del x679
-    x681 = x152 + x578 + x582 + x672 + x680
-    del x152, x578, x582, x672, x680
-    x683 = x581 + x671
-    del x581, x671
-    x684 = x26 * x683
+    x678, x679, x680 = tiles.decay_dot_grads(x677, x550, x549, f1, strict=True)
+    del f1, x549, x550, x677
+    x681 = x674 @ S.mT
+    x683 = x681 * x545 * -1
+    del x545
+    x684 = x683.unflatten(2, (-1, n_))
+    del x683
     x685 = x684.sum(3)
     del x684
-    x686 = x98 * x666
-    del x98
-    x687 = x686.sum(3)
-    del x686
-    x689 = tiles.addcmul_(-x687, x685, x534, 2)
+    x686 = x555 + x685
+    del x555, x685
+    x687 = x94 * x686 * x149
+    del x686, x94
+    x688 = tiles.suffix_sum(x687, 2)
     del x687
-    x691 = x26 * x670
-    x692 = x691.sum(3)
-    del x691
-    x693 = x666.unflatten(2, (-1, n_))
-    del x666
-    x694 = tiles.addcmul_(-x692, x574, x534, 2)
-    del x534, x692
-    x697 = tiles.addcmul_(x685 * 2 * x538, x574, x538, 2)
-    del x538, x574, x685
-    x698 = x697.unflatten(2, (-1, n_))
+    x689 = x152 + x578 + x582 + x680 + x688
+    del x152, x578, x582, x680, x688
+    x691 = x581 + x679
+    del x581, x679
+    x692 = x26 * x691
+    x693 = x692.sum(3)
+    del x692
+    x696 = x26 * x678
+    x697 = x696.sum(3)
+    del x696
+    x698 = x674.unflatten(2, (-1, n_))
+    del x674
+    x699 = tiles.addcmul_(-x697, x574, x534, 2)
     del x697
-    x699 = tiles.product(x96, x673, x34[:, :, :, None])
-    del x673, x96
-    x702 = tiles.addcmul_(x694 * -1 * x537, x689, x537, -1)
-    del x537, x689, x694
-    x704 = tiles.addcmul_(2 * x624 - x699, x702[:, :, :, None], x26)
-    x704 = tiles.addcmul_(x704, x535[:, :, :, None], x683, 2)
-    x704 = tiles.addcmul_(x704, x34[:, :, :, None], x670, -1)
-    del x26, x34, x535, x624, x670, x683, x699, x702
-    x705 = x704.unflatten(2, (-1, n_))
-    del x704
-    x706 = tiles.product(x12, x681, valid[:, :, :, None])
+    x702 = tiles.addcmul_(x693 * 2 * x538, x574, x538, 2)
+    del x538, x574
+    x703 = x702.unflatten(2, (-1, n_))
+    del x702
+    x704 = tiles.product(x96, x681, x34[:, :, :, None])
+    del x96
+    x706 = tiles.product(x12, x689, valid[:, :, :, None])
     del x12
     x707 = x706.sum(2)
     del x706
     x708 = x707.sum(2)
     del x707
-    x709 = x338 * x681
-    del x338, x681
+    x709 = x338 * x689
+    del x338, x689
     x710 = valid[:, :, :, None] * x709
     del x709
     x711 = (x539 * -1)[:, :, None, None] * x710
@@ -562,7 +550,21 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x712
     x714 = x708 * x539 * -1
     del x539, x708
-    return (x662, x705, x693, x711, x698, x714, x713), (dS_end,)
+    x716 = x97 * x681
+    del x681, x97
+    x717 = x716.sum(3)
+    del x716
+    x718 = tiles.addcmul_(-x717, x693, x534, 2)
+    del x534, x693, x717
+    x720 = tiles.addcmul_(x699 * -1 * x537, x718, x537, -1)
+    del x537, x699, x718
+    x722 = tiles.addcmul_(2 * x624 - x704, x720[:, :, :, None], x26)
+    x722 = tiles.addcmul_(x722, x535[:, :, :, None], x691, 2)
+    x722 = tiles.addcmul_(x722, x34[:, :, :, None], x678, -1)
+    del x26, x34, x535, x624, x678, x691, x704, x720
+    x723 = x722.unflatten(2, (-1, n_))
+    del x722
+    return (x662, x723, x698, x711, x703, x714, x713), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
@@ -611,6 +613,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     x495 = x30[:, :, :, None] * x35
     del x30, x35
     S_rows = scan.Rows(steps, H)
+    x499_rows = scan.Rows(steps, H)
     x502_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -640,9 +643,11 @@ def recurrent_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x497 = torch.baddbmm(v_c, x495_c, S, alpha=-1)
-        x499 = torch.bmm(x427_c, x497)
+        x499 = torch.bmm(x427_c, x497, out=x499_rows.room(n))
         x501 = scan.addmm(scan.scale(S, x13_c, own), x418_c, x499, 2)
         x502 = (x417_c[..., None, :] @ x501).squeeze(-2)
+        if keep:
+            x499_rows.put(x499)
         x502_rows.put(x502)
         S = x501
         own = True
@@ -651,10 +656,12 @@ def recurrent_forward(args, valid, h0, steps, keep):
     x502 = x502_rows.joined()
     if keep:
         S = S_rows.joined()
+        x499 = x499_rows.joined()
     del S_rows
+    del x499_rows
     del x502_rows
     del x13, x417, x418, x495
-    return (x502,), (S_end,), (S, x427) if keep else None
+    return (x502,), (S_end,), (S, x427, x499) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -690,6 +697,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     x495 = x30[:, :, :, None] * x35
     del x30, x35
     S_rows = scan.Rows(steps, H)
+    x499_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
@@ -716,24 +724,28 @@ def recurrent_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x497 = torch.baddbmm(v_c, x495_c, S, alpha=-1)
-        x499 = torch.bmm(x427_c, x497)
+        x499 = torch.bmm(x427_c, x497, out=x499_rows.room(n))
         x501 = scan.addmm(scan.scale(S, x13_c, own), x418_c, x499, 2)
+        if keep:
+            x499_rows.put(x499)
         S = x501
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
+        x499 = x499_rows.joined()
     del S_rows
+    del x499_rows
     del x13, x418, x495
-    return (), (S_end,), (S, x427) if keep else None
+    return (), (S_end,), (S, x427, x499) if keep else None
 
 
 def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
-    (q, k, v, a_, b_, A_log, dt_bias) = args
+    (q, k, _, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = recurrent_states(args, valid, h0, steps, True)[2]
-    (S, x427) = kept
+    (S, x427, x428) = kept
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
@@ -762,7 +774,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x35 = x13[:, :, None] * k
     x36 = x35 @ S
     del x35
-    x39 = torch.addcmul(v, x30[:, :, :, None], x36, value=-1)
     x48 = k @ k.mT
     x60 = (K) ** -0.5
     x61 = q * q
@@ -792,8 +803,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x418 = x412[:, :, :, None] * k
     x419 = do[:, :, None] * x417[:, :, :, None]
     del x417
-    x428 = x427 @ x39
-    del x39
     x430 = tiles.addmm_(x13[:, :, :, None] * S, x418.mT, x428, 2)
     del x418
     x432 = (do[..., None, :] @ x430.mT).squeeze(-2)
@@ -860,7 +869,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     x436 = x428 @ x421.mT
     del x421
     x441 = x438 @ x428.mT
-    del x428
     x442 = x441.tril(-1)
     del x441
     x444 = x48 * x442

@@ -137,6 +137,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     x929 = xi[:, :, None] * x753
     del x753
     S_rows = scan.Rows(steps, H)
+    x924_rows = scan.Rows(steps, H)
     x927_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -174,11 +175,13 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x922 = torch.baddbmm(x788_c, x920_c, S)
-        x924 = torch.bmm(x796_c, x922)
+        x924 = torch.bmm(x796_c, x922, out=x924_rows.room(n))
         x927 = torch.baddbmm(x795_c, x112_c, S, out=x927_rows.room(n))
         x927 = scan.addmm(x927, x793_c, x924)
         x931 = scan.addmm(scan.scale(S, x125_c, own), x754_c, v_c)
         x931 = scan.addmm(x931, x929_c, x924, -1)
+        if keep:
+            x924_rows.put(x924)
         x927_rows.put(x927)
         S = x931
         own = True
@@ -187,10 +190,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     x927 = x927_rows.joined()
     if keep:
         S = S_rows.joined()
+        x924 = x924_rows.joined()
     del S_rows
+    del x924_rows
     del x927_rows
     del x112, x125, x754, x788, x795, x920, x929
-    return (x927, x750), (S_end,), (S, x787, x793, x794, x796) if keep else None
+    return (x927, x750), (S_end,), (S, x787, x793, x794, x796, x924) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -269,6 +274,7 @@ def chunked_states(args, valid, h0, steps, keep):
     x929 = xi[:, :, None] * x753
     del x753
     S_rows = scan.Rows(steps, H)
+    x924_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
@@ -299,25 +305,29 @@ def chunked_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         x922 = torch.baddbmm(x788_c, x920_c, S)
-        x924 = torch.bmm(x796_c, x922)
+        x924 = torch.bmm(x796_c, x922, out=x924_rows.room(n))
         x931 = scan.addmm(scan.scale(S, x125_c, own), x754_c, v_c)
         x931 = scan.addmm(x931, x929_c, x924, -1)
+        if keep:
+            x924_rows.put(x924)
         S = x931
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
+        x924 = x924_rows.joined()
     del S_rows
+    del x924_rows
     del x125, x754, x788, x920, x929
-    return (), (S_end,), (S, x787, x793, x794, x796) if keep else None
+    return (), (S_end,), (S, x787, x793, x794, x796, x924) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (r, w, k, v, a_, w0, xi, mix, rho) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x787, x793, x794, x796) = kept
+    (S, x787, x793, x794, x796, x797) = kept
     (do, dbonus) = douts
     C = valid.shape[2]
     H = h0[0].shape[1]
@@ -400,8 +410,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x749 = x744 + x748 - x746
     del x744, x746, x748
     x751 = xi[:, :, None] * x100
-    x752 = x751 @ S
-    del x751
     x753 = x740[:, :, :, None] * x707
     x760 = xi[:, :, None] * x707
     x762 = x112 * x200 * x175
@@ -426,9 +434,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x782 = tiles.addcmul_(rho[:, :, None] * x248[:, :, :, None], x248[:, :, :, None], x717[:, :, None], -1)
     del x248, x717
     x783 = r * x782
-    x791 = tiles.addmm_(x738[:, :, :, None] * x752, x787, v)
-    x797 = x796 @ x791
-    del x791
     x804 = x738[:, :, :, None] * x100
     x805 = x794.mT @ do
     x806, x189_2, x807 = tiles.decay_dot_grads(x185, r, x742, f1)
@@ -443,20 +448,20 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x919 = tiles.addcmul_(x767 + x806 + x824, x111, x200)
     x919 = tiles.addcmul_(x919, k, x782)
     del x111, x200, x767, x782, x806, x824
-    x935 = x740[:, :, :, None] * x760
+    x948 = x740[:, :, :, None] * x760
     del x760
-    x954 = xi[:, :, None] * x804
+    x965 = xi[:, :, None] * x804
     del x804
     x145_rows = scan.Rows(steps, H, True)
     x174_rows = scan.Rows(steps, H, True)
     x756_rows = scan.Rows(steps, H, True)
     x814_rows = scan.Rows(steps, H, True)
-    x938_rows = scan.Rows(steps, H, True)
+    x951_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x935_c,
+        x948_c,
         x808_c,
         x796_c,
         v_c,
@@ -466,12 +471,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         x125_c,
         x112_c,
         do_c,
-        x954_c,
+        x965_c,
     ) in scan.each(
         steps,
         H,
         (
-            x935,
+            x948,
             x808,
             x796.mT,
             v,
@@ -481,27 +486,27 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             x125[:, :, :, None],
             x112.mT,
             do,
-            x954.mT,
+            x965.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x937 = torch.baddbmm(x808_c, x935_c, dS, alpha=-1)
-        x938 = torch.bmm(x796_c, x937, out=x938_rows.room(n))
+        x950 = torch.baddbmm(x808_c, x948_c, dS, alpha=-1)
+        x951 = torch.bmm(x796_c, x950, out=x951_rows.room(n))
         x145 = torch.bmm(v_c, dS.mT, out=x145_rows.room(n))
         x173 = S_c * dS
         x174 = x173.sum(2)
         x756 = torch.bmm(x712_c, dS, out=x756_rows.room(n))
         x814 = torch.bmm(x797_c, dS.mT, out=x814_rows.room(n))
-        x1011 = scan.addmm(scan.scale(dS, x125_c, own), x112_c, do_c)
-        x1011 = scan.addmm(x1011, x954_c, x938)
+        x1017 = scan.addmm(scan.scale(dS, x125_c, own), x112_c, do_c)
+        x1017 = scan.addmm(x1017, x965_c, x951)
         x145_rows.put(x145)
         x174_rows.put(x174)
         x756_rows.put(x756)
         x814_rows.put(x814)
-        x938_rows.put(x938)
-        dS = x1011
+        x951_rows.put(x951)
+        dS = x1017
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
@@ -509,13 +514,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     x174 = x174_rows.joined()
     x756 = x756_rows.joined()
     x814 = x814_rows.joined()
-    x938 = x938_rows.joined()
+    x951 = x951_rows.joined()
     del x145_rows
     del x174_rows
     del x756_rows
     del x814_rows
-    del x938_rows
-    del x112, x712, x808, x935, x954
+    del x951_rows
+    del x112, x712, x808, x948, x965
     x177 = x125 * x174 * x175
     del x125, x174
     x178 = x177[:, :, None].expand(-1, -1, C, -1)
@@ -552,118 +557,117 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del x753, x814
     x933 = x932.sum(2)
     del x932
-    x940 = x938 @ x797.mT
-    del x797
-    x941 = x940.tril(-1)
-    del x940
-    x942 = x752 * x938
-    del x752
-    x943 = x942.sum(3)
-    del x942
+    x953 = x951 @ x797.mT
+    x954 = x953.tril(-1)
+    del x953
     f1_2 = tiles.decay_factors(x96, exclusive=True)
-    x944, x945, x946 = tiles.decay_dot_grads(x941, x739, x741, f1_2, strict=True)
-    del x741, x941, x96
-    x947 = x938 @ v.mT
-    x948 = x787.mT @ x938
-    x949, x950, x951 = tiles.decay_dot_grads(x947, x739, x742, f1_2, strict=True)
-    del f1_2, x739, x742, x947
-    x952 = x938 @ S.mT
-    del x938
-    x956 = tiles.product(x98, x952, xi[:, :, None], x738[:, :, :, None])
+    x955, x956, x957 = tiles.decay_dot_grads(x954, x739, x741, f1_2, strict=True)
+    del x741, x954, x96
+    x958 = x951 @ v.mT
+    x959 = x787.mT @ x951
+    x960, x961, x962 = tiles.decay_dot_grads(x958, x739, x742, f1_2, strict=True)
+    del f1_2, x739, x742, x958
+    x963 = x951 @ S.mT
+    del x951
+    x967 = tiles.product(x98, x963, xi[:, :, None], x738[:, :, :, None])
     del x98
-    x957 = x100 * x952
-    del x100, x952
-    x958 = x738[:, :, :, None] * x957
-    del x957
-    x959 = x958.sum(2)
-    x960 = (xi * x175)[:, :, None] * x958
-    del x958
-    x961 = tiles.suffix_sum(x960, 2, exclusive=True)
-    del x960
-    x962 = x178 + x763 + x807 + x822 + x826 + x946 + x951
-    x962 = x962 + x961
-    del x178, x763, x807, x822, x826, x946, x951, x961
-    x964 = x825 + x945
-    del x825, x945
-    x965 = x964 * x704
-    x966 = x740[:, :, :, None] * x965
-    x968 = x966.sum(2)
-    del x966
-    x969 = xi[:, :, None] * x965
-    del x965
-    x970 = x969.sum(3)
+    x968 = x100 * x963
+    del x100
+    x969 = x738[:, :, :, None] * x968
+    del x968
+    x970 = x969.sum(2)
+    x971 = (xi * x175)[:, :, None] * x969
     del x969
-    x972 = torch.addcmul(x943, valid, x970, value=-1)
-    del x943, x970
-    x973 = x972 * x863
-    del x972
-    x974 = x973[:, :, :, None] * x708
-    x976 = x974.sum(2)
-    del x974
-    x979 = x189_2 + x950
-    del x189_2, x950
-    x980 = k * x979
-    x981 = valid[:, :, :, None] * x980
+    x972 = tiles.suffix_sum(x971, 2, exclusive=True)
+    del x971
+    x973 = x178 + x763 + x807 + x822 + x826 + x957 + x962
+    x973 = x973 + x972
+    del x178, x763, x807, x822, x826, x957, x962, x972
+    x975 = x825 + x956
+    del x825, x956
+    x976 = x975 * x704
+    x977 = x740[:, :, :, None] * x976
+    x979 = x977.sum(2)
+    del x977
+    x980 = xi[:, :, None] * x976
+    del x976
+    x981 = x980.sum(3)
     del x980
-    x983 = x981.sum(2)
-    x984 = valid[:, :, :, None] * x979
-    del x979
-    x985 = x704 * x984
-    del x704
-    x987 = x985.sum(2)
+    x985 = x189_2 + x961
+    del x189_2, x961
+    x986 = k * x985
+    x987 = valid[:, :, :, None] * x986
+    del x986
+    x989 = x987.sum(2)
+    x990 = valid[:, :, :, None] * x985
     del x985
-    x989 = x740[:, :, :, None] * x964
-    del x740, x964
-    x991 = tiles.addcmul_(mix[:, :, None] * x981, x20, x989, -1)
-    del x20, x981
-    x994 = tiles.product(x19, x989, xi[:, :, None])
-    del x19, x989
-    x995 = x944 + x949
-    del x944, x949
-    x996 = tiles.product(x995, xi[:, :, None], x738[:, :, :, None])
-    x997 = k * x995
-    del x995
-    x998 = x738[:, :, :, None] * x997
+    x991 = x704 * x990
+    del x704
+    x993 = x991.sum(2)
+    del x991
+    x995 = x740[:, :, :, None] * x975
+    del x740, x975
+    x997 = tiles.addcmul_(mix[:, :, None] * x987, x20, x995, -1)
+    del x20, x987
+    x1000 = tiles.product(x19, x995, xi[:, :, None])
+    del x19, x995
+    x1001 = x955 + x960
+    del x955, x960
+    x1002 = tiles.product(x1001, xi[:, :, None], x738[:, :, :, None])
+    x1003 = k * x1001
+    del x1001
+    x1004 = x738[:, :, :, None] * x1003
     del x738
-    x999 = xi[:, :, None] * x997
-    del x997
-    x1000 = x998.sum(2)
-    del x998
-    x1001 = x999.sum(3)
-    del x999
-    x1002 = torch.addcmul(x1001, valid, x817, value=-1)
-    del x1001, x817
-    x1003 = x1002 * x863
-    del x1002, x863
-    x1004 = x1003[:, :, :, None] * x708
-    del x708
-    x1005 = x1004.sum(2)
+    x1005 = xi[:, :, None] * x1003
+    del x1003
+    x1006 = x1004.sum(2)
     del x1004
-    x1006 = x400 * x962
-    del x400, x962
-    x1007 = valid[:, :, :, None] * x1006
-    del x1006
-    x1008 = x1007 * -1 * x724
-    x1009 = x1007.sum(2)
-    del x1007
-    x1010 = x1009 * -1 * x724
-    del x1009
-    x1012 = x772 + x777 + x987 - x774 - x780 - x983
-    del x772, x774, x777, x780, x983, x987
-    x1015 = tiles.addcmul_(x389 * x991, x389, x899)
-    del x389, x899, x991
-    x1016 = tiles.addcmul_(x765 + x805 + x948, valid[:, :, :, None], x756)
-    del x756, x765, x805, x948
-    x1019 = x719[:, :, None] * -1 * x973[:, :, :, None]
-    x1019 = tiles.addcmul_(x1019, x719[:, :, None], x1003[:, :, :, None], -1)
-    del x1003, x719, x973
-    x1021 = x758 + x768 + x783 + x956 + x996 - x994 - x913
-    x1021 = tiles.addcmul_(tiles.addcmul_(x1021, x32, x984), k, x1019)
-    del x1019, x32, x758, x768, x783, x913, x956, x984, x994, x996
-    x1022 = tiles.addcmul_(x959 + x1000 - x933 - x968, xi, x976, -1)
-    x1022 = tiles.addcmul_(x1022, xi, x1005, -1)
-    del x1000, x1005, x933, x959, x968, x976
-    return (x919, x1008, x1021, x1016, x1015, x1010, x1022, x1012, x779), (dS_end,)
+    x1007 = x1005.sum(3)
+    del x1005
+    x1008 = torch.addcmul(x1007, valid, x817, value=-1)
+    del x1007, x817
+    x1009 = x1008 * x863
+    del x1008
+    x1010 = x1009[:, :, :, None] * x708
+    x1011 = x1010.sum(2)
+    del x1010
+    x1012 = x400 * x973
+    del x400, x973
+    x1013 = valid[:, :, :, None] * x1012
+    del x1012
+    x1014 = x1013 * -1 * x724
+    x1015 = x1013.sum(2)
+    del x1013
+    x1016 = x1015 * -1 * x724
+    del x1015
+    x1018 = x772 + x777 + x993 - x774 - x780 - x989
+    del x772, x774, x777, x780, x989, x993
+    x1020 = tiles.addcmul_(x389 * x997, x389, x899)
+    del x389, x899, x997
+    x1021 = tiles.addcmul_(x765 + x805 + x959, valid[:, :, :, None], x756)
+    del x756, x765, x805, x959
+    x1023 = x751 * x963
+    del x751, x963
+    x1024 = x1023.sum(3)
+    del x1023
+    x1025 = torch.addcmul(x1024, valid, x981, value=-1)
+    del x1024, x981
+    x1026 = x1025 * x863
+    del x1025, x863
+    x1028 = x719[:, :, None] * -1 * x1026[:, :, :, None]
+    x1028 = tiles.addcmul_(x1028, x719[:, :, None], x1009[:, :, :, None], -1)
+    del x1009, x719
+    x1030 = x758 + x768 + x783 + x967 + x1002 - x1000
+    x1030 = tiles.addcmul_(tiles.addcmul_(x1030 - x913, x32, x990), k, x1028)
+    del x1000, x1002, x1028, x32, x758, x768, x783, x913, x967, x990
+    x1031 = x1026[:, :, :, None] * x708
+    del x1026, x708
+    x1033 = x1031.sum(2)
+    del x1031
+    x1035 = tiles.addcmul_(x970 + x1006 - x933 - x979, xi, x1033, -1)
+    x1035 = tiles.addcmul_(x1035, xi, x1011, -1)
+    del x1006, x1011, x1033, x933, x970, x979
+    return (x919, x1014, x1030, x1021, x1020, x1016, x1035, x1018, x779), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
