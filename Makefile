@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install --constraint constraints.txt
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
-.PHONY: demo test smoke lint format regenerate offline gpu goldens clean
+.PHONY: demo test smoke lint format regenerate offline gpu bench goldens clean
 
 demo: $(VENV)/installed
 	$(BIN)/rnnc demo
@@ -36,6 +36,11 @@ offline: $(VENV)/installed-test
 # On a machine with a GPU and no network: with the Python that is there, nothing is installed.
 gpu:
 	$(PYTHON) -m benchmarks.gpu $(GPU)
+
+# Times beside the libraries that are installed, on the device that is there; BENCH="--models mamba2 --threads 2".
+bench: $(VENV)/installed
+	$(PIP) --editable ".[bench,plot]"
+	$(BIN)/python -m benchmarks $(BENCH)
 
 goldens: $(VENV)/installed-test
 	$(PYTEST) --update-golden

@@ -224,7 +224,7 @@ def segment_sum(x: Tensor, exclusive: bool = False, strict: bool = False) -> Ten
     upper = F.pad(total[..., :-1], (1, 0)) if exclusive else total
     pairs = (upper.unsqueeze(-1) - total.unsqueeze(-2)).to(x.dtype)
     strict = exclusive or strict
-    # masked_fill_ would take four times as long; tril_ first, for a NaN there is no pair of the token before it
+    # masked_fill_ takes four times as long; tril_ first: a NaN must not reach the tokens before it
     return pairs.tril_(-1 if strict else 0).add_(_no_pairs(x.shape[-1], strict, x.dtype, x.device))
 
 

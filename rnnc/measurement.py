@@ -92,9 +92,9 @@ def measure(operator: Any, builtin: bool, sizes: Sizes, dtype: str, device: str)
         candidates = {"rnnc, triton": lambda *x: operator(*x, backend="triton")[0]} | candidates
     for peer in PEERS.get(operator.name, ()) if builtin else ():
         try:
-            name = f"{peer.package} {peer.version()}"
+            name = f"{peer.package} {' '.join(filter(None, (peer.version(), peer.variant)))}"
         except ImportError as error:
-            yield Row(peer.package, note=str(error))
+            yield Row(peer.name, note=str(error))
             continue
         if peer.device == device:
             candidates[name] = peer.call
@@ -119,7 +119,8 @@ def _row(name: str, call: Call, arguments: list[Tensor], expected: list[Tensor])
         found = forward()
         error = max(distance(x, e, float(e.norm())) for x, e in zip(found, expected, strict=True))
         device = leaves[0].device
-        return Row(name, _milliseconds(forward, device), _milliseconds(both, device), error)
+        first, second = (statistics.median(milliseconds(run, device)) for run in (forward, both))
+        return Row(name, first, second, error)
     except UnavailableError as reason:
         return Row(name, note=str(reason))
 
@@ -128,18 +129,23 @@ def _outputs(values: Any) -> list[Tensor]:
     return [values] if isinstance(values, Tensor) else list(values)
 
 
-def _milliseconds(run: Callable[[], Any], device: torch.device) -> float:
-    """The median after one run that warms up."""
+def milliseconds(
+    run: Callable[[], Any],
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+    seconds: float = SECONDS,
+) -> list[float]:
+    """What each of some runs took, after one that warms up."""
     run()
     taken: list[float] = []
     begin = time.perf_counter()
-    while not taken or (len(taken) < MOST and time.perf_counter() - begin < SECONDS):
+    while not taken or (len(taken) < MOST and time.perf_counter() - begin < seconds):
         _wait(device)
-        start = time.perf_counter()
+        start = clock()
         run()
         _wait(device)
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken) * 1e3
+        taken.append((clock() - start) * 1e3)
+    return taken
 
 
 def _wait(device: torch.device) -> None:

@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from rnnc import other_peers
+
 os.environ.setdefault("FLA_DISABLE_BACKEND_DISPATCH", "1")  # its own kernels, not those of other packages
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -29,6 +31,12 @@ class Peer:
     module: str
     device: str
     call: Callable[..., Any]
+    variant: str = ""  # where there are several of one package
+
+    @property
+    def name(self) -> str:
+        """What results call it."""
+        return ", ".join(filter(None, (self.package, self.variant)))
 
     def version(self) -> str:
         """The installed version. Raises ImportError with the reason where there is none."""
@@ -37,16 +45,6 @@ class Peer:
 
 def _fla(module: str, name: str) -> Callable[..., Any]:
     return getattr(import_module(f"fla.ops.{module}"), name)  # type: ignore[no-any-return]
-
-
-def _transformers_gated_delta_net(
-    q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, A_log: Tensor, dt_bias: Tensor
-) -> Any:
-    """Its fallback for machines without a GPU, gates included as its models compute them."""
-    module = import_module("transformers.models.qwen3_next.modeling_qwen3_next")
-    g = -A_log.exp() * F.softplus(a + dt_bias)
-    call = module.torch_chunk_gated_delta_rule
-    return call(q, k, v, g, 2 * b.sigmoid(), use_qk_l2norm_in_kernel=True)[0]
 
 
 def _linear_attention(q: Tensor, k: Tensor, v: Tensor) -> Any:
@@ -170,15 +168,22 @@ def _gated_delta_net2(
 
 
 FLA = ("fla-core", "fla", "cuda")
+TRANSFORMERS = ("transformers", "transformers", "cpu")
 PEERS: dict[str, tuple[Peer, ...]] = {
     "linear_attention": (Peer(*FLA, _linear_attention),),
     "retention": (Peer(*FLA, _retention),),
-    "mamba2": (Peer(*FLA, _mamba2),),
+    "mamba2": (
+        Peer(*FLA, _mamba2),
+        Peer("mamba-ssm", "mamba_ssm", "cuda", other_peers.mamba_ssm),
+        Peer("mlstm-kernels", "mlstm_kernels", "cuda", other_peers.mlstm_kernels),
+        *(Peer(*TRANSFORMERS, other_peers.transformers_mamba2(n), f"chunks of {n}") for n in (256, 64)),
+    ),
     "gla": (Peer(*FLA, _gla),),
     "delta_net": (Peer(*FLA, _delta_net),),
     "gated_delta_net": (
         Peer(*FLA, _gated_delta_net),
-        Peer("transformers", "transformers", "cpu", _transformers_gated_delta_net),
+        Peer("flash-qla", "flash_qla", "cuda", other_peers.flash_qla),
+        Peer(*TRANSFORMERS, other_peers.transformers_gated_delta_net),
     ),
     "kda": (Peer(*FLA, _kda),),
     "rwkv7": (Peer(*FLA, _rwkv7),),

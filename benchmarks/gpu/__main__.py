@@ -18,11 +18,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.gpu import ROOT
-from benchmarks.gpu.entries import Entry, of_models, rank, warm_ups
-from benchmarks.gpu.pool import Answer, Pool
-from benchmarks.gpu.results import Results, commit
+from benchmarks import ROOT
+from benchmarks.entries import Entry, of_models, rank, warm_ups
 from benchmarks.gpu.tables import show
+from benchmarks.pool import Answer, Pool
+from benchmarks.results import Results, commit
 from rnnc.dsl.checker import check
 from rnnc.dsl.parser import parse
 
@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(width=150)
     given.out.mkdir(parents=True, exist_ok=True)
     models = given.models or sorted(path.stem for path in (ROOT / "ops").glob("*.rnn"))
-    pool = Pool("cpu" if given.dry else "cuda", given.cores, given.out / "workers.log")
+    pool = Pool("dry" if given.dry else "cuda", given.cores, given.out / "workers.log")
     start = time.monotonic()
     try:
         about = pool.workers[0].ask(None, 120)

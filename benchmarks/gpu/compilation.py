@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.calls import TYPES, operator
-from benchmarks.gpu.entries import Call, Entry
+from benchmarks.calls import TYPES, operator
+from benchmarks.entries import Call, Entry
 from rnnc.ops.triton_recording import Recorded, Shapes, record
 
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.gpu.entries import Entry
-from benchmarks.gpu.results import Answer, Results
+from benchmarks.entries import Entry
+from benchmarks.results import Answer, Results
 
 COLOURS = {"ok": "green", "failed": "red", "error": "red", "not run": "yellow"}
 

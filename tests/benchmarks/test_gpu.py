@@ -66,8 +66,8 @@ def test_dry_run_from_end_to_end_and_again(tmp_path: Path) -> None:
 
 
 def test_results_of_another_commit_and_torn_lines_are_left(tmp_path: Path) -> None:
-    from benchmarks.gpu.entries import Call, Entry
-    from benchmarks.gpu.results import Results
+    from benchmarks.entries import Call, Entry
+    from benchmarks.results import Results
 
     entry = Entry("error", "gla", "bf16", Call(1, 5, 2, (3, 4), lengths=(2, 3)))
     first = Results(tmp_path, {"commit": "a", "device": "X 1"})
@@ -82,7 +82,7 @@ def test_results_of_another_commit_and_torn_lines_are_left(tmp_path: Path) -> No
 
 
 def test_a_worker_that_ends_or_hangs_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from benchmarks.gpu import pool
+    from benchmarks import pool
 
     script = tmp_path / "worker.py"
     script.write_text(
@@ -111,7 +111,7 @@ def test_a_worker_that_ends_or_hangs_is_replaced(tmp_path: Path, monkeypatch: py
 
 
 def test_micro_steps_are_few() -> None:
-    from benchmarks.gpu.entries import Call  # importable only with the fixture's path
+    from benchmarks.entries import Call  # importable only with the fixture's path
 
     call = Call(1, 8, 1, (64, 32))
     assert call.axes(rnnc.ops.delta_product.recurrence) == {"n": 2, "K": 64, "V": 32}

@@ -8,14 +8,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from benchmarks.gpu import ROOT
+from benchmarks import ROOT
 
 Answer = dict[str, Any]
 FATAL = ("CUDA error", "illegal memory access", "device-side assert", "AcceleratorError")
@@ -24,8 +24,10 @@ FATAL = ("CUDA error", "illegal memory access", "device-side assert", "Accelerat
 class Worker:
     """One process; started when first asked, and again after it ended."""
 
-    def __init__(self, device: str, log: Path) -> None:
-        self.device, self.log = device, log
+    def __init__(
+        self, mode: str, log: Path, threads: int = 1, environment: Mapping[str, str] | None = None
+    ) -> None:
+        self.mode, self.log, self.threads, self.environment = mode, log, threads, environment or {}
         self.process: subprocess.Popen[str] | None = None
 
     def ask(self, request: Any, seconds: float) -> Answer:
@@ -64,10 +66,10 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[str]:
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-        environment = dict(os.environ) | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-        environment["TRITON_INTERPRET"] = "1" if self.device == "cpu" else "0"
+        environment = dict(os.environ) | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(self.threads)}
+        environment |= {"TRITON_INTERPRET": "1" if self.mode == "dry" else "0"} | dict(self.environment)
         return subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "benchmarks.gpu.worker", self.device],
+            [sys.executable, "-W", "ignore", "-m", "benchmarks.worker", self.mode],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -79,8 +81,8 @@ class Worker:
 class Pool:
     """Several workers; requests are taken in order while there is time."""
 
-    def __init__(self, device: str, count: int, log: Path) -> None:
-        self.workers = [Worker(device, log) for _ in range(count)]
+    def __init__(self, mode: str, count: int, log: Path) -> None:
+        self.workers = [Worker(mode, log) for _ in range(count)]
 
     def run(
         self, requests: Iterable[tuple[Any, Any]], count: int, deadline: float, seconds: float

@@ -13,58 +13,62 @@ import time
 import traceback
 from typing import Any
 
-from benchmarks.gpu.entries import Entry
+from benchmarks.entries import Entry
 
 
-def main(device: str) -> None:
-    """Answers until there are no more lines. What entries print goes to standard error."""
+def main(mode: str) -> None:
+    """Answers until there are no more lines. What entries print goes to standard error.
+
+    `mode`: cuda, cpu, or dry, in Triton's interpreter.
+    """
     answers, sys.stdout = sys.stdout, sys.stderr
     for line in sys.stdin:
         request = json.loads(line)
         with contextlib.redirect_stdout(sys.stderr):
-            answer = about() if request is None else _answer(request, device)
+            answer = about(mode) if request is None else _answer(request, mode)
         print(json.dumps(answer), file=answers, flush=True)
 
 
-def _answer(request: dict[str, Any], device: str) -> dict[str, Any]:
+def _answer(request: dict[str, Any], mode: str) -> dict[str, Any]:
     start = time.perf_counter()
     try:
-        answer = {"status": "ok", **_do(request, device)}
+        answer = {"status": "ok", **_do(request, mode)}
     except Exception as error:  # whatever happens is the result
         trace = traceback.format_exc().strip().splitlines()
         answer = {"status": "error", "reason": f"{type(error).__name__}: {error}"[:400], "trace": trace[-8:]}
     return answer | {"took": round(time.perf_counter() - start, 2)}
 
 
-def _do(request: dict[str, Any], device: str) -> dict[str, Any]:
+def _do(request: dict[str, Any], mode: str) -> dict[str, Any]:
+    device = "cuda" if mode == "cuda" else "cpu"
     if "list" in request:
         from benchmarks.gpu.compilation import signatures
 
         return {"kernels": signatures(Entry.of(request["list"]))}
     entry = Entry.of(request)
-    if device == "cpu" and entry.dtype == "bf16" and entry.kind != "compile":
+    if mode == "dry" and entry.dtype == "bf16" and entry.kind != "compile":
         return {"status": "not run", "reason": "Triton's interpreter multiplies matrices in bf16 wrongly"}
     if entry.kind == "compile" and entry.who != "rnnc":
-        from benchmarks.gpu.times import warm_up
+        from benchmarks.times import warm_up
 
         return warm_up(entry, device)
     if entry.kind == "compile":
         from benchmarks.gpu.compilation import compile_kernel, launches
 
-        if device == "cpu":
+        if mode == "dry":
             launch = launches(entry.model, entry.dtype, entry.call)[entry.kernel]
             return {"status": "not run", "reason": "no GPU", "launch": launch.kernel}
         return compile_kernel(entry)
     if entry.kind == "time":
-        from benchmarks.gpu.times import time_entry
+        from benchmarks.times import time_entry
 
-        return time_entry(entry, device)
-    from benchmarks.gpu.errors import error, graph
+        return time_entry(entry, mode)
+    from benchmarks.errors import error, graph
 
     return (graph if entry.kind == "graph" else error)(entry, device)
 
 
-def about() -> dict[str, Any]:
+def about(mode: str) -> dict[str, Any]:
     """The device and the versions of what decides a result."""
     import platform
 
@@ -80,6 +84,8 @@ def about() -> dict[str, Any]:
         "triton": triton.__version__,
         "compiler": compiler_digest()[:16],
     }
+    if mode == "cpu":
+        return found | {"device": f"{processor()}, {torch.get_num_threads()} threads"}
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
         found |= {
@@ -90,6 +96,19 @@ def about() -> dict[str, Any]:
             "cuda": torch.version.cuda or torch.version.hip or "",
         }
     return found
+
+
+def processor() -> str:
+    """What this machine calls its processor."""
+    import platform
+    from pathlib import Path
+
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 if __name__ == "__main__":

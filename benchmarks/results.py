@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu import ROOT
-from benchmarks.gpu.entries import Entry
+from benchmarks import ROOT
+from benchmarks.entries import Entry
 
 Answer = dict[str, Any]
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import rnnc.ops
-from benchmarks.gpu.entries import Call
+from benchmarks.entries import Call
 from rnnc import measurement
 from rnnc.ops.arguments import Sizes
 

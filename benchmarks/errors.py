@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.calls import Tensors, draw, operator
-from benchmarks.gpu.entries import Call, Entry
+from benchmarks.calls import Tensors, draw, operator
+from benchmarks.entries import Call, Entry
 from rnnc.ops.testing import distance
 
 Values = dict[str, Tensor]
