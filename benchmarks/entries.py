@@ -6,7 +6,7 @@ An entry is plain data, so that it can be sent to another process and be found a
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -117,24 +117,20 @@ def cases(dry: bool, dtype: str, size: int) -> Iterator[Call]:
         yield Call(2, 200, 4, (size, size), G=2, states=True, form="recurrent")
 
 
-def of_models(
-    models: Sequence[str], dry: bool, without_chunks: Collection[str] = ()
-) -> tuple[list[Entry], list[Entry]]:
-    """Comparisons and times of all models, what matters most first; some have no kernels that walk chunks."""
+def of_models(models: Sequence[str], dry: bool) -> tuple[list[Entry], list[Entry]]:
+    """Comparisons and times of all models, what matters most first."""
     errors, times = [], []
     for dtype in DTYPES:
         for model in models:
             found = [
                 Entry("error", model, dtype, call) for call in cases(dry, dtype, HEAD_SIZES.get(model, 128))
             ]
-            if model in without_chunks:
-                found = [entry for entry in found if entry.call.form == "recurrent"]
             errors += found
             if dtype == "bf16" and found:
                 errors.append(replace(found[0], kind="graph"))
     for number in range(len(SHAPES)):
         for who in ("rnnc", PEER):
-            for model in (each for each in models if each not in without_chunks):
+            for model in models:
                 call = list(shapes(dry, HEAD_SIZES.get(model, 256)))[number]
                 times.append(Entry("time", model, "fp16" if dry else "bf16", call, who))
     return sorted(errors, key=rank), sorted(dict.fromkeys(times), key=rank)

@@ -7,14 +7,27 @@ from typing import Literal
 
 from rnnc.codegen.program import Node
 
-Place = Literal["token", "value", "row", "param", "shared", "matrix", "chunk", "total", "state", "partial"]
+Place = Literal[
+    "token",
+    "value",
+    "row",
+    "param",
+    "shared",
+    "matrix",
+    "pairs",
+    "chunk",
+    "total",
+    "state",
+    "partial",
+]
 
 
 @dataclass(frozen=True, slots=True)
 class Array:
     """A value in memory, and how it is laid out.
 
-    token: [B, T, H, axes]; param: [H, axes]; shared: [axes]; matrix: [B, T, H, C], the rows of [C, C];
+    token: [B, T, H, axes]; param: [H, axes]; shared: [axes]; matrix: [B, T, H, C], the rows of [C, C]; pairs:
+    the same with a column for each row of the tokens. What has rows has the axis of micro-steps in memory.
     chunk: [chunks, H, axes]; state: [N, H, axes]; partial: [chunks, H, axes] in float32, summed afterwards.
     Between kernels, in float32: row: [B, T, H], a factor of every token; total: [chunks, H, axes].
     value: as token, but beyond a sequence its last token is read again, as it is of an input: whatever a spec

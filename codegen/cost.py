@@ -20,7 +20,7 @@ from rnnc.codegen.footprint import footprint
 from rnnc.codegen.hardware import KNOWN
 from rnnc.codegen.kernels import Kernel, plan_kernels
 from rnnc.codegen.program import Node, reachable
-from rnnc.codegen.resources import cover
+from rnnc.codegen.resources import cover, rows_for
 from rnnc.codegen.tiling import Findings, Tiling, choose
 from rnnc.codegen.tiling_text import described, sentence
 from rnnc.codegen.torch_sums import plain
@@ -261,18 +261,29 @@ class _Count:
 
     def product(self, axes: Iterable[str]) -> int:
         """How many entries a tile over these axes has."""
-        return math.prod(self.chunk if axis in ir.TIME_AXES else self.sizes[axis] for axis in axes)
+        return math.prod(self.extent(axis) for axis in axes)
+
+    def extent(self, axis: str) -> int:
+        """How many entries a tile has along an axis, all of them where it is tiled."""
+        if axis in (ir.ROWS, ir.COLUMNS):
+            micro = self.compiled.normal.micro
+            return self.chunk * (1 if micro is None else rows_for(self.sizes[micro]))
+        return self.chunk if axis in ir.TIME_AXES else self.sizes[axis]
 
     def bytes(self, array: Array) -> int:
         """The size of an array in memory."""
         batch, time, heads = (self.sizes[name] for name in "BTH")
-        features = tuple(axis for axis in array.node.axes if axis not in ir.TIME_AXES)
+        axes, micro = array.node.axes, self.compiled.normal.micro
+        features = tuple(axis for axis in axes if axis not in ir.TIME_AXES)
+        if micro is not None and axes[:1] in ((ir.ROWS,), (ir.COLUMNS,)):
+            features = (micro, *features)
         groups = {item.name for item in self.compiled.recurrence.inputs if item.per_group}
         lead = {
             "token": batch * time * (self.sizes["G"] if array.name in groups else heads),
             "value": batch * time * heads,
             "row": batch * time * heads,
             "matrix": batch * time * heads * self.chunk,
+            "pairs": batch * time * heads * self.extent(ir.COLUMNS),
             "chunk": self.chunks * heads,
             "total": self.chunks * heads,
             "partial": self.chunks * heads,
@@ -324,7 +335,7 @@ class _Count:
             case ir.Dot():
                 return 2 * self.product({*node.args[0].axes, *node.args[1].axes})
             case ir.Inverse():
-                rows = self.chunk * rows_per_token(node)
+                rows = self.extent(node.axes[0]) * rows_per_token(node)
                 return (rows.bit_length() - 2) * 4 * rows**3
             case ir.DecayDot(axis):
                 return levels * 4 * self.chunk**2 * self.sizes[axis]

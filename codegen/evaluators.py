@@ -16,7 +16,7 @@ from typing import Any, assert_never
 import numpy as np
 
 from rnnc.codegen import operations as ir
-from rnnc.codegen.operations import COLUMN, COLUMNS, ROW
+from rnnc.codegen.operations import COLUMN, COLUMNS, ROW, ROWS
 from rnnc.codegen.program import Node, Program
 from rnnc.dsl.expression import Axes
 
@@ -37,7 +37,9 @@ class Arithmetic:
 def evaluate(
     program: Program, loads: Mapping[str, Array], sizes: Mapping[str, int], using: Arithmetic
 ) -> dict[str, Array]:
-    """All results and carried ends by name; `loads` by the names of loads, `sizes` by axis (time: ROW)."""
+    """All results and carried ends by name; `loads` by the names of loads (over rows: followed by ROWS),
+    `sizes` by axis (time: ROW).
+    """
     doubled = {axis + "'" * primes: size for axis, size in sizes.items() for primes in range(4)}
     run = _Evaluation(loads, {**_time(sizes), **doubled}, using)
     for node in program.nodes():
@@ -75,7 +77,7 @@ class _Evaluation:
         args = [np.asarray(self.values[argument]) for argument in node.args]
         match node.op:
             case ir.Load(name):
-                return np.asarray(self.loads[name])
+                return np.asarray(self.loads[f"{name}{ROWS}" if ROWS in node.axes else name])
             case ir.Const(value):
                 return np.asarray(self.using.number(value), dtype=self.using.dtype)
             case ir.NamedConst(name):
@@ -201,6 +203,14 @@ class _Evaluation:
                 where = node.args[0].axes.index(rows)
                 shape = args[0].shape
                 return args[0].reshape(*shape[:where], -1, self.sizes[micro], *shape[where + 1 :])
+            case ir.Repeat(micro, _, rows):
+                return args[0].repeat(self.sizes[micro], node.axes.index(rows))
+            case ir.OverSteps(micro, _, rows, largest):
+                where, shape = node.args[0].axes.index(rows), args[0].shape
+                value = args[0].reshape(*shape[:where], -1, self.sizes[micro], *shape[where + 1 :])
+                return value.max(where + 1) if largest else value.sum(where + 1)
+            case ir.OverTokens(micro):
+                return args[0].reshape(-1, self.sizes[micro], *args[0].shape[1:]).sum(0)
             case _:
                 raise AssertionError(op)
 

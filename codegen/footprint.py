@@ -17,10 +17,9 @@ from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import DecayGradients, decay_gradients
 from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.codegen.triton_rows import rows_per_token
-from rnnc.codegen.work import LEVELS, TOKENS, WIDE, Access, Factors, Moment, Product, Tile, Work
+from rnnc.codegen.work import LEVELS, STEPS, TOKENS, WIDE, Access, Factors, Moment, Product, Tile, Work
 from rnnc.dsl.expression import Axes
 
-PAIRS = (TOKENS, TOKENS)
 Held = Counter[Axes]
 Kind = Literal["values", "raw", "operands"]
 
@@ -70,6 +69,7 @@ class _Footprint:
             streams=tuple(self._streams()),
             loops=sum(phase.axis is not None for phase in self.kernel.phases),
             chain=self._chain(),
+            micro=self.kernel.micro or "",
         )
 
     def _values(self) -> Iterator[Node]:
@@ -160,7 +160,7 @@ class _Footprint:
             for count, axes in self._inside(step):
                 point.values[axes] += count
             if isinstance(step, Node) and isinstance(step.op, ir.Inverse):  # in float32, and split
-                point.operands[*PAIRS, WIDE] += 6 * rows_per_token(step) ** 2
+                point.operands[*_pairs(step), WIDE] += 6 * rows_per_token(step) ** 2
         return found
 
     def _product(self, step: Step) -> Factors | tuple[()]:
@@ -176,15 +176,15 @@ class _Footprint:
         group = self.groups.get(step)
         match step.op:
             case ir.DecayDot(axis):
-                yield 4, (TOKENS, axis)
-                yield 1, PAIRS
+                yield 4, (*_along(step.axes[1]), axis)
+                yield 1, _pairs(step)
             case ir.DecayDotDecay(axis) if group is not None:
-                yield 6, (TOKENS, axis)
-                yield 2, PAIRS
+                yield 6, (*_along(step.args[2].axes[0]), axis)
+                yield 2, _pairs(step.args[0])
             case ir.Inverse():
-                yield 2 * rows_per_token(step) ** 2, PAIRS
+                yield 2 * rows_per_token(step) ** 2, _pairs(step)
             case ir.Segment() | ir.SegmentAdjoint() | ir.Path() | ir.PathAdjoint():
-                yield 2, PAIRS
+                yield 2, (TOKENS, TOKENS)
 
     # What is done
 
@@ -257,23 +257,35 @@ def _multiplied(node: Node, groups: dict[Node, DecayGradients]) -> Iterator[tupl
             rows, columns, inner = (_along(each) for each in (*node.axes, axis))
             yield 1, (rows, columns, inner)
         case ir.DecayDot(axis):
-            yield 1, ((TOKENS,), (TOKENS,), (axis, LEVELS))
+            left, right = node.axes
+            yield 1, (_along(left), _along(right), (axis, LEVELS))
         case ir.DecayDotDecay(axis) if groups[node].decay is node:
-            yield 2, ((TOKENS,), (axis,), (TOKENS, LEVELS))
+            upper, lower = (_along(each.axes[0]) for each in node.args[1:3])
+            yield 1, (upper, (axis,), (*lower, LEVELS))
+            yield 1, (lower, (axis,), (*upper, LEVELS))
         case ir.Inverse():
-            yield 2 * rows_per_token(node) ** 3, ((TOKENS,), (TOKENS,), (TOKENS, LEVELS))
+            row, column = _pairs(node)
+            yield 2 * rows_per_token(node) ** 3, ((row,), (column,), (row, LEVELS))
 
 
 def _along(axis: str) -> Axes:
     """The axis as `Work` has it: K' of a square [K, K'] is as K."""
+    if axis in (ir.ROWS, ir.COLUMNS):
+        return (STEPS,)
     return (TOKENS if axis in ir.TIME_AXES else axis.removesuffix("'"),)
 
 
+def _pairs(matrix: Node) -> Axes:
+    """The axes of a matrix between tokens, or between micro-steps."""
+    return _tile(matrix)[1]
+
+
 def _tile(node: Node) -> Tile:
-    """The tile of a value."""
-    axes = tuple(name for axis in node.axes for name in _along(axis))
-    stacked = any(axis in (ir.ROWS, ir.COLUMNS) for axis in node.axes)
-    return (rows_per_token(node) ** len(axes) if stacked else 1), axes
+    """The tile of a value: where several reads are stacked, so many of tokens."""
+    stacked = rows_per_token(node)
+    if stacked > 1:
+        return stacked**2, (TOKENS, TOKENS)
+    return 1, tuple(name for axis in node.axes for name in _along(axis))
 
 
 def _tiles(held: Held) -> Iterator[Tile]:

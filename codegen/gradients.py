@@ -276,4 +276,7 @@ RULES: dict[type[Any], Rule] = {
     ir.Block: _refused,
     ir.Flatten: _flatten,
     ir.Unflatten: _unflatten,
+    ir.Repeat: _refused,
+    ir.OverSteps: _refused,
+    ir.OverTokens: _refused,
 }

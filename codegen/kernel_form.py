@@ -1,14 +1,15 @@
 """Form -> the form that kernels are planned from.
 
-What a GPU has no single tile operation for becomes others: stacked rows values of their own (`unstacking`), a
-softmax an exponential divided by its sum, so that an axis can be walked tile by tile. Sums take the order in
-which the kernels have their parts at hand (`reassociation`).
+What a GPU has no single tile operation for becomes others: stacked rows values of their own (`unstacking`),
+micro-steps rows (`flattening`), a softmax an exponential divided by its sum, so that an axis can be walked
+tile by tile. Sums take the order in which the kernels have their parts at hand (`reassociation`).
 """
 
 from __future__ import annotations
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
+from rnnc.codegen.flattening import flatten
 from rnnc.codegen.program import Node, Program
 from rnnc.codegen.reassociation import reassociate
 from rnnc.codegen.rewriting import rewritten
@@ -17,13 +18,18 @@ from rnnc.codegen.unstacking import is_stacked, unstack
 from rnnc.codegen.value_operands import scale_values
 
 
-def kernel_form(form: Form, value_axis: str) -> Form:
-    """The form of the same mathematics, scheduled anew."""
+def kernel_form(form: Form, value_axis: str, micro: str | None = None) -> Form:
+    """The form of the same mathematics, scheduled anew; `micro` is the axis of micro-steps, if there are any.
+
+    Raises NotImplementedError for micro-steps that cannot be rows.
+    """
     builder = form.builder
     programs = [form.forward.program, form.backward.program]
     nodes = [node for program in programs for node in program.nodes()]
     programs = [without_softmax(program, builder) for program in programs]
-    if any(map(is_stacked, nodes)):
+    if micro is not None:
+        programs = flatten(programs, builder, micro)
+    elif any(map(is_stacked, nodes)):
         programs = unstack(programs, builder)
     programs = [reassociate(program, builder, value_axis) for program in programs]
     return scheduled([scale_values(program, builder, value_axis) for program in programs], builder)

@@ -32,7 +32,6 @@ from rnnc.codegen.value_sums import after_sums, before_sums, between, meeting
 from rnnc.dsl.normal import Normal
 
 Role = Literal["values", "pre", "scan", "post", "dpost", "reverse", "grads", "channels"]
-MICRO_STEPS = (ir.Flatten, ir.Unflatten)
 
 
 class UnsupportedOnGpu(ValueError):
@@ -42,7 +41,7 @@ class UnsupportedOnGpu(ValueError):
 @dataclass(frozen=True, slots=True)
 class Kernel:
     """One launch. `body` is every value that it forms, once; `phases` are what it does, in order; the axes in
-    `tiled` are in tiles, over programs or in loops.
+    `tiled` are in tiles, over programs or in loops. `micro`: the axis of micro-steps, if it has rows of them.
 
     In a kernel that walks the chunks the value axis is tiled over programs: it has one phase and no
     accumulators.
@@ -56,6 +55,7 @@ class Kernel:
     phases: tuple[Phase, ...]
     tiled: tuple[str, ...]
     carries: tuple[Carry, ...] = ()
+    micro: str | None = None
 
     def __str__(self) -> str:
         lines = [f"kernel {self.name} ({self.role}):"]
@@ -73,7 +73,7 @@ def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[
         raise UnsupportedOnGpu("a scan of entries that do not mix")
     for plan in (form.forward, form.backward):
         _refuse(plan.program)
-    form = kernel_form(form, normal.value_axis)
+    form = kernel_form(form, normal.value_axis, normal.micro)
     forward, backward = form.forward.program, form.backward.program
     given = crossing(forward, normal)
     forward, backward = (with_plain_operands(p, given, form.builder) for p in (forward, backward))
@@ -201,8 +201,6 @@ def _in_channel_tiles(program: Program) -> bool:
 
 def _refuse(program: Program) -> None:
     for node in program.nodes():
-        if isinstance(node.op, MICRO_STEPS):
-            raise UnsupportedOnGpu("micro-steps")
         if any(axis.endswith("'") for axis in node.axes):
             raise UnsupportedOnGpu("a square matrix")
 
@@ -258,4 +256,6 @@ def _kernel(
         phases = chunk_phases(body, loads, stores, axis)
     verify(phases, starts)
     name = f"{normal.recurrence.name}_{program.name.split('_')[0]}_{role}"
-    return Kernel(name, role, tuple(loads), body, stores, phases, (axis,), carries)
+    over = {a for node in (*body, *(array.node for array in (*loads, *stores))) for a in node.axes}
+    micro = normal.micro if {ir.ROWS, ir.COLUMNS} & over else None
+    return Kernel(name, role, tuple(loads), body, stores, phases, (axis,), carries, micro)

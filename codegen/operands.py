@@ -15,21 +15,21 @@ from fractions import Fraction
 from rnnc.codegen import operations as ir
 from rnnc.codegen.arrays import Array, Place
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.operations import COLUMN, ROW
+from rnnc.codegen.operations import COLUMN, COLUMNS, ROW, ROWS, TIME_AXES
 from rnnc.codegen.phases import is_accumulated, levels
 from rnnc.codegen.program import Node, Program, dependents, reachable
 from rnnc.codegen.schedule import GRADIENTS
 from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.dsl.normal import Normal
 
-MATRIX = (ROW, COLUMN)
+LEFT, RIGHT = (ROW, ROWS), (COLUMN, COLUMNS)
 
 
 def crossing(program: Program, normal: Normal) -> tuple[Array, ...]:
     """The arrays that `pre` writes for the forward program, and later kernels read."""
     frontier = _frontier(program, normal.value_axis)
-    matrices = list(dict.fromkeys(unscaled(n) for n in frontier if n.axes == MATRIX))
-    found = {node: Array(node, f"m{index}", "matrix") for index, node in enumerate(matrices)}
+    matrices = list(dict.fromkeys(unscaled(n) for n in frontier if is_matrix(n)))
+    found = {node: Array(node, f"m{index}", place_of(node)) for index, node in enumerate(matrices)}
     if not per_channel(program):
         costly = any(isinstance(n.op, ir.Inverse) for n in reachable(matrices))
         return tuple(found.values()) if costly else ()
@@ -71,7 +71,7 @@ def cores(node: Node, key_axis: str) -> Iterator[Node]:
 
 def _spans(node: Node, key_axis: str) -> bool:
     """Whether a value is computed from tokens' values over the key axis."""
-    return any(key_axis in inner.axes and ROW in inner.axes for inner in reachable([node]))
+    return any(key_axis in inner.axes and inner.axes[0] in LEFT for inner in reachable([node]))
 
 
 def _frontier(program: Program, value_axis: str) -> list[Node]:
@@ -87,14 +87,19 @@ def _frontier(program: Program, value_axis: str) -> list[Node]:
     ]
 
 
+def is_matrix(node: Node) -> bool:
+    """Whether a value is a matrix between tokens, or their rows."""
+    return len(node.axes) == 2 and node.axes[0] in LEFT and node.axes[1] in RIGHT
+
+
 def place_of(node: Node) -> Place:
     """Where a value lies between kernels."""
     match node.axes:
-        case (first, second) if {first, second} == {ROW, COLUMN}:
-            return "matrix"
-        case (first,) if first in MATRIX:
+        case (first, second) if first in TIME_AXES and second in TIME_AXES:
+            return "pairs" if {COLUMNS} & {first, second} else "matrix"
+        case (first,) if first in TIME_AXES:
             return "value" if is_plain_value(node) else "row"
-        case (first, *_) if first in MATRIX:
+        case (first, *_) if first in TIME_AXES:
             return "token"
         case _:
             return "total"
@@ -106,14 +111,14 @@ def is_plain_value(node: Node) -> bool:
     """
     loads = (inner.op for inner in reachable([node]) if isinstance(inner.op, ir.Load))
     derived = any(load.kind == "cotangent" or load.name.startswith("d'") for load in loads)
-    return not derived and not _is_zero_beyond(node, node.axes[0])
+    return not derived and not is_zero_beyond(node, node.axes[0])
 
 
-def _is_zero_beyond(node: Node, row: str) -> bool:
+def is_zero_beyond(node: Node, row: str) -> bool:
     """Whether a value is surely zero for tokens, along the axis `row`, that are not valid."""
     if isinstance(node.op, ir.Rename):
-        return _is_zero_beyond(node.args[0], node.op.old if row == node.op.new else row)
-    zero = [_is_zero_beyond(argument, row) for argument in node.args if row in argument.axes]
+        return is_zero_beyond(node.args[0], node.op.old if row == node.op.new else row)
+    zero = [is_zero_beyond(argument, row) for argument in node.args if row in argument.axes]
     match node.op:
         case ir.Load(kind="valid") | ir.Keep(0):
             return True
@@ -123,6 +128,8 @@ def _is_zero_beyond(node: Node, row: str) -> bool:
             return len(zero) == len(node.args) and all(zero)
         case ir.Sum() | ir.Within():
             return all(zero)
+        case ir.OverSteps(_, time, rows) if row == time:
+            return is_zero_beyond(node.args[0], rows)
         case _:
             return False
 

@@ -312,6 +312,35 @@ class Unflatten:
     rows: str
 
 
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A value per token as one for each of its rows: (..., time, ...) -> (..., rows, ...).
+
+    This and the next two are introduced for kernels, where micro-steps are rows from the start.
+    """
+
+    micro: str
+    time: str
+    rows: str
+
+
+@dataclass(frozen=True, slots=True)
+class OverSteps:
+    """The sum, or the largest, of the rows of each token: (..., rows, ...) -> (..., time, ...)."""
+
+    micro: str
+    time: str
+    rows: str
+    largest: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OverTokens:
+    """The sum over the tokens, for each of their micro-steps: (ROWS, ...) -> (micro, ...)."""
+
+    micro: str
+
+
 Op = (
     Load
     | Const
@@ -351,4 +380,7 @@ Op = (
     | Block
     | Flatten
     | Unflatten
+    | Repeat
+    | OverSteps
+    | OverTokens
 )

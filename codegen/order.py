@@ -111,9 +111,9 @@ class _Chunk(_Order):
     def __init__(
         self, body: Sequence[Node], memory: Iterable[Array], stores: Sequence[Array], axis: str
     ) -> None:
-        written = {array.node for array in stores}
-        self.later = {array.node for array in memory} & written
-        super().__init__(body, [array for array in memory if array.node not in written], axis)
+        written = {array.name for array in stores}
+        self.later = {array.node for array in memory if array.name in written}
+        super().__init__(body, [array for array in memory if array.name not in written], axis)
         self.done: list[Phase] = []
         self.tile_axis = axis
         self.along = [array for array in stores if axis in array.node.axes]
@@ -133,7 +133,7 @@ class _Chunk(_Order):
         waited_for.update(*(self.sources.get(plain(array.node), ()) for array in self.along))
         for level in range(max(self.levels.values(), default=0) + 1):
             here = [node for node in totals if self.levels[node] == level + 1]
-            along = [array for array in self.along if self.levels[plain(array.node)] == level]
+            along = [array for array in self.along if self.levels.get(plain(array.node), 0) == level]
             self._small([node for node in here if not _is_large(node) and not _is_alone(node)], along)
             for node in here:
                 if _is_large(node) and node in waited_for:

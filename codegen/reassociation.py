@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
+from rnnc.codegen.operands import is_matrix
 from rnnc.codegen.program import Node, Program, reachable
 from rnnc.codegen.rewriting import rewritten
 
@@ -33,7 +34,7 @@ def reassociate(program: Program, builder: Builder, value_axis: str) -> Program:
 
 def _distributed(node: Node, builder: Builder) -> Node | None:
     """f (a + b) as f a + f b, for matrices between tokens."""
-    sums = [f for f in node.args if isinstance(f.op, ir.Add) and f.axes == (ir.ROW, ir.COLUMN)]
+    sums = [f for f in node.args if isinstance(f.op, ir.Add) and is_matrix(f)]
     if not isinstance(node.op, ir.Multiply) or len(sums) != 1 or len(node.args) < 2:
         return None
     total, rest = sums[0], [factor for factor in node.args if factor is not sums[0]]

@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from rnnc.codegen.hardware import Hardware
-from rnnc.codegen.work import LEVELS, TOKENS, WIDE, Extents, Factors, Moment, Tile, Work
+from rnnc.codegen.work import LEVELS, STEPS, TOKENS, WIDE, Extents, Factors, Moment, Tile, Work
 from rnnc.dsl.expression import Axes
 
 FLOAT = 4  # bytes of a register
+SHORTEST = 16  # tokens in a chunk: matrix products need as many
 LEAST = 4  # registers of a thread for a matrix, however small: those of one matrix instruction
 PER_VECTOR = 256  # entries of a vector for one register of a thread
 # Registers: addresses, masks, loop counters; and for each register's worth of tiles.
@@ -46,6 +47,11 @@ def cover(size: int) -> int:
     return max(16, 1 << (size - 1).bit_length())
 
 
+def rows_for(steps: int) -> int:
+    """The rows of a tile for a token of so many micro-steps: a power of two."""
+    return 1 << (steps - 1).bit_length()
+
+
 def extents(work: Work, sizes: Mapping[str, int], configuration: Configuration, size: int) -> Extents:
     """The tiles of a configuration; entries have `size` bytes."""
     found = {axis: cover(entries) for axis, entries in sizes.items()}
@@ -53,8 +59,10 @@ def extents(work: Work, sizes: Mapping[str, int], configuration: Configuration, 
     if work.tiled:
         tile = min(configuration.tile, found[work.tiled])
         tiles, found[work.tiled] = -(-sizes[work.tiled] // tile), tile
-    chunk = configuration.chunk
-    found |= {TOKENS: chunk, LEVELS: chunk.bit_length() - 1, WIDE: FLOAT // size}
+    chunk, rows = configuration.chunk, 1
+    if work.micro:
+        rows = found[work.micro] = rows_for(sizes[work.micro])
+    found |= {TOKENS: chunk, STEPS: chunk * rows, LEVELS: chunk.bit_length() - 1, WIDE: FLOAT // size}
     return Extents(found, tiles)
 
 

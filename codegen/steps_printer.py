@@ -119,6 +119,9 @@ class StepsPrinter:
     def mask(self, axis: str) -> str:
         return f"m_{self.size(axis)}"
 
+    def tile(self, axis: str) -> str:
+        return f"B{self.size(axis)}"
+
     def _features(self) -> list[str]:
         """The axes of all values; those of a square value have one size."""
         found = {base(axis) for node in self.nodes for axis in node.axes}

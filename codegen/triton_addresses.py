@@ -16,7 +16,8 @@ SHAPES = {
     "token": "B, T, H",
     "value": "B, T, H",
     "row": "B, T, H",
-    "matrix": "B, T, H, C",
+    "matrix": "B, T, H",
+    "pairs": "B, T, H",
     "chunk": "chunks, H",
     "total": "chunks, H",
     "partial": "chunks, H",
@@ -39,7 +40,11 @@ class Addresses:
 
     def __init__(self, kernel: Kernel, normal: Normal, names: Names, values: ValueNames) -> None:
         self.kernel, self.normal = kernel, normal
-        features = self._features()
+        features, over = self._features()
+        self.micro = kernel.micro
+        if self.micro is not None:  # the axis itself only lies in memory
+            features = list(dict.fromkeys((*features, self.micro)))
+        self.offsets = [axis for axis in features if axis in over]
         self.sizes = {axis: names.fresh(axis) for axis in features}
         for size in self.sizes.values():
             names.taken |= {f"B{size}", f"o_{size}", f"m_{size}", f"i_{size}"}
@@ -50,21 +55,41 @@ class Addresses:
         read = {array.name for array in kernel.loads}
         self.groups = [d.name for d in normal.recurrence.inputs if d.per_group and d.name in read]
 
-    def _features(self) -> list[str]:
-        """The feature axes that occur, as declared."""
+    def _features(self) -> tuple[list[str], set[str]]:
+        """The feature axes that occur, as declared; and all axes that values are over."""
         kernel = self.kernel
-        found: dict[str, None] = {}
+        over, found = set[str](), set[str]()
         formed = [inner for node in kernel.body for inner in (node, *node.args)]
         for node in (*(a.node for a in kernel.loads), *formed, *(a.node for a in kernel.stores)):
-            found.update(dict.fromkeys(axis for axis in node.axes if axis not in ir.TIME_AXES))
+            over.update(node.axes)
             if isinstance(node.op, ir.AxisSize):
-                found[node.op.axis] = None
+                found.add(node.op.axis)
         if kernel.carries:
-            found.update(dict.fromkeys(self.normal.axes))
-        return [axis for axis in self.normal.recurrence.axes if axis in found]
+            over.update(self.normal.axes)
+        return [axis for axis in self.normal.recurrence.axes if axis in found | over], over
+
+    def extent(self, axis: str) -> str:
+        """How many entries a tile has along an axis."""
+        if axis in (ir.ROW, ir.COLUMN):
+            return "C"
+        if axis in ir.TIME_AXES and self.micro is not None:
+            return f"C * B{self.sizes[self.micro]}"
+        return f"B{self.sizes[axis]}"
+
+    def rows(self) -> list[str]:
+        """The rows of tokens that have several: which step of which token each is."""
+        if self.micro is None:
+            return []
+        size = self.sizes[self.micro]
+        return [
+            f"o_rows = tl.arange(0, C * B{size})",
+            f"i_rows, s_rows = o_rows // B{size}, tl.minimum(o_rows % B{size}, {size} - 1)",
+        ]
 
     def tile(self, axis: str, index: str | None = None) -> list[str]:
         """The offsets and the mask along a feature axis: all of it, or tile number `index`."""
+        if axis not in self.offsets:
+            return []
         size = self.sizes[axis]
         start = f"{index} * B{size} + " if index else ""
         return [f"o_{size} = {start}tl.arange(0, B{size})", f"m_{size} = o_{size} < {size}"]
@@ -72,10 +97,12 @@ class Addresses:
     def memory_axes(self, array: Array) -> Axes:
         """The axes of an array in the order in which they lie in memory."""
         declared = {d.name: d.axes for d in self.normal.recurrence.arguments}
-        own = declared.get(array.name.removeprefix("d'"))
-        if own is not None and set(own) == {a for a in array.node.axes if a not in ir.TIME_AXES}:
+        own, axes = declared.get(array.name.removeprefix("d'")), array.node.axes
+        if self.micro is not None and axes and axes[0] in (ir.ROWS, ir.COLUMNS):
+            axes = (self.micro, *axes[1:])
+        if own is not None and set(own) == {a for a in axes if a not in ir.TIME_AXES}:
             return own
-        return array.node.axes
+        return axes
 
     def pointer(self, array: Array, reading: bool = False) -> tuple[str, str]:
         """The address of an array's tile and its mask (empty: none)."""
@@ -93,12 +120,17 @@ class Addresses:
                 head = "H"
                 if array.name in self.groups:
                     head = f"G_{array.name}"
-                token = "o_r" if again else "o_t"
-                row = f"({token} * {head} + {self._head(array)})"
+                row = f"({self._token(time, again)} * {head} + {self._head(array)})"
                 offset.insert(0, f"{self._spread(row, time, tile)}{times}")
-            case "matrix":
-                row = self._spread("(o_t * H + i_h)", ir.ROW, tile)
-                offset.insert(0, f"{row} * C + {self._spread('o_c', ir.COLUMN, tile)}")
+            case "matrix" | "pairs":
+                row = f"({self._token(time)} * H + i_h)"
+                if features:
+                    row, offset = f"({row} * {self.sizes[features[0]]} + s_rows)", []
+                column, width = (
+                    ("o_c", "C") if array.place == "matrix" else ("o_rows", f"({self.extent(ir.COLUMNS)})")
+                )
+                row = self._spread(row, time, tile)
+                offset.insert(0, f"{row} * {width} + {self._spread(column, tile[1], tile)}")
             case "param":
                 offset.insert(0, f"i_h{times}")
             case "chunk" | "total" | "partial":
@@ -107,19 +139,27 @@ class Addresses:
                 pass
             case "state":
                 raise AssertionError("states are addressed by the template")
-        masks = [self._spread(f"m_{self.sizes[axis]}", axis, tile) for axis in features]
+        masks = [self._spread(f"m_{self.sizes[axis]}", axis, tile) for axis in features if axis in tile]
         if array.place == "chunk" and not self.kernel.serial:  # a chunk that no sequence has holds nothing
             first = self.sizes[features[0]]
             masks[0] = self._spread(f"(o_{first} < {first} * exists)", features[0], tile)
-        if array.place in ("token", "value", "row", "matrix") and not again:
-            masks.insert(0, self._spread("m_c", time, tile))
+        if array.place in ("token", "value", "row", "matrix", "pairs") and not again:
+            masks.insert(0, self._spread("m_rows" if time in (ir.ROWS, ir.COLUMNS) else "m_c", time, tile))
         return f"{base} + {' + '.join(offset)}" if offset else base, " & ".join(masks)
 
     def _head(self, array: Array) -> str:
         return f"i_h // (H // G_{array.name})" if array.name in self.groups else "i_h"
 
+    def _token(self, time: str, again: bool = False) -> str:
+        """The positions of tokens, or of those that rows belong to."""
+        return (
+            f"{'r' if again else 't'}_rows" if time in (ir.ROWS, ir.COLUMNS) else f"o_{'r' if again else 't'}"
+        )
+
     def _index(self, axis: str, features: Sequence[str], tile: Axes) -> str:
         after = [self.sizes[later] for later in features[features.index(axis) + 1 :]]
+        if axis not in tile:  # of the rows of tokens
+            return " * ".join([self._spread("s_rows", tile[0], tile), *after])
         return " * ".join([self._spread(f"o_{self.sizes[axis]}", axis, tile), *after])
 
     def _spread(self, text: str, axis: str, tile: Axes) -> str:
@@ -134,6 +174,8 @@ class Addresses:
         for name, argument in self.arguments.items():
             array = arrays[name]
             features = [self.sizes[a] for a in self.memory_axes(array) if a not in ir.TIME_AXES]
+            if array.place in ("matrix", "pairs"):
+                features.append(self.extent(ir.COLUMN if array.place == "matrix" else ir.COLUMNS))
             shape = ", ".join(part for part in (SHAPES[array.place], *features) if part)
             lines.append(f"{argument},  # [{shape}]")
         return [*lines, *(f"G_{name}," for name in self.groups)]

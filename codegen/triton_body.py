@@ -14,7 +14,7 @@ from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import DecayGradients, decay_gradients
 from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.codegen.triton_addresses import Addresses
-from rnnc.codegen.triton_operations import line, term
+from rnnc.codegen.triton_operations import line, of_rows, term
 from rnnc.codegen.value_names import ValueNames
 
 # Where the rows of the chunk are: in every phase anew, or addresses would fill the registers.
@@ -23,6 +23,12 @@ ROWS = [
     "m_c = i_t * C + o_c < length",
     "o_t = bos + (length - 1 - i_t * C - o_c if REVERSE else i_t * C + o_c)",
     "o_r = bos + tl.maximum(tl.minimum(o_t - bos, length - 1), 0)  # beyond the sequence: its last token",
+]
+# The same for the rows of tokens that have several.
+MICRO = [
+    "m_rows = (o_rows % B{0} < {0}) & (i_t * C + i_rows < length)",
+    "t_rows = bos + (length - 1 - i_t * C - i_rows if REVERSE else i_t * C + i_rows)",
+    "r_rows = bos + tl.maximum(tl.minimum(t_rows - bos, length - 1), 0)",
 ]
 AGAIN = ["", "tl.debug_barrier()", "i_k, i_t, i_h = anew(i_k), anew(i_t), anew(i_h)"]
 
@@ -46,6 +52,8 @@ class Body:
         self.memory = {array.node for array in kernel.loads}
         self.groups = decay_gradients(kernel.body)
         self.called: dict[Node, str] = {}
+        steps = addresses.sizes[addresses.micro] if addresses.micro else ""
+        self.micro = [text.format(steps) for text in MICRO] if steps else []
 
     # What `triton_operations.line` asks for
 
@@ -55,7 +63,7 @@ class Body:
         if is_number(node):
             return line(node, self)
         if isinstance(node.op, ir.Load) and node.op.kind == "valid":
-            return "m_c.to(tl.float32)"
+            return "m_c.to(tl.float32)" if node.axes == (ir.ROW,) else "m_rows.to(tl.float32)"
         return f"{self.called[node]}.to(tl.float32)" if node in self.memory else self.called[node]
 
     def raw(self, node: Node) -> str:
@@ -68,6 +76,9 @@ class Body:
     def mask(self, axis: str) -> str:
         return f"m_{self.size(axis)}"
 
+    def tile(self, axis: str) -> str:
+        return self.addresses.extent(axis)
+
     # Lines
 
     def phases(self, phases: Sequence[Phase]) -> list[str]:
@@ -75,7 +86,7 @@ class Body:
         lines = []
         for before, phase in zip((None, *phases), phases, strict=False):
             if before is None or before.axis is not None or phase.axis is None:
-                lines += ROWS if before is None else [*AGAIN, *ROWS]
+                lines += [*([] if before is None else AGAIN), *ROWS, *self.micro]
             lines += self.phase(phase)
         return lines
 
@@ -133,7 +144,7 @@ class Body:
 
     def neutral(self, node: Node) -> str:
         """What a sum, or a maximum, over tiles starts with."""
-        tile = ", ".join("C" if axis in ir.TIME_AXES else f"B{self.size(axis)}" for axis in node.axes)
+        tile = ", ".join(map(self.tile, node.axes))
         if isinstance(node.op, ir.Max):
             return f'tl.full([{tile}], float("-inf"), tl.float32)' if tile else 'float("-inf")'
         return f"tl.zeros([{tile}], tl.float32)" if tile else "0.0"
@@ -163,7 +174,8 @@ class Body:
         args = [self.name(argument) for argument in decay.args]
         made = [self.names.fresh("_") if node is None else self.call(node) for node in group.members]
         flags = f"C, {decay.op.exclusive}, {decay.op.strict}, DOT, PRECISION"
-        grads = "decay_dot_grads" if decay.op.mode == "log" else "product_dot_grads"
+        kind = "decay" if decay.op.mode == "log" else "product"
+        grads = f"{of_rows(decay.args[2])}{kind}_dot_grads"
         weight, *inputs = map(self.word, decay.args)
         equation = f"the gradients of the product under decays in {', '.join(inputs)}, weighted by {weight}"
         text = f"{', '.join(made)} = {grads}({', '.join(args)}, {flags})"

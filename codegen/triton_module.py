@@ -29,6 +29,7 @@ class TritonContext:
     value_axis: str
     no_chunks: str
     work: list[tuple[str, str]]
+    micro_axis: str
     forward: str
     backward: str
     forward_steps: str
@@ -55,6 +56,7 @@ def triton_source(compiled: Compiled) -> str:
         value_axis=compiled.normal.value_axis,
         no_chunks=repr(no_chunks),
         work=work,
+        micro_axis=f'"{compiled.normal.micro or ""}"',
         forward=_tuple(forward[0]),
         backward=_tuple(backward[0]),
         forward_steps=_tuple([_step_launch(steps[0])]),

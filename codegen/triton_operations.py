@@ -66,6 +66,9 @@ class Namer(Protocol):
     def mask(self, axis: str) -> str:
         """The name of the vector that says which entries along a feature axis exist."""
 
+    def tile(self, axis: str) -> str:
+        """How many entries a tile has along an axis."""
+
 
 def line(node: Node, names: Namer) -> str:
     """The right-hand side of the node's assignment."""
@@ -99,7 +102,7 @@ def line(node: Node, names: Namer) -> str:
         case ir.Within(axis):
             return f"tl.where({spread(names.mask(axis), axis, node.axes)}, {args[0]}, 0.0)"
         case ir.Broadcast(axis):
-            ones = ", ".join("C" if a in ir.TIME_AXES else f"B{names.size(a)}" for a in node.axes)
+            ones = ", ".join(map(names.tile, node.axes))
             return f"tl.zeros([{ones}], tl.float32) + {aligned(args[0], node.args[0], node.axes)}"
         case ir.Dot(axis):
             return _dot(node, args, axis, names)
@@ -205,7 +208,7 @@ def zero_beyond(node: Node, axis: str) -> bool:
             return zero_beyond(node.args[0], old if axis == new else axis)
         case ir.Within(own) if own == axis:
             return True
-        case ir.Keep(0) | ir.Sum() | ir.Dot() | ir.Within():
+        case ir.Keep(0) | ir.Sum() | ir.Dot() | ir.Within() | ir.Repeat() | ir.OverSteps():
             return all(zero_beyond(a, axis) for a in args)
         case ir.Add():
             return len(args) == len(node.args) and all(zero_beyond(a, axis) for a in args)
@@ -261,7 +264,7 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
             left, right, decay = args
             if not zero_beyond(plain(node.args[0]), axis):
                 right = cleared(node.args[1], right, axis, names)
-            dot = "decay_dot" if mode == "log" else "product_dot"
+            dot = f"{of_rows(node.args[1])}{'decay' if mode == 'log' else 'product'}_dot"
             return f"{dot}({left}, {right}, {decay}, C, {exclusive}, {strict}, DOT, PRECISION)"
         case ir.Running(direction, exclusive):
             return f"running_scalar({args[0]}, C, {direction == 'suffix'}, {exclusive})"
@@ -283,16 +286,40 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
         case ir.AtFirst():
             return f"tl.where({_first(node)}, {aligned(args[0], node.args[0], node.axes)}, 0.0)"
         case ir.Mask(strict):
-            return f"tl.where(o_c[:, None] {'>' if strict else '>='} o_c[None, :], {args[0]}, 0.0)"
+            below = ">" if strict else ">="
+            return f"tl.where({_positions(node.axes, names, below)}, {args[0]}, 0.0)"
         case ir.Inverse():
             count = rows_per_token(node)
-            return f"inverse({args[0]}, {f'{count} * ' if count > 1 else ''}C)"
+            return f"inverse({args[0]}, {f'{count} * C' if count > 1 else names.tile(node.axes[0])})"
+        case ir.Repeat(micro, time, _):
+            return f"repeat({args[0]}, B{names.size(micro)}, {node.args[0].axes.index(time)})"
+        case ir.OverSteps(micro, _, rows, largest):
+            steps = names.size(micro)
+            return f"over_steps({args[0]}, {steps}, B{steps}, {node.args[0].axes.index(rows)}, {largest})"
+        case ir.OverTokens(micro):
+            return f"over_tokens({args[0]}, B{names.size(micro)})"
         case ir.Assemble():
             return assembled(node, args)
         case ir.Block():
             return block(node, args[0])
         case _:
             raise NotImplementedError(f"no Triton for {type(node.op).__name__}")
+
+
+def of_rows(y: Node) -> str:
+    """What the name of a product under decays begins with where tokens have several rows."""
+    return "rows_" if {ir.ROWS, ir.COLUMNS} & set(y.axes) else ""
+
+
+def _positions(axes: Axes, names: Namer, below: str) -> str:
+    """Which pairs of a matrix are in its lower triangle: of rows, or of a token with the rows of others."""
+    match axes:
+        case (ir.ROW, ir.COLUMN):
+            return f"o_c[:, None] {below} o_c[None, :]"
+        case (ir.ROWS, ir.COLUMNS):
+            return f"o_rows[:, None] {below} o_rows[None, :]"
+        case _:
+            return f"o_c[:, None] {below} i_rows[None, :]"
 
 
 def _first(node: Node) -> str:

@@ -18,6 +18,8 @@ from rnnc.dsl.normal import Normal
 
 RESERVED = """tl triton T H C N h0 ht cu_seqlens chunk_offsets chunk_table HAS_START HAS_END PACKED REVERSE
 DOT PRECISION i_v i_nh i_n i_h i_t i_k i_step i_chunk exists bos length first chunks tiles o_c o_t o_r m_c
+o_rows i_rows s_rows m_rows t_rows r_rows repeat over_steps over_tokens
+rows_decay_dot rows_decay_dot_grads rows_product_dot rows_product_dot_grads
 segment_sum segment_sum_grad inverse decay_dot decay_dot_grads running_sum running_scalar path path_grad
 product_dot product_dot_grads running_product running_product_grad running_product_scalar_grad
 alternate_columns alternate_rows block anew expm1 tanh
@@ -41,6 +43,7 @@ class ScanContext:
     state_offset: str
     state_mask: str
     step: str
+    rows: str
     value: str
     body: str
     new_state: str
@@ -89,13 +92,14 @@ class KernelPrinter:
     def _chunk(self) -> ChunkContext:
         tiled = {phase.axis for phase in self.kernel.phases if phase.axis}
         whole = [axis for axis in self.addresses.sizes if axis not in tiled]
+        offsets = [text for axis in whole for text in self.addresses.tile(axis)]
         return ChunkContext(
             self.kernel.name,
             self._docstring(),
             _indent(self.addresses.declarations(), 1),
             bool(tiled),
             _indent(self.addresses.constants(), 1),
-            _indent([text for axis in whole for text in self.addresses.tile(axis)], 1),
+            _indent([*self.addresses.rows(), *offsets], 1),
             _indent(self.body.phases(self.kernel.phases), 1),
         )
 
@@ -115,12 +119,13 @@ class KernelPrinter:
             start=shape,
             end=shape,
             sizes=_indent(addresses.constants(), 1),
-            offsets=_indent(offsets, 1),
+            offsets=_indent([*addresses.rows(), *offsets], 1),
             state=state,
             state_tile=f"B{key}, B{value}",
             state_size=f"({key} * {value})",
             state_offset=f"o_{key}[:, None] * {value} + o_{value}[None, :]",
             state_mask=f"m_{key}[:, None] & m_{value}[None, :]",
+            rows=_indent(self.body.micro, 2),
             step="i_step" if self.kernel.role == "scan" else "chunks - 1 - i_step",
             value=value,
             body=_indent(body, 2),

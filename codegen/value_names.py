@@ -146,8 +146,10 @@ class ValueNames:
                 return _prefixed("max", first)
             case ir.Mask():
                 return _prefixed("", first, "_lower")
-            case ir.Flatten():
+            case ir.Flatten() | ir.Repeat():
                 return _prefixed("", first, "_rows")
+            case ir.OverSteps() | ir.OverTokens():
+                return _prefixed("", first, "_sum")
             case ir.Block(row, column):
                 return _prefixed("", first, f"_{row + 1}{column + 1}")
             case _:

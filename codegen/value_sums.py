@@ -46,7 +46,7 @@ def before_sums(nodes: Sequence[Node], moving: Collection[int], axis: str) -> li
         if node in seen or not level.get(node) or node.number in moving or is_free(node):
             continue
         seen.add(node)
-        if node in multiplied and node.axes[:1] != (ir.ROW,):
+        if node in multiplied and node.axes[:1] not in ((ir.ROW,), (ir.ROWS,)):
             stack.extend(plain(argument) for argument in node.args)
         else:
             found.add(node)

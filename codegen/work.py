@@ -1,8 +1,8 @@
 """What a kernel holds and does, as counts of tiles: evaluated at sizes, it says what a program needs.
 
-A tile is a number of entries times axes: those of the spec, `@C` (the tokens of a chunk), `@log C`, and
-`@wide` (the entries of a vector that take the place of a float32). What stands inside a loop over tiles is
-done once for each of them.
+A tile is a number of entries times axes: those of the spec, `@C` (the tokens of a chunk), `@steps` (their
+micro-steps), `@log C`, and `@wide` (the entries of a vector that take the place of a float32). What stands
+inside a loop over tiles is done once for each of them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from rnnc.dsl.expression import Axes
 
-TOKENS, LEVELS, WIDE = "@C", "@log C", "@wide"
+TOKENS, STEPS, LEVELS, WIDE = "@C", "@steps", "@log C", "@wide"
 Tile = tuple[int, Axes]  # count, axes
 Factors = tuple[Axes, Axes, Axes]  # of a matrix product: rows, columns, what is summed over
 
@@ -52,7 +52,8 @@ class Access(NamedTuple):
 class Work(NamedTuple):
     """One kernel. `serial`: it walks the chunks; `tiled`: the axis that is in tiles, empty if none is;
     `streams`: what its loop loads in every pass, ahead where it is pipelined; `loops`: over tiles, one after
-    the other; `chain`: matrix products of a chunk that wait for each other.
+    the other; `chain`: matrix products of a chunk that wait for each other; `micro`: the axis of micro-steps,
+    empty if there are none.
     """
 
     serial: bool
@@ -63,6 +64,7 @@ class Work(NamedTuple):
     streams: tuple[Tile, ...]
     loops: int
     chain: int
+    micro: str = ""
 
 
 class Extents(NamedTuple):

@@ -11,6 +11,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from rnnc.codegen.resources import SHORTEST, rows_for
 from rnnc.codegen.tiling import TooLarge, longest
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import Bound
@@ -76,9 +77,10 @@ class TritonKernels:
         if obstacle:
             self._warn(f"{obstacle}: torch is used")
             return None
-        if form == "auto" and self.no_chunks:
-            self._warn(f"{self.no_chunks}: its recurrent form runs, one token after the other")
-        return "recurrent" if form == "recurrent" or self.no_chunks else "chunked"
+        without = self.no_chunks or (self._too_large(bound) if form == "auto" else "")
+        if form == "auto" and without:
+            self._warn(f"{without}: its recurrent form runs, one token after the other")
+        return "recurrent" if form == "recurrent" or without else "chunked"
 
     def _warn(self, message: str) -> None:
         """Warns, the first time."""
@@ -167,6 +169,7 @@ class TritonKernels:
             bounds=None if cu_seqlens is None else cu_seqlens.contiguous(),
             reverse=reverse,
             tiled=how,
+            micro=self.available[0].MICRO_AXIS,
         )
 
     def _check_sizes(self, bound: Bound) -> None:
@@ -185,30 +188,48 @@ class TritonKernels:
 
         Raises UnavailableError.
         """
-        found = self._tiled(sizes, size, device, chunk_size)
+        rows = self._rows(sizes)
+        tokens = max(SHORTEST, chunk_size // rows) if chunk_size else None
+        try:
+            found = self._tiled(sizes, size, device, tokens)
+        except TooLarge as reason:
+            most = longest(self.available[0].WORK, sizes, size, hardware_of(device)) * rows
+            if not most or not tokens:
+                without = self._without(sizes, reason)
+                raise UnavailableError(f"{without}: use form='recurrent', or backend='torch'") from None
+            given = ", ".join(f"{axis} = {n}" for axis, n in sizes.items())
+            what = "tokens" if rows == 1 else "rows"
+            raise UnavailableError(
+                f"chunk_size: triton takes at most {most} {what} for {self.recurrence.name} with {given}, got"
+                f" {chunk_size}: leave it out, or use backend='torch'"
+            ) from None
         whole = 1 << max(4, (length - 1).bit_length())  # no sequence needs a longer chunk
-        return found if chunk_size or found.chunk <= whole else self._tiled(sizes, size, device, whole)
+        return found if tokens or found.chunk <= whole else self._tiled(sizes, size, device, whole)
+
+    def _too_large(self, bound: Bound) -> str:
+        """Why no chunks fit a GPU for the sizes of a call; empty if some do."""
+        try:
+            self._tiled(bound.sizes.axes, bound.output_dtype.itemsize, bound.device, None)
+        except TooLarge as reason:
+            return self._without(bound.sizes.axes, reason)
+        return ""
+
+    def _without(self, sizes: dict[str, int], reason: TooLarge) -> str:
+        given = ", ".join(f"{axis} = {n}" for axis, n in sizes.items())
+        return f"triton has no chunked form of {self.recurrence.name} for {given}: {reason}"
+
+    def _rows(self, sizes: dict[str, int]) -> int:
+        """The rows of a tile for each token."""
+        micro = self.available[0].MICRO_AXIS
+        return rows_for(sizes[micro]) if micro else 1
 
     def _tiled(self, sizes: dict[str, int], size: int, device: torch.device, chunk: int | None) -> Tiled:
+        """Raises TooLarge."""
         hardware = hardware_of(device)
         key = (*sizes.values(), size, hardware.name, chunk)
-        if key in self.tilings:
-            return self.tilings[key]
-        try:
+        if key not in self.tilings:
             found = tiling(self.available[0], sizes, size, hardware, chunk, self.findings)
-        except TooLarge as reason:
-            name, given = self.recurrence.name, ", ".join(f"{axis} = {n}" for axis, n in sizes.items())
-            most = longest(self.available[0].WORK, sizes, size, hardware) if chunk else 0
-            if not most:
-                raise UnavailableError(
-                    f"triton has no chunked form of {name} for {given}: {reason}: use form='recurrent', or"
-                    " backend='torch'"
-                ) from None
-            raise UnavailableError(
-                f"chunk_size: triton takes at most {most} tokens for {name} with {given}, got {chunk}:"
-                " leave it out, or use backend='torch'"
-            ) from None
-        self.tilings[key] = tiled(found, hardware)
+            self.tilings[key] = tiled(found, hardware)
         return self.tilings[key]
 
 

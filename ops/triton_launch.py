@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from rnnc.codegen.resources import Configuration, cover
+from rnnc.codegen.resources import Configuration, cover, rows_for
 from rnnc.ops.options import CHUNK
 
 Tensors = tuple[Tensor, ...]
@@ -65,7 +65,7 @@ class Sum(NamedTuple):
 @dataclass(frozen=True)
 class Call:
     """The shapes of one call. `sizes` by axis; `bounds` are the packed sequences' limits, or None;
-    `tiled`: how its chunked kernels run.
+    `tiled`: how its chunked kernels run; `micro`: the axis of micro-steps, if there is one.
     """
 
     batch: int
@@ -78,6 +78,7 @@ class Call:
     bounds: Tensor | None
     reverse: bool
     tiled: Tiled
+    micro: str = ""
 
     @property
     def chunk(self) -> int:
@@ -106,12 +107,15 @@ class Call:
             "token": (self.batch, self.length, self.heads),
             "value": (self.batch, self.length, self.heads),
             "row": (self.batch, self.length, self.heads),
-            "matrix": (self.batch, self.length, self.heads, self.chunk),
+            "matrix": (self.batch, self.length, self.heads),
+            "pairs": (self.batch, self.length, self.heads),
             "chunk": (self.chunks, self.heads),
             "total": (self.chunks, self.heads),
             "partial": (self.chunks, self.heads),
         }[place]
-        return lead + (own if place != "matrix" else ())
+        rows = rows_for(self.sizes[self.micro]) if self.micro else 1
+        columns = {"matrix": (self.chunk,), "pairs": (self.chunk * rows,)}
+        return lead + own + columns.get(place, ())
 
 
 IN_FLOAT32 = ("row", "total", "partial")
@@ -181,7 +185,7 @@ class Runner:
                 options[argument] = None
                 continue
             if key not in self.arrays:
-                scalars = place in IN_FLOAT32 or (place == "value" and not axes)
+                scalars = place in IN_FLOAT32 or (place == "value" and set(axes) <= {call.micro})
                 dtype = torch.float32 if scalars else self._dtype(key)
                 self.arrays[key] = torch.empty(call.shape(place, axes), dtype=dtype, device=call.device)
             options[argument] = self.arrays[key]
@@ -191,7 +195,7 @@ class Runner:
         for axis, name in launch.sizes:
             size = call.sizes[axis]
             options[name] = size
-            options[f"B{name}"] = cover(size)
+            options[f"B{name}"] = rows_for(size) if axis == call.micro else cover(size)
             if axis in launch.tiled:
                 options[f"B{name}"] = min(cover(size), configuration.tile)
         if launch.role not in SERIAL and launch.tiled:

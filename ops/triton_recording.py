@@ -105,6 +105,7 @@ def record(
         bounds=torch.empty(shapes.packed + 1, dtype=torch.int32, device=device) if shapes.packed else None,
         reverse=reverse,
         tiled=how,
+        micro=module.MICRO_AXIS,
     )
     tensors = []
     for item in recurrence.inputs:

@@ -43,7 +43,7 @@ def tiled(found: Tiling, hardware: Hardware) -> Tiled:
 @cache
 def hardware_of(device: torch.device) -> Hardware:
     """The GPU that a device is; where it is none, kernels are interpreted, as if for sm_90."""
-    if device.type != "cuda":
+    if device.type != "cuda" or not torch.cuda.is_available():
         return SM_90
     found = torch.cuda.get_device_properties(device)
     if torch.version.hip:

@@ -16,7 +16,8 @@ from rnnc.dsl.parser import parse
 from rnnc.ops.errors import UnavailableError
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case
-from rnnc.ops.testing import Report, check_case
+from rnnc.ops.testing import Report, check_case, distance
+from rnnc.ops.trial import draw_trial
 
 DECAYS = {
     "none": ("", ""),
@@ -136,10 +137,38 @@ def test_normal_form() -> None:
     assert (found.decay, found.writes, found.readouts) == (other.decay, other.writes, other.readouts)
 
 
-def test_triton_refuses_them_in_chunks() -> None:
+# What each micro-step adds to a kernel: padded steps, sequences that end inside a chunk, states.
+KERNELS = [CASES[i] for i in (1, 2, 3, 4, 8, 11, 13, 15, 16, 20)]
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("case", KERNELS, ids=", ".join)
+def test_kernels_against_the_naive_loop(case: tuple[str, str, str]) -> None:
+    pytest.importorskip("triton")
+    operator = rnnc.compile(text(*case))
+    for chunk, steps, lengths in ((16, 3, (5, 0, 23)), (32, 2, (33,))):
+        sizes = {"K": 4, "V": 3, "n": steps}
+        check_kernels(operator, Case(steps, lengths, len(lengths) > 1, 1, sizes, {}, True, False, chunk))
+
+
+def check_kernels(operator: Operator, case: Case) -> None:
+    """The chunked kernels in Triton's interpreter, in float32."""
+    drawn = draw_trial(operator, case)
+    found = drawn.to(torch.float32).evaluate("chunked", backend="triton")
+    for what, value in found.items():
+        limit = 1e-4 if what.startswith("gradient") else 1e-5
+        assert distance(value, drawn.expected[what], drawn.scales[what]) <= limit, (what, str(case))
+
+
+def test_as_many_micro_steps_as_fit() -> None:
+    pytest.importorskip("triton")
     operator = rnnc.compile(text("scalar", "delta", "after"))
-    with pytest.raises(UnavailableError, match="micro-steps"):
-        operator.cost(B=1, T=64, H=1, n=2, K=16, V=16)
+    inputs = [torch.randn(1, 9, 1, *axes) for axes in ((4,), (5, 4), (4,), (5, 4), (4,), (5,), ())]
+    with pytest.raises(UnavailableError, match=r"no chunked form of r for .*n = 5.*do not fit"):
+        operator(*inputs, backend="triton", form="chunked")
+    with pytest.warns(RuntimeWarning, match="its recurrent form runs"):
+        found, _ = operator(*inputs, backend="triton")
+    torch.testing.assert_close(found, operator(*inputs)[0], rtol=1e-4, atol=1e-4)
 
 
 def test_explained() -> None:

@@ -23,8 +23,6 @@ from benchmarks.entries import Entry, of_models, rank, warm_ups
 from benchmarks.gpu.tables import show
 from benchmarks.pool import Answer, Pool
 from benchmarks.results import Results, commit
-from rnnc.dsl.checker import check
-from rnnc.dsl.parser import parse
 
 # The share of the time at which a part ends, and the most that one of its entries may take, in seconds.
 PARTS = {"compile": (0.5, 200.0), "error": (0.65, 60.0), "time": (1.0, 90.0)}
@@ -98,12 +96,6 @@ def _call(entry: Entry) -> str:
     return f"{entry.model} {entry.dtype} {entry.call}"
 
 
-def _has_steps(model: str) -> bool:
-    """Whether a token has micro-steps: only the recurrent kernels have them."""
-    spec = (ROOT / "ops" / f"{model}.rnn").read_text("utf-8")
-    return bool(check(parse(spec)).loops)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs and prints; the exit status is 1 where something was wrong."""
     parser = argparse.ArgumentParser(
@@ -130,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not given.afresh:
             results.read()
         run = Run(pool, results, given.seconds, given.cores, console)
-        errors, times = of_models(models, given.dry, [model for model in models if _has_steps(model)])
+        errors, times = of_models(models, given.dry)
         run.compile(sorted([*errors, *times], key=rank), warm_ups(times))
         run.do("error", errors, min(CHECKERS, given.cores))
         run.do("time", times, 1)

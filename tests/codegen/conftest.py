@@ -43,7 +43,10 @@ def cost_of(compiled: Compiled) -> CostOf:
         form: str = "chunked",
         **sizes: int,
     ) -> Cost:
-        axes = dict(zip(compiled.recurrence.axes, (48, 80), strict=False))
-        return cost(compiled, dtype, 64, states, save, form, **({"B": 2, "T": 200, "H": 4} | axes | sizes))
+        recurrence = compiled.recurrence
+        features = (axis for axis in recurrence.axes if axis not in recurrence.loops)
+        axes = dict(zip(features, (48, 80), strict=False)) | dict.fromkeys(recurrence.loops, 3)
+        chunk = 16 if recurrence.loops else 64
+        return cost(compiled, dtype, chunk, states, save, form, **({"B": 2, "T": 200, "H": 4} | axes | sizes))
 
     return of
