@@ -15,6 +15,7 @@ from rnnc.codegen.accumulation import is_product
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.operands import unscaled
 from rnnc.codegen.phases import (
+    Anew,
     Part,
     Phase,
     Read,
@@ -27,7 +28,8 @@ from rnnc.codegen.phases import (
     levels,
 )
 from rnnc.codegen.program import Node, reachable
-from rnnc.codegen.schedule import decay_gradients
+from rnnc.codegen.schedule import decay_gradients, needed
+from rnnc.codegen.settling import Settling
 from rnnc.codegen.torch_sums import plain
 
 
@@ -194,14 +196,42 @@ class _Chunk(_Order):
         if not totals and not along:
             return
         self.tiled, self.sums = [], []
+        waiting = self._settle(totals, along)
         for root in totals:
             self.need(root)
-        for array in along:
+        for array in waiting:
             self.need(array.node)
             self.store_ready([array])
         self._end_loop()
         self.memory |= {array.node: array for array in along if array.node in self.later}
         self._consume()
+
+    def _settle(self, totals: Sequence[Node], along: Sequence[Array]) -> Sequence[Array]:
+        """Forms products under decays, if there are several, one by one, with what becomes ready after each;
+        returns the arrays that are left.
+        """
+        assert self.tiled is not None
+        roots = [*totals, *(array.node for array in along)]
+        body = needed(roots, {*self.known, *self.memory}, plain)
+        work = Settling(body, {n: self.groups[n].decay for n in body if n in self.groups}, self.tile_axis)
+        if len(work.left) < 2:
+            return along
+        while work.left:
+            self.tiled.append(Anew())
+            self.known = {n for n in self.known if not self._is_tiled(n) or not work.is_cheap(n)}
+            self.need(work.take())
+            for part in work.parts(self.need):
+                self.tiled.append(part)
+                if part.total not in work.waiting:
+                    self.known.add(part.total)
+            for root in filter(work.is_ready, totals):
+                self.need(root)
+            ready = [array for array in along if work.is_ready(array.node)]
+            for array in ready:
+                self.need(array.node)
+                self.store_ready([array])
+            along = [array for array in along if array not in ready]
+        return along
 
     def _end_loop(self) -> None:
         assert self.tiled is not None

@@ -92,12 +92,15 @@ class Body:
 
     def phase(self, phase: Phase) -> list[str]:
         """The lines of a phase: those before a loop, the loop, and what it contains."""
-        inside = self.paragraphs.texts([self.step(step, phase.sums) for step in phase.body])
         if phase.axis is None:
-            return inside
+            return self.paragraphs.texts([self.step(step, phase.sums) for step in phase.body])
         size = self.size(phase.axis)
+        again = Line((*AGAIN[1:], *ROWS, *self.addresses.tile(phase.axis, f"anew(i_{size})")))
+        inside = self.paragraphs.texts(
+            [again if isinstance(step, Anew) else self.step(step, phase.sums) for step in phase.body]
+        )
         zeros = [f"{self.called[node]} = {self.neutral(node)}" for node in phase.sums]
-        tile = self.addresses.tile(phase.axis, f"i_{size}")
+        tile = [] if phase.body[:1] == (Anew(),) else self.addresses.tile(phase.axis, f"i_{size}")
         return [*zeros, f"for i_{size} in range(0, tiles):", *_indented((*tile, *inside))]
 
     def step(self, step: Step, sums: Collection[Node]) -> Line:
@@ -105,6 +108,8 @@ class Body:
             case Store(array):
                 return Line(tuple(self.store(array)), _values([array.node]))
             case Part(total, inline=inline):
+                if step.term in self.groups:  # which has its equation where it is formed
+                    return Line((self.part(step),))
                 uses = step.term.args if inline else [step.term]
                 sign = "=" if step.first else "+="
                 assert isinstance(total.op, ir.Add)
@@ -113,7 +118,7 @@ class Body:
             case Read(array):
                 return Line((self.load(array),), (), array.node)
             case Anew():
-                raise AssertionError("no plan has this step")
+                raise AssertionError("only in loops")
             case Node() if step in self.groups:
                 return self.gradients(self.groups[step], step)
             case Node():

@@ -16,15 +16,16 @@ def compiled_for_cuda():
 
 @triton.jit
 def anew(i):
-    """An index as it is, in int64, of which the compiler knows nothing more.
+    """An index as it is, of which the compiler knows nothing more.
 
     What is computed from it afterwards is not taken from before: addresses of tiles that are read again, or
     in every step of a loop, would be held in registers instead, one for every row.
     """
     if compiled_for_cuda():
-        i = tl.inline_asm_elementwise(
-            "mov.b64 $0, $1;", "=l,l", [i.to(tl.int64)], dtype=tl.int64, is_pure=False, pack=1
-        )
+        if i.dtype == tl.int64:
+            i = tl.inline_asm_elementwise("mov.b64 $0, $1;", "=l,l", [i], tl.int64, is_pure=False, pack=1)
+        else:
+            i = tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [i], tl.int32, is_pure=False, pack=1)
     return i
 
 

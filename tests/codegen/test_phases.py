@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 import rnnc
+from rnnc.codegen import operations as ir
 from rnnc.codegen.compiler import compile_text
 from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_kernels
 from rnnc.codegen.operations import COLUMN, ROW
-from rnnc.codegen.phases import Part, Read, Store, verify
+from rnnc.codegen.phases import Anew, Part, Read, Store, verify
+from rnnc.codegen.program import Node
 
 OPS = Path(rnnc.__file__).parents[1] / "ops"
 NAMES = sorted(path.stem for path in OPS.glob("*.rnn"))
@@ -52,7 +54,7 @@ def test_gradients_of_a_delta_rule() -> None:
     matrix, row = (ROW, COLUMN), (ROW,)
     assert found == [
         (None, [], 0),
-        ("V", [(), row, matrix, matrix, row, row], 0),
+        ("V", [(), row, matrix, row, matrix, row], 0),
         (None, [], 0),
         (None, [], 0),
         (None, [], 1),
@@ -61,6 +63,21 @@ def test_gradients_of_a_delta_rule() -> None:
         ("V", [], 2),
         (None, [], 0),
     ]
+
+
+def test_products_under_decays_are_settled_one_by_one() -> None:
+    """Each is the first thing after a fresh start, and what it gives is added up at once."""
+    (loop,) = (phase for phase in kernels("rwkv7")["channels"].phases if Anew() in phase.body)
+    starts = [index for index, step in enumerate(loop.body) if step == Anew()]
+    assert len(starts) == 4
+    for start, end in zip(starts, [*starts[1:], None], strict=True):
+        part = loop.body[start:end]
+        grads = [step for step in part if isinstance(step, Node) and isinstance(step.op, ir.DecayDotDecay)]
+        assert len(grads) == 1
+        added = {step.term for step in part if isinstance(step, Part)}
+        assert grads[0] in added
+    sums = {step.total for step in loop.body if isinstance(step, Part)}
+    assert len(sums) >= 4
 
 
 def test_gradients_without_a_read() -> None:
