@@ -7,26 +7,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from fractions import Fraction
 
-from rnnc.codegen.step_equations import chunked_rows, readout_rows, recurrent_rows, scan_chunk, scan_token
+from rnnc.codegen.coupled_equations import (
+    coupled_chunked_lines,
+    coupled_recurrent_lines,
+    coupled_symbols,
+)
+from rnnc.codegen.step_equations import chunked_rows, readout_rows, recurrent_rows
 from rnnc.dsl.abbreviations import Abbreviations
-from rnnc.dsl.expression import Add, Expression, Multiply, Name, Select, Sum, map_children, names
-from rnnc.dsl.normal import Elementwise, Normal, Readout, Write
+from rnnc.dsl.expression import Add, Constant, Expression, Multiply, Name, Select, Sum, map_children, names
+from rnnc.dsl.normal import Coupled, Normal, Readout, Write
 from rnnc.dsl.pretty import pretty
 from rnnc.dsl.ranges import inference
 from rnnc.dsl.recurrence import Let, Loop, unrolled
 
-SYMBOLS = re.compile(r"\b(D|w|v|f|q|r|u|G|P|A|U|C)(?=\d*\b|_r)")
+SYMBOLS = re.compile(r"(?<![#^])\b(D|T|w|v|f|q|r|u|G|P|A|U|C)(?=\d*\b|\d*_#|_[rXY])")
 
 
 def normal_equations(normal: Normal) -> str:
     """The recurrence and its chunked form, as they stand in the header of a generated module."""
     shortened = Shortened(normal)
     lines = [*shortened.token_lines(), *(f"  {line}" for line in shortened.let_lines()), ""]
-    lines.append(f"In a chunk of {chunk_size(normal)} tokens with the incoming state {normal.state}_in:")
+    lines.append(f"In a chunk of {chunk_size(normal)} tokens with the {incoming(normal)}:")
     lines += [f"  {line}" for line in (*shortened.symbol_lines(), *chunked_lines(normal))]
     return "\n".join(lines)
+
+
+def incoming(normal: Normal) -> str:
+    """What a chunk starts from, in words."""
+    if normal.coupled is None:
+        return f"incoming state {normal.state}_in"
+    return f"incoming states {', '.join(f'{name}_in' for name in normal.coupled.states)}"
 
 
 def chunk_size(normal: Normal) -> str:
@@ -47,21 +59,27 @@ def _symbols(normal: Normal, text: str) -> str:
     return SYMBOLS.sub(free, text)
 
 
+def _of_states(normal: Normal, text: str) -> str:
+    """As `_symbols`; what follows `#` is a state's own name."""
+    return _symbols(normal, text).replace("#", "")
+
+
 def _declared(normal: Normal) -> set[str]:
     recurrence = normal.recurrence
     lets = (statement.name for statement in unrolled(recurrence.statements) if isinstance(statement, Let))
     inputs, params = (d.name for d in recurrence.inputs), (d.name for d in recurrence.params)
     outputs = (d.name for d in recurrence.outputs)
-    return {normal.state, *recurrence.axes, *inputs, *params, *outputs, *lets}
+    states = (state.name for state in recurrence.states)
+    return {*states, *recurrence.axes, *inputs, *params, *outputs, *lets}
 
 
 def _same(normal: Normal) -> set[str]:
     """The symbols that stand for the spec's own value of that name."""
     pairs = [("D", normal.decay)]
-    if normal.elementwise is not None:
-        pairs.append(("v", normal.elementwise.added))
     if len(normal.writes) == 1:
         pairs += [("w", normal.writes[0].key), ("v", normal.writes[0].value), ("f", normal.writes[0].read)]
+    if normal.coupled is not None and len(normal.coupled.writes) == 1:
+        pairs.append(("v", normal.coupled.writes[0].value))
     if len(normal.readouts) == 1:
         pairs.append(("q", normal.readouts[0].query))
     return {symbol for symbol, value in pairs if isinstance(value, Name) and value.name == symbol}
@@ -100,13 +118,18 @@ class Shortened:
     def symbol_lines(self) -> list[str]:
         """What the symbols of the chunked form stand for."""
         normal = self.normal
+        if normal.coupled is not None:
+            rows = coupled_symbols(normal.coupled, self.text, lambda symbol: _of_states(normal, symbol))
+            return [*(row for row in rows if row), *self._queries()]
         rows = [] if normal.decay is None else [self._definition("D", normal.decay)]
         counted = len(normal.writes) > 1
         for number, write in enumerate(ordered(normal), 1):
             rows.append(self._write_line(write, str(number) if counted else ""))
-        rows += [self._definition(f"q{_number(normal, r)}", r.query) for r in normal.readouts]
-        if normal.elementwise is not None and normal.elementwise.added is not None:
-            rows.append(self._definition("v", normal.elementwise.added))
+        return [row for row in (*rows, *self._queries()) if row]
+
+    def _queries(self) -> list[str]:
+        normal = self.normal
+        rows = (self._definition(f"q{_number(normal, r)}", r.query) for r in normal.readouts)
         return [row for row in rows if row]
 
     def _definition(self, symbol: str, value: Expression) -> str:
@@ -133,9 +156,6 @@ class Shortened:
             for readout in self.normal.readouts
         }
 
-        states = {key: Name(name, self.normal.axes) for key, name in _tokens(self.normal).items()}
-        symbols |= {key: replace(name, name=name.name.replace("t", "i")) for key, name in states.items()}
-
         def visit(node: Expression) -> Expression:
             return symbols.get(node.name, node) if isinstance(node, Name) else map_children(node, visit)
 
@@ -143,14 +163,37 @@ class Shortened:
             f"{name} = {pretty(visit(self._names.shorten(value)))}" for name, value in self.normal.outputs
         ]
 
+    def _coupled_lines(self, coupled: Coupled) -> list[str]:
+        """`S[t] = ...` of every state, in terms of the old ones."""
+        old = [Name(f"{name}[t-1]", self.normal.axes) for name in coupled.states]
+        written = []
+        for write in coupled.writes:
+            terms = [] if write.value is None else [self._names.shorten(write.value)]
+            for state, read in zip(old, write.reads, strict=True):
+                if read is not None:
+                    terms.append(_contracted(self._names.shorten(read), state, self.normal.key_axis))
+            written.append(terms[0] if len(terms) == 1 else Add(tuple(terms)))
+        lines = []
+        for a, name in enumerate(coupled.states):
+            pairs = zip(coupled.mixing[a], old, strict=True)
+            parts = [
+                state if d == Constant(Fraction(1)) else _product([self._names.shorten(d), state])
+                for d, state in pairs
+                if d is not None
+            ]
+            for write, value in zip(coupled.writes, written, strict=True):
+                key = write.keys[a]
+                if key is not None:
+                    parts.append(_product([self._names.shorten(key), value]))
+            lines.append(f"{name}[t] = {pretty(parts[0] if len(parts) == 1 else Add(tuple(parts)))}")
+        return lines
+
     def _update_lines(self) -> list[str]:
         normal = self.normal
+        if normal.coupled is not None:
+            return self._coupled_lines(normal.coupled)
         old, new = (Name(f"{normal.state}[{time}]", normal.axes) for time in ("t-1", "t"))
         decayed = old if normal.decay is None else _product([self._names.shorten(normal.decay), old])
-        if normal.elementwise is not None:
-            added = normal.elementwise.added
-            terms = [decayed] if added is None else [decayed, self._names.shorten(added)]
-            return [f"{new.name} = {pretty(Add(tuple(terms)))}"]
         if self.loop is None:
             update = Add((decayed, *(self._written(write, old) for write in normal.writes)))
             return [f"{new.name} = {pretty(update)}"]
@@ -169,17 +212,9 @@ class Shortened:
         readouts = {readout.name: readout for readout in self.normal.readouts}
         if isinstance(expression, Name) and expression.name in readouts:
             readout = readouts[expression.name]
-            state = Name(f"{self.normal.state}[{'t-1' if readout.old else 't'}]", self.normal.axes)
+            state = Name(f"{readout.state}[{'t-1' if readout.old else 't'}]", self.normal.axes)
             return _contracted(self._names.shorten(readout.query), state, self.normal.key_axis)
-        if isinstance(expression, Name):
-            return replace(expression, name=_tokens(self.normal).get(expression.name, expression.name))
         return map_children(expression, self._with_readouts)
-
-
-def _tokens(normal: Normal) -> dict[str, str]:
-    """The names by which outputs read a state without a key axis, as they are printed."""
-    state = normal.state
-    return {Elementwise.new(state): f"{state}[t]", Elementwise.old(state): f"{state}[t-1]"}
 
 
 def _indexed(expression: Expression, loop: Loop | None) -> Expression:
@@ -201,8 +236,8 @@ def recurrent_lines(normal: Normal) -> list[str]:
     many = len(normal.writes) > 1
     lines = []
     updates = []
-    if normal.elementwise is not None:
-        return [_symbols(normal, line).replace("#", normal.state) for line in scan_token(normal)]
+    if normal.coupled is not None:
+        return [_of_states(normal, line) for line in coupled_recurrent_lines(normal, normal.coupled)]
     if normal.micro is not None:
         return _with_readouts(normal, recurrent_rows(normal))
     for number, write in enumerate(ordered(normal), 1):
@@ -228,9 +263,9 @@ def _with_readouts(normal: Normal, update: Sequence[str]) -> list[str]:
 
 def chunked_lines(normal: Normal) -> list[str]:
     """The chunked form, without what this recurrence does not have."""
+    if normal.coupled is not None:
+        return [_of_states(normal, line) for line in coupled_chunked_lines(normal, normal.coupled)]
     decays = normal.decay is not None
-    if normal.elementwise is not None:
-        return [_symbols(normal, line).replace("#", normal.state) for line in scan_chunk(normal)]
     lines = ["G[i] = D[1] * ... * D[i],  G[0] = 1"] if decays and normal.micro is None else []
     if normal.micro is not None:
         lines += chunked_rows(normal)
@@ -286,9 +321,11 @@ def _number(normal: Normal, readout: Readout) -> str:
 def _expressions(normal: Normal) -> list[Expression]:
     writes = [part for w in normal.writes for part in (w.key, w.value, w.read) if part is not None]
     decay = [] if normal.decay is None else [normal.decay]
+    if normal.coupled is not None:
+        entries = (entry for row in normal.coupled.mixing for entry in row)
+        vectors = (part for w in normal.coupled.writes for part in (*w.keys, w.value, *w.reads))
+        writes = [part for part in (*entries, *vectors) if part is not None]
     queries = [readout.query for readout in normal.readouts]
-    if normal.elementwise is not None and normal.elementwise.added is not None:
-        decay.append(normal.elementwise.added)
     return [*decay, *writes, *queries, *(value for _, value in normal.outputs)]
 
 

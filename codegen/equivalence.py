@@ -105,16 +105,9 @@ def _same_normal_form(left: Recurrence, right: Recurrence) -> bool:
 
 def _content(normal: Normal) -> tuple[Any, ...]:
     """All of a normal form but the recurrence it came from; outputs in the order of their names."""
-    readouts = {(each.name, each.query, each.old) for each in normal.readouts}
-    return (
-        normal.state,
-        normal.axes,
-        normal.decay,
-        normal.writes,
-        readouts,
-        dict(normal.outputs),
-        normal.elementwise,
-    )
+    readouts = set(normal.readouts)
+    update = (normal.decay, normal.writes, normal.coupled)
+    return (normal.state, normal.axes, *update, readouts, dict(normal.outputs))
 
 
 def _sizes(left: Recurrence, right: Recurrence) -> dict[str, int]:

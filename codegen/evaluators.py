@@ -16,7 +16,7 @@ from typing import Any, assert_never
 import numpy as np
 
 from rnnc.codegen import operations as ir
-from rnnc.codegen.operations import COLUMN, COLUMNS, ROW, ROWS
+from rnnc.codegen.operations import COLUMN, COLUMNS, LAST, MIDDLE, ROW, ROWS
 from rnnc.codegen.program import Node, Program
 from rnnc.dsl.expression import Axes
 
@@ -49,7 +49,7 @@ def evaluate(
 
 
 def _time(sizes: Mapping[str, int]) -> dict[str, int]:
-    return {ROW: sizes[ROW], COLUMN: sizes[ROW]} if ROW in sizes else {}
+    return dict.fromkeys((ROW, MIDDLE, COLUMN, LAST), sizes[ROW]) if ROW in sizes else {}
 
 
 class _Evaluation:
@@ -142,8 +142,6 @@ class _Evaluation:
         match op:
             case ir.Running(direction, exclusive):
                 return self.scan(args[0], direction, exclusive, np.add, self.zeros)
-            case ir.LinearScan(direction, exclusive):
-                return self.linear_scan(args[0], args[1], direction, exclusive)
             case ir.RunningProduct(direction, exclusive):
                 return self.scan(args[0], direction, exclusive, np.multiply, self.ones)
             case ir.RunningProductAdjoint(direction, exclusive):
@@ -229,17 +227,6 @@ class _Evaluation:
             out.append(before if exclusive else running)
         stacked = np.stack(out[::-1] if direction == "suffix" else out)
         return stacked.astype(self.using.dtype)
-
-    def linear_scan(self, d: Array, x: Array, direction: str, exclusive: bool) -> Array:
-        """y[i] is the sum over the x[j] up to i, each times the decays between j and i."""
-        size, out = d.shape[0], self.zeros(x.shape)
-        for i in range(size):
-            for j in range(i if exclusive else i + 1):
-                row, column = (i, j) if direction == "prefix" else (j, i)
-                factor = self.product(d, self.between(i, j, exclusive))
-                term = np.multiply(factor, x[column])
-                out[row] = np.add(out[row], term)
-        return out
 
     def running_product_adjoint(self, d: Array, dout: Array, direction: str, exclusive: bool) -> Array:
         size = d.shape[0]

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rnnc.codegen.equations import Shortened, chunk_size, chunked_lines, normal_equations, recurrent_lines
+from rnnc.codegen.equations import (
+    Shortened,
+    chunk_size,
+    chunked_lines,
+    incoming,
+    normal_equations,
+    recurrent_lines,
+)
 from rnnc.dsl.interval import REAL
-from rnnc.dsl.normal import Normal
+from rnnc.dsl.normal import Coupled, Normal
 from rnnc.dsl.pretty import pretty
 from rnnc.dsl.recurrence import Input, Let, Param, Recurrence, unrolled
 from rnnc.dsl.spectrum import spectrum
@@ -19,7 +26,7 @@ def explain(normal: Normal, decisions: Sequence[str] = ()) -> str:
     """The account of a recurrence that `rnnc explain` prints; `decisions` are sentences on the numerics."""
     shortened = Shortened(normal)
     recurrence = normal.recurrence
-    chunk = f"Chunked form, for {chunk_size(normal)} tokens at once with the incoming state {normal.state}_in"
+    chunk = f"Chunked form, for {chunk_size(normal)} tokens at once with the {incoming(normal)}"
     sections = [
         ("Declared", _declared(recurrence, shortened)),
         ("Class", _class(normal)),
@@ -91,9 +98,9 @@ def _axes(axes: Sequence[str]) -> str:
 
 
 def _class(normal: Normal) -> list[str]:
-    if normal.elementwise is not None:
-        return _scan_class(normal)
     key, value = normal.axes
+    if normal.coupled is not None:
+        return _class_of_several(normal.coupled, f"[{key}, {value}]")
     if normal.decay is None:
         decay = "no decay"
     elif key in normal.decay.axes:
@@ -113,13 +120,13 @@ def _class(normal: Normal) -> list[str]:
     ]
 
 
-def _scan_class(normal: Normal) -> list[str]:
-    state = normal.state + _axes(normal.axes)
-    if normal.decay is None:
-        decay = "no decay"
-    else:
-        decay = "a decay for every entry" if normal.decay.axes == normal.axes else "one decay for all entries"
-    return [f"the entries of the state {state} do not mix: {decay}", "forms: recurrent, chunked, parallel"]
+def _class_of_several(coupled: Coupled, axes: str) -> list[str]:
+    names, reading = ", ".join(coupled.states), sum(write.reading for write in coupled.writes)
+    return [
+        f"linear in the states {names}, each {axes}, which mix by scalars",
+        f"writes per token: {len(coupled.writes)}, {reading or 'none'} of which read the old states",
+        "forms: recurrent, chunked, parallel",
+    ]
 
 
 def _eigenvalues(normal: Normal) -> list[str]:

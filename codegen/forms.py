@@ -25,18 +25,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.elementwise import chunked_elementwise, recurrent_elementwise
+from rnnc.codegen.coupled_forms import coupled_chunked, coupled_recurrent
 from rnnc.codegen.lowering import Lowering
 from rnnc.codegen.operations import COLUMN, COLUMNS, ROW, ROWS, VALID, DecayDot, Load, Path, RunningProduct
 from rnnc.codegen.program import Carry, Node, Program
+from rnnc.codegen.rows import solved
 from rnnc.dsl.expression import Expression
 from rnnc.dsl.normal import Normal, Readout, Write
 
 
 def recurrent_form(normal: Normal, builder: Builder) -> Program:
     """One token: S_out = D * S + sum_r w_r (v_r + f_r^T S)^T."""
-    if normal.elementwise is not None:
-        return recurrent_elementwise(normal, builder)
+    if normal.coupled is not None:
+        return coupled_recurrent(normal, normal.coupled, builder)
     if normal.micro is not None:
         return _Token(normal, builder, normal.micro).program()
     build, key, value_axis = builder, normal.key_axis, normal.value_axis
@@ -59,8 +60,8 @@ def recurrent_form(normal: Normal, builder: Builder) -> Program:
 
 def chunked_form(normal: Normal, builder: Builder) -> Program:
     """C tokens at once, exactly: decays stand as products (`Path`, `RunningProduct`, `DecayDot`)."""
-    if normal.elementwise is not None:
-        return chunked_elementwise(normal, builder)
+    if normal.coupled is not None:
+        return coupled_chunked(normal, normal.coupled, builder)
     return _Chunk(normal, builder).program()
 
 
@@ -123,8 +124,6 @@ class _Chunk:
 
     # U = (I - P)^-1 ( v + (f * G[i-1]) S0 + P_rp v_p )
     def _updates(self, reading: list[_Row], plain: list[tuple[Node, Node | None]]) -> list[Node]:
-        if not reading:
-            return []
         build, count = self.build, len(reading)
         rights = []
         for row in reading:
@@ -145,11 +144,7 @@ class _Chunk:
             if row.read is not None
             for other in reading
         ]
-        if count == 1:
-            return [build.solve(blocks[0], build.rename(rights[0], self.row, self.column))]
-        right = build.rename(build.interleave(rights), "@m", "@n")
-        stacked = build.solve(build.assemble(blocks), right)
-        return [build.deinterleave(stacked, index, count) for index in range(count)]
+        return solved(build, blocks, rights, self.row, self.column)
 
     # r = sum_w A_w U_w + (q * G) S0
     def _readout(self, readout: Readout, written: list[tuple[Node, Node]]) -> Node:

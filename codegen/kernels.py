@@ -69,8 +69,8 @@ class Kernel:
 
 def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[Kernel, ...]]:
     """The kernels of the forward and of the backward pass; raises UnsupportedOnGpu."""
-    if normal.elementwise is not None:
-        raise UnsupportedOnGpu("a scan of entries that do not mix")
+    if normal.coupled is not None:
+        raise UnsupportedOnGpu("several states that mix")
     for plan in (form.forward, form.backward):
         _refuse(plan.program)
     form = kernel_form(form, normal.value_axis, normal.micro)

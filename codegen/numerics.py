@@ -8,7 +8,9 @@ gradients at 0.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from fractions import Fraction
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
@@ -17,21 +19,50 @@ from rnnc.codegen.lowering import Lowering
 from rnnc.codegen.operations import ROW, VALID, Load
 from rnnc.codegen.program import Node, Program
 from rnnc.codegen.rewriting import rewritten
-from rnnc.dsl.expression import Expression
+from rnnc.dsl.expression import Constant, Expression
 from rnnc.dsl.interval import Interval
-from rnnc.dsl.normal import Normal
-from rnnc.dsl.ranges import environment
+from rnnc.dsl.normal import Coupled, Normal
+from rnnc.dsl.ranges import environment, infer
 
 
 def stabilise(program: Program, builder: Builder, normal: Normal, decay_range: Interval | None) -> Program:
-    """The same mathematics with the numerics that the range of the decay asks for."""
+    """The same mathematics with the numerics that the ranges of the decays ask for."""
     decided = replace(program, decisions=(*program.decisions, *describe(normal, decay_range)))
-    log = log_decay(normal, decay_range)
-    if log is None:
-        return decided
-    value = builder.broadcast(Lowering(builder, normal.recurrence, ROW).lower(log), ROW)
     valid = builder.load(Load(VALID, "valid"), (ROW,))
-    return rewrite(decided, builder, builder.keep(value, valid, fill=0))
+    lowering = Lowering(builder, normal.recurrence, ROW)
+
+    def in_rows(value: Expression) -> Node:
+        return builder.keep(builder.broadcast(lowering.lower(value), ROW), valid, fill=1)
+
+    logs: dict[Node, Node] = {}
+    for decay, log in _logarithms(normal, decay_range):
+        value = builder.broadcast(lowering.lower(log), ROW)
+        logs[in_rows(decay)] = builder.keep(value, valid, fill=0)
+    return rewrite(decided, builder, logs) if logs else decided
+
+
+def _logarithms(normal: Normal, decay_range: Interval | None) -> Iterator[tuple[Expression, Expression]]:
+    """The decays that have a base-2 logarithm, with it."""
+    if normal.coupled is not None:
+        for _, decay in own_decays(normal.coupled):
+            log = _logarithm_of(decay, normal)
+            if log is not None:
+                yield decay, log
+    elif normal.decay is not None and (log := log_decay(normal, decay_range)) is not None:
+        yield normal.decay, log
+
+
+def own_decays(coupled: Coupled) -> Iterator[tuple[str, Expression]]:
+    """The states that keep some of their own value, and how much."""
+    for number, name in enumerate(coupled.states):
+        decay = coupled.mixing[number][number]
+        if decay is not None:
+            yield name, decay
+
+
+def _logarithm_of(decay: Expression, normal: Normal) -> Expression | None:
+    known = environment(normal.recurrence)
+    return logarithm(decay, known) if excludes_zero(infer(decay, known)) else None
 
 
 def log_decay(normal: Normal, decay_range: Interval | None) -> Expression | None:
@@ -41,12 +72,27 @@ def log_decay(normal: Normal, decay_range: Interval | None) -> Expression | None
     return logarithm(normal.decay, environment(normal.recurrence))
 
 
+def _describe_coupled(normal: Normal, coupled: Coupled) -> Iterator[str]:
+    """What was chosen for each state's own decay, and how states reach each other."""
+    known = environment(normal.recurrence)
+    for name, decay in own_decays(coupled):
+        if decay == Constant(Fraction(1)):
+            yield f"the state '{name}' keeps all of its own value"
+            continue
+        where = f"the decay of '{name}' by itself lies in {infer(decay, known)}"
+        if _logarithm_of(decay, normal) is not None:
+            yield f"{where}, above 0: base-2 logarithms; a C x C matrix of segment sums, masked before exp2"
+        else:
+            yield f"{where}, which may be 0: a C x C matrix of products; no logarithm and no division"
+    yield "from state to state: sums of products over the tokens between, no logarithm and no division"
+
+
 def describe(normal: Normal, decay_range: Interval | None) -> tuple[str, ...]:
     """What was chosen for the decay and why, as sentences."""
+    if normal.coupled is not None:
+        return tuple(_describe_coupled(normal, normal.coupled))
     if normal.decay is None or decay_range is None:
         return ("no decay: scores are masked products, nothing is exponentiated",)
-    if normal.elementwise is not None:
-        return (_scan_sentence(normal, decay_range),)
     channels = normal.key_axis in normal.decay.axes
     shape = f"per channel of '{normal.key_axis}'" if channels else "scalar"
     where = f"the decay ({shape}) lies in {decay_range}"
@@ -61,33 +107,21 @@ def describe(normal: Normal, decay_range: Interval | None) -> tuple[str, ...]:
     return (f"{where}, {why}: {how}; no logarithm and no division",)
 
 
-def _scan_sentence(normal: Normal, decay_range: Interval) -> str:
-    assert normal.decay is not None
-    each = f"each entry of '{normal.key_axis}' its own" if normal.decay.axes else "scalar"
-    logs = log_decay(normal, decay_range) is not None
-    how = (
-        "a scan of pairs (decay, value) in a chunk"
-        if normal.decay.axes == normal.axes
-        else "products in a chunk"
-    )
-    carried = "base-2 logarithms" if logs else "products"
-    return f"the decay ({each}) lies in {decay_range}: {how}; from the start of a chunk to a token, {carried}"
+def rewrite(program: Program, builder: Builder, logs: Mapping[Node, Node]) -> Program:
+    """Every product of decays that have a logarithm, over the rows, written as exp2 of a sum of logs."""
+    return rewritten(program, builder, lambda node, args, build: _positive(node, args, build, logs))
 
 
-def rewrite(program: Program, builder: Builder, log: Node) -> Program:
-    """Every product of decays written as exp2 of a sum of logs; `log` is that of the decay in every row."""
-    return rewritten(program, builder, lambda node, args, build: _positive(node, args, build, log))
-
-
-def _positive(node: Node, args: list[Node], build: Builder, log: Node) -> Node:
+def _positive(node: Node, args: list[Node], build: Builder, logs: Mapping[Node, Node]) -> Node:
+    log = logs.get(node.args[-1]) if node.args else None
     match node.op:
-        case ir.Path(exclusive, strict):
+        case ir.Path(exclusive, strict) if log is not None:
             return build.apply("exp2", build.segment(log, exclusive, strict))
-        case ir.RunningProduct(direction, exclusive):
+        case ir.RunningProduct(direction, exclusive) if log is not None:
             return build.apply("exp2", build.running(log, direction, exclusive))
         case ir.First():
             return build.first(args[0])
-        case ir.DecayDot(axis, "product", exclusive, strict):
+        case ir.DecayDot(axis, "product", exclusive, strict) if log is not None:
             op = ir.DecayDot(axis, "log", exclusive, strict)
             return build.node(op, [args[0], args[1], log], node.axes)
         case _:

@@ -1,7 +1,9 @@
 """The operations of tile programs: what a node computes of its arguments.
 
-Time has the axes `ROW` and `COLUMN` (of size C), stacked rows of several reads, or of micro-steps, `ROWS` and
-`COLUMNS` (of size R * C); the remaining axes are the spec's own.
+Time has the axes `ROW` and `COLUMN` (of size C; products of two matrices are summed over `MIDDLE`;
+what is solved for over stacked rows may have a column for every token, `LAST`), stacked
+rows of several reads, or of micro-steps, `ROWS` and `COLUMNS` (of size R * C); the remaining axes are the
+spec's own.
 """
 
 from __future__ import annotations
@@ -11,8 +13,10 @@ from fractions import Fraction
 from typing import Literal
 
 ROW, COLUMN = "@i", "@j"
+MIDDLE = "@l"
 ROWS, COLUMNS = "@m", "@n"
-TIME_AXES = (ROW, COLUMN, ROWS, COLUMNS)
+LAST = "@p"
+TIME_AXES = (ROW, MIDDLE, COLUMN, ROWS, COLUMNS, LAST)
 VALID = "@valid"  # the load that is 1 for tokens and 0 beyond the sequence; no name of a spec is like it
 Number = Fraction | float
 Direction = Literal["prefix", "suffix"]
@@ -179,17 +183,6 @@ class PathAdjoint:
 
     exclusive: bool
     strict: bool
-
-
-@dataclass(frozen=True, slots=True)
-class LinearScan:
-    """(d, x) -> y along ROW, from zero: y[i] = d[i] y[i-1] + x[i]; suffix: y[i] = d[i+1] y[i+1] + x[i].
-
-    Exclusive: y[i] = d[i-1] y[i-1] + x[i-1]; suffix: y[i] = d[i+1] y[i+1] + x[i+1].
-    """
-
-    direction: Direction
-    exclusive: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +358,6 @@ Op = (
     | Mask
     | Path
     | PathAdjoint
-    | LinearScan
     | RunningProduct
     | RunningProductAdjoint
     | DecayDot

@@ -96,19 +96,50 @@ def _by_inverse(node: Node, args: list[Node], build: Builder) -> Node | None:
 
 
 def on_rows(program: Program, builder: Builder) -> Program:
-    """Elementwise values over COLUMN (COLUMNS) alone computed once, over ROW (ROWS), and relabelled."""
+    """Elementwise values over COLUMN or MIDDLE (COLUMNS) computed once, over ROW (ROWS), and relabelled."""
     return rewritten(program, builder, _on_rows)
+
+
+# Time axes of a value -> the one that is relabelled, and as what: equal values are then one.
+RELABELLED = {
+    (ir.COLUMN,): (ir.COLUMN, ir.ROW),
+    (ir.COLUMNS,): (ir.COLUMNS, ir.ROWS),
+    (ir.MIDDLE,): (ir.MIDDLE, ir.ROW),
+    (ir.MIDDLE, ir.COLUMN): (ir.MIDDLE, ir.ROW),
+    (ir.ROW, ir.MIDDLE): (ir.MIDDLE, ir.COLUMN),
+}
 
 
 def _on_rows(node: Node, args: list[Node], build: Builder) -> Node:
     value = node if list(node.args) == args else build.with_args(node, args)
     elementwise = isinstance(value.op, ir.Add | ir.Multiply | ir.Apply | ir.Keep | ir.Sum)
-    for row, column in ((ir.ROW, ir.COLUMN), (ir.ROWS, ir.COLUMNS)):
-        if elementwise and column in value.axes and not {ir.ROW, ir.ROWS} & set(value.axes):
-            axes = value.axes
-            value = build.rename(value, column, row)
-            value = build.node(ir.Rename(row, column), [value], axes)
+    times = tuple(axis for axis in value.axes if axis in ir.TIME_AXES)
+    if elementwise and times in RELABELLED:
+        axes, (old, new) = value.axes, RELABELLED[times]
+        value = build.node(ir.Rename(new, old), [_relabelled(value, old, new, build)], axes)
     return value
+
+
+def _relabelled(value: Node, old: str, new: str, build: Builder) -> Node:
+    """The value with an axis relabelled in what it is computed from, which is relabelled already."""
+    if ir.MIDDLE not in value.axes:
+        return build.rename(value, old, new)
+    args = []
+    for argument in value.args:
+        match argument.op:
+            case ir.Rename(first, last) if last == old:
+                inner = argument.args[0]
+                args.append(inner if first == new else _named(inner, first, new, build))
+            case _:
+                args.append(_named(argument, old, new, build))
+    return build.node(value.op, args, tuple(new if axis == old else axis for axis in value.axes))
+
+
+def _named(value: Node, old: str, new: str, build: Builder) -> Node:
+    if old not in value.axes:
+        return value
+    axes = tuple(new if axis == old else axis for axis in value.axes)
+    return build.node(ir.Rename(old, new), [value], axes)
 
 
 def worth_keeping(forward: Program, backward: Program, writes: bool = False) -> tuple[Node, ...]:

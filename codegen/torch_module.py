@@ -19,6 +19,8 @@ from rnnc.codegen.schedule import Plan, cut, on_rows, with_inverses, worth_keepi
 from rnnc.codegen.templating import comment, template
 from rnnc.codegen.torch_plan import for_torch
 from rnnc.codegen.torch_printer import Function
+from rnnc.codegen.torch_sums import plain
+from rnnc.codegen.value_names import ValueNames
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.normal import Normal
@@ -96,7 +98,7 @@ def spec_hash(recurrence: Recurrence) -> str:
 
 def print_module(normal: Normal, forms: Sequence[Form], equations: str) -> str:
     """The text of the generated module: deterministic, and free of dates and paths."""
-    return _module(normal.recurrence, _passes(normal.recurrence, forms), equations)
+    return _module(normal.recurrence, _passes(normal, forms), equations)
 
 
 def print_stages(
@@ -105,7 +107,7 @@ def print_stages(
     """As `print_module`, of a recurrence in stages; see `stage_prefix` for the names of the passes."""
     functions = []
     for number, (normal, forms) in enumerate(stages, 1):
-        functions += _passes(normal.recurrence, forms, stage_prefix(number))
+        functions += _passes(normal, forms, stage_prefix(number))
     return _module(recurrence, functions, equations)
 
 
@@ -114,20 +116,29 @@ def stage_prefix(number: int) -> str:
     return f"stage{number}_"
 
 
-def _passes(recurrence: Recurrence, forms: Sequence[Form], prefix: str = "") -> list[str]:
+def _passes(normal: Normal, forms: Sequence[Form], prefix: str = "") -> list[str]:
     """The functions of all forms, as text."""
     functions = []
     for form in forms:
-        forward, states, backward = (
-            for_torch(plan, form.builder) for plan in (form.forward, form.states, form.backward)
-        )
-        name = prefix + form.name
+        plans = [for_torch(plan, form.builder) for plan in (form.forward, form.states, form.backward)]
+        (forward, states, backward), name = plans, prefix + form.name
+        values = _value_names(plans[:2], normal, form.builder)
+        back_values = _value_names(plans[2:], normal, form.builder)
         functions += [
-            Function(f"{name}_forward", forward, recurrence, "forward").text(),
-            Function(f"{name}_states", states, recurrence, "forward").text(),
-            Function(f"{name}_backward", backward, recurrence, "backward").text(),
+            Function(f"{name}_forward", forward, normal.recurrence, "forward", values).text(),
+            Function(f"{name}_states", states, normal.recurrence, "forward", values).text(),
+            Function(f"{name}_backward", backward, normal.recurrence, "backward", back_values).text(),
         ]
     return functions
+
+
+def _value_names(plans: Sequence[Plan], normal: Normal, builder: Builder) -> ValueNames:
+    """The names of all values in the functions of a form."""
+    programs = [plan.program for plan in plans]
+    carries = [carry for program in programs for carry in program.carries]
+    results = {plain(node): name for p in programs for name, node in p.results.items()}
+    roots = [node for plan in plans for node in (*plan.program.nodes(), *plan.given, *plan.keeps)]
+    return ValueNames(roots, results, carries, normal, builder)
 
 
 def _module(recurrence: Recurrence, functions: Sequence[str], equations: str) -> str:

@@ -9,18 +9,21 @@ from rnnc.codegen.schedule import DecayGradients, Plan, decay_gradients
 from rnnc.codegen.torch_operations import BATCH, aligned, line
 from rnnc.codegen.torch_sums import inlined_terms, is_number, plain
 from rnnc.codegen.torch_text import Statement, assignment
+from rnnc.codegen.value_names import ValueNames
 from rnnc.dsl.expression import Axes
 
 RESERVED = (
     "torch tiles scan math F args valid h0 ht steps keep kept douts dht C H dtype device a b n own float"
 ).split()
 
+ENDINGS = ("_rows", "_end", "_done")  # of names in the scan
+
 
 class Scope:
     """Names and statements. Inside the scan, what was made before it is called by the rows of the step."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.names = Names(RESERVED)
+    def __init__(self, plan: Plan, values: ValueNames) -> None:
+        self.names, self.values = Names(RESERVED), values
         self.known: dict[Node, str] = {}
         self.sizes: dict[str, str] = {}
         self.statements: list[Statement] = []
@@ -104,6 +107,15 @@ class Scope:
             self.sliced[text] = (self.names.fresh(f"{self.known[plain(node)]}_c"), self.known[plain(node)])
         return self.sliced[text][0]
 
+    def fresh(self, node: Node) -> str:
+        """A new name for a value, such that what the scan derives from it is free too."""
+        name = self.values.name(node)
+        while any(f"{name}{ending}" in self.names.taken for ending in ENDINGS):
+            name = f"{name}_"
+        name = self.names.fresh(name)
+        self.names.taken |= {f"{name}{ending}" for ending in ENDINGS}
+        return name
+
     # Statements
 
     def assign(self, node: Node) -> None:
@@ -118,7 +130,7 @@ class Scope:
         if isinstance(node.op, ir.AxisSize):
             self.known[node] = self.sizes[node.op.axis]
             return
-        self.known[node] = self.names.fresh(f"x{node.number}")
+        self.known[node] = self.fresh(node)
         text = line(node, self)
         made = set() if is_number(node) else {self.known[node]}
         lines = [part for step in text.split("\n") for part in assignment(self.known[node], step)]
@@ -132,7 +144,7 @@ class Scope:
         args = [self.name(argument) for argument in decay.args[:3]]
         makes = []
         for node in group.members:
-            makes.append("_" if node is None else self.names.fresh(f"x{node.number}"))
+            makes.append("_" if node is None else self.fresh(node))
             if node is not None:
                 self.known[node] = makes[-1]
         strict = ", strict=True" if op.strict else ""

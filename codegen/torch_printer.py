@@ -15,15 +15,18 @@ from rnnc.codegen.torch_operations import aligned
 from rnnc.codegen.torch_scan import Direction, Scan
 from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.codegen.torch_text import tuple_text, with_deletions
+from rnnc.codegen.value_names import ValueNames
 from rnnc.dsl.recurrence import Recurrence
 
 
 class Function:
     """Prints one plan."""
 
-    def __init__(self, name: str, plan: Plan, recurrence: Recurrence, direction: Direction) -> None:
+    def __init__(
+        self, name: str, plan: Plan, recurrence: Recurrence, direction: Direction, values: ValueNames
+    ) -> None:
         self.title, self.plan, self.recurrence, self.direction = name, plan, recurrence, direction
-        self.scope = scope = Scope(plan)
+        self.scope = scope = Scope(plan, values)
         loads = [node for node in _loads(plan) if isinstance(node.op, ir.Load)]
         self.loads = {node.op.name: node for node in loads if isinstance(node.op, ir.Load)}
         for declared in recurrence.arguments:
@@ -34,7 +37,7 @@ class Function:
             if node not in scope.known:
                 assert isinstance(node.op, ir.Load)
                 fixed = node.op.kind == "valid"
-                scope.known[node] = "valid" if fixed else scope.names.fresh(node.op.name.replace("'", ""))
+                scope.known[node] = "valid" if fixed else scope.fresh(node)
 
     def text(self) -> str:
         """The whole function, indented, with a final newline."""
@@ -113,7 +116,7 @@ class Function:
         kept = []
         for node in self.plan.given:
             if node not in self.scope.known:
-                self.scope.known[node] = self.scope.names.fresh(f"x{node.number}")
+                self.scope.known[node] = self.scope.fresh(node)
             kept.append(self.scope.known[node])
         outputs = [f"d'{output.name}" for output in self.recurrence.outputs]
         cotangents = [self.scope.known[self.loads[name]] if name in self.loads else "_" for name in outputs]

@@ -116,7 +116,7 @@ class ValueNames:
         if isinstance(node.op, ir.Load):
             return _load(node)
         if is_number(node):
-            return None
+            return _number_stem(node)
         stems = [self._stem(argument) for argument in node.args if not is_number(argument)]
         (first, *_) = [*stems, None]
         match node.op:
@@ -196,6 +196,21 @@ class ValueNames:
 def _load(node: Node) -> str:
     assert isinstance(node.op, ir.Load)
     return "valid" if node.op.kind == "valid" else node.op.name.replace("'", "")
+
+
+def _number_stem(node: Node) -> str | None:
+    """Of a constant, the size of an axis, and a function of one."""
+    match node.op:
+        case ir.NamedConst(name):
+            return name
+        case ir.AxisSize(axis):
+            return axis.rstrip("'")
+        case ir.Apply(function):
+            return _prefixed(function, _number_stem(node.args[0]))
+        case ir.Multiply(1):
+            return _joined([_number_stem(argument) for argument in node.args])
+        case _:
+            return None
 
 
 def _joined(stems: list[str | None]) -> str | None:

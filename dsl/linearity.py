@@ -10,6 +10,8 @@ from rnnc.dsl.expansion import unsupported
 from rnnc.dsl.expression import Call, Delay, Expression, Final, Multiply, Name, Power, children, walk
 from rnnc.dsl.recurrence import Let, Loop, Recurrence, unrolled
 
+MAX_STATES = 4
+
 
 @dataclass(frozen=True)
 class _Nonlinear:
@@ -31,24 +33,32 @@ def refuse_unsupported(recurrence: Recurrence) -> None:
                     "unsupported", f"the complex state '{state.name}' cannot be compiled yet", state.span
                 )
             )
-        if len(state.axes) != 2 and (len(recurrence.states) > 1 or len(state.axes) > 2):
+        if len(state.axes) != 2:
             shape = f"[{', '.join(state.axes)}]" if state.axes else "a scalar"
             expected = "expected a key and a value axis"
             message = f"the state '{state.name}' cannot be compiled yet: {expected}, found {shape}"
             found.append(Diagnostic("unsupported", message, state.span))
-    if len(recurrence.states) > 1:
-        names = ", ".join(f"'{state.name}'" for state in recurrence.states)
-        note = "each is read by the other, or is a part of its update as a whole: they are no stages"
-        found.append(
-            Diagnostic(
-                "unsupported",
-                f"several states ({names}) cannot be compiled yet",
-                recurrence.states[1].span,
-                notes=(note,),
-            )
-        )
+    found += _several(recurrence)
     if found:
         raise SpecError(found, recurrence.source, recurrence.path)
+
+
+def _several(recurrence: Recurrence) -> Iterator[Diagnostic]:
+    """What several states cannot have: other axes than the first, a loop, company of more than three."""
+    first, *others = recurrence.states
+    names = ", ".join(f"'{state.name}'" for state in recurrence.states)
+    if len(recurrence.states) > MAX_STATES:
+        message = f"{len(others) + 1} states ({names}) cannot be compiled: at most {MAX_STATES} may mix"
+        yield Diagnostic("unsupported", message, recurrence.states[MAX_STATES].span)
+    for state in others:
+        if state.axes != first.axes and len(state.axes) == 2 == len(first.axes):
+            found, expected = (f"[{', '.join(each.axes)}]" for each in (state, first))
+            message = f"states that mix lie over the same axes: expected {expected}, found {found}"
+            yield Diagnostic("unsupported", message, state.span, related=((first.span, "the first state"),))
+    for loop in (statement for statement in recurrence.statements if isinstance(statement, Loop)):
+        if others:
+            message = f"micro-steps of several states ({names}) cannot be compiled yet"
+            yield Diagnostic("unsupported", message, loop.span)
 
 
 def _loops(recurrence: Recurrence) -> Iterator[Diagnostic]:

@@ -12,6 +12,10 @@ each reading the state that those before it left:
     S[t,0] = D[t] * S[t-1,n]
     S[t,i] = S[t,i-1] + sum_r w[t,i,r] (v[t,i,r] + f[t,i,r]^T S[t,i-1])^T
 
+Several states S_1, ..., S_m over the same axes mix by scalars, and share their writes:
+
+    S_a[t] = sum_b D_ab[t] S_b[t-1] + sum_r w_a[t,r] (v[t,r] + sum_b f_b[t,r]^T S_b[t-1])^T
+
 All expressions are in canonical order and free of the state and of lets.
 """
 
@@ -39,40 +43,50 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Readout:
-    """`name[V] = query^T S`, of the state after the update, or before it if `old`."""
+    """`name[V] = query^T S`, of the state S after the update, or before it if `old`."""
 
     name: str
     query: Expression
     old: bool = False
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Elementwise:
-    """`h[t] = D[t] * h[t-1] + v[t]`, a state over `axes` (one or none) that outputs read as it is.
+class CoupledWrite:
+    """`w_a (v + sum_b f_b^T S_b)^T`, added to every state a: a key and a read per state, None where none."""
 
-    `added` is v, None for 0. The decay is over the axes of the state, or over none.
-    """
+    keys: tuple[Expression | None, ...]
+    value: Expression | None
+    reads: tuple[Expression | None, ...]
 
-    axes: Axes
-    added: Expression | None
+    @property
+    def reading(self) -> bool:
+        """Whether it reads any of the old states."""
+        return any(read is not None for read in self.reads)
 
-    @staticmethod
-    def new(state: str) -> str:
-        """The name under which outputs read the state after the update."""
-        return f"{state}.new"
 
-    @staticmethod
-    def old(state: str) -> str:
-        """The name under which outputs read the state before it."""
-        return f"{state}.old"
+@dataclass(frozen=True, slots=True)
+class Coupled:
+    """Several states that mix: `mixing[a][b]` is the scalar D_ab, None for 0."""
+
+    states: tuple[str, ...]
+    mixing: tuple[tuple[Expression | None, ...], ...]
+    writes: tuple[CoupledWrite, ...]
+
+    def transition(self) -> list[Expression]:
+        """What the new states take from the old: all but the values that are written."""
+        reads = [write for write in self.writes if write.reading]
+        vectors = [vector for write in reads for vector in (*write.keys, *write.reads)]
+        entries = [entry for row in self.mixing for entry in row]
+        return [part for part in (*entries, *vectors) if part is not None]
 
 
 @dataclass(frozen=True, slots=True)
 class Normal:
     """A recurrence in normal form. `decay` is None for D = 1, else over () or (key_axis,).
 
-    `micro` is the axis of the micro-steps, which keys, values and reads then may have. Of a state without a
-    key axis, what is added stands in `elementwise`; its own axis is both axes, and there are no writes.
+    `micro` is the axis of the micro-steps, which keys, values and reads then may have. Of several states
+    `state` is the first; what they do stands in `coupled`, `decay` and `writes` are empty.
     """
 
     recurrence: Recurrence
@@ -84,14 +98,17 @@ class Normal:
     readouts: tuple[Readout, ...]
     outputs: tuple[tuple[str, Expression], ...]
     micro: str | None = None
-    elementwise: Elementwise | None = None
+    coupled: Coupled | None = None
 
     @property
     def axes(self) -> Axes:
-        """Those of the state."""
-        if self.elementwise is not None:
-            return self.elementwise.axes
         return (self.key_axis, self.value_axis)
+
+    @property
+    def decays(self) -> tuple[Expression, ...]:
+        """What scales the old state, or several."""
+        entries = ((self.decay,),) if self.coupled is None else self.coupled.mixing
+        return tuple(entry for row in entries for entry in row if entry is not None)
 
     @property
     def reads(self) -> tuple[Write, ...]:

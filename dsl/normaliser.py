@@ -6,15 +6,15 @@ What has no such form is refused, the smallest part of a statement underlined th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from rnnc.dsl.algebra import relabel, substitute
+from rnnc.dsl.coupling import couple
 from rnnc.dsl.diagnostics import NOWHERE, Diagnostic, Span, SpecError
-from rnnc.dsl.elementwise import elementwise, is_elementwise
 from rnnc.dsl.expansion import expand, to_expression
-from rnnc.dsl.expression import Add, Name
+from rnnc.dsl.expression import Add, Expression, Name
 from rnnc.dsl.linearity import check_linear, refuse_unsupported
 from rnnc.dsl.normal import Normal, Readout, Write
 from rnnc.dsl.polynomial import (
@@ -32,47 +32,47 @@ Statements = tuple[Statement, ...]
 
 
 def normalise(recurrence: Recurrence) -> Normal:
-    """The normal form of a recurrence with one matrix state; raises SpecError for what does not have one."""
+    """The normal form of a recurrence in matrix states; raises SpecError for what does not have one."""
     refuse_unsupported(recurrence)
     check_linear(recurrence)
-    (state,) = recurrence.states
     try:
-        if is_elementwise(recurrence):
-            return elementwise(recurrence)
-        return _Substitution(recurrence, state).normal()
+        return _Substitution(recurrence).normal()
     except SpecError as error:
-        found = [replace(each, span=_blame(recurrence, state, each)) for each in error.diagnostics]
+        found = [replace(each, span=_blame(recurrence, each)) for each in error.diagnostics]
         raise SpecError(found, recurrence.source, recurrence.path) from None
 
 
-def _blame(recurrence: Recurrence, state: State, finding: Diagnostic) -> Span:
+def _blame(recurrence: Recurrence, finding: Diagnostic) -> Span:
     """The smallest part of a statement that has the finding by itself: a term of the first refused."""
     if finding.span != NOWHERE:
         return finding.span
-    for statement, spelled in _places(recurrence.statements, state):
+    states = frozenset(state.name for state in recurrence.states)
+    for statement, spelled in _places(recurrence.statements, states):
 
         def refused(part: Assign, spelled: Callable[[Assign], Statements] = spelled) -> bool:
             changed = replace(recurrence, statements=spelled(part))
             try:
-                _Substitution(changed, state).normal()
+                _Substitution(changed).normal()
             except SpecError as error:
                 return finding in error.diagnostics
             return False
 
         if refused(statement):
             return _smallest(statement, refused)
-    return state.span
+    return recurrence.states[0].span
 
 
-def _places(statements: Statements, state: State) -> Iterator[tuple[Assign, Callable[[Assign], Statements]]]:
-    """Every assignment, and the statements with another in its place: up to it, if it is to the state."""
+def _places(
+    statements: Statements, states: frozenset[str]
+) -> Iterator[tuple[Assign, Callable[[Assign], Statements]]]:
+    """Every assignment, and the statements with another in its place: up to it, if it is to a state."""
     for number, statement in enumerate(statements):
         before, after = statements[:number], statements[number + 1 :]
         if isinstance(statement, Loop):
-            for inner, spelled in _places(statement.body, state):
+            for inner, spelled in _places(statement.body, states):
                 yield inner, partial(_inside, before, statement, spelled)
         elif isinstance(statement, Assign):
-            yield statement, partial(_between, before, after if statement.target != state.name else ())
+            yield statement, partial(_between, before, after if statement.target not in states else ())
 
 
 def _between(before: Statements, after: Statements, part: Assign) -> Statements:
@@ -106,16 +106,19 @@ class _MicroSteps:
 
 @dataclass
 class _Substitution:
-    """Runs the statements symbolically; `versions[n]` is the state after n updates, in terms of the old."""
+    """Runs the statements symbolically; `versions[S][n]` is S after n updates, in terms of the old states."""
 
     recurrence: Recurrence
-    state: State
     lets: dict[str, Polynomial] = field(default_factory=dict)
-    versions: list[Polynomial] = field(default_factory=list)
+    versions: dict[str, list[Polynomial]] = field(default_factory=dict)
     outputs: list[tuple[str, Polynomial]] = field(default_factory=list)
     hidden: frozenset[str] = frozenset()  # in a loop: the lets from before it that read the state
     micro: _MicroSteps | None = None
-    updated: Span = NOWHERE  # the last update of the state
+    updated: Span = NOWHERE  # the last update of a state
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        return self.recurrence.states
 
     def lookup(self, name: Name) -> Polynomial:
         if name.name in self.hidden:
@@ -124,17 +127,19 @@ class _Substitution:
             raise SpecError([Diagnostic("unsupported", message, name.span, hints=(hint,))])
         if name.name in self.lets:
             return self.lets[name.name]
-        version = len(self.versions) - 1 if name.name == self.state.name else None
+        version = len(self.versions[name.name]) - 1 if name.name in self.versions else None
         return _leaf(name.name, name.axes, version)
 
-    def old_only(self, polynomial: Polynomial, keep: int = 0) -> Polynomial:
-        """The polynomial with every version of the state but the old one (and `keep`) written out."""
+    def old_only(self, polynomial: Polynomial, keep: Mapping[str, int] | None = None) -> Polynomial:
+        """The polynomial with every version of a state but the old one (and that to `keep`) written out."""
+        axes = {state.name: state.axes for state in self.states}
 
         def change(leaf: Leaf) -> Polynomial | None:
-            if leaf.version in (None, 0, keep):
+            if leaf.version in (None, 0, (keep or {}).get(leaf.name)):
                 return None
             assert leaf.version is not None
-            return relabel(self.versions[leaf.version], dict(zip(self.state.axes, leaf.labels, strict=True)))
+            written = self.versions[leaf.name][leaf.version]
+            return relabel(written, dict(zip(axes[leaf.name], leaf.labels, strict=True)))
 
         return substitute(polynomial, change)
 
@@ -143,47 +148,49 @@ class _Substitution:
         match statement:
             case Let(name, value):
                 self.lets[name] = expand(value, self.lookup)
-            case Assign(self.state.name, value):
+            case Assign(target, value) if target in self.versions:
                 if self.micro is not None:
-                    message = f"the state '{self.state.name}' is updated after the loop"
+                    message = f"the state '{target}' is updated after the loop"
                     hint = "what scales the state stands before the loop"
                     raise SpecError([Diagnostic("unsupported", message, statement.span, hints=(hint,))])
-                self.versions.append(self.old_only(expand(value, self.lookup)))
+                self.versions[target].append(self.old_only(expand(value, self.lookup)))
                 self.updated = value.span
             case Assign(output, value):
                 self.outputs.append((output, expand(value, self.lookup)))
             case Loop(body=body):
                 if any(isinstance(inner, Assign) for inner in body):
                     self.micro = self.micro_steps(statement)
-                    self.versions.append(_leaf(self.state.name, self.state.axes, len(self.versions)))
+                    (state,) = self.states
+                    versions = self.versions[state.name]
+                    versions.append(_leaf(state.name, state.axes, len(versions)))
 
     def micro_steps(self, loop: Loop) -> _MicroSteps:
         """What the loop does, after a decay alone."""
-        decay, writes = Collector(self.state).collect(self.versions[-1])
+        (state,) = self.states
+        decay, writes = Collector(state).collect(self.versions[state.name][-1])
         if writes:
-            message = f"the state '{self.state.name}' is written before the loop"
+            message = f"the state '{state.name}' is written before the loop"
             hint = "before a loop the state may be scaled, as in `S <- exp(g) * S`"
             raise SpecError([Diagnostic("unsupported", message, self.updated, hints=(hint,))])
-        reading = {
-            n for n, let in self.lets.items() if any(name == self.state.name for name, _ in let.leaves)
-        }
+        reading = {n for n, let in self.lets.items() if any(name == state.name for name, _ in let.leaves)}
         lets = {name: value for name, value in self.lets.items() if name not in reading}
-        inside = _Substitution(self.recurrence, self.state, lets, hidden=frozenset(reading))
+        inside = _Substitution(self.recurrence, lets, hidden=frozenset(reading))
         inside.run(loop.body)
-        inner, steps = Collector(self.state, loop.axis).collect(inside.versions[-1])
+        inner, steps = Collector(state, loop.axis).collect(inside.versions[state.name][-1])
         if inner != UNIT:
-            message = f"the state '{self.state.name}' is scaled in the loop"
+            message = f"the state '{state.name}' is scaled in the loop"
             hint = "put the decay before the loop; in it, only terms without it may be added"
             raise SpecError([Diagnostic("unsupported", message, hints=(hint,))])
         if sum(write.read is not None for write in steps) > 1:
-            message = f"a micro-step reads the state '{self.state.name}' along several vectors"
+            message = f"a micro-step reads the state '{state.name}' along several vectors"
             hint = "give every read a micro-step of its own"
             raise SpecError([Diagnostic("unsupported", message, hints=(hint,))])
         return _MicroSteps(loop.axis, decay, steps)
 
     def run(self, statements: Statements) -> None:
-        """Run the statements on the old state."""
-        self.versions.append(_leaf(self.state.name, self.state.axes, 0))
+        """Run the statements on the old states."""
+        for state in self.states:
+            self.versions[state.name] = [_leaf(state.name, state.axes, 0)]
         for statement in statements:
             try:
                 self.take(statement)
@@ -198,29 +205,43 @@ class _Substitution:
 
     def normal(self) -> Normal:
         self.run(self.recurrence.statements)
-        last = len(self.versions) - 1
-        key, value_axis = self.state.axes
-        if self.micro is None:
-            decay, writes = Collector(self.state).collect(self.versions[last])
+        updates = {name: versions[-1] for name, versions in self.versions.items()}
+        state, coupled = self.states[0], None
+        decay, writes = UNIT, tuple[Write, ...]()
+        if len(self.states) > 1:
+            coupled = couple(self.states, updates)
+        elif self.micro is None:
+            decay, writes = Collector(state).collect(updates[state.name])
         else:
             decay, writes = self.micro.decay, self.micro.writes
+        readouts, outputs = self.read_out()
+        return Normal(
+            recurrence=self.recurrence,
+            state=state.name,
+            key_axis=state.axes[0],
+            value_axis=state.axes[1],
+            decay=None if decay == UNIT else to_expression(decay),
+            writes=writes,
+            readouts=readouts,
+            outputs=outputs,
+            micro=None if self.micro is None else self.micro.axis,
+            coupled=coupled,
+        )
+
+    def read_out(self) -> tuple[tuple[Readout, ...], tuple[tuple[str, Expression], ...]]:
+        """What the outputs read of the states, and the outputs in terms of it."""
+        last = {name: len(versions) - 1 for name, versions in self.versions.items()}
         readouts: list[Readout] = []
         outputs = []
         for name, polynomial in self.outputs:
-            own, rest = split_readouts(self.old_only(polynomial, last), name, self.state, last)
+            own: list[Readout] = []
+            rest = self.old_only(polynomial, last)
+            for state in self.states:
+                found, rest = split_readouts(rest, name, state, last[state.name], len(own))
+                own += found
             readouts += own
             outputs.append((name, to_expression(rest)))
-        return Normal(
-            recurrence=self.recurrence,
-            state=self.state.name,
-            key_axis=key,
-            value_axis=value_axis,
-            decay=None if decay == UNIT else to_expression(decay),
-            writes=writes,
-            readouts=tuple(readouts),
-            outputs=tuple(outputs),
-            micro=None if self.micro is None else self.micro.axis,
-        )
+        return tuple(readouts), tuple(outputs)
 
 
 def _leaf(name: str, axes: tuple[str, ...], version: int | None) -> Polynomial:

@@ -31,10 +31,13 @@ Factor = tuple[Atom, Fraction]
 
 
 def split_readouts(
-    output: Polynomial, name: str, state: State, last: int
+    output: Polynomial, name: str, state: State, last: int, known: int = 0
 ) -> tuple[list[Readout], Polynomial]:
-    """The readouts `q^T S` of an output (S after `last` updates, or before any), and the rest of it."""
-    reader = _Reader(name, state, last)
+    """The readouts `q^T S` of an output (S after `last` updates, or before any), and the rest of it.
+
+    `known` is how many readouts of other states the output has already.
+    """
+    reader = _Reader(name, state, last, known)
     rest = reader.linear(output)
     if rest is None:
         rest = rebuild(output, reader.visit)
@@ -42,12 +45,15 @@ def split_readouts(
 
 
 class _Reader:
-    def __init__(self, name: str, state: State, last: int) -> None:
-        self.name, self.state, self.last = name, state, last
+    def __init__(self, name: str, state: State, last: int, known: int) -> None:
+        self.name, self.state, self.last, self.known = name, state, last, known
         self.queries: dict[tuple[str, bool], Polynomial] = {}
 
     def readouts(self) -> list[Readout]:
-        return [Readout(name, to_expression(query), old) for (name, old), query in self.queries.items()]
+        return [
+            Readout(name, to_expression(query), old, self.state.name)
+            for (name, old), query in self.queries.items()
+        ]
 
     def linear(self, output: Polynomial) -> Polynomial | None:
         """One readout for all terms that differ only in their query; None if some term is not linear."""
@@ -96,7 +102,7 @@ class _Reader:
         for (name, known_old), known in self.queries.items():
             if known == query and known_old == old:
                 return _named(name, self.state.axes[1])
-        name = f"{self.name}.{len(self.queries)}"
+        name = f"{self.name}.{self.known + len(self.queries)}"
         self.queries[name, old] = query
         return _named(name, self.state.axes[1])
 

@@ -66,7 +66,12 @@ class Samples:
         return self._rotation(Interval())
 
     def flips(self) -> tuple[Witness, Witness] | None:
-        """A token with an eigenvalue of -1, and one that keeps the state, under the same parameters."""
+        """A token with an eigenvalue of -1, and one that keeps the state, under the same parameters.
+
+        Not searched for where several states mix: of theirs one channel is seen.
+        """
+        if self.normal.coupled is not None:
+            return None
         for start in self._starts():
             values = self._nearest(start, set(start), _from_flip)
             keeps = self._nearest(values, self.inputs & set(values), _from_identity)

@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from math import inf, prod
 from typing import Literal
 
+from rnnc.dsl.coupled_spectrum import coupled_spectrum
 from rnnc.dsl.diagnostics import Diagnostic
 from rnnc.dsl.interval import REAL, Interval, point
-from rnnc.dsl.normal import Normal
+from rnnc.dsl.normal import Coupled, Normal
 from rnnc.dsl.polynomial import UNIT, Polynomial
 from rnnc.dsl.proportions import direction, ratio
+from rnnc.dsl.ranges import environment
 from rnnc.dsl.transition import Pair, Transition, transition_of
 from rnnc.dsl.witness import Witness, find_witness
 from rnnc.dsl.writes import undecayed
@@ -53,6 +55,8 @@ class Spectrum:
 
 def spectrum(normal: Normal) -> Spectrum:
     """The strongest enclosure of the eigenvalues that one of the rules proves."""
+    if normal.coupled is not None:
+        return _of_several(normal, normal.coupled)
     transition = transition_of(normal)
     if normal.micro is not None and transition.pairs:
         return _micro_steps(transition, normal.micro)
@@ -61,6 +65,13 @@ def spectrum(normal: Normal) -> Spectrum:
         if found is not None:
             return found
     return _by_norm(transition)
+
+
+def _of_several(normal: Normal, coupled: Coupled) -> Spectrum:
+    found = coupled_spectrum(normal, coupled)
+    real = () if not found.real else (_found(found.interval),)
+    kind: Kind = "real" if found.real else "general"
+    return Spectrum(found.interval, kind, False, found.norm, found.decay, (*found.reasons, *real))
 
 
 def _diagonal(t: Transition) -> Spectrum | None:
@@ -271,11 +282,14 @@ def check_claim(normal: Normal) -> list[Diagnostic]:
     found = spectrum(normal)
     if found.interval.within(claim.interval):
         return []
-    transition = transition_of(normal)
-    hints = tuple(_hints(transition))
-    witness = _constant_witness(transition, claim.interval, normal.micro)
+    hints: tuple[str, ...] = ()
+    witness: Witness | None = None
+    if normal.coupled is None:
+        transition = transition_of(normal)
+        hints = tuple(_hints(transition))
+        witness = _constant_witness(transition, claim.interval, normal.micro)
     if witness is None:
-        witness = find_witness(normal, transition.known.ranges, claim.interval)
+        witness = find_witness(normal, environment(normal.recurrence), claim.interval)
     if witness is not None:
         message = f"the eigenvalues do not stay in {claim.interval}"
         label = f"refuted by {witness}"

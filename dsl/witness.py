@@ -32,7 +32,7 @@ from rnnc.dsl.expression import (
 )
 from rnnc.dsl.functions import UNIT_EPSILON
 from rnnc.dsl.interval import REAL, Interval, point
-from rnnc.dsl.normal import Normal
+from rnnc.dsl.normal import Coupled, Normal
 
 SIZE = 2  # of every axis
 TRIALS = 120
@@ -74,6 +74,8 @@ def witness(normal: Normal, values: Values, said: str) -> Witness:
 
 def transition_at(normal: Normal, values: Values) -> Matrix:
     """The transition for given inputs, entry by entry, as proven intervals."""
+    if normal.coupled is not None:
+        return _coupled_at(normal.coupled, normal.key_axis, values)
     key = normal.key_axis
     zero, one = point(0), point(1)
     decay = [one if normal.decay is None else evaluate(normal.decay, values, {key: i}) for i in range(SIZE)]
@@ -85,6 +87,24 @@ def transition_at(normal: Normal, values: Values) -> Matrix:
         factor = _plus_reads(((one, zero), (zero, one)), normal, values, {normal.micro: step})
         matrix = _product(factor, matrix)
     return matrix
+
+
+def _coupled_at(coupled: Coupled, key: str, values: Values) -> Matrix:
+    """How two states mix in the first channel, where keys and reads are zero in the other; else nothing."""
+
+    def entry(expression: Expression | None, channel: int = 0) -> Interval:
+        return point(0) if expression is None else evaluate(expression, values, {key: channel})
+
+    reads = [write for write in coupled.writes if write.reading]
+    vectors = [vector for write in reads for vector in (*write.keys, *write.reads)]
+    if len(coupled.states) != 2 or any(entry(vector, 1) != point(0) for vector in vectors):
+        return (REAL, REAL), (REAL, REAL)
+
+    def block(a: int, b: int) -> Interval:
+        pairs = (entry(write.keys[a]) * entry(write.reads[b]) for write in reads)
+        return sum(pairs, entry(coupled.mixing[a][b]))
+
+    return (block(0, 0), block(0, 1)), (block(1, 0), block(1, 1))
 
 
 def _plus_reads(matrix: Matrix, normal: Normal, values: Values, place: Place) -> Matrix:
@@ -142,6 +162,8 @@ def _outside(matrix: Matrix, claim: Interval) -> str | None:
 def transition_names(normal: Normal) -> dict[str, Axes]:
     """The inputs and parameters that the transition depends on, with their axes."""
     parts: list[Expression] = [] if normal.decay is None else [normal.decay]
+    if normal.coupled is not None:
+        parts += normal.coupled.transition()
     parts += [part for write in normal.reads for part in (write.key, write.read) if part is not None]
     return {node.name: node.axes for part in parts for node in walk(part) if isinstance(node, Name)}
 

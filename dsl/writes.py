@@ -44,14 +44,18 @@ class Collector:
     values: Table = field(default_factory=dict)  # key part -> value part -> scalar
 
     def collect(self, update: Polynomial) -> tuple[Polynomial, tuple[Write, ...]]:
-        for monomial, coefficient in update.terms:
-            self._sort(monomial, coefficient)
+        self.take(update)
         groups: dict[Polynomial, list[Polynomial]] = {}
         for side, table in enumerate((self.reads, self.values)):
-            for key, other in _grouped(table):
+            for key, other in grouped(table):
                 pair = groups.setdefault(key, [ZERO, ZERO])
                 pair[side] = pair[side] + other
         return self.decay, tuple(self._write(key, read, value) for key, (read, value) in groups.items())
+
+    def take(self, update: Polynomial) -> None:
+        """Sorts all terms."""
+        for monomial, coefficient in update.terms:
+            self._sort(monomial, coefficient)
 
     def _sort(self, monomial: Monomial, coefficient: Fraction) -> None:
         key_axis, value_axis = self.state.axes
@@ -116,7 +120,7 @@ class Collector:
 
     def _write(self, key: Polynomial, read: Polynomial, value: Polynomial) -> Write:
         key_axis, value_axis = self.state.axes
-        shared = _common_scalar(read, value, self._step)
+        shared = common_scalar(read, value, self._step)
         inverse = Polynomial(((tuple((a, -e) for a, e in shared.terms[0][0]), 1 / shared.terms[0][1]),))
         key, read, value = key * shared, read * inverse, value * inverse
         if not read.terms:
@@ -159,7 +163,7 @@ def undecayed(read: Polynomial, decay: Polynomial) -> Polynomial | None:
     return Polynomial.of((times(m, inverse), c / coefficient) for m, c in read.terms)
 
 
-def _grouped(table: Table) -> list[tuple[Polynomial, Polynomial]]:
+def grouped(table: Table) -> list[tuple[Polynomial, Polynomial]]:
     """Pairs (key, other) whose outer products sum to the table; as many as its smaller side has entries."""
     others = {other for row in table.values() for other in row}
     if len(table) <= len(others):
@@ -187,7 +191,7 @@ def _expression(vector: Polynomial) -> Expression:
     return to_expression(all_steps(vector))
 
 
-def _common_scalar(read: Polynomial, value: Polynomial, step: frozenset[str]) -> Polynomial:
+def common_scalar(read: Polynomial, value: Polynomial, step: frozenset[str]) -> Polynomial:
     """The scalar factor that every term of both has; its sign makes the first value term positive."""
     terms = (*value.terms, *read.terms)
     (common, _), _ = split_common(Polynomial(terms))

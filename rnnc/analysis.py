@@ -13,7 +13,7 @@ from rnnc.dsl.checker import check
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
 from rnnc.dsl.expression import names
 from rnnc.dsl.interval import REAL
-from rnnc.dsl.normal import Normal
+from rnnc.dsl.normal import Coupled, Normal
 from rnnc.dsl.normaliser import normalise
 from rnnc.dsl.parser import parse
 from rnnc.dsl.ranges import check_ranges, environment
@@ -119,21 +119,27 @@ def _all_facts(stages: Sequence[tuple[Normal, Spectrum]]) -> dict[str, str]:
 
 
 def _facts(normal: Normal, found: Spectrum) -> dict[str, str]:
-    if normal.elementwise is not None:
-        axes = f"[{', '.join(normal.axes)}]" if normal.axes else ""
-        return {
-            "class": f"the entries of the state {normal.state}{axes} do not mix: a decay and what is added",
-            "decay": _decay(normal),
-            "eigenvalues": _eigenvalues(found),
-            "forms": "recurrent, chunked, parallel",
-        }
     axes = ", ".join(normal.axes)
     reads = len(normal.reads)
     step = "token" if normal.micro is None else f"micro-step, {normal.micro} for each token"
+    if normal.coupled is not None:
+        return _facts_of_several(normal, normal.coupled, found)
     return {
         "class": f"linear in the state {normal.state}[{axes}]: a decay and low-rank writes",
         "decay": _decay(normal),
         "writes": f"{len(normal.writes)} per {step}, {reads or 'none'} of them reading the old state",
+        "eigenvalues": _eigenvalues(found),
+        "transitions": signs(normal, found),
+        "forms": "recurrent, chunked, parallel",
+    }
+
+
+def _facts_of_several(normal: Normal, coupled: Coupled, found: Spectrum) -> dict[str, str]:
+    axes, reads = ", ".join(normal.axes), sum(write.reading for write in coupled.writes)
+    return {
+        "class": f"linear in the states {', '.join(coupled.states)}, each [{axes}], which mix by scalars",
+        "decay": f"a {len(coupled.states)} x {len(coupled.states)} matrix over the states",
+        "writes": f"{len(coupled.writes)} per token, {reads or 'none'} of them reading the old states",
         "eigenvalues": _eigenvalues(found),
         "transitions": signs(normal, found),
         "forms": "recurrent, chunked, parallel",

@@ -34,113 +34,113 @@ def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias, s, d) = args
     K = q.shape[3]
     H = h0[0].shape[1]
-    x12 = torch.exp(A_log)
-    x13 = a_ + dt_bias[:, :, None]
-    x14 = tiles.softplus(x13)
-    del x13
-    x15 = (x12 * -1)[:, :, None] * x14
-    del x12, x14
-    x18 = torch.sigmoid(b_)
-    x19 = k * k
-    x20 = x19.sum(3)
-    del x19
-    x22 = x20 + 1e-06
-    del x20
-    x23 = torch.rsqrt(x22)
-    del x22
-    x27 = torch.sigmoid(s)
-    x45 = k @ k.mT
-    x55 = (K) ** -0.5
-    x57 = q * q
-    x58 = x57.sum(3)
-    del x57
-    x59 = x58 + 1e-06
-    del x58
-    x60 = torch.rsqrt(x59)
-    del x59
-    x88 = x15 * tiles.LOG2E
-    del x15
-    x89 = torch.where(valid > 0, x88, 0)
-    del x88
-    x90 = tiles.prefix_sum(x89, 2, exclusive=True)
-    x91 = torch.exp2(x90)
-    del x90
-    x92 = tiles.segment_sum(x89, exclusive=True)
-    x93 = torch.exp2(x92)
-    del x92
-    x100 = tiles.prefix_sum(x89, 2)
-    x101 = torch.exp2(x100)
-    del x100
-    x102 = tiles.segment_sum(x89)
-    x103 = torch.exp2(x102)
-    del x102
-    x111 = tiles.suffix_sum(x89, 2, exclusive=True)
-    x112 = torch.exp2(x111)
-    del x111
-    x115 = x89.sum(2)
-    del x89
-    x116 = torch.exp2(x115)
-    del x115
-    x653 = valid * x18
-    x654 = x23 * x653
-    del x653
-    x655 = valid * x18
-    del x18
-    x656 = x23 * x655
-    del x655
-    x657 = x23 * x91
-    del x91
-    x658 = x112 * x654
-    del x112, x654
-    x672 = d[:, :, None] * x23
-    x673 = x27[:, :, None] * x23
-    del x23
-    x675 = x27[:, :, None] * x657
-    del x27, x657
-    x676 = x101 * x55
-    del x101
-    x680 = tiles.addcmul_(x672[:, :, :, None] * k, x60[:, :, :, None], q, -1)
-    del x60, x672
-    x682 = x680 @ k.mT
-    x684 = x658[:, :, :, None] * k
-    del x658
-    x688 = x682 * x103
-    del x103, x682
-    x698 = tiles.product(x45, x93, (x656 * -1)[:, :, None], x673[:, :, :, None])
-    del x45, x673, x93
-    x702 = x656[:, :, None] * x688
-    del x656, x688
-    x703 = tiles.inverse(x698)
-    del x698
-    x814 = x676[:, :, :, None] * x680
-    del x676, x680
-    x816 = x675[:, :, :, None] * k
-    del x675
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    del log2_D_1
+    log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
+    del exp_A_log, log2_D_2
+    beta = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    sigmoid_s = torch.sigmoid(s)
+    kk = k @ k.mT
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    log2_G_before_ij = tiles.segment_sum(log2_D, exclusive=True)
+    G_before_ij = torch.exp2(log2_G_before_ij)
+    del log2_G_before_ij
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    log2_G_ij = tiles.segment_sum(log2_D)
+    G_ij = torch.exp2(log2_G_ij)
+    del log2_G_ij
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    valid_beta = valid * beta
+    w_scale = rnorm_k * valid_beta
+    del valid_beta
+    valid_beta_2 = valid * beta
+    del beta
+    w_scale_2 = rnorm_k * valid_beta_2
+    del valid_beta_2
+    rnorm_k_G_before = rnorm_k * G_before
+    del G_before
+    G_after_w_scale = G_after * w_scale
+    del G_after, w_scale
+    rnorm_k_scaled = d[:, :, None] * rnorm_k
+    f_scale = sigmoid_s[:, :, None] * rnorm_k
+    del rnorm_k
+    U_1 = sigmoid_s[:, :, None] * rnorm_k_G_before
+    del rnorm_k_G_before, sigmoid_s
+    G_scaled = G * rsqrt_K
+    del G
+    A_1 = tiles.addcmul_(rnorm_k_scaled[:, :, :, None] * k, rnorm_q[:, :, :, None], q, -1)
+    del rnorm_k_scaled, rnorm_q
+    A_2 = A_1 @ k.mT
+    k_scaled = G_after_w_scale[:, :, :, None] * k
+    del G_after_w_scale
+    A = A_2 * G_ij
+    del A_2, G_ij
+    P = tiles.product(kk, G_before_ij, (w_scale_2 * -1)[:, :, None], f_scale[:, :, :, None])
+    del G_before_ij, f_scale, kk
+    A_scaled = w_scale_2[:, :, None] * A
+    del A, w_scale_2
+    inv = tiles.inverse(P)
+    del P
+    o_1 = G_scaled[:, :, :, None] * A_1
+    del A_1, G_scaled
+    k_scaled_2 = U_1[:, :, :, None] * k
+    del U_1
     S_rows = scan.Rows(steps, H)
-    x820_rows = scan.Rows(steps, H)
-    x824_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         v_c,
-        x816_c,
-        x703_c,
-        x814_c,
-        x702_c,
-        x116_c,
-        x684_c,
+        k_scaled_2_c,
+        inv_c,
+        o_1_c,
+        A_scaled_c,
+        G_C_c,
+        k_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x816,
-            x703,
-            x814,
-            x702,
-            x116[:, :, None, None],
-            x684.mT,
+            k_scaled_2,
+            inv,
+            o_1,
+            A_scaled,
+            G_C[:, :, None, None],
+            k_scaled.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -148,108 +148,108 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x818 = torch.baddbmm(v_c, x816_c, S, alpha=-1)
-        x820 = torch.bmm(x703_c, x818, out=x820_rows.room(n))
-        x824 = -1 * torch.bmm(x814_c, S, out=x824_rows.room(n))
-        x824 = scan.addmm(x824, x702_c, x820, -1 * x55)
-        x826 = scan.addmm(scan.scale(S, x116_c, own), x684_c, x820)
+        U_2 = torch.baddbmm(v_c, k_scaled_2_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
+        o = -1 * torch.bmm(o_1_c, S, out=o_rows.room(n))
+        o = scan.addmm(o, A_scaled_c, U, -1 * rsqrt_K)
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_scaled_c, U)
         if keep:
-            x820_rows.put(x820)
-        x824_rows.put(x824)
-        S = x826
+            U_rows.put(U)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x824 = x824_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
-        x820 = x820_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x820_rows
-    del x824_rows
-    del x116, x684, x702, x814, x816
-    return (x824,), (S_end,), (S, x703, x820) if keep else None
+    del U_rows
+    del o_rows
+    del A_scaled, G_C, k_scaled, k_scaled_2, o_1
+    return (o,), (S_end,), (S, inv, U) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, A_log, dt_bias, s, _) = args
     H = h0[0].shape[1]
-    x12 = torch.exp(A_log)
-    x13 = a_ + dt_bias[:, :, None]
-    x14 = tiles.softplus(x13)
-    del x13
-    x15 = (x12 * -1)[:, :, None] * x14
-    del x12, x14
-    x18 = torch.sigmoid(b_)
-    x19 = k * k
-    x20 = x19.sum(3)
-    del x19
-    x22 = x20 + 1e-06
-    del x20
-    x23 = torch.rsqrt(x22)
-    del x22
-    x27 = torch.sigmoid(s)
-    x45 = k @ k.mT
-    x88 = x15 * tiles.LOG2E
-    del x15
-    x89 = torch.where(valid > 0, x88, 0)
-    del x88
-    x90 = tiles.prefix_sum(x89, 2, exclusive=True)
-    x91 = torch.exp2(x90)
-    del x90
-    x92 = tiles.segment_sum(x89, exclusive=True)
-    x93 = torch.exp2(x92)
-    del x92
-    x111 = tiles.suffix_sum(x89, 2, exclusive=True)
-    x112 = torch.exp2(x111)
-    del x111
-    x115 = x89.sum(2)
-    del x89
-    x116 = torch.exp2(x115)
-    del x115
-    x653 = valid * x18
-    x654 = x23 * x653
-    del x653
-    x655 = valid * x18
-    del x18
-    x656 = x23 * x655
-    del x655
-    x657 = x23 * x91
-    del x91
-    x658 = x112 * x654
-    del x112, x654
-    x673 = x27[:, :, None] * x23
-    del x23
-    x675 = x27[:, :, None] * x657
-    del x27, x657
-    x684 = x658[:, :, :, None] * k
-    del x658
-    x698 = tiles.product(x45, x93, (x656 * -1)[:, :, None], x673[:, :, :, None])
-    del x45, x656, x673, x93
-    x703 = tiles.inverse(x698)
-    del x698
-    x816 = x675[:, :, :, None] * k
-    del x675
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    del log2_D_1
+    log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
+    del exp_A_log, log2_D_2
+    beta = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    sigmoid_s = torch.sigmoid(s)
+    kk = k @ k.mT
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    log2_G_before_ij = tiles.segment_sum(log2_D, exclusive=True)
+    G_before_ij = torch.exp2(log2_G_before_ij)
+    del log2_G_before_ij
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    valid_beta = valid * beta
+    w_scale = rnorm_k * valid_beta
+    del valid_beta
+    valid_beta_2 = valid * beta
+    del beta
+    w_scale_2 = rnorm_k * valid_beta_2
+    del valid_beta_2
+    rnorm_k_G_before = rnorm_k * G_before
+    del G_before
+    G_after_w_scale = G_after * w_scale
+    del G_after, w_scale
+    f_scale = sigmoid_s[:, :, None] * rnorm_k
+    del rnorm_k
+    U_1 = sigmoid_s[:, :, None] * rnorm_k_G_before
+    del rnorm_k_G_before, sigmoid_s
+    k_scaled = G_after_w_scale[:, :, :, None] * k
+    del G_after_w_scale
+    P = tiles.product(kk, G_before_ij, (w_scale_2 * -1)[:, :, None], f_scale[:, :, :, None])
+    del G_before_ij, f_scale, kk, w_scale_2
+    inv = tiles.inverse(P)
+    del P
+    k_scaled_2 = U_1[:, :, :, None] * k
+    del U_1
     S_rows = scan.Rows(steps, H)
-    x820_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         v_c,
-        x816_c,
-        x703_c,
-        x116_c,
-        x684_c,
+        k_scaled_2_c,
+        inv_c,
+        G_C_c,
+        k_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x816,
-            x703,
-            x116[:, :, None, None],
-            x684.mT,
+            k_scaled_2,
+            inv,
+            G_C[:, :, None, None],
+            k_scaled.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -257,405 +257,405 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x818 = torch.baddbmm(v_c, x816_c, S, alpha=-1)
-        x820 = torch.bmm(x703_c, x818, out=x820_rows.room(n))
-        x826 = scan.addmm(scan.scale(S, x116_c, own), x684_c, x820)
+        U_2 = torch.baddbmm(v_c, k_scaled_2_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_scaled_c, U)
         if keep:
-            x820_rows.put(x820)
-        S = x826
+            U_rows.put(U)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
-        x820 = x820_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x820_rows
-    del x116, x684, x816
-    return (), (S_end,), (S, x703, x820) if keep else None
+    del U_rows
+    del G_C, k_scaled, k_scaled_2
+    return (), (S_end,), (S, inv, U) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, a_, b_, A_log, dt_bias, s, d) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x703, x704) = kept
+    (S, inv, U) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x12 = torch.exp(A_log)
-    x13 = a_ + dt_bias[:, :, None]
-    x14 = tiles.softplus(x13)
-    x15 = (x12 * -1)[:, :, None] * x14
-    x18 = torch.sigmoid(b_)
-    x19 = k * k
-    x20 = x19.sum(3)
-    del x19
-    x22 = x20 + 1e-06
-    del x20
-    x23 = torch.rsqrt(x22)
-    del x22
-    x27 = torch.sigmoid(s)
-    x31 = k @ S
-    x45 = k @ k.mT
-    x55 = (K) ** -0.5
-    x57 = q * q
-    x58 = x57.sum(3)
-    del x57
-    x59 = x58 + 1e-06
-    del x58
-    x60 = torch.rsqrt(x59)
-    del x59
-    x88 = x15 * tiles.LOG2E
-    del x15
-    x89 = torch.where(valid > 0, x88, 0)
-    del x88
-    x90 = tiles.prefix_sum(x89, 2, exclusive=True)
-    x91 = torch.exp2(x90)
-    del x90
-    x92 = tiles.segment_sum(x89, exclusive=True)
-    x93 = torch.exp2(x92)
-    del x92
-    x100 = tiles.prefix_sum(x89, 2)
-    x101 = torch.exp2(x100)
-    del x100
-    x102 = tiles.segment_sum(x89)
-    x103 = torch.exp2(x102)
-    del x102
-    x111 = tiles.suffix_sum(x89, 2, exclusive=True)
-    x112 = torch.exp2(x111)
-    del x111
-    x115 = x89.sum(2)
-    del x89
-    x116 = torch.exp2(x115)
-    del x115
-    x143 = tiles.LN2
-    x256 = tiles.LOG2E
-    x269 = do @ S.mT
-    x272 = x101[:, :, :, None] * do
-    x343 = -x18 + 1
-    x375 = -x27 + 1
-    x398 = torch.sigmoid(x13)
-    del x13
-    x653 = valid * x18
-    x654 = x23 * x653
-    x655 = valid * x18
-    x656 = x23 * x655
-    del x655
-    x657 = x23 * x91
-    x658 = x112 * x654
-    x660 = valid * x23
-    x661 = x23 * x23
-    x662 = x23 * x661
-    del x661
-    x665 = x12 * x256
-    del x12
-    x666 = x27 * x143
-    x667 = x55 * x143
-    x668 = x60 * x60
-    x669 = x668 * x60
-    del x668
-    x672 = d[:, :, None] * x23
-    x673 = x27[:, :, None] * x23
-    x675 = x27[:, :, None] * x657
-    x676 = x101 * x55
-    x678 = x654 * x55
-    x680 = tiles.addcmul_(x672[:, :, :, None] * k, x60[:, :, :, None], q, -1)
-    x682 = x680 @ k.mT
-    x688 = x682 * x103
-    del x682
-    x689 = x688.mT @ do
-    x693 = x678[:, :, :, None] * x689
-    del x689
-    x696 = x676[:, :, :, None] * x269
-    del x676
-    x711 = x657[:, :, :, None] * k
-    x720 = do @ x704.mT
-    x721 = x688 * x720
-    del x688
-    x722 = x721.sum(2)
-    x724 = (x656 * -1 * x667)[:, :, None] * x721
-    del x721
-    x725 = tiles.segment_sum_grad(x724)
-    del x724
-    x751 = x103 * x720
-    del x103, x720
-    x752 = x656[:, :, None] * x751
-    x753 = x752 @ k
-    del x752
-    x754 = x751.mT @ x680
-    del x751
-    x755 = x753 * x55
-    del x753
-    x756 = -x696 - x755
-    x757 = x696 + x755
-    del x696, x755
-    x759 = q * x757
-    x760 = x759.sum(3)
-    del x759
-    x761 = x672[:, :, :, None] * x756
-    del x672
-    x762 = k * x756
-    del x756
-    x763 = x23[:, :, :, None] * x762
-    x764 = x763.sum(2)
-    del x763
-    x765 = x764.sum(2)
-    del x764
-    x766 = x762.sum(3)
-    del x762
-    x767 = d[:, :, None] * x766
-    del x766
-    x772 = x722 * x55
-    del x722
-    x773 = x660 * x772
-    x778 = x653 * x772
-    del x772
-    x783 = x678[:, :, :, None] * x754
-    del x678, x754
-    x811 = x669 * x760
-    del x669, x760
-    x813 = tiles.addcmul_(x60[:, :, :, None] * x757, x811[:, :, :, None], q, -1)
-    del x60, x757, x811
-    x827 = x680 * x269
-    del x269
-    x828 = x827.sum(3)
-    del x827
-    x829 = x101 * x828 * -1 * x667
-    del x101, x828
-    x830 = tiles.suffix_sum(x829, 2)
-    del x829
-    x840 = x658[:, :, :, None] * k
-    x887 = x27[:, :, None, None] * x711
-    del x711
-    x141_rows = scan.Rows(steps, H, True)
-    x712_rows = scan.Rows(steps, H, True)
-    x843_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
+    beta = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    sigmoid_s = torch.sigmoid(s)
+    kS = k @ S
+    kk = k @ k.mT
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    log2_G_before_ij = tiles.segment_sum(log2_D, exclusive=True)
+    G_before_ij = torch.exp2(log2_G_before_ij)
+    del log2_G_before_ij
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    log2_G_ij = tiles.segment_sum(log2_D)
+    G_ij = torch.exp2(log2_G_ij)
+    del log2_G_ij
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    ln2 = tiles.LN2
+    log2e = tiles.LOG2E
+    do_S = do @ S.mT
+    do_scaled = G[:, :, :, None] * do
+    db_1 = -beta + 1
+    ds_1 = -sigmoid_s + 1
+    da_1 = torch.sigmoid(log2_D_1)
+    del log2_D_1
+    valid_beta = valid * beta
+    w_scale = rnorm_k * valid_beta
+    valid_beta_2 = valid * beta
+    w_scale_2 = rnorm_k * valid_beta_2
+    del valid_beta_2
+    rnorm_k_G_before = rnorm_k * G_before
+    G_after_w_scale = G_after * w_scale
+    valid_rnorm_k = valid * rnorm_k
+    rnorm_k_squared = rnorm_k * rnorm_k
+    rnorm_k_cubed = rnorm_k * rnorm_k_squared
+    del rnorm_k_squared
+    exp_A_log_scaled = exp_A_log * log2e
+    del exp_A_log
+    sigmoid_s_scaled = sigmoid_s * ln2
+    rsqrt_K_ln2 = rsqrt_K * ln2
+    rnorm_q_squared = rnorm_q * rnorm_q
+    rnorm_q_cubed = rnorm_q_squared * rnorm_q
+    del rnorm_q_squared
+    rnorm_k_scaled = d[:, :, None] * rnorm_k
+    f_scale = sigmoid_s[:, :, None] * rnorm_k
+    U_1 = sigmoid_s[:, :, None] * rnorm_k_G_before
+    G_scaled = G * rsqrt_K
+    w_scale_scaled = w_scale * rsqrt_K
+    dS_before_1 = tiles.addcmul_(rnorm_k_scaled[:, :, :, None] * k, rnorm_q[:, :, :, None], q, -1)
+    dlog2_G_ij_1 = dS_before_1 @ k.mT
+    dlog2_G_ij_2 = dlog2_G_ij_1 * G_ij
+    del dlog2_G_ij_1
+    dv_1 = dlog2_G_ij_2.mT @ do
+    dv_2 = w_scale_scaled[:, :, :, None] * dv_1
+    del dv_1
+    do_S_scaled = G_scaled[:, :, :, None] * do_S
+    del G_scaled
+    k_scaled = rnorm_k_G_before[:, :, :, None] * k
+    do_U = do @ U.mT
+    dlog2_G_ij_3 = dlog2_G_ij_2 * do_U
+    del dlog2_G_ij_2
+    db_2 = dlog2_G_ij_3.sum(2)
+    dlog2_G_ij = (w_scale_2 * -1 * rsqrt_K_ln2)[:, :, None] * dlog2_G_ij_3
+    del dlog2_G_ij_3
+    da_2 = tiles.segment_sum_grad(dlog2_G_ij)
+    del dlog2_G_ij
+    G_ij_do_U = G_ij * do_U
+    del G_ij, do_U
+    G_ij_do_U_scaled = w_scale_2[:, :, None] * G_ij_do_U
+    G_ij_do_U_scaled_k = G_ij_do_U_scaled @ k
+    del G_ij_do_U_scaled
+    dk_1 = G_ij_do_U.mT @ dS_before_1
+    del G_ij_do_U
+    dq_scaled_1 = G_ij_do_U_scaled_k * rsqrt_K
+    del G_ij_do_U_scaled_k
+    dk_2 = -do_S_scaled - dq_scaled_1
+    dq_scaled = do_S_scaled + dq_scaled_1
+    del do_S_scaled, dq_scaled_1
+    q_dq_scaled = q * dq_scaled
+    drnorm_q = q_dq_scaled.sum(3)
+    del q_dq_scaled
+    dk_3 = rnorm_k_scaled[:, :, :, None] * dk_2
+    del rnorm_k_scaled
+    dd_1 = k * dk_2
+    del dk_2
+    dd_2 = rnorm_k[:, :, :, None] * dd_1
+    dd_3 = dd_2.sum(2)
+    del dd_2
+    dd = dd_3.sum(2)
+    del dd_3
+    dk_4 = dd_1.sum(3)
+    del dd_1
+    dk_5 = d[:, :, None] * dk_4
+    del dk_4
+    db_3 = db_2 * rsqrt_K
+    del db_2
+    db_4 = valid_rnorm_k * db_3
+    dk_6 = valid_beta * db_3
+    del db_3
+    dk_7 = w_scale_scaled[:, :, :, None] * dk_1
+    del dk_1, w_scale_scaled
+    dq_1 = rnorm_q_cubed * drnorm_q
+    del drnorm_q, rnorm_q_cubed
+    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * dq_scaled, dq_1[:, :, :, None], q, -1)
+    del dq_1, dq_scaled, rnorm_q
+    da_3 = dS_before_1 * do_S
+    del do_S
+    da_4 = da_3.sum(3)
+    del da_3
+    da_5 = G * da_4 * -1 * rsqrt_K_ln2
+    del G, da_4
+    da_6 = tiles.suffix_sum(da_5, 2)
+    del da_5
+    k_scaled_2 = G_after_w_scale[:, :, :, None] * k
+    k_scaled_scaled = sigmoid_s[:, :, None, None] * k_scaled
+    del k_scaled
+    S_dS_sum_rows = scan.Rows(steps, H, True)
+    dk_scaled_rows = scan.Rows(steps, H, True)
+    dv_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x840_c,
-        x693_c,
-        x703_c,
+        k_scaled_2_c,
+        dv_2_c,
+        inv_c,
         S_c,
-        x704_c,
-        x116_c,
-        x680_c,
-        x272_c,
-        x887_c,
+        U_c,
+        G_C_c,
+        dS_before_1_c,
+        do_scaled_c,
+        k_scaled_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x840,
-            x693,
-            x703.mT,
+            k_scaled_2,
+            dv_2,
+            inv.mT,
             S,
-            x704,
-            x116[:, :, None, None],
-            x680.mT,
-            x272,
-            x887.mT,
+            U,
+            G_C[:, :, None, None],
+            dS_before_1.mT,
+            do_scaled,
+            k_scaled_scaled.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x842 = torch.baddbmm(x693_c, x840_c, dS, beta=-1)
-        x843 = torch.bmm(x703_c, x842, out=x843_rows.room(n))
-        x140 = S_c * dS
-        x141 = x140.sum(1)
-        x712 = torch.bmm(x704_c, dS.mT, out=x712_rows.room(n))
-        x889 = scan.addmm(scan.scale(dS, x116_c, own), x680_c, x272_c, -1 * x55)
-        x889 = scan.addmm(x889, x887_c, x843, -1)
-        x141_rows.put(x141)
-        x712_rows.put(x712)
-        x843_rows.put(x843)
-        dS = x889
+        dv_3 = torch.baddbmm(dv_2_c, k_scaled_2_c, dS, beta=-1)
+        dv = torch.bmm(inv_c, dv_3, out=dv_rows.room(n))
+        S_dS = S_c * dS
+        S_dS_sum = S_dS.sum(1)
+        dk_scaled = torch.bmm(U_c, dS.mT, out=dk_scaled_rows.room(n))
+        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), dS_before_1_c, do_scaled_c, -1 * rsqrt_K)
+        dS_before = scan.addmm(dS_before, k_scaled_scaled_c, dv, -1)
+        S_dS_sum_rows.put(S_dS_sum)
+        dk_scaled_rows.put(dk_scaled)
+        dv_rows.put(dv)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x141 = x141_rows.joined()
-    x712 = x712_rows.joined()
-    x843 = x843_rows.joined()
-    del x141_rows
-    del x712_rows
-    del x843_rows
-    del x272, x680, x693, x840, x887
-    x142 = x141.sum(2)
-    del x141
-    x145 = x116 * x142 * x143
-    del x116, x142
-    x146 = x145[:, :, None].expand(-1, -1, C)
-    del x145
-    x714 = k * x712
-    x715 = x714.sum(3)
-    del x714
-    x716 = tiles.product(x112, x715, x653)
-    del x112
-    x717 = x715 * x658
-    del x715
-    x718 = x717 * x143
-    x719 = tiles.prefix_sum(x718, 2, exclusive=True)
-    del x718
-    x845 = x843 @ x704.mT
-    x846 = x845.tril(-1)
-    del x845
-    x847 = x31 * x843
-    del x31
-    x848 = x657[:, :, :, None] * x847
-    x850 = x848.sum(2)
-    del x848
-    x851 = x850.sum(2)
-    del x850
-    x852 = x847.sum(3)
-    del x847
-    x853 = tiles.product(x852, x657, (x666 * -1)[:, :, None])
-    del x657
-    x854 = x93 * x846
-    del x846, x93
-    x855 = x45 * x854
-    del x45
-    x856 = x656[:, :, None] * x855
-    x857 = x856.sum(3)
-    del x856
-    x858 = x23[:, :, :, None] * x855
-    del x855
-    x859 = x858.sum(2)
-    x861 = x859 * x654
-    x863 = x861.sum(2)
-    del x861
-    x864 = tiles.product(x858, (x666 * -1)[:, :, None, None], x656[:, :, None])
-    del x666, x858
-    x865 = tiles.segment_sum_grad(x864, exclusive=True)
-    del x864
-    x866 = tiles.suffix_sum(x853, 2, exclusive=True)
-    del x853
-    x867 = x656[:, :, None] * x854
-    del x656
-    x868 = x867 @ k
-    del x867
-    x869 = x23[:, :, :, None] * x854
-    del x23, x854
-    x870 = x869.mT @ k
-    del x869
-    x871 = x27[:, :, None] * x859
-    del x859
-    x873 = tiles.addcmul_(-x773, x660, x871, -1)
-    del x660, x773
-    x874 = tiles.product(x18, x343, x873)
-    del x18, x873
-    x875 = tiles.product(x91, x852, x27[:, :, None])
-    del x852, x91
-    x877 = tiles.addcmul_(-x778 - x875, x653, x871, -1)
-    del x653, x778, x871, x875
-    x879 = tiles.product(x870, x27[:, :, None, None], x654[:, :, :, None])
-    del x654, x870
-    x880 = x843 @ S.mT
-    x882 = -x851 - x863
-    del x851, x863
-    x883 = tiles.product(x27, x375, x882)
-    del x375, x882
-    x885 = tiles.addcmul_(x716 + x767, x27[:, :, None], x857, -1)
-    del x27, x716, x767, x857
-    x890 = torch.addcmul(x874, x343, x717)
-    del x343, x717, x874
-    x894 = tiles.addcmul_(x885 * -1 * x662, x877, x662, -1)
-    del x662, x877, x885
-    x896 = tiles.addcmul_(x761 - x783 - x879, x658[:, :, :, None], x712)
-    x896 = tiles.addcmul_(x896, x894[:, :, :, None], k)
-    x896 = tiles.addcmul_(x896, x673[:, :, :, None], x868, -1)
-    x896 = tiles.addcmul_(x896, x675[:, :, :, None], x880, -1)
-    del x658, x673, x675, x712, x761, x783, x868, x879, x880, x894
-    x897 = x146 + x830 + x719 + x725 + x865 + x866
-    del x146, x719, x725, x830, x865, x866
-    x898 = valid * x897
-    del x897
-    x899 = x398 * x898
-    del x398
-    x900 = (x665 * -1)[:, :, None] * x899
-    x901 = x14 * x898
-    del x14, x898
-    x902 = x901.sum(2)
-    del x901
-    x903 = x902 * x665 * -1
-    del x902
-    x904 = x899.sum(2)
-    del x899
-    x905 = x904 * x665 * -1
-    del x665, x904
-    return (x813, x896, x843, x900, x890, x903, x905, x883, x765), (dS_end,)
+    S_dS_sum = S_dS_sum_rows.joined()
+    dk_scaled = dk_scaled_rows.joined()
+    dv = dv_rows.joined()
+    del S_dS_sum_rows
+    del dk_scaled_rows
+    del dv_rows
+    del dS_before_1, do_scaled, dv_2, k_scaled_2, k_scaled_scaled
+    dG_C = S_dS_sum.sum(2)
+    del S_dS_sum
+    dlog2_G_C = G_C * dG_C * ln2
+    del G_C, dG_C
+    dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C)
+    del dlog2_G_C
+    k_dk_scaled = k * dk_scaled
+    k_dk_scaled_sum = k_dk_scaled.sum(3)
+    del k_dk_scaled
+    dk_8 = tiles.product(G_after, k_dk_scaled_sum, valid_beta)
+    del G_after
+    dlog2_G_after_1 = k_dk_scaled_sum * G_after_w_scale
+    del k_dk_scaled_sum
+    dlog2_G_after = dlog2_G_after_1 * ln2
+    da_7 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    del dlog2_G_after
+    dk_9 = dv @ U.mT
+    dk_10 = dk_9.tril(-1)
+    del dk_9
+    ds_2 = kS * dv
+    del kS
+    ds_3 = rnorm_k_G_before[:, :, :, None] * ds_2
+    ds_4 = ds_3.sum(2)
+    del ds_3
+    ds_5 = ds_4.sum(2)
+    del ds_4
+    da_8 = ds_2.sum(3)
+    del ds_2
+    da_9 = tiles.product(da_8, rnorm_k_G_before, (sigmoid_s_scaled * -1)[:, :, None])
+    del rnorm_k_G_before
+    dk_11 = G_before_ij * dk_10
+    del G_before_ij, dk_10
+    ds_6 = kk * dk_11
+    del kk
+    dk_12 = w_scale_2[:, :, None] * ds_6
+    dk_13 = dk_12.sum(3)
+    del dk_12
+    ds_7 = rnorm_k[:, :, :, None] * ds_6
+    del ds_6
+    ds_8 = ds_7.sum(2)
+    ds_9 = ds_8 * w_scale
+    ds_10 = ds_9.sum(2)
+    del ds_9
+    da_10 = tiles.product(ds_7, (sigmoid_s_scaled * -1)[:, :, None, None], w_scale_2[:, :, None])
+    del ds_7, sigmoid_s_scaled
+    da_11 = tiles.segment_sum_grad(da_10, exclusive=True)
+    del da_10
+    da_12 = tiles.suffix_sum(da_9, 2, exclusive=True)
+    del da_9
+    dk_14 = w_scale_2[:, :, None] * dk_11
+    del w_scale_2
+    dk_15 = dk_14 @ k
+    del dk_14
+    dk_16 = rnorm_k[:, :, :, None] * dk_11
+    del dk_11, rnorm_k
+    dk_17 = dk_16.mT @ k
+    del dk_16
+    db_5 = sigmoid_s[:, :, None] * ds_8
+    del ds_8
+    db_6 = tiles.addcmul_(-db_4, valid_rnorm_k, db_5, -1)
+    del db_4, valid_rnorm_k
+    db_7 = tiles.product(beta, db_1, db_6)
+    del beta, db_6
+    dk_18 = tiles.product(G_before, da_8, sigmoid_s[:, :, None])
+    del G_before, da_8
+    dk_19 = tiles.addcmul_(-dk_6 - dk_18, valid_beta, db_5, -1)
+    del db_5, dk_18, dk_6, valid_beta
+    dk_20 = tiles.product(dk_17, sigmoid_s[:, :, None, None], w_scale[:, :, :, None])
+    del dk_17, w_scale
+    dk_21 = dv @ S.mT
+    ds_11 = -ds_5 - ds_10
+    del ds_10, ds_5
+    ds = tiles.product(sigmoid_s, ds_1, ds_11)
+    del ds_1, ds_11
+    dk_22 = tiles.addcmul_(dk_8 + dk_5, sigmoid_s[:, :, None], dk_13, -1)
+    del dk_13, dk_5, dk_8, sigmoid_s
+    db = torch.addcmul(db_7, db_1, dlog2_G_after_1)
+    del db_1, db_7, dlog2_G_after_1
+    dk_23 = tiles.addcmul_(dk_22 * -1 * rnorm_k_cubed, dk_19, rnorm_k_cubed, -1)
+    del dk_19, dk_22, rnorm_k_cubed
+    dk = tiles.addcmul_(dk_3 - dk_7 - dk_20, G_after_w_scale[:, :, :, None], dk_scaled)
+    dk = tiles.addcmul_(dk, dk_23[:, :, :, None], k)
+    dk = tiles.addcmul_(dk, f_scale[:, :, :, None], dk_15, -1)
+    dk = tiles.addcmul_(dk, U_1[:, :, :, None], dk_21, -1)
+    del G_after_w_scale, U_1, dk_15, dk_20, dk_21, dk_23, dk_3, dk_7, dk_scaled, f_scale
+    da_13 = dlog2_G_C_2 + da_6 + da_7 + da_2 + da_11 + da_12
+    del da_11, da_12, da_2, da_6, da_7, dlog2_G_C_2
+    da_14 = valid * da_13
+    del da_13
+    da_15 = da_1 * da_14
+    del da_1
+    da = (exp_A_log_scaled * -1)[:, :, None] * da_15
+    dA_log_1 = log2_D_2 * da_14
+    del da_14, log2_D_2
+    dA_log_2 = dA_log_1.sum(2)
+    del dA_log_1
+    dA_log = dA_log_2 * exp_A_log_scaled * -1
+    del dA_log_2
+    ddt_bias_1 = da_15.sum(2)
+    del da_15
+    ddt_bias = ddt_bias_1 * exp_A_log_scaled * -1
+    del ddt_bias_1, exp_A_log_scaled
+    return (dq, dk, dv, da, db, dA_log, ddt_bias, ds, dd), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias, s, d) = args
     K = q.shape[2]
     H = h0[0].shape[1]
-    x11 = torch.exp(A_log)
-    x12 = a_ + dt_bias
-    x13 = tiles.softplus(x12)
-    del x12
-    x17 = torch.sigmoid(s)
-    x18 = k * k
-    x19 = x18.sum(2)
-    del x18
-    x21 = x19 + 1e-06
-    del x19
-    x22 = torch.rsqrt(x21)
-    del x21
-    x28 = torch.sigmoid(b_)
-    x33 = (K) ** -0.5
-    x35 = q * q
-    x36 = x35.sum(2)
-    del x35
-    x37 = x36 + 1e-06
-    del x36
-    x38 = torch.rsqrt(x37)
-    del x37
-    x160 = x22 * x28
-    del x28
-    x161 = x17 * x22
-    del x17
-    x162 = d * x22
-    del x22
-    x163 = x11 * x13
-    del x11, x13
-    x169 = x163 * -1
-    del x163
-    x170 = torch.exp(x169)
-    del x169
-    x172 = (x161 * -1)[:, :, None] * k
-    del x161
-    x178 = tiles.addcmul_(x162[:, :, None] * k, x38[:, :, None], q, -1)
-    del x162, x38
-    x179 = x178 * x33
-    del x178
-    x180 = x179 * -1
-    del x179
-    x226 = x160[:, :, None] * k
-    del x160
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    del alpha_1
+    sigmoid_s = torch.sigmoid(s)
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    beta = torch.sigmoid(b_)
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    w_scale = rnorm_k * beta
+    del beta
+    f_scale = sigmoid_s * rnorm_k
+    del sigmoid_s
+    d_rnorm_k = d * rnorm_k
+    del rnorm_k
+    alpha_3 = exp_A_log * alpha_2
+    del alpha_2, exp_A_log
+    alpha_4 = alpha_3 * -1
+    del alpha_3
+    alpha = torch.exp(alpha_4)
+    del alpha_4
+    f = (f_scale * -1)[:, :, None] * k
+    del f_scale
+    q_1 = tiles.addcmul_(d_rnorm_k[:, :, None] * k, rnorm_q[:, :, None], q, -1)
+    del d_rnorm_k, rnorm_q
+    q_2 = q_1 * rsqrt_K
+    del q_1
+    q_ = q_2 * -1
+    del q_2
+    w = w_scale[:, :, None] * k
+    del w_scale
     S_rows = scan.Rows(steps, H)
-    x229_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x172_c,
+        f_c,
         v_c,
-        x170_c,
-        x226_c,
-        x180_c,
+        alpha_c,
+        w_c,
+        q__c,
     ) in scan.each(
         steps,
         H,
         (
-            x172,
+            f,
             v,
-            x170[:, :, None, None],
-            x226[:, :, :, None],
-            x180,
+            alpha[:, :, None, None],
+            w[:, :, :, None],
+            q_,
         ),
     ):
         if S.shape[0] > n:
@@ -663,71 +663,71 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x173 = (x172_c[..., None, :] @ S).squeeze(-2)
-        x174 = v_c + x173
-        x228 = tiles.addcmul_(scan.scale(S, x170_c, own), x226_c, x174[:, None])
-        x229 = (x180_c[..., None, :] @ x228).squeeze(-2)
-        x229_rows.put(x229)
-        S = x228
+        fS = (f_c[..., None, :] @ S).squeeze(-2)
+        u_ = v_c + fS
+        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), w_c, u_[:, None])
+        o = (q__c[..., None, :] @ S_new).squeeze(-2)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x229 = x229_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x229_rows
-    del x170, x172, x180, x226
-    return (x229,), (S_end,), (S,) if keep else None
+    del o_rows
+    del alpha, f, q_, w
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, A_log, dt_bias, s, _) = args
     H = h0[0].shape[1]
-    x11 = torch.exp(A_log)
-    x12 = a_ + dt_bias
-    x13 = tiles.softplus(x12)
-    del x12
-    x17 = torch.sigmoid(s)
-    x18 = k * k
-    x19 = x18.sum(2)
-    del x18
-    x21 = x19 + 1e-06
-    del x19
-    x22 = torch.rsqrt(x21)
-    del x21
-    x28 = torch.sigmoid(b_)
-    x160 = x22 * x28
-    del x28
-    x161 = x17 * x22
-    del x17, x22
-    x163 = x11 * x13
-    del x11, x13
-    x169 = x163 * -1
-    del x163
-    x170 = torch.exp(x169)
-    del x169
-    x172 = (x161 * -1)[:, :, None] * k
-    del x161
-    x226 = x160[:, :, None] * k
-    del x160
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    del alpha_1
+    sigmoid_s = torch.sigmoid(s)
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    beta = torch.sigmoid(b_)
+    w_scale = rnorm_k * beta
+    del beta
+    f_scale = sigmoid_s * rnorm_k
+    del rnorm_k, sigmoid_s
+    alpha_3 = exp_A_log * alpha_2
+    del alpha_2, exp_A_log
+    alpha_4 = alpha_3 * -1
+    del alpha_3
+    alpha = torch.exp(alpha_4)
+    del alpha_4
+    f = (f_scale * -1)[:, :, None] * k
+    del f_scale
+    w = w_scale[:, :, None] * k
+    del w_scale
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x172_c,
+        f_c,
         v_c,
-        x170_c,
-        x226_c,
+        alpha_c,
+        w_c,
     ) in scan.each(
         steps,
         H,
         (
-            x172,
+            f,
             v,
-            x170[:, :, None, None],
-            x226[:, :, :, None],
+            alpha[:, :, None, None],
+            w[:, :, :, None],
         ),
     ):
         if S.shape[0] > n:
@@ -735,17 +735,17 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x173 = (x172_c[..., None, :] @ S).squeeze(-2)
-        x174 = v_c + x173
-        x228 = tiles.addcmul_(scan.scale(S, x170_c, own), x226_c, x174[:, None])
-        S = x228
+        fS = (f_c[..., None, :] @ S).squeeze(-2)
+        u_ = v_c + fS
+        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), w_c, u_[:, None])
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x170, x172, x226
+    del alpha, f, w
     return (), (S_end,), (S,) if keep else None
 
 
@@ -757,147 +757,147 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
-    x11 = torch.exp(A_log)
-    x12 = a_ + dt_bias
-    x13 = tiles.softplus(x12)
-    x17 = torch.sigmoid(s)
-    x18 = k * k
-    x19 = x18.sum(2)
-    del x18
-    x21 = x19 + 1e-06
-    del x19
-    x22 = torch.rsqrt(x21)
-    del x21
-    x28 = torch.sigmoid(b_)
-    x33 = (K) ** -0.5
-    x35 = q * q
-    x36 = x35.sum(2)
-    del x35
-    x37 = x36 + 1e-06
-    del x36
-    x38 = torch.rsqrt(x37)
-    del x37
-    x109 = -x28 + 1
-    x134 = -x17 + 1
-    x145 = torch.sigmoid(x12)
-    del x12
-    x160 = x22 * x28
-    x161 = x17 * x22
-    x162 = d * x22
-    x163 = x11 * x13
-    del x13
-    x164 = x38 * x33
-    x166 = x160 * x161
-    x167 = x162 * x33
-    x169 = x163 * -1
-    x170 = torch.exp(x169)
-    del x169
-    x172 = (x161 * -1)[:, :, None] * k
-    x173 = (x172[..., None, :] @ S).squeeze(-2)
-    del x172
-    x174 = v + x173
-    del x173
-    x175 = (x160[:, :, None] * k)[:, :, :, None] * x174[:, :, None]
-    x176 = torch.addcmul(x175, x170[:, :, None, None], S)
-    del x175
-    x178 = tiles.addcmul_(x162[:, :, None] * k, x38[:, :, None], q, -1)
-    del x162
-    x179 = x178 * x33
-    del x178
-    x182 = (do[..., None, :] @ x176.mT).squeeze(-2)
-    del x176
-    x184 = q * x182
-    x185 = x184.sum(2)
-    del x184
-    x186 = tiles.product(x38, x38, x185, x164, (-0.5))
-    del x185, x38
-    x188 = k * x182
-    x189 = x188.sum(2)
-    del x188
-    x190 = x189 * x33
-    del x189
-    x191 = x22 * x190 * -1
-    x192 = do[:, :, None] * x179[:, :, :, None]
-    del x179
-    x207 = d * x190
-    del x190
-    x222 = x167[:, :, None] * x182
-    del x167
-    x225 = tiles.addcmul_(x164[:, :, None] * x182, x186[:, :, None], q, 2)
-    del x164, x182, x186
-    x230 = x166[:, :, None] * k
-    del x166
-    x193_rows = scan.Rows(steps, H, True)
-    x198_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    sigmoid_s = torch.sigmoid(s)
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    beta = torch.sigmoid(b_)
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    db_1 = -beta + 1
+    ds_1 = -sigmoid_s + 1
+    ddt_bias_1 = torch.sigmoid(alpha_1)
+    del alpha_1
+    w_scale = rnorm_k * beta
+    f_scale = sigmoid_s * rnorm_k
+    d_rnorm_k = d * rnorm_k
+    alpha_3 = exp_A_log * alpha_2
+    del alpha_2
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    w_scale_f_scale = w_scale * f_scale
+    d_rnorm_k_scaled = d_rnorm_k * rsqrt_K
+    alpha_4 = alpha_3 * -1
+    alpha = torch.exp(alpha_4)
+    del alpha_4
+    f = (f_scale * -1)[:, :, None] * k
+    fS = (f[..., None, :] @ S).squeeze(-2)
+    del f
+    u_ = v + fS
+    del fS
+    dq_1 = (w_scale[:, :, None] * k)[:, :, :, None] * u_[:, :, None]
+    dq_2 = torch.addcmul(dq_1, alpha[:, :, None, None], S)
+    del dq_1
+    dS_before_1 = tiles.addcmul_(d_rnorm_k[:, :, None] * k, rnorm_q[:, :, None], q, -1)
+    del d_rnorm_k
+    dS_before_2 = dS_before_1 * rsqrt_K
+    del dS_before_1
+    dq_3 = (do[..., None, :] @ dq_2.mT).squeeze(-2)
+    del dq_2
+    dnorm2_q_eps_1 = q * dq_3
+    dnorm2_q_eps_2 = dnorm2_q_eps_1.sum(2)
+    del dnorm2_q_eps_1
+    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, dnorm2_q_eps_2, rnorm_q_scaled, (-0.5))
+    del dnorm2_q_eps_2, rnorm_q
+    dd_1 = k * dq_3
+    dd_2 = dd_1.sum(2)
+    del dd_1
+    dd_3 = dd_2 * rsqrt_K
+    del dd_2
+    dd = rnorm_k * dd_3 * -1
+    dS_before_3 = do[:, :, None] * dS_before_2[:, :, :, None]
+    del dS_before_2
+    drnorm_k_1 = d * dd_3
+    del dd_3
+    dk_1 = d_rnorm_k_scaled[:, :, None] * dq_3
+    del d_rnorm_k_scaled
+    dq = tiles.addcmul_(rnorm_q_scaled[:, :, None] * dq_3, dnorm2_q_eps[:, :, None], q, 2)
+    del dnorm2_q_eps, dq_3, rnorm_q_scaled
+    k_scaled = w_scale_f_scale[:, :, None] * k
+    del w_scale_f_scale
+    dS_before_4_rows = scan.Rows(steps, H, True)
+    dv_2_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
-        x192_c,
+        dS_before_3_c,
         k_c,
-        x170_c,
-        x230_c,
+        alpha_c,
+        k_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x192,
+            dS_before_3,
             k,
-            x170[:, :, None, None],
-            x230[:, :, :, None],
+            alpha[:, :, None, None],
+            k_scaled[:, :, :, None],
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x193 = dS - x192_c
-        x197 = k_c[:, :, None] * x193
-        x198 = x197.sum(1)
-        x232 = tiles.addcmul_(x170_c * x193, x230_c, x198[:, None], -1)
-        x193_rows.put(x193)
-        x198_rows.put(x198)
-        dS = x232
+        dS_before_4 = dS - dS_before_3_c
+        dv_1 = k_c[:, :, None] * dS_before_4
+        dv_2 = dv_1.sum(1)
+        dS_before = tiles.addcmul_(alpha_c * dS_before_4, k_scaled_c, dv_2[:, None], -1)
+        dS_before_4_rows.put(dS_before_4)
+        dv_2_rows.put(dv_2)
+        dS = dS_before
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x193 = x193_rows.joined()
-    x198 = x198_rows.joined()
-    del x193_rows
-    del x198_rows
-    del x192, x230
-    x194 = x174[:, :, None] * x193
-    x195 = x194.sum(3)
-    del x194
-    x199 = x174 * x198
-    del x174
-    x200 = x199.sum(2)
-    del x199
-    x202 = x160[:, :, None] * x198
-    del x198
-    x203 = tiles.product(x200, x109, x160)
-    del x109
-    x204 = (x202[..., None, :] @ S.mT).squeeze(-2)
-    x205 = k * x204
-    x206 = x205.sum(2)
-    del x205
-    x209 = tiles.addcmul_(tiles.addcmul_(-x207, x28, x200), x17, x206, -1)
-    del x17, x200, x207, x28
-    x210 = tiles.product(x22, x22, x22, x209, (-0.5))
-    del x209, x22
-    x212 = tiles.product(x206, x134, x161, (-1))
-    del x134, x206
-    x214 = S * x193
-    del x193
-    x215 = x214.sum(2)
-    del x214
-    x216 = x215.sum(2)
-    del x215
-    x217 = x170 * x216
-    del x170, x216
-    x218 = tiles.product(x11, x217, x145, (-1))
-    del x11, x145
-    x219 = x217 * x163 * -1
-    del x163, x217
-    x224 = tiles.addcmul_(-x222, x160[:, :, None], x195)
-    x224 = tiles.addcmul_(x224, x210[:, :, None], k, 2)
-    x224 = tiles.addcmul_(x224, x161[:, :, None], x204, -1)
-    del x160, x161, x195, x204, x210, x222
-    return (x225, x224, x202, x218, x203, x219, x218, x212, x191), (dS_end,)
+    dS_before_4 = dS_before_4_rows.joined()
+    dv_2 = dv_2_rows.joined()
+    del dS_before_4_rows
+    del dv_2_rows
+    del dS_before_3, k_scaled
+    dk_2 = u_[:, :, None] * dS_before_4
+    dk_3 = dk_2.sum(3)
+    del dk_2
+    db_2 = u_ * dv_2
+    del u_
+    db_3 = db_2.sum(2)
+    del db_2
+    dv = w_scale[:, :, None] * dv_2
+    del dv_2
+    db = tiles.product(db_3, db_1, w_scale)
+    del db_1
+    dk_scaled = (dv[..., None, :] @ S.mT).squeeze(-2)
+    k_dk_scaled = k * dk_scaled
+    k_dk_scaled_sum = k_dk_scaled.sum(2)
+    del k_dk_scaled
+    drnorm_k = tiles.addcmul_(tiles.addcmul_(-drnorm_k_1, beta, db_3), sigmoid_s, k_dk_scaled_sum, -1)
+    del beta, db_3, drnorm_k_1, sigmoid_s
+    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, (-0.5))
+    del drnorm_k, rnorm_k
+    ds = tiles.product(k_dk_scaled_sum, ds_1, f_scale, (-1))
+    del ds_1, k_dk_scaled_sum
+    ddt_bias_2 = S * dS_before_4
+    del dS_before_4
+    ddt_bias_3 = ddt_bias_2.sum(2)
+    del ddt_bias_2
+    ddt_bias_4 = ddt_bias_3.sum(2)
+    del ddt_bias_3
+    ddt_bias_5 = alpha * ddt_bias_4
+    del alpha, ddt_bias_4
+    ddt_bias = tiles.product(exp_A_log, ddt_bias_5, ddt_bias_1, (-1))
+    del ddt_bias_1, exp_A_log
+    dA_log = ddt_bias_5 * alpha_3 * -1
+    del alpha_3, ddt_bias_5
+    dk = tiles.addcmul_(-dk_1, w_scale[:, :, None], dk_3)
+    dk = tiles.addcmul_(dk, dnorm2_k_eps[:, :, None], k, 2)
+    dk = tiles.addcmul_(dk, f_scale[:, :, None], dk_scaled, -1)
+    del dk_1, dk_3, dk_scaled, dnorm2_k_eps, f_scale, w_scale
+    return (dq, dk, dv, ddt_bias, db, dA_log, ddt_bias, ds, dd), (dS_end,)

@@ -30,418 +30,399 @@ OUTPUTS = (("o", ("V",)),)
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, b_) = args
     H = h0[0].shape[1]
-    x6 = torch.sigmoid(b_)
-    x7 = k * k
-    x8 = x7.sum(3)
-    del x7
-    x10 = x8 + 1e-06
-    del x8
-    x11 = torch.rsqrt(x10)
-    del x10
-    x30 = k @ k.mT
-    x37 = q * q
-    x38 = x37.sum(3)
-    del x37
-    x39 = x38 + 1e-06
-    del x38
-    x40 = torch.rsqrt(x39)
-    del x39
-    x44 = q @ k.mT
-    x379 = valid * x6
-    x380 = x11 * x379
-    del x379
-    x381 = valid * x6
-    del x6
-    x382 = x11 * x381
-    del x381
-    x389 = x380[:, :, :, None] * k
-    del x380
-    x391 = tiles.product(x30, (x11 * -1)[:, :, :, None], x382[:, :, None])
-    del x30
-    x392 = tiles.product(x44, x40[:, :, :, None], x382[:, :, None])
-    del x382, x44
-    x393 = x392.tril(0)
-    del x392
-    x394 = tiles.inverse(x391)
-    del x391
-    x466 = x11[:, :, :, None] * k
-    del x11
-    x469 = x40[:, :, :, None] * q
-    del x40
+    beta = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    kk = k @ k.mT
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    qk = q @ k.mT
+    valid_beta = valid * beta
+    w_scale = rnorm_k * valid_beta
+    del valid_beta
+    valid_beta_2 = valid * beta
+    del beta
+    w_scale_2 = rnorm_k * valid_beta_2
+    del valid_beta_2
+    w = w_scale[:, :, :, None] * k
+    del w_scale
+    P = tiles.product(kk, (rnorm_k * -1)[:, :, :, None], w_scale_2[:, :, None])
+    del kk
+    qk_scaled = tiles.product(qk, rnorm_q[:, :, :, None], w_scale_2[:, :, None])
+    del qk, w_scale_2
+    A = qk_scaled.tril(0)
+    del qk_scaled
+    inv = tiles.inverse(P)
+    del P
+    u = rnorm_k[:, :, :, None] * k
+    del rnorm_k
+    q_ = rnorm_q[:, :, :, None] * q
+    del rnorm_q
     S_rows = scan.Rows(steps, H)
-    x472_rows = scan.Rows(steps, H)
-    x475_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (
-        v_c,
-        x466_c,
-        x394_c,
-        x469_c,
-        x393_c,
-        x389_c,
-    ) in scan.each(
-        steps,
-        H,
-        (
-            v,
-            x466,
-            x394,
-            x469,
-            x393,
-            x389.mT,
-        ),
-    ):
+    for n, (v_c, u_c, inv_c, q__c, A_c, w_c) in scan.each(steps, H, (v, u, inv, q_, A, w.mT)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x468 = torch.baddbmm(v_c, x466_c, S, alpha=-1)
-        x472 = torch.bmm(x394_c, x468, out=x472_rows.room(n))
-        x475 = torch.bmm(x469_c, S, out=x475_rows.room(n))
-        x475 = scan.addmm(x475, x393_c, x472)
-        x477 = scan.addmm(scan.scale(S, 1, own), x389_c, x472)
+        U_1 = torch.baddbmm(v_c, u_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        o = scan.addmm(torch.bmm(q__c, S, out=o_rows.room(n)), A_c, U)
+        S_new = scan.addmm(scan.scale(S, 1, own), w_c, U)
         if keep:
-            x472_rows.put(x472)
-        x475_rows.put(x475)
-        S = x477
+            U_rows.put(U)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x475 = x475_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
-        x472 = x472_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x472_rows
-    del x475_rows
-    del x389, x393, x466, x469
-    return (x475,), (S_end,), (S, x394, x472) if keep else None
+    del U_rows
+    del o_rows
+    del A, q_, u, w
+    return (o,), (S_end,), (S, inv, U) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, b_) = args
     H = h0[0].shape[1]
-    x6 = torch.sigmoid(b_)
-    x7 = k * k
-    x8 = x7.sum(3)
-    del x7
-    x10 = x8 + 1e-06
-    del x8
-    x11 = torch.rsqrt(x10)
-    del x10
-    x30 = k @ k.mT
-    x379 = valid * x6
-    x380 = x11 * x379
-    del x379
-    x381 = valid * x6
-    del x6
-    x382 = x11 * x381
-    del x381
-    x389 = x380[:, :, :, None] * k
-    del x380
-    x391 = tiles.product(x30, (x11 * -1)[:, :, :, None], x382[:, :, None])
-    del x30, x382
-    x394 = tiles.inverse(x391)
-    del x391
-    x466 = x11[:, :, :, None] * k
-    del x11
+    beta = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    kk = k @ k.mT
+    valid_beta = valid * beta
+    w_scale = rnorm_k * valid_beta
+    del valid_beta
+    valid_beta_2 = valid * beta
+    del beta
+    w_scale_2 = rnorm_k * valid_beta_2
+    del valid_beta_2
+    w = w_scale[:, :, :, None] * k
+    del w_scale
+    P = tiles.product(kk, (rnorm_k * -1)[:, :, :, None], w_scale_2[:, :, None])
+    del kk, w_scale_2
+    inv = tiles.inverse(P)
+    del P
+    u = rnorm_k[:, :, :, None] * k
+    del rnorm_k
     S_rows = scan.Rows(steps, H)
-    x472_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (v_c, x466_c, x394_c, x389_c) in scan.each(steps, H, (v, x466, x394, x389.mT)):
+    for n, (v_c, u_c, inv_c, w_c) in scan.each(steps, H, (v, u, inv, w.mT)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x468 = torch.baddbmm(v_c, x466_c, S, alpha=-1)
-        x472 = torch.bmm(x394_c, x468, out=x472_rows.room(n))
-        x477 = scan.addmm(scan.scale(S, 1, own), x389_c, x472)
+        U_1 = torch.baddbmm(v_c, u_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, 1, own), w_c, U)
         if keep:
-            x472_rows.put(x472)
-        S = x477
+            U_rows.put(U)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
-        x472 = x472_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x472_rows
-    del x389, x466
-    return (), (S_end,), (S, x394, x472) if keep else None
+    del U_rows
+    del u, w
+    return (), (S_end,), (S, inv, U) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, b_) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x394, x395) = kept
+    (S, inv, U) = kept
     (do,) = douts
     H = h0[0].shape[1]
-    x6 = torch.sigmoid(b_)
-    x7 = k * k
-    x8 = x7.sum(3)
-    del x7
-    x10 = x8 + 1e-06
-    del x8
-    x11 = torch.rsqrt(x10)
-    del x10
-    x12 = x11[:, :, :, None] * k
-    x30 = k @ k.mT
-    x37 = q * q
-    x38 = x37.sum(3)
-    del x37
-    x39 = x38 + 1e-06
-    del x38
-    x40 = torch.rsqrt(x39)
-    del x39
-    x44 = q @ k.mT
-    x85 = x40[:, :, :, None] * do
-    x88 = do @ S.mT
-    x160 = -x6 + 1
-    x379 = valid * x6
-    x380 = x11 * x379
-    x381 = valid * x6
-    x382 = x11 * x381
-    del x381
-    x383 = valid * x11
-    x384 = x11 * x11
-    x385 = x11 * x384
-    del x384
-    x386 = x40 * x40
-    x387 = x386 * x40
-    del x386
-    x392 = tiles.product(x44, x40[:, :, :, None], x382[:, :, None])
-    x393 = x392.tril(0)
-    del x392
-    x401 = x393.mT @ do
-    del x393
-    x405 = do @ x395.mT
-    x406 = x405.tril(0)
-    del x405
-    x407 = x44 * x406
-    del x44
-    x408 = x382[:, :, None] * x407
-    x409 = x40[:, :, :, None] * x407
-    del x407
-    x410 = x409.sum(2)
-    del x409
-    x412 = x408.sum(3)
-    del x408
-    x413 = x382[:, :, None] * x406
-    x414 = x413 @ k
-    del x413
-    x416 = x40[:, :, :, None] * x406
-    del x406
-    x417 = x416.mT @ q
-    del x416
-    x433 = x410 * x383
-    x438 = x380[:, :, :, None] * x417
-    del x417
-    x439 = x410 * x379
-    del x410
-    x478 = q * x88
-    x479 = x478.sum(3)
-    del x478
-    x480 = x479 + x412
-    del x412, x479
-    x481 = x387 * x480
-    del x387, x480
-    x483 = tiles.addcmul_(x40[:, :, :, None] * x88, x40[:, :, :, None], x414)
-    x483 = tiles.addcmul_(x483, x481[:, :, :, None], q, -1)
-    del x40, x414, x481, x88
-    x491 = x380[:, :, :, None] * k
-    x404_rows = scan.Rows(steps, H, True)
-    x494_rows = scan.Rows(steps, H, True)
+    beta = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    u = rnorm_k[:, :, :, None] * k
+    kk = k @ k.mT
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    qk = q @ k.mT
+    dqS = rnorm_q[:, :, :, None] * do
+    do_S = do @ S.mT
+    db_1 = -beta + 1
+    valid_beta = valid * beta
+    w_scale = rnorm_k * valid_beta
+    valid_beta_2 = valid * beta
+    w_scale_2 = rnorm_k * valid_beta_2
+    del valid_beta_2
+    valid_rnorm_k = valid * rnorm_k
+    rnorm_k_squared = rnorm_k * rnorm_k
+    rnorm_k_cubed = rnorm_k * rnorm_k_squared
+    del rnorm_k_squared
+    rnorm_q_squared = rnorm_q * rnorm_q
+    rnorm_q_cubed = rnorm_q_squared * rnorm_q
+    del rnorm_q_squared
+    qk_scaled = tiles.product(qk, rnorm_q[:, :, :, None], w_scale_2[:, :, None])
+    qk_scaled_lower = qk_scaled.tril(0)
+    del qk_scaled
+    dU = qk_scaled_lower.mT @ do
+    del qk_scaled_lower
+    dqk_scaled_lower = do @ U.mT
+    dqk_scaled = dqk_scaled_lower.tril(0)
+    del dqk_scaled_lower
+    qk_dqk_scaled = qk * dqk_scaled
+    del qk
+    dq_1 = w_scale_2[:, :, None] * qk_dqk_scaled
+    db_2 = rnorm_q[:, :, :, None] * qk_dqk_scaled
+    del qk_dqk_scaled
+    db_3 = db_2.sum(2)
+    del db_2
+    dq_2 = dq_1.sum(3)
+    del dq_1
+    dqk_scaled_scaled = w_scale_2[:, :, None] * dqk_scaled
+    dq_3 = dqk_scaled_scaled @ k
+    del dqk_scaled_scaled
+    dqk_scaled_scaled_2 = rnorm_q[:, :, :, None] * dqk_scaled
+    del dqk_scaled
+    dk_1 = dqk_scaled_scaled_2.mT @ q
+    del dqk_scaled_scaled_2
+    db_4 = db_3 * valid_rnorm_k
+    dk_2 = w_scale[:, :, :, None] * dk_1
+    del dk_1
+    dk_3 = db_3 * valid_beta
+    del db_3
+    q_do_S = q * do_S
+    q_do_S_sum = q_do_S.sum(3)
+    del q_do_S
+    dq_4 = q_do_S_sum + dq_2
+    del dq_2, q_do_S_sum
+    dq_5 = rnorm_q_cubed * dq_4
+    del dq_4, rnorm_q_cubed
+    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * do_S, rnorm_q[:, :, :, None], dq_3)
+    dq = tiles.addcmul_(dq, dq_5[:, :, :, None], q, -1)
+    del do_S, dq_3, dq_5, rnorm_q
+    w = w_scale[:, :, :, None] * k
+    dk_scaled_rows = scan.Rows(steps, H, True)
+    dv_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x491_c,
-        x401_c,
-        x394_c,
-        x395_c,
+        w_c,
+        dU_c,
+        inv_c,
+        U_c,
         q_c,
-        x85_c,
-        x12_c,
+        dqS_c,
+        u_c,
     ) in scan.each(
         steps,
         H,
         (
-            x491,
-            x401,
-            x394.mT,
-            x395,
+            w,
+            dU,
+            inv.mT,
+            U,
             q.mT,
-            x85,
-            x12.mT,
+            dqS,
+            u.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x493 = torch.baddbmm(x401_c, x491_c, dS)
-        x494 = torch.bmm(x394_c, x493, out=x494_rows.room(n))
-        x404 = torch.bmm(x395_c, dS.mT, out=x404_rows.room(n))
-        x518 = scan.addmm(scan.scale(dS, 1, own), q_c, x85_c)
-        x518 = scan.addmm(x518, x12_c, x494, -1)
-        x404_rows.put(x404)
-        x494_rows.put(x494)
-        dS = x518
+        dv_1 = torch.baddbmm(dU_c, w_c, dS)
+        dv = torch.bmm(inv_c, dv_1, out=dv_rows.room(n))
+        dk_scaled = torch.bmm(U_c, dS.mT, out=dk_scaled_rows.room(n))
+        dS_before = scan.addmm(scan.scale(dS, 1, own), q_c, dqS_c)
+        dS_before = scan.addmm(dS_before, u_c, dv, -1)
+        dk_scaled_rows.put(dk_scaled)
+        dv_rows.put(dv)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x404 = x404_rows.joined()
-    x494 = x494_rows.joined()
-    del x404_rows
-    del x494_rows
-    del x12, x401, x491, x85
-    x449 = k * x404
-    x450 = x449.sum(3)
-    del x449
-    x454 = tiles.product(x160, x450, x380)
-    x496 = x494 @ x395.mT
-    x497 = x496.tril(-1)
-    del x496
-    x498 = x30 * x497
-    del x30
-    x499 = x382[:, :, None] * x498
-    x500 = x499.sum(3)
-    del x499
-    x501 = x11[:, :, :, None] * x498
-    del x498
-    x502 = x501.sum(2)
-    del x501
-    x504 = x382[:, :, None] * x497
-    del x382
-    x505 = x504 @ k
-    del x504
-    x506 = x11[:, :, :, None] * x497
-    del x497
-    x507 = x506.mT @ k
-    del x506
-    x509 = torch.addcmul(x433, x502, x383, value=-1)
-    del x383, x433
-    x510 = tiles.product(x6, x160, x509)
-    del x160, x509, x6
-    x514 = x494 @ S.mT
-    x516 = tiles.addcmul_(-x500, x450, x379)
-    del x450, x500
-    x519 = x510 + x454
-    del x454, x510
-    x522 = k * x514
-    x523 = x522.sum(3)
-    del x522
-    x524 = tiles.addcmul_(x439 - x523, x502, x379, -1)
-    del x379, x439, x502, x523
-    x526 = tiles.addcmul_(x516 * -1 * x385, x524, x385, -1)
-    del x385, x516, x524
-    x528 = torch.addcmul(x438, x380[:, :, :, None], x404)
-    x528 = tiles.addcmul_(x528, x526[:, :, :, None], k)
-    x528 = tiles.addcmul_(x528, x380[:, :, :, None], x507, -1)
-    x528 = tiles.addcmul_(x528, x11[:, :, :, None], x505, -1)
-    x528 = tiles.addcmul_(x528, x11[:, :, :, None], x514, -1)
-    del x11, x380, x404, x438, x505, x507, x514, x526
-    return (x483, x528, x494, x519), (dS_end,)
+    dk_scaled = dk_scaled_rows.joined()
+    dv = dv_rows.joined()
+    del dk_scaled_rows
+    del dv_rows
+    del dU, dqS, u, w
+    k_dk_scaled = k * dk_scaled
+    k_dk_scaled_sum = k_dk_scaled.sum(3)
+    del k_dk_scaled
+    db_5 = tiles.product(db_1, k_dk_scaled_sum, w_scale)
+    dk_4 = dv @ U.mT
+    dk_5 = dk_4.tril(-1)
+    del dk_4
+    db_6 = kk * dk_5
+    del kk
+    dk_6 = w_scale_2[:, :, None] * db_6
+    dk_7 = dk_6.sum(3)
+    del dk_6
+    db_7 = rnorm_k[:, :, :, None] * db_6
+    del db_6
+    db_8 = db_7.sum(2)
+    del db_7
+    dk_8 = w_scale_2[:, :, None] * dk_5
+    del w_scale_2
+    dk_9 = dk_8 @ k
+    del dk_8
+    dk_10 = rnorm_k[:, :, :, None] * dk_5
+    del dk_5
+    dk_11 = dk_10.mT @ k
+    del dk_10
+    db_9 = torch.addcmul(db_4, db_8, valid_rnorm_k, value=-1)
+    del db_4, valid_rnorm_k
+    db_10 = tiles.product(beta, db_1, db_9)
+    del beta, db_1, db_9
+    dk_12 = dv @ S.mT
+    dk_13 = tiles.addcmul_(-dk_7, k_dk_scaled_sum, valid_beta)
+    del dk_7, k_dk_scaled_sum
+    db = db_10 + db_5
+    del db_10, db_5
+    dk_14 = k * dk_12
+    dk_15 = dk_14.sum(3)
+    del dk_14
+    dk_16 = tiles.addcmul_(dk_3 - dk_15, db_8, valid_beta, -1)
+    del db_8, dk_15, dk_3, valid_beta
+    dk_17 = tiles.addcmul_(dk_13 * -1 * rnorm_k_cubed, dk_16, rnorm_k_cubed, -1)
+    del dk_13, dk_16, rnorm_k_cubed
+    dk = torch.addcmul(dk_2, w_scale[:, :, :, None], dk_scaled)
+    dk = tiles.addcmul_(dk, dk_17[:, :, :, None], k)
+    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_11, -1)
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_9, -1)
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_12, -1)
+    del dk_11, dk_12, dk_17, dk_2, dk_9, dk_scaled, rnorm_k, w_scale
+    return (dq, dk, dv, db), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, b_) = args
     H = h0[0].shape[1]
-    x6 = k * k
-    x7 = x6.sum(2)
-    del x6
-    x9 = x7 + 1e-06
-    del x7
-    x10 = torch.rsqrt(x9)
-    del x9
-    x12 = (x10 * -1)[:, :, None] * k
-    x16 = torch.sigmoid(b_)
-    x20 = q * q
-    x21 = x20.sum(2)
-    del x20
-    x22 = x21 + 1e-06
-    del x21
-    x23 = torch.rsqrt(x22)
-    del x22
-    x24 = x23[:, :, None] * q
-    del x23
-    x85 = x10 * x16
-    del x10, x16
-    x119 = x85[:, :, None] * k
-    del x85
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    f = (rnorm_k * -1)[:, :, None] * k
+    beta = torch.sigmoid(b_)
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    q_ = rnorm_q[:, :, None] * q
+    del rnorm_q
+    w_scale = rnorm_k * beta
+    del beta, rnorm_k
+    w = w_scale[:, :, None] * k
+    del w_scale
     S_rows = scan.Rows(steps, H)
-    x122_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x12_c, v_c, x119_c, x24_c) in scan.each(steps, H, (x12, v, x119[:, :, :, None], x24)):
+    for n, (f_c, v_c, w_c, q__c) in scan.each(steps, H, (f, v, w[:, :, :, None], q_)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x14 = (x12_c[..., None, :] @ S).squeeze(-2)
-        x15 = v_c + x14
-        x121 = tiles.addcmul_(scan.scale(S, 1, own), x119_c, x15[:, None])
-        x122 = (x24_c[..., None, :] @ x121).squeeze(-2)
-        x122_rows.put(x122)
-        S = x121
+        fS = (f_c[..., None, :] @ S).squeeze(-2)
+        u_ = v_c + fS
+        S_new = tiles.addcmul_(scan.scale(S, 1, own), w_c, u_[:, None])
+        o = (q__c[..., None, :] @ S_new).squeeze(-2)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x122 = x122_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x122_rows
-    del x119, x12, x24
-    return (x122,), (S_end,), (S,) if keep else None
+    del o_rows
+    del f, q_, w
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, b_) = args
     H = h0[0].shape[1]
-    x6 = k * k
-    x7 = x6.sum(2)
-    del x6
-    x9 = x7 + 1e-06
-    del x7
-    x10 = torch.rsqrt(x9)
-    del x9
-    x12 = (x10 * -1)[:, :, None] * k
-    x16 = torch.sigmoid(b_)
-    x85 = x10 * x16
-    del x10, x16
-    x119 = x85[:, :, None] * k
-    del x85
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    f = (rnorm_k * -1)[:, :, None] * k
+    beta = torch.sigmoid(b_)
+    w_scale = rnorm_k * beta
+    del beta, rnorm_k
+    w = w_scale[:, :, None] * k
+    del w_scale
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x12_c, v_c, x119_c) in scan.each(steps, H, (x12, v, x119[:, :, :, None])):
+    for n, (f_c, v_c, w_c) in scan.each(steps, H, (f, v, w[:, :, :, None])):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x14 = (x12_c[..., None, :] @ S).squeeze(-2)
-        x15 = v_c + x14
-        x121 = tiles.addcmul_(scan.scale(S, 1, own), x119_c, x15[:, None])
-        S = x121
+        fS = (f_c[..., None, :] @ S).squeeze(-2)
+        u_ = v_c + fS
+        S_new = tiles.addcmul_(scan.scale(S, 1, own), w_c, u_[:, None])
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x119, x12
+    del f, w
     return (), (S_end,), (S,) if keep else None
 
 
@@ -452,90 +433,103 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     H = h0[0].shape[1]
-    x6 = k * k
-    x7 = x6.sum(2)
-    del x6
-    x9 = x7 + 1e-06
-    del x7
-    x10 = torch.rsqrt(x9)
-    del x9
-    x12 = (x10 * -1)[:, :, None] * k
-    x14 = (x12[..., None, :] @ S).squeeze(-2)
-    del x12
-    x15 = v + x14
-    del x14
-    x16 = torch.sigmoid(b_)
-    x20 = q * q
-    x21 = x20.sum(2)
-    del x20
-    x22 = x21 + 1e-06
-    del x21
-    x23 = torch.rsqrt(x22)
-    del x22
-    x24 = x23[:, :, None] * q
-    x59 = -x16 + 1
-    x85 = x10 * x16
-    x86 = x10 * x85
-    x87 = (x85[:, :, None] * k)[:, :, :, None] * x15[:, :, None]
-    x88 = S + x87
-    del x87
-    x90 = (do[..., None, :] @ x88.mT).squeeze(-2)
-    del x88
-    x91 = do[:, :, None] * x24[:, :, :, None]
-    del x24
-    x93 = q * x90
-    x94 = x93.sum(2)
-    del x93
-    x95 = tiles.product(x23, x23, x23, x94, (-0.5))
-    del x94
-    x118 = tiles.addcmul_(x23[:, :, None] * x90, x95[:, :, None], q, 2)
-    del x23, x90, x95
-    x123 = x86[:, :, None] * k
-    del x86
-    x97_rows = scan.Rows(steps, H, True)
-    x102_rows = scan.Rows(steps, H, True)
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    f = (rnorm_k * -1)[:, :, None] * k
+    fS = (f[..., None, :] @ S).squeeze(-2)
+    del f
+    u_ = v + fS
+    del fS
+    beta = torch.sigmoid(b_)
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    q_ = rnorm_q[:, :, None] * q
+    db_1 = -beta + 1
+    w_scale = rnorm_k * beta
+    rnorm_k_w_scale = rnorm_k * w_scale
+    dq_1 = (w_scale[:, :, None] * k)[:, :, :, None] * u_[:, :, None]
+    dq_2 = S + dq_1
+    del dq_1
+    dq_ = (do[..., None, :] @ dq_2.mT).squeeze(-2)
+    del dq_2
+    dS_before_1 = do[:, :, None] * q_[:, :, :, None]
+    del q_
+    q_dq = q * dq_
+    drnorm_q = q_dq.sum(2)
+    del q_dq
+    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, rnorm_q, drnorm_q, (-0.5))
+    del drnorm_q
+    dq = tiles.addcmul_(rnorm_q[:, :, None] * dq_, dnorm2_q_eps[:, :, None], q, 2)
+    del dnorm2_q_eps, dq_, rnorm_q
+    k_scaled = rnorm_k_w_scale[:, :, None] * k
+    del rnorm_k_w_scale
+    du_1_rows = scan.Rows(steps, H, True)
+    du_3_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x91_c, k_c, x123_c) in scan.each(steps, H, (x91, k, x123[:, :, :, None]), True):
+    for n, (
+        dS_before_1_c,
+        k_c,
+        k_scaled_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            dS_before_1,
+            k,
+            k_scaled[:, :, :, None],
+        ),
+        True,
+    ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x97 = dS + x91_c
-        x101 = k_c[:, :, None] * x97
-        x102 = x101.sum(1)
-        x125 = tiles.addcmul_(scan.scale(dS, 1, own) + x91_c, x123_c, x102[:, None], -1)
-        x97_rows.put(x97)
-        x102_rows.put(x102)
-        dS = x125
+        du_1 = dS + dS_before_1_c
+        du_2 = k_c[:, :, None] * du_1
+        du_3 = du_2.sum(1)
+        dS_before = tiles.addcmul_(scan.scale(dS, 1, own) + dS_before_1_c, k_scaled_c, du_3[:, None], -1)
+        du_1_rows.put(du_1)
+        du_3_rows.put(du_3)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x97 = x97_rows.joined()
-    x102 = x102_rows.joined()
-    del x97_rows
-    del x102_rows
-    del x123, x91
-    x98 = x15[:, :, None] * x97
-    del x97
-    x99 = x98.sum(3)
-    del x98
-    x103 = x15 * x102
-    del x15
-    x104 = x103.sum(2)
-    del x103
-    x106 = x85[:, :, None] * x102
-    del x102
-    x107 = tiles.product(x104, x59, x85)
-    del x59
-    x108 = (x106[..., None, :] @ S.mT).squeeze(-2)
-    x109 = k * x108
-    x110 = x109.sum(2)
-    del x109
-    x111 = tiles.addcmul_(-x110, x16, x104)
-    del x104, x110, x16
-    x112 = tiles.product(x10, x10, x10, x111, (-0.5))
-    del x111
-    x117 = tiles.addcmul_(x85[:, :, None] * x99, x112[:, :, None], k, 2)
-    x117 = tiles.addcmul_(x117, x10[:, :, None], x108, -1)
-    del x10, x108, x112, x85, x99
-    return (x118, x117, x106, x107), (dS_end,)
+    du_1 = du_1_rows.joined()
+    du_3 = du_3_rows.joined()
+    del du_1_rows
+    del du_3_rows
+    del dS_before_1, k_scaled
+    dk_1 = u_[:, :, None] * du_1
+    del du_1
+    dk_2 = dk_1.sum(3)
+    del dk_1
+    db_2 = u_ * du_3
+    del u_
+    db_3 = db_2.sum(2)
+    del db_2
+    dv = w_scale[:, :, None] * du_3
+    del du_3
+    db = tiles.product(db_3, db_1, w_scale)
+    del db_1
+    df = (dv[..., None, :] @ S.mT).squeeze(-2)
+    k_df = k * df
+    k_df_sum = k_df.sum(2)
+    del k_df
+    drnorm_k = tiles.addcmul_(-k_df_sum, beta, db_3)
+    del beta, db_3, k_df_sum
+    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, (-0.5))
+    del drnorm_k
+    dk = tiles.addcmul_(w_scale[:, :, None] * dk_2, dnorm2_k_eps[:, :, None], k, 2)
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, None], df, -1)
+    del df, dk_2, dnorm2_k_eps, rnorm_k, w_scale
+    return (dq, dk, dv, db), (dS_end,)

@@ -30,67 +30,67 @@ OUTPUTS = (("o", ("V",)),)
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, b_) = args
     H = h0[0].shape[1]
-    x7 = torch.sigmoid(b_)
-    x8 = k * k
-    x9 = x8.sum(3)
-    del x8
-    x11 = x9 + 1e-06
-    del x9
-    x12 = torch.rsqrt(x11)
-    del x11
-    x31 = k @ k.mT
-    x38 = q * q
-    x39 = x38.sum(3)
-    del x38
-    x40 = x39 + 1e-06
-    del x39
-    x41 = torch.rsqrt(x40)
-    del x40
-    x45 = q @ k.mT
-    x398 = valid * x7
-    x399 = x12 * x398
-    del x398
-    x400 = valid * x7
-    del x7
-    x401 = x12 * x400
-    del x400
-    x408 = x399[:, :, :, None] * k
-    del x399
-    x410 = tiles.product(x31, (x12 * -2)[:, :, :, None], x401[:, :, None])
-    del x31
-    x411 = tiles.product(x45, (x41 * 2)[:, :, :, None], x401[:, :, None])
-    del x401, x45
-    x412 = x411.tril(0)
-    del x411
-    x413 = tiles.inverse(x410)
-    del x410
-    x485 = x12[:, :, :, None] * k
-    del x12
-    x488 = x41[:, :, :, None] * q
-    del x41
+    sigmoid_b = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    kk = k @ k.mT
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    qk = q @ k.mT
+    valid_sigmoid_b = valid * sigmoid_b
+    w_scale = rnorm_k * valid_sigmoid_b
+    del valid_sigmoid_b
+    valid_sigmoid_b_2 = valid * sigmoid_b
+    del sigmoid_b
+    w_scale_2 = rnorm_k * valid_sigmoid_b_2
+    del valid_sigmoid_b_2
+    k_scaled = w_scale[:, :, :, None] * k
+    del w_scale
+    P = tiles.product(kk, (rnorm_k * -2)[:, :, :, None], w_scale_2[:, :, None])
+    del kk
+    qk_scaled = tiles.product(qk, (rnorm_q * 2)[:, :, :, None], w_scale_2[:, :, None])
+    del qk, w_scale_2
+    A = qk_scaled.tril(0)
+    del qk_scaled
+    inv = tiles.inverse(P)
+    del P
+    u = rnorm_k[:, :, :, None] * k
+    del rnorm_k
+    q_ = rnorm_q[:, :, :, None] * q
+    del rnorm_q
     S_rows = scan.Rows(steps, H)
-    x491_rows = scan.Rows(steps, H)
-    x494_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         v_c,
-        x485_c,
-        x413_c,
-        x488_c,
-        x412_c,
-        x408_c,
+        u_c,
+        inv_c,
+        q__c,
+        A_c,
+        k_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x485,
-            x413,
-            x488,
-            x412,
-            x408.mT,
+            u,
+            inv,
+            q_,
+            A,
+            k_scaled.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -98,350 +98,349 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x487 = torch.baddbmm(v_c, x485_c, S, alpha=-1)
-        x491 = torch.bmm(x413_c, x487, out=x491_rows.room(n))
-        x494 = torch.bmm(x488_c, S, out=x494_rows.room(n))
-        x494 = scan.addmm(x494, x412_c, x491)
-        x496 = scan.addmm(scan.scale(S, 1, own), x408_c, x491, 2)
+        U_1 = torch.baddbmm(v_c, u_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        o = scan.addmm(torch.bmm(q__c, S, out=o_rows.room(n)), A_c, U)
+        S_new = scan.addmm(scan.scale(S, 1, own), k_scaled_c, U, 2)
         if keep:
-            x491_rows.put(x491)
-        x494_rows.put(x494)
-        S = x496
+            U_rows.put(U)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x494 = x494_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
-        x491 = x491_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x491_rows
-    del x494_rows
-    del x408, x412, x485, x488
-    return (x494,), (S_end,), (S, x413, x491) if keep else None
+    del U_rows
+    del o_rows
+    del A, k_scaled, q_, u
+    return (o,), (S_end,), (S, inv, U) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, b_) = args
     H = h0[0].shape[1]
-    x7 = torch.sigmoid(b_)
-    x8 = k * k
-    x9 = x8.sum(3)
-    del x8
-    x11 = x9 + 1e-06
-    del x9
-    x12 = torch.rsqrt(x11)
-    del x11
-    x31 = k @ k.mT
-    x398 = valid * x7
-    x399 = x12 * x398
-    del x398
-    x400 = valid * x7
-    del x7
-    x401 = x12 * x400
-    del x400
-    x408 = x399[:, :, :, None] * k
-    del x399
-    x410 = tiles.product(x31, (x12 * -2)[:, :, :, None], x401[:, :, None])
-    del x31, x401
-    x413 = tiles.inverse(x410)
-    del x410
-    x485 = x12[:, :, :, None] * k
-    del x12
+    sigmoid_b = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    kk = k @ k.mT
+    valid_sigmoid_b = valid * sigmoid_b
+    w_scale = rnorm_k * valid_sigmoid_b
+    del valid_sigmoid_b
+    valid_sigmoid_b_2 = valid * sigmoid_b
+    del sigmoid_b
+    w_scale_2 = rnorm_k * valid_sigmoid_b_2
+    del valid_sigmoid_b_2
+    k_scaled = w_scale[:, :, :, None] * k
+    del w_scale
+    P = tiles.product(kk, (rnorm_k * -2)[:, :, :, None], w_scale_2[:, :, None])
+    del kk, w_scale_2
+    inv = tiles.inverse(P)
+    del P
+    u = rnorm_k[:, :, :, None] * k
+    del rnorm_k
     S_rows = scan.Rows(steps, H)
-    x491_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (v_c, x485_c, x413_c, x408_c) in scan.each(steps, H, (v, x485, x413, x408.mT)):
+    for n, (v_c, u_c, inv_c, k_scaled_c) in scan.each(steps, H, (v, u, inv, k_scaled.mT)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x487 = torch.baddbmm(v_c, x485_c, S, alpha=-1)
-        x491 = torch.bmm(x413_c, x487, out=x491_rows.room(n))
-        x496 = scan.addmm(scan.scale(S, 1, own), x408_c, x491, 2)
+        U_1 = torch.baddbmm(v_c, u_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, 1, own), k_scaled_c, U, 2)
         if keep:
-            x491_rows.put(x491)
-        S = x496
+            U_rows.put(U)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
-        x491 = x491_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x491_rows
-    del x408, x485
-    return (), (S_end,), (S, x413, x491) if keep else None
+    del U_rows
+    del k_scaled, u
+    return (), (S_end,), (S, inv, U) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, b_) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x413, x414) = kept
+    (S, inv, U) = kept
     (do,) = douts
     H = h0[0].shape[1]
-    x7 = torch.sigmoid(b_)
-    x8 = k * k
-    x9 = x8.sum(3)
-    del x8
-    x11 = x9 + 1e-06
-    del x9
-    x12 = torch.rsqrt(x11)
-    del x11
-    x13 = x12[:, :, :, None] * k
-    x31 = k @ k.mT
-    x38 = q * q
-    x39 = x38.sum(3)
-    del x38
-    x40 = x39 + 1e-06
-    del x39
-    x41 = torch.rsqrt(x40)
-    del x40
-    x45 = q @ k.mT
-    x102 = x41[:, :, :, None] * do
-    x105 = do @ S.mT
-    x180 = -x7 + 1
-    x398 = valid * x7
-    x399 = x12 * x398
-    x400 = valid * x7
-    x401 = x12 * x400
-    del x400
-    x402 = valid * x12
-    x403 = x12 * x12
-    x404 = x12 * x403
-    del x403
-    x405 = x41 * x41
-    x406 = x405 * x41
-    del x405
-    x411 = tiles.product(x45, (x41 * 2)[:, :, :, None], x401[:, :, None])
-    x412 = x411.tril(0)
-    del x411
-    x420 = x412.mT @ do
-    del x412
-    x426 = do @ x414.mT
-    x427 = x426.tril(0)
-    del x426
-    x428 = x45 * x427
-    del x45
-    x429 = x41[:, :, :, None] * x428
-    x430 = x429.sum(2)
-    del x429
-    x432 = x401[:, :, None] * x428
-    del x428
-    x433 = x432.sum(3)
-    del x432
-    x434 = x401[:, :, None] * x427
-    x435 = x434 @ k
-    del x434
-    x436 = x41[:, :, :, None] * x427
-    del x427
-    x437 = x436.mT @ q
-    del x436
-    x453 = x430 * x402
-    x459 = x430 * x398
-    del x430
-    x463 = x399[:, :, :, None] * x437
-    del x437
-    x497 = q * x105
-    x498 = x497.sum(3)
-    del x497
-    x499 = torch.add(x498, x433, alpha=2)
-    del x433, x498
-    x500 = x406 * x499
-    del x406, x499
-    x502 = tiles.addcmul_(x41[:, :, :, None] * x105, x41[:, :, :, None], x435, 2)
-    x502 = tiles.addcmul_(x502, x500[:, :, :, None], q, -1)
-    del x105, x41, x435, x500
-    x510 = x399[:, :, :, None] * k
-    x423_rows = scan.Rows(steps, H, True)
-    x513_rows = scan.Rows(steps, H, True)
+    sigmoid_b = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    u = rnorm_k[:, :, :, None] * k
+    kk = k @ k.mT
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    qk = q @ k.mT
+    dqS = rnorm_q[:, :, :, None] * do
+    do_S = do @ S.mT
+    db_1 = -sigmoid_b + 1
+    valid_sigmoid_b = valid * sigmoid_b
+    w_scale = rnorm_k * valid_sigmoid_b
+    valid_sigmoid_b_2 = valid * sigmoid_b
+    w_scale_2 = rnorm_k * valid_sigmoid_b_2
+    del valid_sigmoid_b_2
+    valid_rnorm_k = valid * rnorm_k
+    rnorm_k_squared = rnorm_k * rnorm_k
+    rnorm_k_cubed = rnorm_k * rnorm_k_squared
+    del rnorm_k_squared
+    rnorm_q_squared = rnorm_q * rnorm_q
+    rnorm_q_cubed = rnorm_q_squared * rnorm_q
+    del rnorm_q_squared
+    qk_scaled = tiles.product(qk, (rnorm_q * 2)[:, :, :, None], w_scale_2[:, :, None])
+    qk_scaled_lower = qk_scaled.tril(0)
+    del qk_scaled
+    dU = qk_scaled_lower.mT @ do
+    del qk_scaled_lower
+    dqk_scaled_lower = do @ U.mT
+    dqk_scaled = dqk_scaled_lower.tril(0)
+    del dqk_scaled_lower
+    qk_dqk_scaled = qk * dqk_scaled
+    del qk
+    db_2 = rnorm_q[:, :, :, None] * qk_dqk_scaled
+    db_3 = db_2.sum(2)
+    del db_2
+    dq_1 = w_scale_2[:, :, None] * qk_dqk_scaled
+    del qk_dqk_scaled
+    dq_2 = dq_1.sum(3)
+    del dq_1
+    dqk_scaled_scaled = w_scale_2[:, :, None] * dqk_scaled
+    dq_3 = dqk_scaled_scaled @ k
+    del dqk_scaled_scaled
+    dqk_scaled_scaled_2 = rnorm_q[:, :, :, None] * dqk_scaled
+    del dqk_scaled
+    dk_1 = dqk_scaled_scaled_2.mT @ q
+    del dqk_scaled_scaled_2
+    db_4 = db_3 * valid_rnorm_k
+    dk_2 = db_3 * valid_sigmoid_b
+    del db_3
+    dk_3 = w_scale[:, :, :, None] * dk_1
+    del dk_1
+    q_do_S = q * do_S
+    q_do_S_sum = q_do_S.sum(3)
+    del q_do_S
+    dq_4 = torch.add(q_do_S_sum, dq_2, alpha=2)
+    del dq_2, q_do_S_sum
+    dq_5 = rnorm_q_cubed * dq_4
+    del dq_4, rnorm_q_cubed
+    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * do_S, rnorm_q[:, :, :, None], dq_3, 2)
+    dq = tiles.addcmul_(dq, dq_5[:, :, :, None], q, -1)
+    del do_S, dq_3, dq_5, rnorm_q
+    k_scaled = w_scale[:, :, :, None] * k
+    U_dS_rows = scan.Rows(steps, H, True)
+    dv_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x510_c,
-        x420_c,
-        x413_c,
-        x414_c,
+        k_scaled_c,
+        dU_c,
+        inv_c,
+        U_c,
         q_c,
-        x102_c,
-        x13_c,
+        dqS_c,
+        u_c,
     ) in scan.each(
         steps,
         H,
         (
-            x510,
-            x420,
-            x413.mT,
-            x414,
+            k_scaled,
+            dU,
+            inv.mT,
+            U,
             q.mT,
-            x102,
-            x13.mT,
+            dqS,
+            u.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x512 = torch.baddbmm(x420_c, x510_c, dS, alpha=2)
-        x513 = torch.bmm(x413_c, x512, out=x513_rows.room(n))
-        x423 = torch.bmm(x414_c, dS.mT, out=x423_rows.room(n))
-        x537 = scan.addmm(scan.scale(dS, 1, own), q_c, x102_c)
-        x537 = scan.addmm(x537, x13_c, x513, -1)
-        x423_rows.put(x423)
-        x513_rows.put(x513)
-        dS = x537
+        dv_1 = torch.baddbmm(dU_c, k_scaled_c, dS, alpha=2)
+        dv = torch.bmm(inv_c, dv_1, out=dv_rows.room(n))
+        U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        dS_before = scan.addmm(scan.scale(dS, 1, own), q_c, dqS_c)
+        dS_before = scan.addmm(dS_before, u_c, dv, -1)
+        U_dS_rows.put(U_dS)
+        dv_rows.put(dv)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x423 = x423_rows.joined()
-    x513 = x513_rows.joined()
-    del x423_rows
-    del x513_rows
-    del x102, x13, x420, x510
-    x424 = k * x423
-    x425 = x424.sum(3)
-    del x424
-    x472 = tiles.product(x180, x425, x399)
-    x515 = x513 @ x414.mT
-    x516 = x515.tril(-1)
-    del x515
-    x517 = x31 * x516
-    del x31
-    x518 = x401[:, :, None] * x517
-    x519 = x518.sum(3)
-    del x518
-    x520 = x12[:, :, :, None] * x517
-    del x517
-    x521 = x520.sum(2)
-    del x520
-    x523 = x401[:, :, None] * x516
-    del x401
-    x524 = x523 @ k
-    del x523
-    x525 = x12[:, :, :, None] * x516
-    del x516
-    x526 = x525.mT @ k
-    del x525
-    x528 = tiles.addcmul_(2 * x453, x521, x402, -2)
-    del x402, x453
-    x529 = tiles.product(x7, x180, x528)
-    del x180, x528, x7
-    x533 = x513 @ S.mT
-    x535 = tiles.addcmul_(-2 * x519, x425, x398, 2)
-    del x425, x519
-    x538 = torch.add(x529, x472, alpha=2)
-    del x472, x529
-    x541 = k * x533
-    x542 = x541.sum(3)
-    del x541
-    x543 = tiles.addcmul_(torch.add(-x542, x459, alpha=2), x521, x398, -2)
-    del x398, x459, x521, x542
-    x545 = tiles.addcmul_(x535 * -1 * x404, x543, x404, -1)
-    del x404, x535, x543
-    x547 = tiles.addcmul_(2 * x463, x545[:, :, :, None], k)
-    x547 = tiles.addcmul_(x547, x399[:, :, :, None], x526, -2)
-    x547 = tiles.addcmul_(x547, x399[:, :, :, None], x423, 2)
-    x547 = tiles.addcmul_(x547, x12[:, :, :, None], x524, -2)
-    x547 = tiles.addcmul_(x547, x12[:, :, :, None], x533, -1)
-    del x12, x399, x423, x463, x524, x526, x533, x545
-    return (x502, x547, x513, x538), (dS_end,)
+    U_dS = U_dS_rows.joined()
+    dv = dv_rows.joined()
+    del U_dS_rows
+    del dv_rows
+    del dU, dqS, k_scaled, u
+    k_U_dS = k * U_dS
+    k_U_dS_sum = k_U_dS.sum(3)
+    del k_U_dS
+    db_5 = tiles.product(db_1, k_U_dS_sum, w_scale)
+    dk_4 = dv @ U.mT
+    dk_5 = dk_4.tril(-1)
+    del dk_4
+    db_6 = kk * dk_5
+    del kk
+    dk_6 = w_scale_2[:, :, None] * db_6
+    dk_7 = dk_6.sum(3)
+    del dk_6
+    db_7 = rnorm_k[:, :, :, None] * db_6
+    del db_6
+    db_8 = db_7.sum(2)
+    del db_7
+    dk_8 = w_scale_2[:, :, None] * dk_5
+    del w_scale_2
+    dk_9 = dk_8 @ k
+    del dk_8
+    dk_10 = rnorm_k[:, :, :, None] * dk_5
+    del dk_5
+    dk_11 = dk_10.mT @ k
+    del dk_10
+    db_9 = tiles.addcmul_(2 * db_4, db_8, valid_rnorm_k, -2)
+    del db_4, valid_rnorm_k
+    db_10 = tiles.product(sigmoid_b, db_1, db_9)
+    del db_1, db_9, sigmoid_b
+    dk_12 = dv @ S.mT
+    dk_13 = tiles.addcmul_(-2 * dk_7, k_U_dS_sum, valid_sigmoid_b, 2)
+    del dk_7, k_U_dS_sum
+    db = torch.add(db_10, db_5, alpha=2)
+    del db_10, db_5
+    dk_14 = k * dk_12
+    dk_15 = dk_14.sum(3)
+    del dk_14
+    dk_16 = tiles.addcmul_(torch.add(-dk_15, dk_2, alpha=2), db_8, valid_sigmoid_b, -2)
+    del db_8, dk_15, dk_2, valid_sigmoid_b
+    dk_17 = tiles.addcmul_(dk_13 * -1 * rnorm_k_cubed, dk_16, rnorm_k_cubed, -1)
+    del dk_13, dk_16, rnorm_k_cubed
+    dk = tiles.addcmul_(2 * dk_3, dk_17[:, :, :, None], k)
+    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_11, -2)
+    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], U_dS, 2)
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_9, -2)
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_12, -1)
+    del U_dS, dk_11, dk_12, dk_17, dk_3, dk_9, rnorm_k, w_scale
+    return (dq, dk, dv, db), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, b_) = args
     H = h0[0].shape[1]
-    x6 = k * k
-    x7 = x6.sum(2)
-    del x6
-    x9 = x7 + 1e-06
-    del x7
-    x10 = torch.rsqrt(x9)
-    del x9
-    x12 = (x10 * -1)[:, :, None] * k
-    x17 = torch.sigmoid(b_)
-    x22 = q * q
-    x23 = x22.sum(2)
-    del x22
-    x24 = x23 + 1e-06
-    del x23
-    x25 = torch.rsqrt(x24)
-    del x24
-    x26 = x25[:, :, None] * q
-    del x25
-    x88 = x10 * x17
-    del x10, x17
-    x122 = x88[:, :, None] * k
-    del x88
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    f = (rnorm_k * -1)[:, :, None] * k
+    sigmoid_b = torch.sigmoid(b_)
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    q_ = rnorm_q[:, :, None] * q
+    del rnorm_q
+    w_scale = rnorm_k * sigmoid_b
+    del rnorm_k, sigmoid_b
+    k_scaled = w_scale[:, :, None] * k
+    del w_scale
     S_rows = scan.Rows(steps, H)
-    x125_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x12_c, v_c, x122_c, x26_c) in scan.each(steps, H, (x12, v, x122[:, :, :, None], x26)):
+    for n, (f_c, v_c, k_scaled_c, q__c) in scan.each(steps, H, (f, v, k_scaled[:, :, :, None], q_)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x14 = (x12_c[..., None, :] @ S).squeeze(-2)
-        x15 = v_c + x14
-        x124 = tiles.addcmul_(scan.scale(S, 1, own), x122_c, x15[:, None], 2)
-        x125 = (x26_c[..., None, :] @ x124).squeeze(-2)
-        x125_rows.put(x125)
-        S = x124
+        fS = (f_c[..., None, :] @ S).squeeze(-2)
+        u_ = v_c + fS
+        S_new = tiles.addcmul_(scan.scale(S, 1, own), k_scaled_c, u_[:, None], 2)
+        o = (q__c[..., None, :] @ S_new).squeeze(-2)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x125 = x125_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x125_rows
-    del x12, x122, x26
-    return (x125,), (S_end,), (S,) if keep else None
+    del o_rows
+    del f, k_scaled, q_
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, b_) = args
     H = h0[0].shape[1]
-    x6 = k * k
-    x7 = x6.sum(2)
-    del x6
-    x9 = x7 + 1e-06
-    del x7
-    x10 = torch.rsqrt(x9)
-    del x9
-    x12 = (x10 * -1)[:, :, None] * k
-    x17 = torch.sigmoid(b_)
-    x88 = x10 * x17
-    del x10, x17
-    x122 = x88[:, :, None] * k
-    del x88
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    f = (rnorm_k * -1)[:, :, None] * k
+    sigmoid_b = torch.sigmoid(b_)
+    w_scale = rnorm_k * sigmoid_b
+    del rnorm_k, sigmoid_b
+    k_scaled = w_scale[:, :, None] * k
+    del w_scale
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x12_c, v_c, x122_c) in scan.each(steps, H, (x12, v, x122[:, :, :, None])):
+    for n, (f_c, v_c, k_scaled_c) in scan.each(steps, H, (f, v, k_scaled[:, :, :, None])):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x14 = (x12_c[..., None, :] @ S).squeeze(-2)
-        x15 = v_c + x14
-        x124 = tiles.addcmul_(scan.scale(S, 1, own), x122_c, x15[:, None], 2)
-        S = x124
+        fS = (f_c[..., None, :] @ S).squeeze(-2)
+        u_ = v_c + fS
+        S_new = tiles.addcmul_(scan.scale(S, 1, own), k_scaled_c, u_[:, None], 2)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x12, x122
+    del f, k_scaled
     return (), (S_end,), (S,) if keep else None
 
 
@@ -452,90 +451,103 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     H = h0[0].shape[1]
-    x6 = k * k
-    x7 = x6.sum(2)
-    del x6
-    x9 = x7 + 1e-06
-    del x7
-    x10 = torch.rsqrt(x9)
-    del x9
-    x12 = (x10 * -1)[:, :, None] * k
-    x14 = (x12[..., None, :] @ S).squeeze(-2)
-    del x12
-    x15 = v + x14
-    del x14
-    x17 = torch.sigmoid(b_)
-    x22 = q * q
-    x23 = x22.sum(2)
-    del x22
-    x24 = x23 + 1e-06
-    del x23
-    x25 = torch.rsqrt(x24)
-    del x24
-    x26 = x25[:, :, None] * q
-    x62 = -x17 + 1
-    x88 = x10 * x17
-    x89 = x10 * x88
-    x90 = (x88[:, :, None] * k)[:, :, :, None] * x15[:, :, None]
-    x91 = torch.add(S, x90, alpha=2)
-    del x90
-    x93 = (do[..., None, :] @ x91.mT).squeeze(-2)
-    del x91
-    x94 = do[:, :, None] * x26[:, :, :, None]
-    del x26
-    x96 = q * x93
-    x97 = x96.sum(2)
-    del x96
-    x98 = tiles.product(x25, x25, x25, x97, (-0.5))
-    del x97
-    x121 = tiles.addcmul_(x25[:, :, None] * x93, x98[:, :, None], q, 2)
-    del x25, x93, x98
-    x126 = x89[:, :, None] * k
-    del x89
-    x100_rows = scan.Rows(steps, H, True)
-    x105_rows = scan.Rows(steps, H, True)
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    f = (rnorm_k * -1)[:, :, None] * k
+    fS = (f[..., None, :] @ S).squeeze(-2)
+    del f
+    u_ = v + fS
+    del fS
+    sigmoid_b = torch.sigmoid(b_)
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    q_ = rnorm_q[:, :, None] * q
+    db_1 = -sigmoid_b + 1
+    w_scale = rnorm_k * sigmoid_b
+    rnorm_k_w_scale = rnorm_k * w_scale
+    dq_1 = (w_scale[:, :, None] * k)[:, :, :, None] * u_[:, :, None]
+    dq_2 = torch.add(S, dq_1, alpha=2)
+    del dq_1
+    dq_ = (do[..., None, :] @ dq_2.mT).squeeze(-2)
+    del dq_2
+    dS_before_1 = do[:, :, None] * q_[:, :, :, None]
+    del q_
+    q_dq = q * dq_
+    drnorm_q = q_dq.sum(2)
+    del q_dq
+    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, rnorm_q, drnorm_q, (-0.5))
+    del drnorm_q
+    dq = tiles.addcmul_(rnorm_q[:, :, None] * dq_, dnorm2_q_eps[:, :, None], q, 2)
+    del dnorm2_q_eps, dq_, rnorm_q
+    k_scaled = rnorm_k_w_scale[:, :, None] * k
+    del rnorm_k_w_scale
+    du_1_rows = scan.Rows(steps, H, True)
+    du_3_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x94_c, k_c, x126_c) in scan.each(steps, H, (x94, k, x126[:, :, :, None]), True):
+    for n, (
+        dS_before_1_c,
+        k_c,
+        k_scaled_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            dS_before_1,
+            k,
+            k_scaled[:, :, :, None],
+        ),
+        True,
+    ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x100 = torch.add(2 * dS, x94_c, alpha=2)
-        x104 = k_c[:, :, None] * x100
-        x105 = x104.sum(1)
-        x128 = tiles.addcmul_(scan.scale(dS, 1, own) + x94_c, x126_c, x105[:, None], -1)
-        x100_rows.put(x100)
-        x105_rows.put(x105)
-        dS = x128
+        du_1 = torch.add(2 * dS, dS_before_1_c, alpha=2)
+        du_2 = k_c[:, :, None] * du_1
+        du_3 = du_2.sum(1)
+        dS_before = tiles.addcmul_(scan.scale(dS, 1, own) + dS_before_1_c, k_scaled_c, du_3[:, None], -1)
+        du_1_rows.put(du_1)
+        du_3_rows.put(du_3)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x100 = x100_rows.joined()
-    x105 = x105_rows.joined()
-    del x100_rows
-    del x105_rows
-    del x126, x94
-    x101 = x15[:, :, None] * x100
-    del x100
-    x102 = x101.sum(3)
-    del x101
-    x106 = x15 * x105
-    del x15
-    x107 = x106.sum(2)
-    del x106
-    x109 = x88[:, :, None] * x105
-    del x105
-    x110 = tiles.product(x107, x62, x88)
-    del x62
-    x111 = (x109[..., None, :] @ S.mT).squeeze(-2)
-    x112 = k * x111
-    x113 = x112.sum(2)
-    del x112
-    x114 = tiles.addcmul_(-x113, x17, x107)
-    del x107, x113, x17
-    x115 = tiles.product(x10, x10, x10, x114, (-0.5))
-    del x114
-    x120 = tiles.addcmul_(x88[:, :, None] * x102, x115[:, :, None], k, 2)
-    x120 = tiles.addcmul_(x120, x10[:, :, None], x111, -1)
-    del x10, x102, x111, x115, x88
-    return (x121, x120, x109, x110), (dS_end,)
+    du_1 = du_1_rows.joined()
+    du_3 = du_3_rows.joined()
+    del du_1_rows
+    del du_3_rows
+    del dS_before_1, k_scaled
+    dk_1 = u_[:, :, None] * du_1
+    del du_1
+    dk_2 = dk_1.sum(3)
+    del dk_1
+    db_2 = u_ * du_3
+    del u_
+    db_3 = db_2.sum(2)
+    del db_2
+    dv = w_scale[:, :, None] * du_3
+    del du_3
+    db = tiles.product(db_3, db_1, w_scale)
+    del db_1
+    df = (dv[..., None, :] @ S.mT).squeeze(-2)
+    k_df = k * df
+    k_df_sum = k_df.sum(2)
+    del k_df
+    drnorm_k = tiles.addcmul_(-k_df_sum, sigmoid_b, db_3)
+    del db_3, k_df_sum, sigmoid_b
+    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, (-0.5))
+    del drnorm_k
+    dk = tiles.addcmul_(w_scale[:, :, None] * dk_2, dnorm2_k_eps[:, :, None], k, 2)
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, None], df, -1)
+    del df, dk_2, dnorm2_k_eps, rnorm_k, w_scale
+    return (dq, dk, dv, db), (dS_end,)

@@ -34,80 +34,80 @@ def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, g) = args
     K = q.shape[3]
     H = h0[0].shape[1]
-    x10 = valid[:, :, :, None] * b_
-    x11 = valid[:, :, :, None] * k
-    x30 = (K) ** -0.5
-    x31 = q * x30
-    x54 = g * tiles.LOG2E
-    x55 = torch.where(valid[:, :, :, None] > 0, x54, 0)
-    del x54
-    x56 = tiles.prefix_sum(x55, 2, exclusive=True)
-    x57 = torch.exp2(x56)
-    del x56
-    x58 = a_ * x57
-    del x57
-    x67 = tiles.prefix_sum(x55, 2)
-    x68 = torch.exp2(x67)
-    del x67
-    x69 = q * x68
-    del x68
-    x78 = tiles.suffix_sum(x55, 2, exclusive=True)
-    x79 = torch.exp2(x78)
-    del x78
-    x82 = x55.sum(2)
-    x83 = torch.exp2(x82)
-    del x82
-    x86 = b_ * x79
-    x89 = k * x79
-    del x79
-    f1 = tiles.decay_factors(x55, exclusive=True)
-    x236 = tiles.decay_dot(a_, x11, f1, strict=True)
-    x237 = x236 @ v
-    x238 = tiles.decay_dot(a_, x10, f1, strict=True)
+    b_scaled = valid[:, :, :, None] * b_
+    k_scaled = valid[:, :, :, None] * k
+    rsqrt_K = (K) ** -0.5
+    q_ = q * rsqrt_K
+    log2_exp_g = g * tiles.LOG2E
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_exp_g, 0)
+    del log2_exp_g
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    a_G_before = a_ * G_before
+    del G_before
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    qG = q * G
+    del G
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    b_G_after = b_ * G_after
+    k_G_after = k * G_after
+    del G_after
+    f1 = tiles.decay_factors(log2_D, exclusive=True)
+    A = tiles.decay_dot(a_, k_scaled, f1, strict=True)
+    Av = A @ v
+    P = tiles.decay_dot(a_, b_scaled, f1, strict=True)
     del f1
-    f1_2 = tiles.decay_factors(x55)
-    x243 = tiles.decay_dot(x31, x10, f1_2)
-    del x10
-    x244 = tiles.decay_dot(x31, x11, f1_2)
-    del f1_2, x11, x31, x55
-    x245 = x244 @ v
-    x246 = tiles.inverse(x238)
-    del x238
-    x352 = valid[:, :, :, None] * x86
-    del x86
-    x353 = valid[:, :, :, None] * x89
-    del x89
+    f1_2 = tiles.decay_factors(log2_D)
+    A_3 = tiles.decay_dot(q_, b_scaled, f1_2)
+    del b_scaled
+    A_2 = tiles.decay_dot(q_, k_scaled, f1_2)
+    del f1_2, k_scaled, log2_D, q_
+    Av_2 = A_2 @ v
+    inv = tiles.inverse(P)
+    del P
+    b_G_after_scaled = valid[:, :, :, None] * b_G_after
+    del b_G_after
+    k_G_after_scaled = valid[:, :, :, None] * k_G_after
+    del k_G_after
     S_rows = scan.Rows(steps, H)
-    x247_rows = scan.Rows(steps, H)
-    x250_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x58_c,
-        x237_c,
-        x246_c,
-        x69_c,
-        x245_c,
-        x243_c,
-        x83_c,
-        x353_c,
+        a_G_before_c,
+        Av_c,
+        inv_c,
+        qG_c,
+        Av_2_c,
+        A_3_c,
+        G_C_c,
+        k_G_after_scaled_c,
         v_c,
-        x352_c,
+        b_G_after_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x58,
-            x237,
-            x246,
-            x69,
-            x245,
-            x243,
-            x83[:, :, :, None],
-            x353.mT,
+            a_G_before,
+            Av,
+            inv,
+            qG,
+            Av_2,
+            A_3,
+            G_C[:, :, :, None],
+            k_G_after_scaled.mT,
             v,
-            x352.mT,
+            b_G_after_scaled.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -115,95 +115,95 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x241 = torch.baddbmm(x237_c, x58_c, S)
-        x247 = torch.bmm(x246_c, x241, out=x247_rows.room(n))
-        x250 = torch.baddbmm(x245_c, x69_c, S, alpha=x30, out=x250_rows.room(n))
-        x250 = scan.addmm(x250, x243_c, x247)
-        x360 = scan.addmm(scan.scale(S, x83_c, own), x353_c, v_c)
-        x360 = scan.addmm(x360, x352_c, x247)
+        U_1 = torch.baddbmm(Av_c, a_G_before_c, S)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        o = torch.baddbmm(Av_2_c, qG_c, S, alpha=rsqrt_K, out=o_rows.room(n))
+        o = scan.addmm(o, A_3_c, U)
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, v_c)
+        S_new = scan.addmm(S_new, b_G_after_scaled_c, U)
         if keep:
-            x247_rows.put(x247)
-        x250_rows.put(x250)
-        S = x360
+            U_rows.put(U)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x250 = x250_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
-        x247 = x247_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x247_rows
-    del x250_rows
-    del x237, x245, x352, x353, x58, x69, x83
-    return (x250,), (S_end,), (S, x236, x243, x244, x246, x247) if keep else None
+    del U_rows
+    del o_rows
+    del Av, Av_2, G_C, a_G_before, b_G_after_scaled, k_G_after_scaled, qG
+    return (o,), (S_end,), (S, A, A_3, A_2, inv, U) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, g) = args
     K = q.shape[3]
     H = h0[0].shape[1]
-    x10 = valid[:, :, :, None] * b_
-    x11 = valid[:, :, :, None] * k
-    x30 = (K) ** -0.5
-    x31 = q * x30
-    x54 = g * tiles.LOG2E
-    x55 = torch.where(valid[:, :, :, None] > 0, x54, 0)
-    del x54
-    x56 = tiles.prefix_sum(x55, 2, exclusive=True)
-    x57 = torch.exp2(x56)
-    del x56
-    x58 = a_ * x57
-    del x57
-    x78 = tiles.suffix_sum(x55, 2, exclusive=True)
-    x79 = torch.exp2(x78)
-    del x78
-    x82 = x55.sum(2)
-    x83 = torch.exp2(x82)
-    del x82
-    x86 = b_ * x79
-    x89 = k * x79
-    del x79
-    f1 = tiles.decay_factors(x55, exclusive=True)
-    x236 = tiles.decay_dot(a_, x11, f1, strict=True)
-    x237 = x236 @ v
-    x238 = tiles.decay_dot(a_, x10, f1, strict=True)
+    b_scaled = valid[:, :, :, None] * b_
+    k_scaled = valid[:, :, :, None] * k
+    rsqrt_K = (K) ** -0.5
+    q_ = q * rsqrt_K
+    log2_exp_g = g * tiles.LOG2E
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_exp_g, 0)
+    del log2_exp_g
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    a_G_before = a_ * G_before
+    del G_before
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    b_G_after = b_ * G_after
+    k_G_after = k * G_after
+    del G_after
+    f1 = tiles.decay_factors(log2_D, exclusive=True)
+    A = tiles.decay_dot(a_, k_scaled, f1, strict=True)
+    Av = A @ v
+    P = tiles.decay_dot(a_, b_scaled, f1, strict=True)
     del f1
-    f1_2 = tiles.decay_factors(x55)
-    x243 = tiles.decay_dot(x31, x10, f1_2)
-    del x10
-    x244 = tiles.decay_dot(x31, x11, f1_2)
-    del f1_2, x11, x31, x55
-    x246 = tiles.inverse(x238)
-    del x238
-    x352 = valid[:, :, :, None] * x86
-    del x86
-    x353 = valid[:, :, :, None] * x89
-    del x89
+    f1_2 = tiles.decay_factors(log2_D)
+    A_3 = tiles.decay_dot(q_, b_scaled, f1_2)
+    del b_scaled
+    A_2 = tiles.decay_dot(q_, k_scaled, f1_2)
+    del f1_2, k_scaled, log2_D, q_
+    inv = tiles.inverse(P)
+    del P
+    b_G_after_scaled = valid[:, :, :, None] * b_G_after
+    del b_G_after
+    k_G_after_scaled = valid[:, :, :, None] * k_G_after
+    del k_G_after
     S_rows = scan.Rows(steps, H)
-    x247_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x58_c,
-        x237_c,
-        x246_c,
-        x83_c,
-        x353_c,
+        a_G_before_c,
+        Av_c,
+        inv_c,
+        G_C_c,
+        k_G_after_scaled_c,
         v_c,
-        x352_c,
+        b_G_after_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x58,
-            x237,
-            x246,
-            x83[:, :, :, None],
-            x353.mT,
+            a_G_before,
+            Av,
+            inv,
+            G_C[:, :, :, None],
+            k_G_after_scaled.mT,
             v,
-            x352.mT,
+            b_G_after_scaled.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -211,227 +211,227 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x241 = torch.baddbmm(x237_c, x58_c, S)
-        x247 = torch.bmm(x246_c, x241, out=x247_rows.room(n))
-        x360 = scan.addmm(scan.scale(S, x83_c, own), x353_c, v_c)
-        x360 = scan.addmm(x360, x352_c, x247)
+        U_1 = torch.baddbmm(Av_c, a_G_before_c, S)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, v_c)
+        S_new = scan.addmm(S_new, b_G_after_scaled_c, U)
         if keep:
-            x247_rows.put(x247)
-        S = x360
+            U_rows.put(U)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
-        x247 = x247_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x247_rows
-    del x237, x352, x353, x58, x83
-    return (), (S_end,), (S, x236, x243, x244, x246, x247) if keep else None
+    del U_rows
+    del Av, G_C, a_G_before, b_G_after_scaled, k_G_after_scaled
+    return (), (S_end,), (S, A, A_3, A_2, inv, U) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_, g) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x236, x243, x244, x246, x247) = kept
+    (S, A, q_b_scaled, q_k_scaled, inv, U) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x10 = valid[:, :, :, None] * b_
-    x11 = valid[:, :, :, None] * k
-    x30 = (K) ** -0.5
-    x31 = q * x30
-    x54 = g * tiles.LOG2E
-    x55 = torch.where(valid[:, :, :, None] > 0, x54, 0)
-    del x54
-    x56 = tiles.prefix_sum(x55, 2, exclusive=True)
-    x57 = torch.exp2(x56)
-    del x56
-    x58 = a_ * x57
-    x67 = tiles.prefix_sum(x55, 2)
-    x68 = torch.exp2(x67)
-    del x67
-    x69 = q * x68
-    x78 = tiles.suffix_sum(x55, 2, exclusive=True)
-    x79 = torch.exp2(x78)
-    del x78
-    x82 = x55.sum(2)
-    x83 = torch.exp2(x82)
-    del x82
-    x86 = b_ * x79
-    x89 = k * x79
-    x115 = tiles.LN2
-    x124 = do @ v.mT
-    f1 = tiles.decay_factors(x55)
-    x299, x128, x300 = tiles.decay_dot_grads(x124, x31, x11, f1)
-    del x124
-    x143 = do @ S.mT
-    x148 = x68 * x143 * x30
-    del x68
-    x180 = tiles.LOG2E
-    x298 = x244.mT @ do
-    x301 = x243.mT @ do
-    x311 = do @ x247.mT
-    x312, x313, x314 = tiles.decay_dot_grads(x311, x31, x10, f1)
-    del f1, x31, x311
-    x334 = x299 + x312
-    del x299, x312
-    x335 = x334 * x30
-    del x334
-    x349 = x148 + x335
-    del x148, x335
-    x350 = x30 * x115
-    x351 = valid[:, :, :, None] * x79
-    x352 = valid[:, :, :, None] * x86
-    del x86
-    x357 = x69 * x143 * x350
-    del x143
-    x358 = tiles.suffix_sum(x357, 2)
-    del x357
-    x95_rows = scan.Rows(steps, H, True)
-    x97_rows = scan.Rows(steps, H, True)
-    x114_rows = scan.Rows(steps, H, True)
-    x305_rows = scan.Rows(steps, H, True)
-    x374_rows = scan.Rows(steps, H, True)
+    b_scaled = valid[:, :, :, None] * b_
+    k_scaled = valid[:, :, :, None] * k
+    rsqrt_K = (K) ** -0.5
+    q_ = q * rsqrt_K
+    log2_exp_g = g * tiles.LOG2E
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_exp_g, 0)
+    del log2_exp_g
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    a_G_before = a_ * G_before
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    qG = q * G
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    b_G_after = b_ * G_after
+    k_G_after = k * G_after
+    ln2 = tiles.LN2
+    dq_k_scaled = do @ v.mT
+    f1 = tiles.decay_factors(log2_D)
+    dq_1, dk_1, dg_1 = tiles.decay_dot_grads(dq_k_scaled, q_, k_scaled, f1)
+    del dq_k_scaled
+    do_S = do @ S.mT
+    G_do_S = G * do_S * rsqrt_K
+    del G
+    log2e = tiles.LOG2E
+    q_k_scaled_do = q_k_scaled.mT @ do
+    dU = q_b_scaled.mT @ do
+    dq_b_scaled = do @ U.mT
+    dq_2, db_1, dg_2 = tiles.decay_dot_grads(dq_b_scaled, q_, b_scaled, f1)
+    del dq_b_scaled, f1, q_
+    dq_ = dq_1 + dq_2
+    del dq_1, dq_2
+    dq_scaled = dq_ * rsqrt_K
+    del dq_
+    dq = G_do_S + dq_scaled
+    del G_do_S, dq_scaled
+    rsqrt_K_ln2 = rsqrt_K * ln2
+    G_after_scaled = valid[:, :, :, None] * G_after
+    b_G_after_scaled = valid[:, :, :, None] * b_G_after
+    del b_G_after
+    dlog2_G = qG * do_S * rsqrt_K_ln2
+    del do_S
+    dg_3 = tiles.suffix_sum(dlog2_G, 2)
+    del dlog2_G
+    v_dS_rows = scan.Rows(steps, H, True)
+    k_G_after_dS_rows = scan.Rows(steps, H, True)
+    dG_C_rows = scan.Rows(steps, H, True)
+    U_dS_rows = scan.Rows(steps, H, True)
+    dv_2_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x352_c,
-        x301_c,
-        x246_c,
+        b_G_after_scaled_c,
+        dU_c,
+        inv_c,
         v_c,
-        x89_c,
+        k_G_after_c,
         S_c,
-        x247_c,
-        x83_c,
-        x69_c,
+        U_c,
+        G_C_c,
+        qG_c,
         do_c,
-        x58_c,
+        a_G_before_c,
     ) in scan.each(
         steps,
         H,
         (
-            x352,
-            x301,
-            x246.mT,
+            b_G_after_scaled,
+            dU,
+            inv.mT,
             v,
-            x89,
+            k_G_after,
             S,
-            x247,
-            x83[:, :, :, None],
-            x69.mT,
+            U,
+            G_C[:, :, :, None],
+            qG.mT,
             do,
-            x58.mT,
+            a_G_before.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x373 = torch.baddbmm(x301_c, x352_c, dS)
-        x374 = torch.bmm(x246_c, x373, out=x374_rows.room(n))
-        x95 = torch.bmm(v_c, dS.mT, out=x95_rows.room(n))
-        x97 = torch.bmm(x89_c, dS, out=x97_rows.room(n))
-        x113 = S_c * dS
-        x114 = x113.sum(2)
-        x305 = torch.bmm(x247_c, dS.mT, out=x305_rows.room(n))
-        x396 = scan.addmm(scan.scale(dS, x83_c, own), x69_c, do_c, x30)
-        x396 = scan.addmm(x396, x58_c, x374)
-        x95_rows.put(x95)
-        x97_rows.put(x97)
-        x114_rows.put(x114)
-        x305_rows.put(x305)
-        x374_rows.put(x374)
-        dS = x396
+        dv_1 = torch.baddbmm(dU_c, b_G_after_scaled_c, dS)
+        dv_2 = torch.bmm(inv_c, dv_1, out=dv_2_rows.room(n))
+        v_dS = torch.bmm(v_c, dS.mT, out=v_dS_rows.room(n))
+        k_G_after_dS = torch.bmm(k_G_after_c, dS, out=k_G_after_dS_rows.room(n))
+        S_dS = S_c * dS
+        dG_C = S_dS.sum(2)
+        U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), qG_c, do_c, rsqrt_K)
+        dS_before = scan.addmm(dS_before, a_G_before_c, dv_2)
+        v_dS_rows.put(v_dS)
+        k_G_after_dS_rows.put(k_G_after_dS)
+        dG_C_rows.put(dG_C)
+        U_dS_rows.put(U_dS)
+        dv_2_rows.put(dv_2)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x95 = x95_rows.joined()
-    x97 = x97_rows.joined()
-    x114 = x114_rows.joined()
-    x305 = x305_rows.joined()
-    x374 = x374_rows.joined()
-    del x95_rows
-    del x97_rows
-    del x114_rows
-    del x305_rows
-    del x374_rows
-    del x301, x352, x69, x89
-    x117 = x83 * x114 * x115
-    del x114, x83
-    x118 = x117[:, :, None].expand(-1, -1, C, -1)
-    del x117
-    x363 = tiles.addcmul_(x95 * x11, x305, x10)
-    x364 = x79 * x363 * x115
-    del x363, x79
-    x365 = tiles.prefix_sum(x364, 2, exclusive=True)
-    del x364
-    x376 = x374 @ x247.mT
-    x377 = x376.tril(-1)
-    del x376
-    f1_2 = tiles.decay_factors(x55, exclusive=True)
-    x378, x379, x380 = tiles.decay_dot_grads(x377, a_, x10, f1_2, strict=True)
-    del x10, x377, x55
-    x381 = x374 @ v.mT
-    x382 = x236.mT @ x374
-    x383, x384, x385 = tiles.decay_dot_grads(x381, a_, x11, f1_2, strict=True)
-    del f1_2, x11, x381
-    x386 = x374 @ S.mT
-    del x374
-    x390 = x313 + x379
-    del x313, x379
-    x394 = x128 + x384
-    del x128, x384
-    x397 = tiles.addcmul_(x378 + x383, x57, x386)
-    del x378, x383, x57
-    x398 = tiles.addcmul_(x298 + x382, valid[:, :, :, None], x97)
-    del x298, x382, x97
-    x399 = x58 * x386 * x115
-    del x386, x58
-    x400 = tiles.suffix_sum(x399, 2, exclusive=True)
-    del x399
-    x401 = x118 + x358 + x300 + x365 + x314 + x380 + x385
-    x401 = x401 + x400
-    del x118, x300, x314, x358, x365, x380, x385, x400
-    x402 = (valid * x180)[:, :, :, None] * x401
-    del x401
-    x403 = tiles.addcmul_(x305 * x351, valid[:, :, :, None], x390)
-    del x305, x390
-    x404 = tiles.addcmul_(x95 * x351, valid[:, :, :, None], x394)
-    del x351, x394, x95
-    return (x349, x404, x398, x397, x403, x402), (dS_end,)
+    v_dS = v_dS_rows.joined()
+    k_G_after_dS = k_G_after_dS_rows.joined()
+    dG_C = dG_C_rows.joined()
+    U_dS = U_dS_rows.joined()
+    dv_2 = dv_2_rows.joined()
+    del v_dS_rows
+    del k_G_after_dS_rows
+    del dG_C_rows
+    del U_dS_rows
+    del dv_2_rows
+    del b_G_after_scaled, dU, k_G_after, qG
+    dlog2_G_C = G_C * dG_C * ln2
+    del G_C, dG_C
+    dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
+    del dlog2_G_C
+    dG_after = tiles.addcmul_(v_dS * k_scaled, U_dS, b_scaled)
+    dlog2_G_after = G_after * dG_after * ln2
+    del G_after, dG_after
+    dg_4 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    del dlog2_G_after
+    da_1 = dv_2 @ U.mT
+    da_2 = da_1.tril(-1)
+    del da_1
+    f1_2 = tiles.decay_factors(log2_D, exclusive=True)
+    da_3, db_2, dg_5 = tiles.decay_dot_grads(da_2, a_, b_scaled, f1_2, strict=True)
+    del b_scaled, da_2, log2_D
+    da_4 = dv_2 @ v.mT
+    dv_3 = A.mT @ dv_2
+    da_5, dk_2, dg_6 = tiles.decay_dot_grads(da_4, a_, k_scaled, f1_2, strict=True)
+    del da_4, f1_2, k_scaled
+    da_6 = dv_2 @ S.mT
+    del dv_2
+    db_3 = db_1 + db_2
+    del db_1, db_2
+    dk_3 = dk_1 + dk_2
+    del dk_1, dk_2
+    da = tiles.addcmul_(da_3 + da_5, G_before, da_6)
+    del G_before, da_3, da_5
+    dv = tiles.addcmul_(q_k_scaled_do + dv_3, valid[:, :, :, None], k_G_after_dS)
+    del dv_3, k_G_after_dS, q_k_scaled_do
+    dg_7 = a_G_before * da_6 * ln2
+    del a_G_before, da_6
+    dg_8 = tiles.suffix_sum(dg_7, 2, exclusive=True)
+    del dg_7
+    dg_9 = dlog2_G_C_2 + dg_3 + dg_1 + dg_4 + dg_2 + dg_5
+    dg_9 = dg_9 + dg_6 + dg_8
+    del dg_1, dg_2, dg_3, dg_4, dg_5, dg_6, dg_8, dlog2_G_C_2
+    dg = (valid * log2e)[:, :, :, None] * dg_9
+    del dg_9
+    db = tiles.addcmul_(U_dS * G_after_scaled, valid[:, :, :, None], db_3)
+    del U_dS, db_3
+    dk = tiles.addcmul_(v_dS * G_after_scaled, valid[:, :, :, None], dk_3)
+    del G_after_scaled, dk_3, v_dS
+    return (dq, dk, dv, da, db, dg), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, g) = args
     K = q.shape[2]
     H = h0[0].shape[1]
-    x7 = torch.exp(g)
-    x11 = k[:, :, :, None] * v[:, :, None]
-    x14 = (K) ** -0.5
-    x15 = q * x14
+    alpha = torch.exp(g)
+    S_new_1 = k[:, :, :, None] * v[:, :, None]
+    rsqrt_K = (K) ** -0.5
+    q_ = q * rsqrt_K
     S_rows = scan.Rows(steps, H)
-    x17_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         a__c,
-        x7_c,
+        alpha_c,
         b__c,
-        x11_c,
-        x15_c,
+        S_new_1_c,
+        q__c,
     ) in scan.each(
         steps,
         H,
         (
             a_,
-            x7[:, :, :, None],
+            alpha[:, :, :, None],
             b_[:, :, :, None],
-            x11,
-            x15,
+            S_new_1,
+            q_,
         ),
     ):
         if S.shape[0] > n:
@@ -439,45 +439,45 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x9 = (a__c[..., None, :] @ S).squeeze(-2)
-        x12 = tiles.addcmul_(scan.scale(S, x7_c, own) + x11_c, b__c, x9[:, None])
-        x17 = (x15_c[..., None, :] @ x12).squeeze(-2)
-        x17_rows.put(x17)
-        S = x12
+        u = (a__c[..., None, :] @ S).squeeze(-2)
+        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own) + S_new_1_c, b__c, u[:, None])
+        o = (q__c[..., None, :] @ S_new).squeeze(-2)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x17 = x17_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x17_rows
-    del x11, x15, x7
-    return (x17,), (S_end,), (S,) if keep else None
+    del o_rows
+    del S_new_1, alpha, q_
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, g) = args
     H = h0[0].shape[1]
-    x7 = torch.exp(g)
-    x11 = k[:, :, :, None] * v[:, :, None]
+    alpha = torch.exp(g)
+    S_new_1 = k[:, :, :, None] * v[:, :, None]
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         a__c,
-        x7_c,
+        alpha_c,
         b__c,
-        x11_c,
+        S_new_1_c,
     ) in scan.each(
         steps,
         H,
         (
             a_,
-            x7[:, :, :, None],
+            alpha[:, :, :, None],
             b_[:, :, :, None],
-            x11,
+            S_new_1,
         ),
     ):
         if S.shape[0] > n:
@@ -485,16 +485,16 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x9 = (a__c[..., None, :] @ S).squeeze(-2)
-        x12 = tiles.addcmul_(scan.scale(S, x7_c, own) + x11_c, b__c, x9[:, None])
-        S = x12
+        u = (a__c[..., None, :] @ S).squeeze(-2)
+        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own) + S_new_1_c, b__c, u[:, None])
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x11, x7
+    del S_new_1, alpha
     return (), (S_end,), (S,) if keep else None
 
 
@@ -506,70 +506,70 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
-    x7 = torch.exp(g)
-    x9 = (a_[..., None, :] @ S).squeeze(-2)
-    x12 = tiles.addcmul_(x7[:, :, :, None] * S, b_[:, :, :, None], x9[:, :, None])
-    x12 = tiles.addcmul_(x12, k[:, :, :, None], v[:, :, None])
-    x14 = (K) ** -0.5
-    x15 = q * x14
-    x30 = (do[..., None, :] @ x12.mT).squeeze(-2)
-    del x12
-    x32 = x30 * x14
-    del x30
-    x59 = do[:, :, None] * x15[:, :, :, None]
-    del x15
-    x60_rows = scan.Rows(steps, H, True)
-    x68_rows = scan.Rows(steps, H, True)
+    alpha = torch.exp(g)
+    u = (a_[..., None, :] @ S).squeeze(-2)
+    dq_1 = tiles.addcmul_(alpha[:, :, :, None] * S, b_[:, :, :, None], u[:, :, None])
+    dq_1 = tiles.addcmul_(dq_1, k[:, :, :, None], v[:, :, None])
+    rsqrt_K = (K) ** -0.5
+    q_ = q * rsqrt_K
+    dq_ = (do[..., None, :] @ dq_1.mT).squeeze(-2)
+    del dq_1
+    dq = dq_ * rsqrt_K
+    del dq_
+    dk_1 = do[:, :, None] * q_[:, :, :, None]
+    del q_
+    dk_2_rows = scan.Rows(steps, H, True)
+    du_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
-        x59_c,
+        dk_1_c,
         b__c,
         a__c,
-        x7_c,
+        alpha_c,
     ) in scan.each(
         steps,
         H,
         (
-            x59,
+            dk_1,
             b_,
             a_[:, :, :, None],
-            x7[:, :, :, None],
+            alpha[:, :, :, None],
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x60 = dS + x59_c
-        x66 = b__c[:, :, None] * x60
-        x68 = x66.sum(1)
-        x75 = tiles.addcmul_(a__c * x68[:, None], x7_c, x60)
-        x60_rows.put(x60)
-        x68_rows.put(x68)
-        dS = x75
+        dk_2 = dS + dk_1_c
+        du_1 = b__c[:, :, None] * dk_2
+        du = du_1.sum(1)
+        dS_before = tiles.addcmul_(a__c * du[:, None], alpha_c, dk_2)
+        dk_2_rows.put(dk_2)
+        du_rows.put(du)
+        dS = dS_before
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x60 = x60_rows.joined()
-    x68 = x68_rows.joined()
-    del x60_rows
-    del x68_rows
-    del x59
-    x61 = v[:, :, None] * x60
-    x62 = k[:, :, :, None] * x60
-    x63 = x61.sum(3)
-    del x61
-    x64 = x62.sum(2)
-    del x62
-    x65 = x9[:, :, None] * x60
-    del x9
-    x67 = x65.sum(3)
-    del x65
-    x69 = (x68[..., None, :] @ S.mT).squeeze(-2)
-    del x68
-    x72 = S * x60
-    del x60
-    x73 = x72.sum(3)
-    del x72
-    x74 = x7 * x73
-    del x7, x73
-    return (x32, x63, x64, x69, x67, x74), (dS_end,)
+    dk_2 = dk_2_rows.joined()
+    du = du_rows.joined()
+    del dk_2_rows
+    del du_rows
+    del dk_1
+    dk_3 = v[:, :, None] * dk_2
+    dv_1 = k[:, :, :, None] * dk_2
+    dk = dk_3.sum(3)
+    del dk_3
+    dv = dv_1.sum(2)
+    del dv_1
+    db_1 = u[:, :, None] * dk_2
+    del u
+    db = db_1.sum(3)
+    del db_1
+    da = (du[..., None, :] @ S.mT).squeeze(-2)
+    del du
+    dalpha_1 = S * dk_2
+    del dk_2
+    dalpha = dalpha_1.sum(3)
+    del dalpha_1
+    dg = alpha * dalpha
+    del alpha, dalpha
+    return (dq, dk, dv, da, db, dg), (dS_end,)

@@ -34,108 +34,108 @@ def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[3]
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = a_ + dt_bias[:, :, None]
-    x12 = tiles.softplus(x11)
-    del x11
-    x13 = (x10 * -1)[:, :, None] * x12
-    del x10, x12
-    x17 = torch.sigmoid(b_)
-    x18 = k * k
-    x19 = x18.sum(3)
-    del x18
-    x21 = x19 + 1e-06
-    del x19
-    x22 = torch.rsqrt(x21)
-    del x21
-    x43 = k @ k.mT
-    x53 = (K) ** -0.5
-    x54 = q * q
-    x55 = x54.sum(3)
-    del x54
-    x56 = x55 + 1e-06
-    del x55
-    x57 = torch.rsqrt(x56)
-    del x56
-    x63 = q @ k.mT
-    x82 = x13 * tiles.LOG2E
-    del x13
-    x83 = torch.where(valid > 0, x82, 0)
-    del x82
-    x84 = tiles.prefix_sum(x83, 2)
-    x85 = torch.exp2(x84)
-    del x84
-    x86 = tiles.segment_sum(x83)
-    x87 = torch.exp2(x86)
-    del x86
-    x97 = x63 * x87
-    del x63
-    x101 = tiles.suffix_sum(x83, 2, exclusive=True)
-    x102 = torch.exp2(x101)
-    del x101
-    x105 = x83.sum(2)
-    del x83
-    x106 = torch.exp2(x105)
-    del x105
-    x587 = valid * x17
-    x588 = x22 * x587
-    del x587
-    x589 = valid * x17
-    del x17
-    x590 = x22 * x589
-    del x589
-    x591 = x102 * x588
-    del x102, x588
-    x592 = x22 * x85
-    x593 = x57 * x85
-    del x85
-    x605 = x22[:, :, :, None] * x43
-    del x22, x43
-    x607 = x590[:, :, None] * x605
-    del x605
-    x608 = x57 * x53
-    del x57
-    x611 = x593 * x53
-    del x593
-    x613 = x591[:, :, :, None] * k
-    del x591
-    x624 = x87 * x607 * -2
-    del x607, x87
-    x628 = x590[:, :, None] * x97
-    del x590, x97
-    x629 = tiles.inverse(x624)
-    del x624
-    x723 = x611[:, :, :, None] * q
-    del x611
-    x725 = x592[:, :, :, None] * k
-    del x592
-    x732 = x608[:, :, :, None] * x628
-    del x608, x628
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    del log2_D_1
+    log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
+    del exp_A_log, log2_D_2
+    sigmoid_b = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    kk = k @ k.mT
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    qk = q @ k.mT
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    log2_G_ij = tiles.segment_sum(log2_D)
+    G_ij = torch.exp2(log2_G_ij)
+    del log2_G_ij
+    A = qk * G_ij
+    del qk
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    valid_sigmoid_b = valid * sigmoid_b
+    w_scale = rnorm_k * valid_sigmoid_b
+    del valid_sigmoid_b
+    valid_sigmoid_b_2 = valid * sigmoid_b
+    del sigmoid_b
+    w_scale_2 = rnorm_k * valid_sigmoid_b_2
+    del valid_sigmoid_b_2
+    G_after_w_scale = G_after * w_scale
+    del G_after, w_scale
+    rnorm_k_G = rnorm_k * G
+    rnorm_q_G = rnorm_q * G
+    del G
+    kk_scaled = rnorm_k[:, :, :, None] * kk
+    del kk, rnorm_k
+    kk_scaled_scaled = w_scale_2[:, :, None] * kk_scaled
+    del kk_scaled
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    del rnorm_q
+    rnorm_q_G_scaled = rnorm_q_G * rsqrt_K
+    del rnorm_q_G
+    k_scaled = G_after_w_scale[:, :, :, None] * k
+    del G_after_w_scale
+    P = G_ij * kk_scaled_scaled * -2
+    del G_ij, kk_scaled_scaled
+    A_scaled = w_scale_2[:, :, None] * A
+    del A, w_scale_2
+    inv = tiles.inverse(P)
+    del P
+    q_scaled = rnorm_q_G_scaled[:, :, :, None] * q
+    del rnorm_q_G_scaled
+    k_scaled_2 = rnorm_k_G[:, :, :, None] * k
+    del rnorm_k_G
+    A_scaled_scaled = rnorm_q_scaled[:, :, :, None] * A_scaled
+    del A_scaled, rnorm_q_scaled
     S_rows = scan.Rows(steps, H)
-    x729_rows = scan.Rows(steps, H)
-    x734_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         v_c,
-        x725_c,
-        x629_c,
-        x723_c,
-        x732_c,
-        x106_c,
-        x613_c,
+        k_scaled_2_c,
+        inv_c,
+        q_scaled_c,
+        A_scaled_scaled_c,
+        G_C_c,
+        k_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x725,
-            x629,
-            x723,
-            x732,
-            x106[:, :, None, None],
-            x613.mT,
+            k_scaled_2,
+            inv,
+            q_scaled,
+            A_scaled_scaled,
+            G_C[:, :, None, None],
+            k_scaled.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -143,107 +143,107 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x727 = torch.baddbmm(v_c, x725_c, S, alpha=-1)
-        x729 = torch.bmm(x629_c, x727, out=x729_rows.room(n))
-        x734 = torch.bmm(x723_c, S, out=x734_rows.room(n))
-        x734 = scan.addmm(x734, x732_c, x729, 2)
-        x736 = scan.addmm(scan.scale(S, x106_c, own), x613_c, x729, 2)
+        U_1 = torch.baddbmm(v_c, k_scaled_2_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        o = torch.bmm(q_scaled_c, S, out=o_rows.room(n))
+        o = scan.addmm(o, A_scaled_scaled_c, U, 2)
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_scaled_c, U, 2)
         if keep:
-            x729_rows.put(x729)
-        x734_rows.put(x734)
-        S = x736
+            U_rows.put(U)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x734 = x734_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
-        x729 = x729_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x729_rows
-    del x734_rows
-    del x106, x613, x723, x725, x732
-    return (x734,), (S_end,), (S, x629, x729) if keep else None
+    del U_rows
+    del o_rows
+    del A_scaled_scaled, G_C, k_scaled, k_scaled_2, q_scaled
+    return (o,), (S_end,), (S, inv, U) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, A_log, dt_bias) = args
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = a_ + dt_bias[:, :, None]
-    x12 = tiles.softplus(x11)
-    del x11
-    x13 = (x10 * -1)[:, :, None] * x12
-    del x10, x12
-    x17 = torch.sigmoid(b_)
-    x18 = k * k
-    x19 = x18.sum(3)
-    del x18
-    x21 = x19 + 1e-06
-    del x19
-    x22 = torch.rsqrt(x21)
-    del x21
-    x43 = k @ k.mT
-    x82 = x13 * tiles.LOG2E
-    del x13
-    x83 = torch.where(valid > 0, x82, 0)
-    del x82
-    x84 = tiles.prefix_sum(x83, 2)
-    x85 = torch.exp2(x84)
-    del x84
-    x86 = tiles.segment_sum(x83)
-    x87 = torch.exp2(x86)
-    del x86
-    x101 = tiles.suffix_sum(x83, 2, exclusive=True)
-    x102 = torch.exp2(x101)
-    del x101
-    x105 = x83.sum(2)
-    del x83
-    x106 = torch.exp2(x105)
-    del x105
-    x587 = valid * x17
-    x588 = x22 * x587
-    del x587
-    x589 = valid * x17
-    del x17
-    x590 = x22 * x589
-    del x589
-    x591 = x102 * x588
-    del x102, x588
-    x592 = x22 * x85
-    del x85
-    x605 = x22[:, :, :, None] * x43
-    del x22, x43
-    x607 = x590[:, :, None] * x605
-    del x590, x605
-    x613 = x591[:, :, :, None] * k
-    del x591
-    x624 = x87 * x607 * -2
-    del x607, x87
-    x629 = tiles.inverse(x624)
-    del x624
-    x725 = x592[:, :, :, None] * k
-    del x592
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    del log2_D_1
+    log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
+    del exp_A_log, log2_D_2
+    sigmoid_b = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    kk = k @ k.mT
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    log2_G_ij = tiles.segment_sum(log2_D)
+    G_ij = torch.exp2(log2_G_ij)
+    del log2_G_ij
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    valid_sigmoid_b = valid * sigmoid_b
+    w_scale = rnorm_k * valid_sigmoid_b
+    del valid_sigmoid_b
+    valid_sigmoid_b_2 = valid * sigmoid_b
+    del sigmoid_b
+    w_scale_2 = rnorm_k * valid_sigmoid_b_2
+    del valid_sigmoid_b_2
+    G_after_w_scale = G_after * w_scale
+    del G_after, w_scale
+    rnorm_k_G = rnorm_k * G
+    del G
+    kk_scaled = rnorm_k[:, :, :, None] * kk
+    del kk, rnorm_k
+    kk_scaled_scaled = w_scale_2[:, :, None] * kk_scaled
+    del kk_scaled, w_scale_2
+    k_scaled = G_after_w_scale[:, :, :, None] * k
+    del G_after_w_scale
+    P = G_ij * kk_scaled_scaled * -2
+    del G_ij, kk_scaled_scaled
+    inv = tiles.inverse(P)
+    del P
+    k_scaled_2 = rnorm_k_G[:, :, :, None] * k
+    del rnorm_k_G
     S_rows = scan.Rows(steps, H)
-    x729_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         v_c,
-        x725_c,
-        x629_c,
-        x106_c,
-        x613_c,
+        k_scaled_2_c,
+        inv_c,
+        G_C_c,
+        k_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x725,
-            x629,
-            x106[:, :, None, None],
-            x613.mT,
+            k_scaled_2,
+            inv,
+            G_C[:, :, None, None],
+            k_scaled.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -251,360 +251,362 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x727 = torch.baddbmm(v_c, x725_c, S, alpha=-1)
-        x729 = torch.bmm(x629_c, x727, out=x729_rows.room(n))
-        x736 = scan.addmm(scan.scale(S, x106_c, own), x613_c, x729, 2)
+        U_1 = torch.baddbmm(v_c, k_scaled_2_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_scaled_c, U, 2)
         if keep:
-            x729_rows.put(x729)
-        S = x736
+            U_rows.put(U)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
-        x729 = x729_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x729_rows
-    del x106, x613, x725
-    return (), (S_end,), (S, x629, x729) if keep else None
+    del U_rows
+    del G_C, k_scaled, k_scaled_2
+    return (), (S_end,), (S, inv, U) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x629, x630) = kept
+    (S, inv, U) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = a_ + dt_bias[:, :, None]
-    x12 = tiles.softplus(x11)
-    x13 = (x10 * -1)[:, :, None] * x12
-    x17 = torch.sigmoid(b_)
-    x18 = k * k
-    x19 = x18.sum(3)
-    del x18
-    x21 = x19 + 1e-06
-    del x19
-    x22 = torch.rsqrt(x21)
-    del x21
-    x43 = k @ k.mT
-    x53 = (K) ** -0.5
-    x54 = q * q
-    x55 = x54.sum(3)
-    del x54
-    x56 = x55 + 1e-06
-    del x55
-    x57 = torch.rsqrt(x56)
-    del x56
-    x63 = q @ k.mT
-    x82 = x13 * tiles.LOG2E
-    del x13
-    x83 = torch.where(valid > 0, x82, 0)
-    del x82
-    x84 = tiles.prefix_sum(x83, 2)
-    x85 = torch.exp2(x84)
-    del x84
-    x86 = tiles.segment_sum(x83)
-    x87 = torch.exp2(x86)
-    del x86
-    x97 = x63 * x87
-    x101 = tiles.suffix_sum(x83, 2, exclusive=True)
-    x102 = torch.exp2(x101)
-    del x101
-    x105 = x83.sum(2)
-    del x83
-    x106 = torch.exp2(x105)
-    del x105
-    x135 = tiles.LN2
-    x238 = tiles.LOG2E
-    x251 = do @ S.mT
-    x312 = -x17 + 1
-    x363 = torch.sigmoid(x11)
-    del x11
-    x587 = valid * x17
-    x588 = x22 * x587
-    x589 = valid * x17
-    x590 = x22 * x589
-    del x589
-    x591 = x102 * x588
-    x592 = x22 * x85
-    x593 = x57 * x85
-    x595 = valid * x22
-    x596 = x22 * x22
-    x597 = x22 * x596
-    del x596
-    x600 = x10 * x238
-    del x10
-    x601 = x53 * x135
-    x602 = x57 * x57
-    x603 = x602 * x57
-    del x602
-    x605 = x22[:, :, :, None] * x43
-    x606 = x57[:, :, :, None] * x97
-    x607 = x590[:, :, None] * x605
-    del x605
-    x608 = x57 * x53
-    x610 = x588 * x53
-    x611 = x593 * x53
-    x614 = x606.mT @ do
-    x617 = x610[:, :, :, None] * x614
-    del x614
-    x621 = x593[:, :, :, None] * do
-    x628 = x590[:, :, None] * x97
-    del x97
-    x637 = x592[:, :, :, None] * k
-    x646 = do @ x630.mT
-    x647 = x646 * x606
-    del x606
-    x648 = x647.sum(2)
-    del x647
-    x663 = tiles.product(x63, x646, x590[:, :, None], x608[:, :, :, None])
-    del x63
-    x672 = x87 * x646
-    x673 = x590[:, :, None] * x672
-    x674 = x673 @ k
-    del x673
-    x675 = x57[:, :, :, None] * x672
-    del x57, x672
-    x676 = x675.mT @ q
-    del x675
-    x683 = x648 * x53
-    del x648
-    x684 = x595 * x683
-    x688 = x587 * x683
-    del x683
-    x693 = x610[:, :, :, None] * x676
-    del x610, x676
-    x737 = q * x251
-    x738 = x737.sum(3)
-    del x737
-    x739 = x85 * x738 * x53
-    x744 = x738 * x593 * x601
-    del x593, x738
-    x756 = x628 * x646
-    del x628, x646
-    x757 = x756.sum(3)
-    del x756
-    x758 = x757 * x53
-    del x757
-    x759 = torch.add(x739, x758, alpha=2)
-    del x739, x758
-    x760 = x603 * x759
-    del x603, x759
-    x762 = tiles.addcmul_(x611[:, :, :, None] * x251, x608[:, :, :, None], x674, 2)
-    x762 = tiles.addcmul_(x762, x760[:, :, :, None], q, -1)
-    del x251, x608, x611, x674, x760
-    x783 = x591[:, :, :, None] * k
-    x133_rows = scan.Rows(steps, H, True)
-    x638_rows = scan.Rows(steps, H, True)
-    x786_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
+    sigmoid_b = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    kk = k @ k.mT
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    qk = q @ k.mT
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    log2_G_ij = tiles.segment_sum(log2_D)
+    G_ij = torch.exp2(log2_G_ij)
+    del log2_G_ij
+    qk_G_ij = qk * G_ij
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    ln2 = tiles.LN2
+    log2e = tiles.LOG2E
+    do_S = do @ S.mT
+    db_1 = -sigmoid_b + 1
+    da_1 = torch.sigmoid(log2_D_1)
+    del log2_D_1
+    valid_sigmoid_b = valid * sigmoid_b
+    w_scale = rnorm_k * valid_sigmoid_b
+    valid_sigmoid_b_2 = valid * sigmoid_b
+    w_scale_2 = rnorm_k * valid_sigmoid_b_2
+    del valid_sigmoid_b_2
+    G_after_w_scale = G_after * w_scale
+    rnorm_k_G = rnorm_k * G
+    rnorm_q_G = rnorm_q * G
+    valid_rnorm_k = valid * rnorm_k
+    rnorm_k_squared = rnorm_k * rnorm_k
+    rnorm_k_cubed = rnorm_k * rnorm_k_squared
+    del rnorm_k_squared
+    exp_A_log_scaled = exp_A_log * log2e
+    del exp_A_log
+    rsqrt_K_ln2 = rsqrt_K * ln2
+    rnorm_q_squared = rnorm_q * rnorm_q
+    rnorm_q_cubed = rnorm_q_squared * rnorm_q
+    del rnorm_q_squared
+    kk_scaled = rnorm_k[:, :, :, None] * kk
+    qk_G_ij_scaled = rnorm_q[:, :, :, None] * qk_G_ij
+    kk_scaled_scaled = w_scale_2[:, :, None] * kk_scaled
+    del kk_scaled
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    w_scale_scaled = w_scale * rsqrt_K
+    rnorm_q_G_scaled = rnorm_q_G * rsqrt_K
+    qk_G_ij_scaled_do = qk_G_ij_scaled.mT @ do
+    dv_1 = w_scale_scaled[:, :, :, None] * qk_G_ij_scaled_do
+    del qk_G_ij_scaled_do
+    do_scaled = rnorm_q_G[:, :, :, None] * do
+    qk_G_ij_scaled_2 = w_scale_2[:, :, None] * qk_G_ij
+    del qk_G_ij
+    k_scaled = rnorm_k_G[:, :, :, None] * k
+    do_U = do @ U.mT
+    db_2 = do_U * qk_G_ij_scaled
+    del qk_G_ij_scaled
+    db_3 = db_2.sum(2)
+    del db_2
+    da_2 = tiles.product(qk, do_U, w_scale_2[:, :, None], rnorm_q_scaled[:, :, :, None])
+    del qk
+    G_ij_do_U = G_ij * do_U
+    G_ij_do_U_scaled = w_scale_2[:, :, None] * G_ij_do_U
+    G_ij_do_U_scaled_k = G_ij_do_U_scaled @ k
+    del G_ij_do_U_scaled
+    G_ij_do_U_scaled_2 = rnorm_q[:, :, :, None] * G_ij_do_U
+    del G_ij_do_U, rnorm_q
+    G_ij_do_U_scaled_q = G_ij_do_U_scaled_2.mT @ q
+    del G_ij_do_U_scaled_2
+    db_4 = db_3 * rsqrt_K
+    del db_3
+    db_5 = valid_rnorm_k * db_4
+    dk_1 = valid_sigmoid_b * db_4
+    del db_4
+    dk_2 = w_scale_scaled[:, :, :, None] * G_ij_do_U_scaled_q
+    del G_ij_do_U_scaled_q, w_scale_scaled
+    q_do_S = q * do_S
+    q_do_S_sum = q_do_S.sum(3)
+    del q_do_S
+    G_q_do_S_sum = G * q_do_S_sum * rsqrt_K
+    da_3 = q_do_S_sum * rnorm_q_G * rsqrt_K_ln2
+    del q_do_S_sum, rnorm_q_G
+    dq_1 = qk_G_ij_scaled_2 * do_U
+    del do_U, qk_G_ij_scaled_2
+    dq_2 = dq_1.sum(3)
+    del dq_1
+    dq_3 = dq_2 * rsqrt_K
+    del dq_2
+    dq_4 = torch.add(G_q_do_S_sum, dq_3, alpha=2)
+    del G_q_do_S_sum, dq_3
+    dq_5 = rnorm_q_cubed * dq_4
+    del dq_4, rnorm_q_cubed
+    dq = tiles.addcmul_(
+        rnorm_q_G_scaled[:, :, :, None] * do_S, rnorm_q_scaled[:, :, :, None], G_ij_do_U_scaled_k, 2
+    )
+    dq = tiles.addcmul_(dq, dq_5[:, :, :, None], q, -1)
+    del G_ij_do_U_scaled_k, do_S, dq_5, rnorm_q_G_scaled, rnorm_q_scaled
+    k_scaled_2 = G_after_w_scale[:, :, :, None] * k
+    S_dS_sum_rows = scan.Rows(steps, H, True)
+    U_dS_rows = scan.Rows(steps, H, True)
+    dv_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x783_c,
-        x617_c,
-        x629_c,
+        k_scaled_2_c,
+        dv_1_c,
+        inv_c,
         S_c,
-        x630_c,
-        x106_c,
+        U_c,
+        G_C_c,
         q_c,
-        x621_c,
-        x637_c,
+        do_scaled_c,
+        k_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x783,
-            x617,
-            x629.mT,
+            k_scaled_2,
+            dv_1,
+            inv.mT,
             S,
-            x630,
-            x106[:, :, None, None],
+            U,
+            G_C[:, :, None, None],
             q.mT,
-            x621,
-            x637.mT,
+            do_scaled,
+            k_scaled.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x785 = torch.baddbmm(x617_c, x783_c, dS, beta=2, alpha=2)
-        x786 = torch.bmm(x629_c, x785, out=x786_rows.room(n))
-        x132 = S_c * dS
-        x133 = x132.sum(1)
-        x638 = torch.bmm(x630_c, dS.mT, out=x638_rows.room(n))
-        x815 = scan.addmm(scan.scale(dS, x106_c, own), q_c, x621_c, x53)
-        x815 = scan.addmm(x815, x637_c, x786, -1)
-        x133_rows.put(x133)
-        x638_rows.put(x638)
-        x786_rows.put(x786)
-        dS = x815
+        dv_2 = torch.baddbmm(dv_1_c, k_scaled_2_c, dS, beta=2, alpha=2)
+        dv = torch.bmm(inv_c, dv_2, out=dv_rows.room(n))
+        S_dS = S_c * dS
+        S_dS_sum = S_dS.sum(1)
+        U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), q_c, do_scaled_c, rsqrt_K)
+        dS_before = scan.addmm(dS_before, k_scaled_c, dv, -1)
+        S_dS_sum_rows.put(S_dS_sum)
+        U_dS_rows.put(U_dS)
+        dv_rows.put(dv)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x133 = x133_rows.joined()
-    x638 = x638_rows.joined()
-    x786 = x786_rows.joined()
-    del x133_rows
-    del x638_rows
-    del x786_rows
-    del x617, x621, x637, x783
-    x134 = x133.sum(2)
-    del x133
-    x137 = x106 * x134 * x135
-    del x106, x134
-    x138 = x137[:, :, None].expand(-1, -1, C)
-    del x137
-    x639 = k * x638
-    x640 = x639.sum(3)
-    del x639
-    x641 = x640 * x591
-    x642 = x641 * 2 * x135
-    x643 = tiles.prefix_sum(x642, 2, exclusive=True)
-    del x642
-    x698 = tiles.product(x102, x640, x587)
-    del x102, x640
-    x788 = x786 @ x630.mT
-    x789 = x788.tril(-1)
-    del x788
-    x790 = x87 * x789
-    x791 = x43 * x790
-    del x43
-    x792 = x590[:, :, None] * x791
-    x793 = x792.sum(3)
-    del x792
-    x794 = x22[:, :, :, None] * x791
-    del x791
-    x795 = x794.sum(2)
-    del x794
-    x798 = tiles.addcmul_(2 * x663, x789, x607, -2)
-    del x607, x663, x789
-    x799 = x87 * x798 * x135
-    del x798, x87
-    x800 = tiles.segment_sum_grad(x799)
-    del x799
-    x801 = x590[:, :, None] * x790
-    del x590
-    x802 = x801 @ k
-    del x801
-    x803 = x22[:, :, :, None] * x790
-    del x790
-    x804 = x803.mT @ k
-    del x803
-    x806 = tiles.addcmul_(2 * x684, x795, x595, -2)
-    del x595, x684
-    x807 = tiles.product(x17, x312, x806)
-    del x17, x806
-    x811 = x786 @ S.mT
-    x813 = torch.add(-2 * x793, x698, alpha=2)
-    del x698, x793
-    x816 = torch.addcmul(x807, x312, x641, value=2)
-    del x312, x641, x807
-    x819 = k * x811
-    x820 = x819.sum(3)
-    del x819
-    x822 = tiles.addcmul_(tiles.addcmul_(2 * x688, x85, x820, -1), x795, x587, -2)
-    del x587, x688, x795, x85
-    x824 = tiles.addcmul_(x813 * -1 * x597, x822, x597, -1)
-    del x597, x813, x822
-    x826 = tiles.addcmul_(2 * x693, x824[:, :, :, None], k)
-    x826 = tiles.addcmul_(x826, x588[:, :, :, None], x804, -2)
-    x826 = tiles.addcmul_(x826, x591[:, :, :, None], x638, 2)
-    x826 = tiles.addcmul_(x826, x22[:, :, :, None], x802, -2)
-    x826 = tiles.addcmul_(x826, x592[:, :, :, None], x811, -1)
-    del x22, x588, x591, x638, x693, x802, x804, x811, x824
-    x827 = x820 * x592 * x135
-    del x592, x820
-    x828 = x744 - x827
-    del x744, x827
-    x829 = tiles.suffix_sum(x828, 2)
-    del x828
-    x830 = x138 + x643 + x800 + x829
-    del x138, x643, x800, x829
-    x831 = valid * x830
-    del x830
-    x832 = x363 * x831
-    del x363
-    x833 = (x600 * -1)[:, :, None] * x832
-    x834 = x12 * x831
-    del x12, x831
-    x835 = x834.sum(2)
-    del x834
-    x836 = x835 * x600 * -1
-    del x835
-    x837 = x832.sum(2)
-    del x832
-    x838 = x837 * x600 * -1
-    del x600, x837
-    return (x762, x826, x786, x833, x816, x836, x838), (dS_end,)
+    S_dS_sum = S_dS_sum_rows.joined()
+    U_dS = U_dS_rows.joined()
+    dv = dv_rows.joined()
+    del S_dS_sum_rows
+    del U_dS_rows
+    del dv_rows
+    del do_scaled, dv_1, k_scaled, k_scaled_2
+    dG_C = S_dS_sum.sum(2)
+    del S_dS_sum
+    dlog2_G_C = G_C * dG_C * ln2
+    del G_C, dG_C
+    dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C)
+    del dlog2_G_C
+    k_U_dS = k * U_dS
+    k_U_dS_sum = k_U_dS.sum(3)
+    del k_U_dS
+    dlog2_G_after_1 = k_U_dS_sum * G_after_w_scale
+    dlog2_G_after = dlog2_G_after_1 * 2 * ln2
+    da_4 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    del dlog2_G_after
+    dk_3 = tiles.product(G_after, k_U_dS_sum, valid_sigmoid_b)
+    del G_after, k_U_dS_sum
+    dk_4 = dv @ U.mT
+    dk_5 = dk_4.tril(-1)
+    del dk_4
+    dk_6 = G_ij * dk_5
+    db_6 = kk * dk_6
+    del kk
+    dk_7 = w_scale_2[:, :, None] * db_6
+    dk_8 = dk_7.sum(3)
+    del dk_7
+    db_7 = rnorm_k[:, :, :, None] * db_6
+    del db_6
+    db_8 = db_7.sum(2)
+    del db_7
+    da_5 = tiles.addcmul_(2 * da_2, dk_5, kk_scaled_scaled, -2)
+    del da_2, dk_5, kk_scaled_scaled
+    da_6 = G_ij * da_5 * ln2
+    del G_ij, da_5
+    da_7 = tiles.segment_sum_grad(da_6)
+    del da_6
+    dk_9 = w_scale_2[:, :, None] * dk_6
+    del w_scale_2
+    dk_10 = dk_9 @ k
+    del dk_9
+    dk_11 = rnorm_k[:, :, :, None] * dk_6
+    del dk_6
+    dk_12 = dk_11.mT @ k
+    del dk_11
+    db_9 = tiles.addcmul_(2 * db_5, db_8, valid_rnorm_k, -2)
+    del db_5, valid_rnorm_k
+    db_10 = tiles.product(sigmoid_b, db_1, db_9)
+    del db_9, sigmoid_b
+    dk_13 = dv @ S.mT
+    dk_14 = torch.add(-2 * dk_8, dk_3, alpha=2)
+    del dk_3, dk_8
+    db = torch.addcmul(db_10, db_1, dlog2_G_after_1, value=2)
+    del db_1, db_10, dlog2_G_after_1
+    dk_15 = k * dk_13
+    dk_16 = dk_15.sum(3)
+    del dk_15
+    dk_17 = tiles.addcmul_(tiles.addcmul_(2 * dk_1, G, dk_16, -1), db_8, valid_sigmoid_b, -2)
+    del G, db_8, dk_1, valid_sigmoid_b
+    dk_18 = tiles.addcmul_(dk_14 * -1 * rnorm_k_cubed, dk_17, rnorm_k_cubed, -1)
+    del dk_14, dk_17, rnorm_k_cubed
+    dk = tiles.addcmul_(2 * dk_2, dk_18[:, :, :, None], k)
+    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_12, -2)
+    dk = tiles.addcmul_(dk, G_after_w_scale[:, :, :, None], U_dS, 2)
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_10, -2)
+    dk = tiles.addcmul_(dk, rnorm_k_G[:, :, :, None], dk_13, -1)
+    del G_after_w_scale, U_dS, dk_10, dk_12, dk_13, dk_18, dk_2, rnorm_k, w_scale
+    da_8 = dk_16 * rnorm_k_G * ln2
+    del dk_16, rnorm_k_G
+    da_9 = da_3 - da_8
+    del da_3, da_8
+    da_10 = tiles.suffix_sum(da_9, 2)
+    del da_9
+    da_11 = dlog2_G_C_2 + da_4 + da_7 + da_10
+    del da_10, da_4, da_7, dlog2_G_C_2
+    da_12 = valid * da_11
+    del da_11
+    da_13 = da_1 * da_12
+    del da_1
+    da = (exp_A_log_scaled * -1)[:, :, None] * da_13
+    dA_log_1 = log2_D_2 * da_12
+    del da_12, log2_D_2
+    dA_log_2 = dA_log_1.sum(2)
+    del dA_log_1
+    dA_log = dA_log_2 * exp_A_log_scaled * -1
+    del dA_log_2
+    ddt_bias_1 = da_13.sum(2)
+    del da_13
+    ddt_bias = ddt_bias_1 * exp_A_log_scaled * -1
+    del ddt_bias_1, exp_A_log_scaled
+    return (dq, dk, dv, da, db, dA_log, ddt_bias), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[2]
     H = h0[0].shape[1]
-    x9 = torch.exp(A_log)
-    x10 = a_ + dt_bias
-    x11 = tiles.softplus(x10)
-    del x10
-    x15 = k * k
-    x16 = x15.sum(2)
-    del x15
-    x18 = x16 + 1e-06
-    del x16
-    x19 = torch.rsqrt(x18)
-    del x18
-    x26 = torch.sigmoid(b_)
-    x32 = (K) ** -0.5
-    x33 = q * q
-    x34 = x33.sum(2)
-    del x33
-    x35 = x34 + 1e-06
-    del x34
-    x36 = torch.rsqrt(x35)
-    del x35
-    x139 = x19 * x26
-    del x26
-    x140 = x36 * x32
-    del x36
-    x142 = x9 * x11
-    del x11, x9
-    x144 = x140[:, :, None] * q
-    del x140
-    x145 = x142 * -1
-    del x142
-    x146 = torch.exp(x145)
-    del x145
-    x148 = x146 * x19
-    del x19
-    x149 = (x148 * -1)[:, :, None] * k
-    del x148
-    x196 = x139[:, :, None] * k
-    del x139
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    del alpha_1
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    sigmoid_b = torch.sigmoid(b_)
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    w_scale = rnorm_k * sigmoid_b
+    del sigmoid_b
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    del rnorm_q
+    alpha_3 = exp_A_log * alpha_2
+    del alpha_2, exp_A_log
+    q_ = rnorm_q_scaled[:, :, None] * q
+    del rnorm_q_scaled
+    alpha_4 = alpha_3 * -1
+    del alpha_3
+    alpha = torch.exp(alpha_4)
+    del alpha_4
+    f_scale = alpha * rnorm_k
+    del rnorm_k
+    f = (f_scale * -1)[:, :, None] * k
+    del f_scale
+    k_scaled = w_scale[:, :, None] * k
+    del w_scale
     S_rows = scan.Rows(steps, H)
-    x199_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x149_c,
+        f_c,
         v_c,
-        x146_c,
-        x196_c,
-        x144_c,
+        alpha_c,
+        k_scaled_c,
+        q__c,
     ) in scan.each(
         steps,
         H,
         (
-            x149,
+            f,
             v,
-            x146[:, :, None, None],
-            x196[:, :, :, None],
-            x144,
+            alpha[:, :, None, None],
+            k_scaled[:, :, :, None],
+            q_,
         ),
     ):
         if S.shape[0] > n:
@@ -612,70 +614,70 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x150 = (x149_c[..., None, :] @ S).squeeze(-2)
-        x151 = v_c + x150
-        x198 = tiles.addcmul_(scan.scale(S, x146_c, own), x196_c, x151[:, None], 2)
-        x199 = (x144_c[..., None, :] @ x198).squeeze(-2)
-        x199_rows.put(x199)
-        S = x198
+        fS = (f_c[..., None, :] @ S).squeeze(-2)
+        u_ = v_c + fS
+        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), k_scaled_c, u_[:, None], 2)
+        o = (q__c[..., None, :] @ S_new).squeeze(-2)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x199 = x199_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x199_rows
-    del x144, x146, x149, x196
-    return (x199,), (S_end,), (S,) if keep else None
+    del o_rows
+    del alpha, f, k_scaled, q_
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, A_log, dt_bias) = args
     H = h0[0].shape[1]
-    x9 = torch.exp(A_log)
-    x10 = a_ + dt_bias
-    x11 = tiles.softplus(x10)
-    del x10
-    x15 = k * k
-    x16 = x15.sum(2)
-    del x15
-    x18 = x16 + 1e-06
-    del x16
-    x19 = torch.rsqrt(x18)
-    del x18
-    x26 = torch.sigmoid(b_)
-    x139 = x19 * x26
-    del x26
-    x142 = x9 * x11
-    del x11, x9
-    x145 = x142 * -1
-    del x142
-    x146 = torch.exp(x145)
-    del x145
-    x148 = x146 * x19
-    del x19
-    x149 = (x148 * -1)[:, :, None] * k
-    del x148
-    x196 = x139[:, :, None] * k
-    del x139
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    del alpha_1
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    sigmoid_b = torch.sigmoid(b_)
+    w_scale = rnorm_k * sigmoid_b
+    del sigmoid_b
+    alpha_3 = exp_A_log * alpha_2
+    del alpha_2, exp_A_log
+    alpha_4 = alpha_3 * -1
+    del alpha_3
+    alpha = torch.exp(alpha_4)
+    del alpha_4
+    f_scale = alpha * rnorm_k
+    del rnorm_k
+    f = (f_scale * -1)[:, :, None] * k
+    del f_scale
+    k_scaled = w_scale[:, :, None] * k
+    del w_scale
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x149_c,
+        f_c,
         v_c,
-        x146_c,
-        x196_c,
+        alpha_c,
+        k_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x149,
+            f,
             v,
-            x146[:, :, None, None],
-            x196[:, :, :, None],
+            alpha[:, :, None, None],
+            k_scaled[:, :, :, None],
         ),
     ):
         if S.shape[0] > n:
@@ -683,17 +685,17 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x150 = (x149_c[..., None, :] @ S).squeeze(-2)
-        x151 = v_c + x150
-        x198 = tiles.addcmul_(scan.scale(S, x146_c, own), x196_c, x151[:, None], 2)
-        S = x198
+        fS = (f_c[..., None, :] @ S).squeeze(-2)
+        u_ = v_c + fS
+        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), k_scaled_c, u_[:, None], 2)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x146, x149, x196
+    del alpha, f, k_scaled
     return (), (S_end,), (S,) if keep else None
 
 
@@ -705,135 +707,135 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
-    x9 = torch.exp(A_log)
-    x10 = a_ + dt_bias
-    x11 = tiles.softplus(x10)
-    x15 = k * k
-    x16 = x15.sum(2)
-    del x15
-    x18 = x16 + 1e-06
-    del x16
-    x19 = torch.rsqrt(x18)
-    del x18
-    x26 = torch.sigmoid(b_)
-    x32 = (K) ** -0.5
-    x33 = q * q
-    x34 = x33.sum(2)
-    del x33
-    x35 = x34 + 1e-06
-    del x34
-    x36 = torch.rsqrt(x35)
-    del x35
-    x94 = -x26 + 1
-    x127 = torch.sigmoid(x10)
-    del x10
-    x139 = x19 * x26
-    x140 = x36 * x32
-    x142 = x9 * x11
-    del x11
-    x144 = x140[:, :, None] * q
-    x145 = x142 * -1
-    x146 = torch.exp(x145)
-    del x145
-    x148 = x146 * x19
-    x149 = (x148 * -1)[:, :, None] * k
-    x150 = (x149[..., None, :] @ S).squeeze(-2)
-    del x149
-    x151 = v + x150
-    del x150
-    x152 = (x139[:, :, None] * k)[:, :, :, None] * x151[:, :, None]
-    x153 = tiles.addcmul_(2 * x152, x146[:, :, None, None], S)
-    del x152
-    x155 = (do[..., None, :] @ x153.mT).squeeze(-2)
-    del x153
-    x156 = do[:, :, None] * x144[:, :, :, None]
-    del x144
-    x158 = q * x155
-    x159 = x158.sum(2)
-    del x158
-    x160 = tiles.product(x36, x36, x159, x140, (-0.5))
-    del x159, x36
-    x190 = x139 * x148
-    x195 = tiles.addcmul_(x140[:, :, None] * x155, x160[:, :, None], q, 2)
-    del x140, x155, x160
-    x200 = x190[:, :, None] * k
-    del x190
-    x162_rows = scan.Rows(steps, H, True)
-    x163_rows = scan.Rows(steps, H, True)
-    x168_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    sigmoid_b = torch.sigmoid(b_)
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    db_1 = -sigmoid_b + 1
+    ddt_bias_1 = torch.sigmoid(alpha_1)
+    del alpha_1
+    w_scale = rnorm_k * sigmoid_b
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    alpha_3 = exp_A_log * alpha_2
+    del alpha_2
+    q_ = rnorm_q_scaled[:, :, None] * q
+    alpha_4 = alpha_3 * -1
+    alpha = torch.exp(alpha_4)
+    del alpha_4
+    f_scale = alpha * rnorm_k
+    f = (f_scale * -1)[:, :, None] * k
+    fS = (f[..., None, :] @ S).squeeze(-2)
+    del f
+    u_ = v + fS
+    del fS
+    dq_scaled_1 = (w_scale[:, :, None] * k)[:, :, :, None] * u_[:, :, None]
+    dq_scaled_2 = tiles.addcmul_(2 * dq_scaled_1, alpha[:, :, None, None], S)
+    del dq_scaled_1
+    dq_scaled = (do[..., None, :] @ dq_scaled_2.mT).squeeze(-2)
+    del dq_scaled_2
+    dS_before_1 = do[:, :, None] * q_[:, :, :, None]
+    del q_
+    q_dq_scaled = q * dq_scaled
+    q_dq_scaled_sum = q_dq_scaled.sum(2)
+    del q_dq_scaled
+    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, q_dq_scaled_sum, rnorm_q_scaled, (-0.5))
+    del q_dq_scaled_sum, rnorm_q
+    w_scale_f_scale = w_scale * f_scale
+    dq = tiles.addcmul_(rnorm_q_scaled[:, :, None] * dq_scaled, dnorm2_q_eps[:, :, None], q, 2)
+    del dnorm2_q_eps, dq_scaled, rnorm_q_scaled
+    k_scaled = w_scale_f_scale[:, :, None] * k
+    del w_scale_f_scale
+    dS_before_2_rows = scan.Rows(steps, H, True)
+    dv_1_rows = scan.Rows(steps, H, True)
+    dv_3_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
-        x156_c,
+        dS_before_1_c,
         k_c,
-        x146_c,
-        x200_c,
+        alpha_c,
+        k_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x156,
+            dS_before_1,
             k,
-            x146[:, :, None, None],
-            x200[:, :, :, None],
+            alpha[:, :, None, None],
+            k_scaled[:, :, :, None],
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x162 = dS + x156_c
-        x163 = torch.add(2 * dS, x156_c, alpha=2)
-        x167 = k_c[:, :, None] * x163
-        x168 = x167.sum(1)
-        x202 = tiles.addcmul_(x146_c * x162, x200_c, x168[:, None], -1)
-        x162_rows.put(x162)
-        x163_rows.put(x163)
-        x168_rows.put(x168)
-        dS = x202
+        dS_before_2 = dS + dS_before_1_c
+        dv_1 = torch.add(2 * dS, dS_before_1_c, alpha=2)
+        dv_2 = k_c[:, :, None] * dv_1
+        dv_3 = dv_2.sum(1)
+        dS_before = tiles.addcmul_(alpha_c * dS_before_2, k_scaled_c, dv_3[:, None], -1)
+        dS_before_2_rows.put(dS_before_2)
+        dv_1_rows.put(dv_1)
+        dv_3_rows.put(dv_3)
+        dS = dS_before
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x162 = x162_rows.joined()
-    x163 = x163_rows.joined()
-    x168 = x168_rows.joined()
-    del x162_rows
-    del x163_rows
-    del x168_rows
-    del x156, x200
-    x164 = x151[:, :, None] * x163
-    del x163
-    x165 = x164.sum(3)
-    del x164
-    x169 = x151 * x168
-    del x151
-    x170 = x169.sum(2)
-    del x169
-    x172 = x139[:, :, None] * x168
-    del x168
-    x173 = tiles.product(x170, x94, x139)
-    del x94
-    x174 = (x172[..., None, :] @ S.mT).squeeze(-2)
-    x175 = k * x174
-    x176 = x175.sum(2)
-    del x175
-    x178 = tiles.addcmul_(x26 * x170, x146, x176, -1)
-    del x170, x26
-    x179 = tiles.product(x19, x19, x19, x178, (-0.5))
-    del x178
-    x182 = S * x162
-    del x162
-    x183 = x182.sum(2)
-    del x182
-    x184 = x183.sum(2)
-    del x183
-    x186 = torch.addcmul(x184, x19, x176, value=-1)
-    del x176, x184, x19
-    x187 = x146 * x186
-    del x146, x186
-    x188 = tiles.product(x9, x187, x127, (-1))
-    del x127, x9
-    x189 = x187 * x142 * -1
-    del x142, x187
-    x194 = tiles.addcmul_(x139[:, :, None] * x165, x179[:, :, None], k, 2)
-    x194 = tiles.addcmul_(x194, x148[:, :, None], x174, -1)
-    del x139, x148, x165, x174, x179
-    return (x195, x194, x172, x188, x173, x189, x188), (dS_end,)
+    dS_before_2 = dS_before_2_rows.joined()
+    dv_1 = dv_1_rows.joined()
+    dv_3 = dv_3_rows.joined()
+    del dS_before_2_rows
+    del dv_1_rows
+    del dv_3_rows
+    del dS_before_1, k_scaled
+    dk_1 = u_[:, :, None] * dv_1
+    del dv_1
+    dk_2 = dk_1.sum(3)
+    del dk_1
+    db_2 = u_ * dv_3
+    del u_
+    db_3 = db_2.sum(2)
+    del db_2
+    dv = w_scale[:, :, None] * dv_3
+    del dv_3
+    db = tiles.product(db_3, db_1, w_scale)
+    del db_1
+    dk_scaled = (dv[..., None, :] @ S.mT).squeeze(-2)
+    k_dk_scaled = k * dk_scaled
+    k_dk_scaled_sum = k_dk_scaled.sum(2)
+    del k_dk_scaled
+    drnorm_k = tiles.addcmul_(sigmoid_b * db_3, alpha, k_dk_scaled_sum, -1)
+    del db_3, sigmoid_b
+    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, (-0.5))
+    del drnorm_k
+    ddt_bias_2 = S * dS_before_2
+    del dS_before_2
+    ddt_bias_3 = ddt_bias_2.sum(2)
+    del ddt_bias_2
+    ddt_bias_4 = ddt_bias_3.sum(2)
+    del ddt_bias_3
+    ddt_bias_5 = torch.addcmul(ddt_bias_4, rnorm_k, k_dk_scaled_sum, value=-1)
+    del ddt_bias_4, k_dk_scaled_sum, rnorm_k
+    ddt_bias_6 = alpha * ddt_bias_5
+    del alpha, ddt_bias_5
+    ddt_bias = tiles.product(exp_A_log, ddt_bias_6, ddt_bias_1, (-1))
+    del ddt_bias_1, exp_A_log
+    dA_log = ddt_bias_6 * alpha_3 * -1
+    del alpha_3, ddt_bias_6
+    dk = tiles.addcmul_(w_scale[:, :, None] * dk_2, dnorm2_k_eps[:, :, None], k, 2)
+    dk = tiles.addcmul_(dk, f_scale[:, :, None], dk_scaled, -1)
+    del dk_2, dk_scaled, dnorm2_k_eps, f_scale, w_scale
+    return (dq, dk, dv, ddt_bias, db, dA_log, ddt_bias), (dS_end,)

@@ -35,99 +35,99 @@ def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, w, A_log, dt_bias) = args
     K = q.shape[3]
     H = h0[0].shape[1]
-    x11 = torch.exp(A_log)
-    x12 = a_ + dt_bias[:, :, None]
-    x13 = tiles.softplus(x12)
-    del x12
-    x14 = (x11 * -1)[:, :, None, None] * x13
-    del x11, x13
-    x17 = k * k
-    x18 = x17.sum(3)
-    del x17
-    x20 = x18 + 1e-06
-    del x18
-    x21 = torch.rsqrt(x20)
-    del x20
-    x24 = torch.sigmoid(w)
-    x25 = v * x24
-    del x24
-    x26 = torch.sigmoid(b_)
-    x52 = (K) ** -0.5
-    x53 = q * q
-    x54 = x53.sum(3)
-    del x53
-    x55 = x54 + 1e-06
-    del x54
-    x56 = torch.rsqrt(x55)
-    del x55
-    x75 = x14 * tiles.LOG2E
-    del x14
-    x76 = torch.where(valid[:, :, :, None] > 0, x75, 0)
-    del x75
-    x77 = tiles.prefix_sum(x76, 2)
-    x78 = torch.exp2(x77)
-    del x77
-    x86 = q * x78
-    x93 = tiles.suffix_sum(x76, 2, exclusive=True)
-    x94 = torch.exp2(x93)
-    del x93
-    x97 = x76.sum(2)
-    x98 = torch.exp2(x97)
-    del x97
-    x101 = k * x94
-    del x94
-    x484 = k * x26
-    del x26
-    x486 = x78 * x484
-    del x78
-    x489 = valid * x21
-    x496 = q * x52
-    x499 = x21[:, :, :, None] * x484
-    del x484
-    x501 = x56 * x52
-    x502 = x489[:, :, :, None] * k
-    x503 = x499 * -1
-    del x499
-    x504 = x56[:, :, :, None] * x496
-    del x496, x56
-    x507 = x489[:, :, :, None] * x101
-    del x101, x489
-    f1 = tiles.decay_factors(x76)
-    x512 = tiles.decay_dot(x503, x502, f1, strict=True)
-    del x503
-    x516 = tiles.decay_dot(x504, x502, f1)
-    del f1, x502, x504, x76
-    x517 = tiles.inverse(x512)
-    del x512
-    x524 = x21[:, :, :, None] * x486
-    del x21, x486
-    x598 = x501[:, :, :, None] * x86
-    del x501, x86
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    del log2_D_1
+    log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
+    del exp_A_log, log2_D_2
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    write = torch.sigmoid(w)
+    v_write = v * write
+    del write
+    erase = torch.sigmoid(b_)
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    qG = q * G
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    k_G_after = k * G_after
+    del G_after
+    k_erase = k * erase
+    del erase
+    G_k_erase = G * k_erase
+    del G
+    valid_rnorm_k = valid * rnorm_k
+    q_scaled = q * rsqrt_K
+    k_erase_scaled = rnorm_k[:, :, :, None] * k_erase
+    del k_erase
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    u = valid_rnorm_k[:, :, :, None] * k
+    f = k_erase_scaled * -1
+    del k_erase_scaled
+    q_ = rnorm_q[:, :, :, None] * q_scaled
+    del q_scaled, rnorm_q
+    k_G_after_scaled = valid_rnorm_k[:, :, :, None] * k_G_after
+    del k_G_after, valid_rnorm_k
+    f1 = tiles.decay_factors(log2_D)
+    P = tiles.decay_dot(f, u, f1, strict=True)
+    del f
+    A = tiles.decay_dot(q_, u, f1)
+    del f1, log2_D, q_, u
+    inv = tiles.inverse(P)
+    del P
+    G_k_erase_scaled = rnorm_k[:, :, :, None] * G_k_erase
+    del G_k_erase, rnorm_k
+    qG_scaled = rnorm_q_scaled[:, :, :, None] * qG
+    del qG, rnorm_q_scaled
     S_rows = scan.Rows(steps, H)
-    x603_rows = scan.Rows(steps, H)
-    x606_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x25_c,
-        x524_c,
-        x517_c,
-        x598_c,
-        x516_c,
-        x98_c,
-        x507_c,
+        v_write_c,
+        G_k_erase_scaled_c,
+        inv_c,
+        qG_scaled_c,
+        A_c,
+        G_C_c,
+        k_G_after_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x25,
-            x524,
-            x517,
-            x598,
-            x516,
-            x98[:, :, :, None],
-            x507.mT,
+            v_write,
+            G_k_erase_scaled,
+            inv,
+            qG_scaled,
+            A,
+            G_C[:, :, :, None],
+            k_G_after_scaled.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -135,117 +135,117 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x601 = torch.baddbmm(x25_c, x524_c, S, alpha=-1)
-        x603 = torch.bmm(x517_c, x601, out=x603_rows.room(n))
-        x606 = torch.bmm(x598_c, S, out=x606_rows.room(n))
-        x606 = scan.addmm(x606, x516_c, x603)
-        x608 = scan.addmm(scan.scale(S, x98_c, own), x507_c, x603)
+        U_1 = torch.baddbmm(v_write_c, G_k_erase_scaled_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        o = torch.bmm(qG_scaled_c, S, out=o_rows.room(n))
+        o = scan.addmm(o, A_c, U)
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, U)
         if keep:
-            x603_rows.put(x603)
-        x606_rows.put(x606)
-        S = x608
+            U_rows.put(U)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x606 = x606_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
-        x603 = x603_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x603_rows
-    del x606_rows
-    del x25, x507, x524, x598, x98
-    return (x606,), (S_end,), (S, x516, x517, x603) if keep else None
+    del U_rows
+    del o_rows
+    del G_C, G_k_erase_scaled, k_G_after_scaled, qG_scaled, v_write
+    return (o,), (S_end,), (S, A, inv, U) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, w, A_log, dt_bias) = args
     K = q.shape[3]
     H = h0[0].shape[1]
-    x11 = torch.exp(A_log)
-    x12 = a_ + dt_bias[:, :, None]
-    x13 = tiles.softplus(x12)
-    del x12
-    x14 = (x11 * -1)[:, :, None, None] * x13
-    del x11, x13
-    x17 = k * k
-    x18 = x17.sum(3)
-    del x17
-    x20 = x18 + 1e-06
-    del x18
-    x21 = torch.rsqrt(x20)
-    del x20
-    x24 = torch.sigmoid(w)
-    x25 = v * x24
-    del x24
-    x26 = torch.sigmoid(b_)
-    x52 = (K) ** -0.5
-    x53 = q * q
-    x54 = x53.sum(3)
-    del x53
-    x55 = x54 + 1e-06
-    del x54
-    x56 = torch.rsqrt(x55)
-    del x55
-    x75 = x14 * tiles.LOG2E
-    del x14
-    x76 = torch.where(valid[:, :, :, None] > 0, x75, 0)
-    del x75
-    x77 = tiles.prefix_sum(x76, 2)
-    x78 = torch.exp2(x77)
-    del x77
-    x93 = tiles.suffix_sum(x76, 2, exclusive=True)
-    x94 = torch.exp2(x93)
-    del x93
-    x97 = x76.sum(2)
-    x98 = torch.exp2(x97)
-    del x97
-    x101 = k * x94
-    del x94
-    x484 = k * x26
-    del x26
-    x486 = x78 * x484
-    del x78
-    x489 = valid * x21
-    x496 = q * x52
-    x499 = x21[:, :, :, None] * x484
-    del x484
-    x502 = x489[:, :, :, None] * k
-    x503 = x499 * -1
-    del x499
-    x504 = x56[:, :, :, None] * x496
-    del x496, x56
-    x507 = x489[:, :, :, None] * x101
-    del x101, x489
-    f1 = tiles.decay_factors(x76)
-    x512 = tiles.decay_dot(x503, x502, f1, strict=True)
-    del x503
-    x516 = tiles.decay_dot(x504, x502, f1)
-    del f1, x502, x504, x76
-    x517 = tiles.inverse(x512)
-    del x512
-    x524 = x21[:, :, :, None] * x486
-    del x21, x486
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    del log2_D_1
+    log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
+    del exp_A_log, log2_D_2
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    write = torch.sigmoid(w)
+    v_write = v * write
+    del write
+    erase = torch.sigmoid(b_)
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    k_G_after = k * G_after
+    del G_after
+    k_erase = k * erase
+    del erase
+    G_k_erase = G * k_erase
+    del G
+    valid_rnorm_k = valid * rnorm_k
+    q_scaled = q * rsqrt_K
+    k_erase_scaled = rnorm_k[:, :, :, None] * k_erase
+    del k_erase
+    u = valid_rnorm_k[:, :, :, None] * k
+    f = k_erase_scaled * -1
+    del k_erase_scaled
+    q_ = rnorm_q[:, :, :, None] * q_scaled
+    del q_scaled, rnorm_q
+    k_G_after_scaled = valid_rnorm_k[:, :, :, None] * k_G_after
+    del k_G_after, valid_rnorm_k
+    f1 = tiles.decay_factors(log2_D)
+    P = tiles.decay_dot(f, u, f1, strict=True)
+    del f
+    A = tiles.decay_dot(q_, u, f1)
+    del f1, log2_D, q_, u
+    inv = tiles.inverse(P)
+    del P
+    G_k_erase_scaled = rnorm_k[:, :, :, None] * G_k_erase
+    del G_k_erase, rnorm_k
     S_rows = scan.Rows(steps, H)
-    x603_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x25_c,
-        x524_c,
-        x517_c,
-        x98_c,
-        x507_c,
+        v_write_c,
+        G_k_erase_scaled_c,
+        inv_c,
+        G_C_c,
+        k_G_after_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x25,
-            x524,
-            x517,
-            x98[:, :, :, None],
-            x507.mT,
+            v_write,
+            G_k_erase_scaled,
+            inv,
+            G_C[:, :, :, None],
+            k_G_after_scaled.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -253,326 +253,327 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x601 = torch.baddbmm(x25_c, x524_c, S, alpha=-1)
-        x603 = torch.bmm(x517_c, x601, out=x603_rows.room(n))
-        x608 = scan.addmm(scan.scale(S, x98_c, own), x507_c, x603)
+        U_1 = torch.baddbmm(v_write_c, G_k_erase_scaled_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, U)
         if keep:
-            x603_rows.put(x603)
-        S = x608
+            U_rows.put(U)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
-        x603 = x603_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x603_rows
-    del x25, x507, x524, x98
-    return (), (S_end,), (S, x516, x517, x603) if keep else None
+    del U_rows
+    del G_C, G_k_erase_scaled, k_G_after_scaled, v_write
+    return (), (S_end,), (S, A, inv, U) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_, w, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x516, x517, x518) = kept
+    (S, q_k_scaled, inv, U) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x11 = torch.exp(A_log)
-    x12 = a_ + dt_bias[:, :, None]
-    x13 = tiles.softplus(x12)
-    x14 = (x11 * -1)[:, :, None, None] * x13
-    x17 = k * k
-    x18 = x17.sum(3)
-    del x17
-    x20 = x18 + 1e-06
-    del x18
-    x21 = torch.rsqrt(x20)
-    del x20
-    x22 = x21[:, :, :, None] * k
-    x24 = torch.sigmoid(w)
-    x25 = v * x24
-    x26 = torch.sigmoid(b_)
-    x52 = (K) ** -0.5
-    x53 = q * q
-    x54 = x53.sum(3)
-    del x53
-    x55 = x54 + 1e-06
-    del x54
-    x56 = torch.rsqrt(x55)
-    del x55
-    x75 = x14 * tiles.LOG2E
-    del x14
-    x76 = torch.where(valid[:, :, :, None] > 0, x75, 0)
-    del x75
-    x77 = tiles.prefix_sum(x76, 2)
-    x78 = torch.exp2(x77)
-    del x77
-    x86 = q * x78
-    x93 = tiles.suffix_sum(x76, 2, exclusive=True)
-    x94 = torch.exp2(x93)
-    del x93
-    x97 = x76.sum(2)
-    x98 = torch.exp2(x97)
-    del x97
-    x101 = k * x94
-    x122 = tiles.LN2
-    x146 = do @ S.mT
-    x149 = x56[:, :, :, None] * do
-    x189 = tiles.LOG2E
-    x222 = -x24 + 1
-    x268 = -x26 + 1
-    x290 = torch.sigmoid(x12)
-    del x12
-    x484 = k * x26
-    x486 = x78 * x484
-    x489 = valid * x21
-    x490 = x21 * x21
-    x491 = x21 * x490
-    del x490
-    x492 = x11 * x189
-    del x11
-    x493 = x56 * x56
-    x494 = x493 * x56
-    del x493
-    x496 = q * x52
-    x498 = x21[:, :, :, None] * x26
-    x499 = x21[:, :, :, None] * x484
-    x500 = x56[:, :, :, None] * x146
-    x501 = x56 * x52
-    x502 = x489[:, :, :, None] * k
-    x503 = x499 * -1
-    x504 = x56[:, :, :, None] * x496
-    del x56
-    x509 = x78 * x500 * x52
-    x510 = x496 * x500
-    del x496, x500
-    x524 = x21[:, :, :, None] * x486
-    del x21
-    x525 = x516.mT @ do
-    x535 = do @ x518.mT
-    f1 = tiles.decay_factors(x76)
-    x536, x537, x538 = tiles.decay_dot_grads(x535, x504, x502, f1)
-    del x504, x535, x76
-    x554 = q * x536
-    x555 = x554.sum(3)
-    del x554
-    x556 = x555 * x52
-    del x555
-    x609 = x86 * x146
-    del x146
-    x610 = x609.sum(3)
-    del x609
-    x611 = x610 * x52
-    del x610
-    x612 = x611 + x556
-    del x556, x611
-    x613 = x494 * x612
-    del x494, x612
-    x615 = torch.addcmul(x509, x501[:, :, :, None], x536)
-    x615 = tiles.addcmul_(x615, x613[:, :, :, None], q, -1)
-    del x501, x509, x536, x613
-    x623 = x489[:, :, :, None] * x101
-    x121_rows = scan.Rows(steps, H, True)
-    x528_rows = scan.Rows(steps, H, True)
-    x626_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    u = rnorm_k[:, :, :, None] * k
+    write = torch.sigmoid(w)
+    v_write = v * write
+    erase = torch.sigmoid(b_)
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    qG = q * G
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    k_G_after = k * G_after
+    ln2 = tiles.LN2
+    do_S = do @ S.mT
+    do_scaled = rnorm_q[:, :, :, None] * do
+    log2e = tiles.LOG2E
+    dw_1 = -write + 1
+    db_1 = -erase + 1
+    da_1 = torch.sigmoid(log2_D_1)
+    del log2_D_1
+    k_erase = k * erase
+    G_k_erase = G * k_erase
+    valid_rnorm_k = valid * rnorm_k
+    rnorm_k_squared = rnorm_k * rnorm_k
+    rnorm_k_cubed = rnorm_k * rnorm_k_squared
+    del rnorm_k_squared
+    exp_A_log_scaled = exp_A_log * log2e
+    del exp_A_log
+    rnorm_q_squared = rnorm_q * rnorm_q
+    rnorm_q_cubed = rnorm_q_squared * rnorm_q
+    del rnorm_q_squared
+    q_scaled = q * rsqrt_K
+    erase_scaled = rnorm_k[:, :, :, None] * erase
+    k_erase_scaled = rnorm_k[:, :, :, None] * k_erase
+    do_S_scaled = rnorm_q[:, :, :, None] * do_S
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    k_scaled = valid_rnorm_k[:, :, :, None] * k
+    f = k_erase_scaled * -1
+    q_ = rnorm_q[:, :, :, None] * q_scaled
+    del rnorm_q
+    G_do_S_scaled = G * do_S_scaled * rsqrt_K
+    da_2 = q_scaled * do_S_scaled
+    del do_S_scaled, q_scaled
+    G_k_erase_scaled = rnorm_k[:, :, :, None] * G_k_erase
+    del rnorm_k
+    dU = q_k_scaled.mT @ do
+    dq_scaled_k_scaled = do @ U.mT
+    f1 = tiles.decay_factors(log2_D)
+    dq_scaled, dk_1, da_3 = tiles.decay_dot_grads(dq_scaled_k_scaled, q_, k_scaled, f1)
+    del dq_scaled_k_scaled, log2_D, q_
+    q_dq_scaled = q * dq_scaled
+    q_dq_scaled_sum = q_dq_scaled.sum(3)
+    del q_dq_scaled
+    dq_1 = q_dq_scaled_sum * rsqrt_K
+    del q_dq_scaled_sum
+    qG_do_S = qG * do_S
+    del do_S
+    qG_do_S_sum = qG_do_S.sum(3)
+    del qG_do_S
+    qG_do_S_sum_scaled = qG_do_S_sum * rsqrt_K
+    del qG_do_S_sum
+    dq_2 = qG_do_S_sum_scaled + dq_1
+    del dq_1, qG_do_S_sum_scaled
+    dq_3 = rnorm_q_cubed * dq_2
+    del dq_2, rnorm_q_cubed
+    dq = torch.addcmul(G_do_S_scaled, rnorm_q_scaled[:, :, :, None], dq_scaled)
+    dq = tiles.addcmul_(dq, dq_3[:, :, :, None], q, -1)
+    del G_do_S_scaled, dq_3, dq_scaled, rnorm_q_scaled
+    k_G_after_scaled = valid_rnorm_k[:, :, :, None] * k_G_after
+    dG_C_rows = scan.Rows(steps, H, True)
+    U_dS_rows = scan.Rows(steps, H, True)
+    dw_3_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x623_c,
-        x525_c,
-        x517_c,
+        k_G_after_scaled_c,
+        dU_c,
+        inv_c,
         S_c,
-        x518_c,
-        x98_c,
-        x86_c,
-        x149_c,
-        x524_c,
+        U_c,
+        G_C_c,
+        qG_c,
+        do_scaled_c,
+        G_k_erase_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x623,
-            x525,
-            x517.mT,
+            k_G_after_scaled,
+            dU,
+            inv.mT,
             S,
-            x518,
-            x98[:, :, :, None],
-            x86.mT,
-            x149,
-            x524.mT,
+            U,
+            G_C[:, :, :, None],
+            qG.mT,
+            do_scaled,
+            G_k_erase_scaled.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x625 = torch.baddbmm(x525_c, x623_c, dS)
-        x626 = torch.bmm(x517_c, x625, out=x626_rows.room(n))
-        x120 = S_c * dS
-        x121 = x120.sum(2)
-        x528 = torch.bmm(x518_c, dS.mT, out=x528_rows.room(n))
-        x666 = scan.addmm(scan.scale(dS, x98_c, own), x86_c, x149_c, x52)
-        x666 = scan.addmm(x666, x524_c, x626, -1)
-        x121_rows.put(x121)
-        x528_rows.put(x528)
-        x626_rows.put(x626)
-        dS = x666
+        dw_2 = torch.baddbmm(dU_c, k_G_after_scaled_c, dS)
+        dw_3 = torch.bmm(inv_c, dw_2, out=dw_3_rows.room(n))
+        S_dS = S_c * dS
+        dG_C = S_dS.sum(2)
+        U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), qG_c, do_scaled_c, rsqrt_K)
+        dS_before = scan.addmm(dS_before, G_k_erase_scaled_c, dw_3, -1)
+        dG_C_rows.put(dG_C)
+        U_dS_rows.put(U_dS)
+        dw_3_rows.put(dw_3)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x121 = x121_rows.joined()
-    x528 = x528_rows.joined()
-    x626 = x626_rows.joined()
-    del x121_rows
-    del x528_rows
-    del x626_rows
-    del x149, x524, x525, x623, x86
-    x124 = x98 * x121 * x122
-    del x121, x98
-    x125 = x124[:, :, None].expand(-1, -1, C, -1)
-    del x124
-    x529 = tiles.product(x94, x528, x489[:, :, :, None])
-    del x94
-    x530 = x101 * x528
-    del x101, x528
-    x531 = x530.sum(3)
-    x533 = (x489 * x122)[:, :, :, None] * x530
-    del x530
-    x534 = tiles.prefix_sum(x533, 2, exclusive=True)
-    del x533
-    x628 = x626 @ x518.mT
-    x629 = x628.tril(-1)
-    del x628
-    x630, x631, x632 = tiles.decay_dot_grads(x629, x503, x502, f1, strict=True)
-    del f1, x502, x503, x629
-    x633 = x626 @ S.mT
-    x636 = torch.addcmul(x510, x633, x499, value=-1)
-    del x499, x510
-    x637 = x78 * x636 * x122
-    del x636
-    x638 = tiles.suffix_sum(x637, 2)
-    del x637
-    x639 = x125 + x534 + x538 + x632 + x638
-    del x125, x534, x538, x632, x638
-    x640 = tiles.product(x25, x222, x626)
-    del x222, x25
-    x641 = x24 * x626
-    del x24, x626
-    x643 = x537 + x631
-    del x537, x631
-    x644 = k * x643
-    x645 = x644.sum(3)
-    del x644
-    x648 = x630 * x484
-    del x484
-    x649 = x648.sum(3)
-    del x648
-    x650 = x78 * x633
-    del x78
-    x653 = tiles.addcmul_(x650 * -1 * x22, x630, x22, -1)
-    del x22
-    x654 = tiles.product(x26, x268, x653)
-    del x26, x268, x653
-    x655 = tiles.addcmul_(-x649, valid, x531)
-    del x531, x649
-    x657 = tiles.product(x13, x639, valid[:, :, :, None])
-    del x13
-    x658 = x657.sum(2)
-    del x657
-    x659 = x658.sum(2)
-    del x658
-    x660 = x290 * x639
-    del x290, x639
-    x661 = valid[:, :, :, None] * x660
-    del x660
-    x662 = (x492 * -1)[:, :, None, None] * x661
-    x663 = x661.sum(2)
-    del x661
-    x664 = (x492 * -1)[:, :, None] * x663
-    del x663
-    x665 = x659 * x492 * -1
-    del x492, x659
-    x669 = x486 * x633
-    del x486, x633
-    x670 = x669.sum(3)
-    del x669
-    x671 = tiles.addcmul_(-x670, valid, x645)
-    del x645, x670
-    x673 = tiles.addcmul_(x655 * -1 * x491, x671, x491, -1)
-    del x491, x655, x671
-    x675 = torch.addcmul(x529, x489[:, :, :, None], x643)
-    x675 = tiles.addcmul_(x675, x673[:, :, :, None], k)
-    x675 = tiles.addcmul_(tiles.addcmul_(x675, x650, x498, -1), x630, x498, -1)
-    del x489, x498, x529, x630, x643, x650, x673
-    return (x615, x675, x641, x662, x654, x640, x665, x664), (dS_end,)
+    dG_C = dG_C_rows.joined()
+    U_dS = U_dS_rows.joined()
+    dw_3 = dw_3_rows.joined()
+    del dG_C_rows
+    del U_dS_rows
+    del dw_3_rows
+    del G_k_erase_scaled, dU, do_scaled, k_G_after_scaled, qG
+    dlog2_G_C = G_C * dG_C * ln2
+    del G_C, dG_C
+    dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
+    del dlog2_G_C
+    dk_2 = tiles.product(G_after, U_dS, valid_rnorm_k[:, :, :, None])
+    del G_after
+    k_G_after_U_dS = k_G_after * U_dS
+    del U_dS, k_G_after
+    k_G_after_U_dS_sum = k_G_after_U_dS.sum(3)
+    dlog2_G_after = (valid_rnorm_k * ln2)[:, :, :, None] * k_G_after_U_dS
+    del k_G_after_U_dS
+    da_4 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    del dlog2_G_after
+    dk_3 = dw_3 @ U.mT
+    dk_4 = dk_3.tril(-1)
+    del dk_3
+    dk_5, dk_6, da_5 = tiles.decay_dot_grads(dk_4, f, k_scaled, f1, strict=True)
+    del dk_4, f, f1, k_scaled
+    dk_7 = dw_3 @ S.mT
+    da_6 = torch.addcmul(da_2, dk_7, k_erase_scaled, value=-1)
+    del da_2, k_erase_scaled
+    da_7 = G * da_6 * ln2
+    del da_6
+    da_8 = tiles.suffix_sum(da_7, 2)
+    del da_7
+    da_9 = dlog2_G_C_2 + da_4 + da_3 + da_5 + da_8
+    del da_3, da_4, da_5, da_8, dlog2_G_C_2
+    dw = tiles.product(v_write, dw_1, dw_3)
+    del dw_1, v_write
+    dv = write * dw_3
+    del dw_3, write
+    dk_8 = dk_1 + dk_6
+    del dk_1, dk_6
+    dk_9 = k * dk_8
+    dk_10 = dk_9.sum(3)
+    del dk_9
+    dk_11 = dk_5 * k_erase
+    del k_erase
+    dk_12 = dk_11.sum(3)
+    del dk_11
+    dk_13 = G * dk_7
+    del G
+    db_2 = tiles.addcmul_(dk_13 * -1 * u, dk_5, u, -1)
+    del u
+    db = tiles.product(erase, db_1, db_2)
+    del db_1, db_2, erase
+    dk_14 = tiles.addcmul_(-dk_12, valid, k_G_after_U_dS_sum)
+    del dk_12, k_G_after_U_dS_sum
+    dA_log_1 = tiles.product(log2_D_2, da_9, valid[:, :, :, None])
+    del log2_D_2
+    dA_log_2 = dA_log_1.sum(2)
+    del dA_log_1
+    dA_log_3 = dA_log_2.sum(2)
+    del dA_log_2
+    da_10 = da_1 * da_9
+    del da_1, da_9
+    da_11 = valid[:, :, :, None] * da_10
+    del da_10
+    da = (exp_A_log_scaled * -1)[:, :, None, None] * da_11
+    ddt_bias_1 = da_11.sum(2)
+    del da_11
+    ddt_bias = (exp_A_log_scaled * -1)[:, :, None] * ddt_bias_1
+    del ddt_bias_1
+    dA_log = dA_log_3 * exp_A_log_scaled * -1
+    del dA_log_3, exp_A_log_scaled
+    dk_15 = G_k_erase * dk_7
+    del G_k_erase, dk_7
+    dk_16 = dk_15.sum(3)
+    del dk_15
+    dk_17 = tiles.addcmul_(-dk_16, valid, dk_10)
+    del dk_10, dk_16
+    dk_18 = tiles.addcmul_(dk_14 * -1 * rnorm_k_cubed, dk_17, rnorm_k_cubed, -1)
+    del dk_14, dk_17, rnorm_k_cubed
+    dk = torch.addcmul(dk_2, valid_rnorm_k[:, :, :, None], dk_8)
+    dk = tiles.addcmul_(dk, dk_18[:, :, :, None], k)
+    dk = tiles.addcmul_(dk, dk_13, erase_scaled, -1)
+    dk = tiles.addcmul_(dk, dk_5, erase_scaled, -1)
+    del dk_13, dk_18, dk_2, dk_5, dk_8, erase_scaled, valid_rnorm_k
+    return (dq, dk, dv, da, db, dw, dA_log, ddt_bias), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, w, A_log, dt_bias) = args
     K = q.shape[2]
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = a_ + dt_bias
-    x12 = tiles.softplus(x11)
-    del x11
-    x13 = (x10 * -1)[:, :, None] * x12
-    del x10, x12
-    x14 = torch.exp(x13)
-    del x13
-    x16 = torch.sigmoid(w)
-    x17 = v * x16
-    del x16
-    x18 = torch.sigmoid(b_)
-    x19 = k * k
-    x20 = x19.sum(2)
-    del x19
-    x22 = x20 + 1e-06
-    del x20
-    x23 = torch.rsqrt(x22)
-    del x22
-    x32 = (K) ** -0.5
-    x33 = q * q
-    x34 = x33.sum(2)
-    del x33
-    x35 = x34 + 1e-06
-    del x34
-    x36 = torch.rsqrt(x35)
-    del x35
-    x141 = k * x18
-    del x18
-    x142 = x14 * x141
-    del x141
-    x144 = x36 * x32
-    del x36
-    x146 = x144[:, :, None] * q
-    del x144
-    x148 = (x23 * -1)[:, :, None] * x142
-    del x142
-    x195 = x23[:, :, None] * k
-    del x23
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    del alpha_1
+    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    del alpha_2, exp_A_log
+    alpha = torch.exp(alpha_3)
+    del alpha_3
+    write = torch.sigmoid(w)
+    v_write = v * write
+    del write
+    erase = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    k_erase = k * erase
+    del erase
+    alpha_k_erase = alpha * k_erase
+    del k_erase
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    del rnorm_q
+    q_ = rnorm_q_scaled[:, :, None] * q
+    del rnorm_q_scaled
+    f = (rnorm_k * -1)[:, :, None] * alpha_k_erase
+    del alpha_k_erase
+    u = rnorm_k[:, :, None] * k
+    del rnorm_k
     S_rows = scan.Rows(steps, H)
-    x198_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x148_c,
-        x17_c,
-        x14_c,
-        x195_c,
-        x146_c,
+        f_c,
+        v_write_c,
+        alpha_c,
+        u_c,
+        q__c,
     ) in scan.each(
         steps,
         H,
         (
-            x148,
-            x17,
-            x14[:, :, :, None],
-            x195[:, :, :, None],
-            x146,
+            f,
+            v_write,
+            alpha[:, :, :, None],
+            u[:, :, :, None],
+            q_,
         ),
     ):
         if S.shape[0] > n:
@@ -580,71 +581,71 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x149 = (x148_c[..., None, :] @ S).squeeze(-2)
-        x150 = x17_c + x149
-        x197 = tiles.addcmul_(scan.scale(S, x14_c, own), x195_c, x150[:, None])
-        x198 = (x146_c[..., None, :] @ x197).squeeze(-2)
-        x198_rows.put(x198)
-        S = x197
+        fS = (f_c[..., None, :] @ S).squeeze(-2)
+        u_ = v_write_c + fS
+        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), u_c, u_[:, None])
+        o = (q__c[..., None, :] @ S_new).squeeze(-2)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x198 = x198_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x198_rows
-    del x14, x146, x148, x17, x195
-    return (x198,), (S_end,), (S,) if keep else None
+    del o_rows
+    del alpha, f, q_, u, v_write
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, w, A_log, dt_bias) = args
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = a_ + dt_bias
-    x12 = tiles.softplus(x11)
-    del x11
-    x13 = (x10 * -1)[:, :, None] * x12
-    del x10, x12
-    x14 = torch.exp(x13)
-    del x13
-    x16 = torch.sigmoid(w)
-    x17 = v * x16
-    del x16
-    x18 = torch.sigmoid(b_)
-    x19 = k * k
-    x20 = x19.sum(2)
-    del x19
-    x22 = x20 + 1e-06
-    del x20
-    x23 = torch.rsqrt(x22)
-    del x22
-    x141 = k * x18
-    del x18
-    x142 = x14 * x141
-    del x141
-    x148 = (x23 * -1)[:, :, None] * x142
-    del x142
-    x195 = x23[:, :, None] * k
-    del x23
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    del alpha_1
+    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    del alpha_2, exp_A_log
+    alpha = torch.exp(alpha_3)
+    del alpha_3
+    write = torch.sigmoid(w)
+    v_write = v * write
+    del write
+    erase = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    k_erase = k * erase
+    del erase
+    alpha_k_erase = alpha * k_erase
+    del k_erase
+    f = (rnorm_k * -1)[:, :, None] * alpha_k_erase
+    del alpha_k_erase
+    u = rnorm_k[:, :, None] * k
+    del rnorm_k
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x148_c,
-        x17_c,
-        x14_c,
-        x195_c,
+        f_c,
+        v_write_c,
+        alpha_c,
+        u_c,
     ) in scan.each(
         steps,
         H,
         (
-            x148,
-            x17,
-            x14[:, :, :, None],
-            x195[:, :, :, None],
+            f,
+            v_write,
+            alpha[:, :, :, None],
+            u[:, :, :, None],
         ),
     ):
         if S.shape[0] > n:
@@ -652,17 +653,17 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x149 = (x148_c[..., None, :] @ S).squeeze(-2)
-        x150 = x17_c + x149
-        x197 = tiles.addcmul_(scan.scale(S, x14_c, own), x195_c, x150[:, None])
-        S = x197
+        fS = (f_c[..., None, :] @ S).squeeze(-2)
+        u_ = v_write_c + fS
+        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), u_c, u_[:, None])
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x14, x148, x17, x195
+    del alpha, f, u, v_write
     return (), (S_end,), (S,) if keep else None
 
 
@@ -674,139 +675,139 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = a_ + dt_bias
-    x12 = tiles.softplus(x11)
-    x13 = (x10 * -1)[:, :, None] * x12
-    x14 = torch.exp(x13)
-    del x13
-    x16 = torch.sigmoid(w)
-    x17 = v * x16
-    x18 = torch.sigmoid(b_)
-    x19 = k * k
-    x20 = x19.sum(2)
-    del x19
-    x22 = x20 + 1e-06
-    del x20
-    x23 = torch.rsqrt(x22)
-    del x22
-    x32 = (K) ** -0.5
-    x33 = q * q
-    x34 = x33.sum(2)
-    del x33
-    x35 = x34 + 1e-06
-    del x34
-    x36 = torch.rsqrt(x35)
-    del x35
-    x109 = -x18 + 1
-    x114 = -x16 + 1
-    x129 = torch.sigmoid(x11)
-    del x11
-    x141 = k * x18
-    x142 = x14 * x141
-    x144 = x36 * x32
-    x145 = x23 * x23
-    x146 = x144[:, :, None] * q
-    x148 = (x23 * -1)[:, :, None] * x142
-    x149 = (x148[..., None, :] @ S).squeeze(-2)
-    del x148
-    x150 = x17 + x149
-    del x149
-    x151 = (x23[:, :, None] * k)[:, :, :, None] * x150[:, :, None]
-    x152 = torch.addcmul(x151, x14[:, :, :, None], S)
-    del x151
-    x154 = (do[..., None, :] @ x152.mT).squeeze(-2)
-    del x152
-    x155 = do[:, :, None] * x146[:, :, :, None]
-    del x146
-    x157 = q * x154
-    x158 = x157.sum(2)
-    del x157
-    x159 = tiles.product(x36, x36, x158, x144, (-0.5))
-    del x158, x36
-    x194 = tiles.addcmul_(x144[:, :, None] * x154, x159[:, :, None], q, 2)
-    del x144, x154, x159
-    x199 = x145[:, :, None] * x142
-    x161_rows = scan.Rows(steps, H, True)
-    x166_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    alpha = torch.exp(alpha_3)
+    del alpha_3
+    write = torch.sigmoid(w)
+    v_write = v * write
+    erase = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    db_1 = -erase + 1
+    dw_1 = -write + 1
+    ddt_bias_1 = torch.sigmoid(alpha_1)
+    del alpha_1
+    k_erase = k * erase
+    alpha_k_erase = alpha * k_erase
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    rnorm_k_squared = rnorm_k * rnorm_k
+    q_ = rnorm_q_scaled[:, :, None] * q
+    f = (rnorm_k * -1)[:, :, None] * alpha_k_erase
+    fS = (f[..., None, :] @ S).squeeze(-2)
+    del f
+    u_ = v_write + fS
+    del fS
+    dq_scaled_1 = (rnorm_k[:, :, None] * k)[:, :, :, None] * u_[:, :, None]
+    dq_scaled_2 = torch.addcmul(dq_scaled_1, alpha[:, :, :, None], S)
+    del dq_scaled_1
+    dq_scaled = (do[..., None, :] @ dq_scaled_2.mT).squeeze(-2)
+    del dq_scaled_2
+    dS_before_1 = do[:, :, None] * q_[:, :, :, None]
+    del q_
+    q_dq_scaled = q * dq_scaled
+    q_dq_scaled_sum = q_dq_scaled.sum(2)
+    del q_dq_scaled
+    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, q_dq_scaled_sum, rnorm_q_scaled, (-0.5))
+    del q_dq_scaled_sum, rnorm_q
+    dq = tiles.addcmul_(rnorm_q_scaled[:, :, None] * dq_scaled, dnorm2_q_eps[:, :, None], q, 2)
+    del dnorm2_q_eps, dq_scaled, rnorm_q_scaled
+    dS_before_2 = rnorm_k_squared[:, :, None] * alpha_k_erase
+    dS_before_3_rows = scan.Rows(steps, H, True)
+    dv_2_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
-        x155_c,
+        dS_before_1_c,
         k_c,
-        x14_c,
-        x199_c,
+        alpha_c,
+        dS_before_2_c,
     ) in scan.each(
         steps,
         H,
         (
-            x155,
+            dS_before_1,
             k,
-            x14[:, :, :, None],
-            x199[:, :, :, None],
+            alpha[:, :, :, None],
+            dS_before_2[:, :, :, None],
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x161 = dS + x155_c
-        x165 = k_c[:, :, None] * x161
-        x166 = x165.sum(1)
-        x201 = tiles.addcmul_(x14_c * x161, x199_c, x166[:, None], -1)
-        x161_rows.put(x161)
-        x166_rows.put(x166)
-        dS = x201
+        dS_before_3 = dS + dS_before_1_c
+        dv_1 = k_c[:, :, None] * dS_before_3
+        dv_2 = dv_1.sum(1)
+        dS_before = tiles.addcmul_(alpha_c * dS_before_3, dS_before_2_c, dv_2[:, None], -1)
+        dS_before_3_rows.put(dS_before_3)
+        dv_2_rows.put(dv_2)
+        dS = dS_before
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x161 = x161_rows.joined()
-    x166 = x166_rows.joined()
-    del x161_rows
-    del x166_rows
-    del x155, x199
-    x162 = x150[:, :, None] * x161
-    x163 = x162.sum(3)
-    del x162
-    x167 = x150 * x166
-    del x150
-    x168 = x167.sum(2)
-    del x167
-    x169 = x23[:, :, None] * x166
-    del x166
-    x170 = (x169[..., None, :] @ S.mT).squeeze(-2)
-    x171 = x170 * x142
-    del x142
-    x172 = x171.sum(2)
-    x173 = x168 - x172
-    del x168, x172
-    x174 = tiles.product(x23, x173, x145, (-0.5))
-    del x145, x173
-    x176 = tiles.product(x109, x171, (x23 * -1)[:, :, None])
-    del x109, x171
-    x177 = x16 * x169
-    del x16
-    x178 = tiles.product(x17, x114, x169)
-    del x114, x169, x17
-    x180 = S * x161
-    del x161
-    x181 = x180.sum(3)
-    del x180
-    x182 = x23[:, :, None] * x170
-    del x170
-    x184 = torch.addcmul(x181, x141, x182, value=-1)
-    del x141, x181
-    x185 = x14 * x184
-    del x184
-    x186 = x12 * x185
-    del x12
-    x187 = x186.sum(2)
-    del x186
-    x188 = tiles.product(x185, x129, (x10 * -1)[:, :, None])
-    del x129, x185
-    x189 = x10 * x187 * -1
-    del x10, x187
-    x192 = tiles.product(x14, x18, x182)
-    del x14, x18, x182
-    x193 = tiles.addcmul_(-x192, x23[:, :, None], x163)
-    x193 = tiles.addcmul_(x193, x174[:, :, None], k, 2)
-    del x163, x174, x192, x23
-    return (x194, x193, x177, x188, x176, x178, x189, x188), (dS_end,)
+    dS_before_3 = dS_before_3_rows.joined()
+    dv_2 = dv_2_rows.joined()
+    del dS_before_3_rows
+    del dv_2_rows
+    del dS_before_1, dS_before_2
+    dk_1 = u_[:, :, None] * dS_before_3
+    dk_2 = dk_1.sum(3)
+    del dk_1
+    drnorm_k_1 = u_ * dv_2
+    del u_
+    drnorm_k_2 = drnorm_k_1.sum(2)
+    del drnorm_k_1
+    dv_3 = rnorm_k[:, :, None] * dv_2
+    del dv_2
+    db_2 = (dv_3[..., None, :] @ S.mT).squeeze(-2)
+    db_3 = db_2 * alpha_k_erase
+    del alpha_k_erase
+    drnorm_k_3 = db_3.sum(2)
+    drnorm_k = drnorm_k_2 - drnorm_k_3
+    del drnorm_k_2, drnorm_k_3
+    dnorm2_k_eps = tiles.product(rnorm_k, drnorm_k, rnorm_k_squared, (-0.5))
+    del drnorm_k, rnorm_k_squared
+    db = tiles.product(db_1, db_3, (rnorm_k * -1)[:, :, None])
+    del db_1, db_3
+    dv = write * dv_3
+    del write
+    dw = tiles.product(v_write, dw_1, dv_3)
+    del dv_3, dw_1, v_write
+    dalpha_1 = S * dS_before_3
+    del dS_before_3
+    dalpha_2 = dalpha_1.sum(3)
+    del dalpha_1
+    dalpha_3 = rnorm_k[:, :, None] * db_2
+    del db_2
+    dalpha = torch.addcmul(dalpha_2, k_erase, dalpha_3, value=-1)
+    del dalpha_2, k_erase
+    alpha_dalpha = alpha * dalpha
+    del dalpha
+    dA_log_1 = alpha_2 * alpha_dalpha
+    del alpha_2
+    dA_log_2 = dA_log_1.sum(2)
+    del dA_log_1
+    ddt_bias = tiles.product(alpha_dalpha, ddt_bias_1, (exp_A_log * -1)[:, :, None])
+    del alpha_dalpha, ddt_bias_1
+    dA_log = exp_A_log * dA_log_2 * -1
+    del dA_log_2, exp_A_log
+    dk_3 = tiles.product(alpha, erase, dalpha_3)
+    del alpha, dalpha_3, erase
+    dk = tiles.addcmul_(-dk_3, rnorm_k[:, :, None], dk_2)
+    dk = tiles.addcmul_(dk, dnorm2_k_eps[:, :, None], k, 2)
+    del dk_2, dk_3, dnorm2_k_eps, rnorm_k
+    return (dq, dk, dv, ddt_bias, db, dw, dA_log, ddt_bias), (dS_end,)

@@ -38,130 +38,130 @@ def chunked_forward(args, valid, h0, steps, keep):
     n_ = k.shape[3]
     K = q.shape[3]
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = a_ + dt_bias[:, :, None]
-    x12 = tiles.softplus(x11)
-    del x11
-    x13 = (x10 * -1)[:, :, None] * x12
-    del x10, x12
-    x26 = k.flatten(2, 3)
-    x27 = valid[:, :, :, None].expand(-1, -1, -1, n_)
-    x28 = x27.flatten(2, 3)
-    del x27
-    x29 = b_.flatten(2, 3)
-    x30 = torch.sigmoid(x29)
-    del x29
-    x31 = x26 * x26
-    x32 = x31.sum(3)
-    del x31
-    x33 = x32 + 1e-06
-    del x32
-    x34 = torch.rsqrt(x33)
-    del x33
-    x36 = v.flatten(2, 3)
-    x57 = x26 @ x26.mT
-    x71 = (K) ** -0.5
-    x72 = q * q
-    x73 = x72.sum(3)
-    del x72
-    x74 = x73 + 1e-06
-    del x73
-    x75 = torch.rsqrt(x74)
-    del x74
-    x81 = q @ x26.mT
-    x103 = x13 * tiles.LOG2E
-    del x13
-    x104 = torch.where(valid > 0, x103, 0)
-    del x103
-    x105 = tiles.prefix_sum(x104, 2)
-    x106 = torch.exp2(x105)
-    del x105
-    x107 = x106[:, :, :, None].expand(-1, -1, -1, n_)
-    x108 = x107.flatten(2, 3)
-    del x107
-    x109 = tiles.segment_sum(x104)
-    x110 = torch.exp2(x109)
-    del x109
-    x111 = x110[:, :, :, :, None].expand(-1, -1, -1, -1, n_)
-    del x110
-    x112 = x111.permute(0, 1, 2, 4, 3).flatten(2, 3)
-    x113 = x112.permute(0, 1, 3, 2)[:, :, :, :, None].expand(-1, -1, -1, -1, n_)
-    del x112
-    x114 = x113.permute(0, 1, 2, 4, 3).flatten(2, 3)
-    del x113
-    x121 = x111.flatten(3, 4)
-    del x111
-    x124 = x81 * x121
-    del x121, x81
-    x128 = tiles.suffix_sum(x104, 2, exclusive=True)
-    x129 = torch.exp2(x128)
-    del x128
-    x132 = x104.sum(2)
-    del x104
-    x133 = torch.exp2(x132)
-    del x132
-    x135 = x129[:, :, :, None].expand(-1, -1, -1, n_)
-    del x129
-    x136 = x135.flatten(2, 3)
-    del x135
-    x653 = x28 * x30
-    x654 = x34 * x653
-    del x653
-    x655 = x28 * x30
-    del x28, x30
-    x656 = x34 * x655
-    del x655
-    x657 = x136 * x654
-    del x136, x654
-    x659 = x34 * x108
-    del x108
-    x660 = x75 * x106
-    del x106
-    x669 = x34[:, :, :, None] * x114.permute(0, 1, 3, 2)
-    del x114, x34
-    x672 = x75 * x71
-    del x75
-    x675 = x660 * x71
-    del x660
-    x677 = x657[:, :, :, None] * x26
-    del x657
-    x688 = tiles.product(x57, x669, (x656 * -2)[:, :, None])
-    del x57, x669
-    x692 = x656[:, :, None] * x124
-    del x124, x656
-    x693 = tiles.inverse(x688)
-    del x688
-    x799 = x675[:, :, :, None] * q
-    del x675
-    x801 = x659[:, :, :, None] * x26
-    del x26, x659
-    x808 = x672[:, :, :, None] * x692
-    del x672, x692
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    del log2_D_1
+    log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
+    del exp_A_log, log2_D_2
+    k_rows = k.flatten(2, 3)
+    valid_ = valid[:, :, :, None].expand(-1, -1, -1, n_)
+    valid_rows = valid_.flatten(2, 3)
+    del valid_
+    b_rows = b_.flatten(2, 3)
+    sigmoid_b_rows = torch.sigmoid(b_rows)
+    del b_rows
+    k_rows_squared = k_rows * k_rows
+    norm2_k_rows = k_rows_squared.sum(3)
+    del k_rows_squared
+    norm2_k_rows_eps = norm2_k_rows + 1e-06
+    del norm2_k_rows
+    rnorm_k_rows = torch.rsqrt(norm2_k_rows_eps)
+    del norm2_k_rows_eps
+    v_rows = v.flatten(2, 3)
+    k_rows_k_rows = k_rows @ k_rows.mT
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    q_k_rows = q @ k_rows.mT
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    G_2 = G[:, :, :, None].expand(-1, -1, -1, n_)
+    G_rows_2 = G_2.flatten(2, 3)
+    del G_2
+    log2_G_ij = tiles.segment_sum(log2_D)
+    G_ij = torch.exp2(log2_G_ij)
+    del log2_G_ij
+    G_ij_2 = G_ij[:, :, :, :, None].expand(-1, -1, -1, -1, n_)
+    del G_ij
+    G_ij_rows_2 = G_ij_2.permute(0, 1, 2, 4, 3).flatten(2, 3)
+    G_ij_rows_2_ = G_ij_rows_2.permute(0, 1, 3, 2)[:, :, :, :, None].expand(-1, -1, -1, -1, n_)
+    del G_ij_rows_2
+    G_ij_rows_rows = G_ij_rows_2_.permute(0, 1, 2, 4, 3).flatten(2, 3)
+    del G_ij_rows_2_
+    G_ij_rows_3 = G_ij_2.flatten(3, 4)
+    del G_ij_2
+    A = q_k_rows * G_ij_rows_3
+    del G_ij_rows_3, q_k_rows
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    G_after_2 = G_after[:, :, :, None].expand(-1, -1, -1, n_)
+    del G_after
+    G_after_rows_2 = G_after_2.flatten(2, 3)
+    del G_after_2
+    S_new_1 = valid_rows * sigmoid_b_rows
+    S_new_2 = rnorm_k_rows * S_new_1
+    del S_new_1
+    P_1 = valid_rows * sigmoid_b_rows
+    del sigmoid_b_rows, valid_rows
+    P_2 = rnorm_k_rows * P_1
+    del P_1
+    S_new_3 = G_after_rows_2 * S_new_2
+    del G_after_rows_2, S_new_2
+    U_1 = rnorm_k_rows * G_rows_2
+    del G_rows_2
+    rnorm_q_G = rnorm_q * G
+    del G
+    P_3 = rnorm_k_rows[:, :, :, None] * G_ij_rows_rows.permute(0, 1, 3, 2)
+    del G_ij_rows_rows, rnorm_k_rows
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    del rnorm_q
+    rnorm_q_G_scaled = rnorm_q_G * rsqrt_K
+    del rnorm_q_G
+    k_rows_scaled = S_new_3[:, :, :, None] * k_rows
+    del S_new_3
+    P = tiles.product(k_rows_k_rows, P_3, (P_2 * -2)[:, :, None])
+    del P_3, k_rows_k_rows
+    A_scaled = P_2[:, :, None] * A
+    del A, P_2
+    inv = tiles.inverse(P)
+    del P
+    q_scaled = rnorm_q_G_scaled[:, :, :, None] * q
+    del rnorm_q_G_scaled
+    k_rows_scaled_2 = U_1[:, :, :, None] * k_rows
+    del U_1, k_rows
+    A_scaled_scaled = rnorm_q_scaled[:, :, :, None] * A_scaled
+    del A_scaled, rnorm_q_scaled
     S_rows = scan.Rows(steps, H)
-    x805_rows = scan.Rows(steps, H)
-    x810_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x36_c,
-        x801_c,
-        x693_c,
-        x799_c,
-        x808_c,
-        x133_c,
-        x677_c,
+        v_rows_c,
+        k_rows_scaled_2_c,
+        inv_c,
+        q_scaled_c,
+        A_scaled_scaled_c,
+        G_C_c,
+        k_rows_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x36,
-            x801,
-            x693,
-            x799,
-            x808,
-            x133[:, :, None, None],
-            x677.mT,
+            v_rows,
+            k_rows_scaled_2,
+            inv,
+            q_scaled,
+            A_scaled_scaled,
+            G_C[:, :, None, None],
+            k_rows_scaled.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -169,129 +169,129 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x803 = torch.baddbmm(x36_c, x801_c, S, alpha=-1)
-        x805 = torch.bmm(x693_c, x803, out=x805_rows.room(n))
-        x810 = torch.bmm(x799_c, S, out=x810_rows.room(n))
-        x810 = scan.addmm(x810, x808_c, x805, 2)
-        x812 = scan.addmm(scan.scale(S, x133_c, own), x677_c, x805, 2)
+        U_2 = torch.baddbmm(v_rows_c, k_rows_scaled_2_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
+        o = torch.bmm(q_scaled_c, S, out=o_rows.room(n))
+        o = scan.addmm(o, A_scaled_scaled_c, U, 2)
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_rows_scaled_c, U, 2)
         if keep:
-            x805_rows.put(x805)
-        x810_rows.put(x810)
-        S = x812
+            U_rows.put(U)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x810 = x810_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
-        x805 = x805_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x805_rows
-    del x810_rows
-    del x133, x36, x677, x799, x801, x808
-    return (x810,), (S_end,), (S, x693, x805) if keep else None
+    del U_rows
+    del o_rows
+    del A_scaled_scaled, G_C, k_rows_scaled, k_rows_scaled_2, q_scaled, v_rows
+    return (o,), (S_end,), (S, inv, U) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, A_log, dt_bias) = args
     n_ = k.shape[3]
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = a_ + dt_bias[:, :, None]
-    x12 = tiles.softplus(x11)
-    del x11
-    x13 = (x10 * -1)[:, :, None] * x12
-    del x10, x12
-    x26 = k.flatten(2, 3)
-    x27 = valid[:, :, :, None].expand(-1, -1, -1, n_)
-    x28 = x27.flatten(2, 3)
-    del x27
-    x29 = b_.flatten(2, 3)
-    x30 = torch.sigmoid(x29)
-    del x29
-    x31 = x26 * x26
-    x32 = x31.sum(3)
-    del x31
-    x33 = x32 + 1e-06
-    del x32
-    x34 = torch.rsqrt(x33)
-    del x33
-    x36 = v.flatten(2, 3)
-    x57 = x26 @ x26.mT
-    x103 = x13 * tiles.LOG2E
-    del x13
-    x104 = torch.where(valid > 0, x103, 0)
-    del x103
-    x105 = tiles.prefix_sum(x104, 2)
-    x106 = torch.exp2(x105)
-    del x105
-    x107 = x106[:, :, :, None].expand(-1, -1, -1, n_)
-    del x106
-    x108 = x107.flatten(2, 3)
-    del x107
-    x109 = tiles.segment_sum(x104)
-    x110 = torch.exp2(x109)
-    del x109
-    x111 = x110[:, :, :, :, None].expand(-1, -1, -1, -1, n_)
-    del x110
-    x112 = x111.permute(0, 1, 2, 4, 3).flatten(2, 3)
-    del x111
-    x113 = x112.permute(0, 1, 3, 2)[:, :, :, :, None].expand(-1, -1, -1, -1, n_)
-    del x112
-    x114 = x113.permute(0, 1, 2, 4, 3).flatten(2, 3)
-    del x113
-    x128 = tiles.suffix_sum(x104, 2, exclusive=True)
-    x129 = torch.exp2(x128)
-    del x128
-    x132 = x104.sum(2)
-    del x104
-    x133 = torch.exp2(x132)
-    del x132
-    x135 = x129[:, :, :, None].expand(-1, -1, -1, n_)
-    del x129
-    x136 = x135.flatten(2, 3)
-    del x135
-    x653 = x28 * x30
-    x654 = x34 * x653
-    del x653
-    x655 = x28 * x30
-    del x28, x30
-    x656 = x34 * x655
-    del x655
-    x657 = x136 * x654
-    del x136, x654
-    x659 = x34 * x108
-    del x108
-    x669 = x34[:, :, :, None] * x114.permute(0, 1, 3, 2)
-    del x114, x34
-    x677 = x657[:, :, :, None] * x26
-    del x657
-    x688 = tiles.product(x57, x669, (x656 * -2)[:, :, None])
-    del x57, x656, x669
-    x693 = tiles.inverse(x688)
-    del x688
-    x801 = x659[:, :, :, None] * x26
-    del x26, x659
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    del log2_D_1
+    log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
+    del exp_A_log, log2_D_2
+    k_rows = k.flatten(2, 3)
+    valid_ = valid[:, :, :, None].expand(-1, -1, -1, n_)
+    valid_rows = valid_.flatten(2, 3)
+    del valid_
+    b_rows = b_.flatten(2, 3)
+    sigmoid_b_rows = torch.sigmoid(b_rows)
+    del b_rows
+    k_rows_squared = k_rows * k_rows
+    norm2_k_rows = k_rows_squared.sum(3)
+    del k_rows_squared
+    norm2_k_rows_eps = norm2_k_rows + 1e-06
+    del norm2_k_rows
+    rnorm_k_rows = torch.rsqrt(norm2_k_rows_eps)
+    del norm2_k_rows_eps
+    v_rows = v.flatten(2, 3)
+    k_rows_k_rows = k_rows @ k_rows.mT
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    G_2 = G[:, :, :, None].expand(-1, -1, -1, n_)
+    del G
+    G_rows_2 = G_2.flatten(2, 3)
+    del G_2
+    log2_G_ij = tiles.segment_sum(log2_D)
+    G_ij = torch.exp2(log2_G_ij)
+    del log2_G_ij
+    G_ij_2 = G_ij[:, :, :, :, None].expand(-1, -1, -1, -1, n_)
+    del G_ij
+    G_ij_rows_2 = G_ij_2.permute(0, 1, 2, 4, 3).flatten(2, 3)
+    del G_ij_2
+    G_ij_rows_2_ = G_ij_rows_2.permute(0, 1, 3, 2)[:, :, :, :, None].expand(-1, -1, -1, -1, n_)
+    del G_ij_rows_2
+    G_ij_rows_rows = G_ij_rows_2_.permute(0, 1, 2, 4, 3).flatten(2, 3)
+    del G_ij_rows_2_
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    G_after_2 = G_after[:, :, :, None].expand(-1, -1, -1, n_)
+    del G_after
+    G_after_rows_2 = G_after_2.flatten(2, 3)
+    del G_after_2
+    S_new_1 = valid_rows * sigmoid_b_rows
+    S_new_2 = rnorm_k_rows * S_new_1
+    del S_new_1
+    P_1 = valid_rows * sigmoid_b_rows
+    del sigmoid_b_rows, valid_rows
+    P_2 = rnorm_k_rows * P_1
+    del P_1
+    S_new_3 = G_after_rows_2 * S_new_2
+    del G_after_rows_2, S_new_2
+    U_1 = rnorm_k_rows * G_rows_2
+    del G_rows_2
+    P_3 = rnorm_k_rows[:, :, :, None] * G_ij_rows_rows.permute(0, 1, 3, 2)
+    del G_ij_rows_rows, rnorm_k_rows
+    k_rows_scaled = S_new_3[:, :, :, None] * k_rows
+    del S_new_3
+    P = tiles.product(k_rows_k_rows, P_3, (P_2 * -2)[:, :, None])
+    del P_2, P_3, k_rows_k_rows
+    inv = tiles.inverse(P)
+    del P
+    k_rows_scaled_2 = U_1[:, :, :, None] * k_rows
+    del U_1, k_rows
     S_rows = scan.Rows(steps, H)
-    x805_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x36_c,
-        x801_c,
-        x693_c,
-        x133_c,
-        x677_c,
+        v_rows_c,
+        k_rows_scaled_2_c,
+        inv_c,
+        G_C_c,
+        k_rows_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x36,
-            x801,
-            x693,
-            x133[:, :, None, None],
-            x677.mT,
+            v_rows,
+            k_rows_scaled_2,
+            inv,
+            G_C[:, :, None, None],
+            k_rows_scaled.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -299,420 +299,421 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x803 = torch.baddbmm(x36_c, x801_c, S, alpha=-1)
-        x805 = torch.bmm(x693_c, x803, out=x805_rows.room(n))
-        x812 = scan.addmm(scan.scale(S, x133_c, own), x677_c, x805, 2)
+        U_2 = torch.baddbmm(v_rows_c, k_rows_scaled_2_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_rows_scaled_c, U, 2)
         if keep:
-            x805_rows.put(x805)
-        S = x812
+            U_rows.put(U)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
-        x805 = x805_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x805_rows
-    del x133, x36, x677, x801
-    return (), (S_end,), (S, x693, x805) if keep else None
+    del U_rows
+    del G_C, k_rows_scaled, k_rows_scaled_2, v_rows
+    return (), (S_end,), (S, inv, U) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x693, x694) = kept
+    (S, inv, U) = kept
     (do,) = douts
     n_ = k.shape[3]
     K = q.shape[3]
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = a_ + dt_bias[:, :, None]
-    x12 = tiles.softplus(x11)
-    x13 = (x10 * -1)[:, :, None] * x12
-    x26 = k.flatten(2, 3)
-    x27 = valid[:, :, :, None].expand(-1, -1, -1, n_)
-    x28 = x27.flatten(2, 3)
-    del x27
-    x29 = b_.flatten(2, 3)
-    x30 = torch.sigmoid(x29)
-    del x29
-    x31 = x26 * x26
-    x32 = x31.sum(3)
-    del x31
-    x33 = x32 + 1e-06
-    del x32
-    x34 = torch.rsqrt(x33)
-    del x33
-    x57 = x26 @ x26.mT
-    x71 = (K) ** -0.5
-    x72 = q * q
-    x73 = x72.sum(3)
-    del x72
-    x74 = x73 + 1e-06
-    del x73
-    x75 = torch.rsqrt(x74)
-    del x74
-    x81 = q @ x26.mT
-    x103 = x13 * tiles.LOG2E
-    del x13
-    x104 = torch.where(valid > 0, x103, 0)
-    del x103
-    x105 = tiles.prefix_sum(x104, 2)
-    x106 = torch.exp2(x105)
-    del x105
-    x107 = x106[:, :, :, None].expand(-1, -1, -1, n_)
-    x108 = x107.flatten(2, 3)
-    del x107
-    x109 = tiles.segment_sum(x104)
-    x110 = torch.exp2(x109)
-    del x109
-    x111 = x110[:, :, :, :, None].expand(-1, -1, -1, -1, n_)
-    x112 = x111.permute(0, 1, 2, 4, 3).flatten(2, 3)
-    x113 = x112.permute(0, 1, 3, 2)[:, :, :, :, None].expand(-1, -1, -1, -1, n_)
-    del x112
-    x114 = x113.permute(0, 1, 2, 4, 3).flatten(2, 3)
-    del x113
-    x121 = x111.flatten(3, 4)
-    del x111
-    x124 = x81 * x121
-    x128 = tiles.suffix_sum(x104, 2, exclusive=True)
-    x129 = torch.exp2(x128)
-    del x128
-    x132 = x104.sum(2)
-    del x104
-    x133 = torch.exp2(x132)
-    del x132
-    x135 = x129[:, :, :, None].expand(-1, -1, -1, n_)
-    x136 = x135.flatten(2, 3)
-    del x135
-    x167 = tiles.LN2
-    x272 = tiles.LOG2E
-    x285 = do @ S.mT
-    x346 = -x30 + 1
-    x413 = torch.sigmoid(x11)
-    del x11
-    x653 = x28 * x30
-    x654 = x34 * x653
-    x655 = x28 * x30
-    x656 = x34 * x655
-    del x655
-    x657 = x136 * x654
-    x659 = x34 * x108
-    x660 = x75 * x106
-    x661 = x28 * x34
-    del x28
-    x662 = x34 * x34
-    x663 = x34 * x662
-    del x662
-    x665 = x10 * x272
-    del x10
-    x666 = x75 * x75
-    x667 = x666 * x75
-    del x666
-    x669 = x34[:, :, :, None] * x114.permute(0, 1, 3, 2)
-    x670 = x75[:, :, :, None] * x124
-    x671 = x656[:, :, None] * x114.permute(0, 1, 3, 2)
-    del x114
-    x672 = x75 * x71
-    x674 = x654 * x71
-    x675 = x660 * x71
-    x678 = x670.mT @ do
-    x682 = x674[:, :, :, None] * x678
-    del x678
-    x685 = x660[:, :, :, None] * do
-    del x660
-    x692 = x656[:, :, None] * x124
-    del x124
-    x701 = x659[:, :, :, None] * x26
-    x712 = do @ x694.mT
-    x713 = tiles.product(x81, x712, (x656 * 2)[:, :, None], x672[:, :, :, None])
-    del x81
-    x714 = x712 * x670
-    del x670
-    x715 = x714.sum(2)
-    del x714
-    x717 = x713.unflatten(3, (-1, n_))
-    del x713
-    x745 = x121 * x712
-    del x121
-    x746 = x656[:, :, None] * x745
-    x747 = x746 @ x26
-    del x746
-    x748 = x75[:, :, :, None] * x745
-    del x745, x75
-    x749 = x748.mT @ q
-    del x748
-    x756 = x715 * x71
-    del x715
-    x757 = x661 * x756
-    x761 = x653 * x756
-    del x756
-    x766 = x674[:, :, :, None] * x749
-    del x674, x749
-    x813 = q * x285
-    x814 = x813.sum(3)
-    del x813
-    x815 = x106 * x814 * x71
-    x820 = x814 * x672
-    del x814
-    x833 = x692 * x712
-    del x692, x712
-    x834 = x833.sum(3)
-    del x833
-    x835 = x834 * x71
-    del x834
-    x836 = torch.add(x815, x835, alpha=2)
-    del x815, x835
-    x837 = x667 * x836
-    del x667, x836
-    x839 = tiles.addcmul_(x675[:, :, :, None] * x285, x672[:, :, :, None], x747, 2)
-    x839 = tiles.addcmul_(x839, x837[:, :, :, None], q, -1)
-    del x285, x672, x675, x747, x837
-    x864 = x657[:, :, :, None] * x26
-    x165_rows = scan.Rows(steps, H, True)
-    x702_rows = scan.Rows(steps, H, True)
-    x867_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
+    k_rows = k.flatten(2, 3)
+    valid_ = valid[:, :, :, None].expand(-1, -1, -1, n_)
+    valid_rows = valid_.flatten(2, 3)
+    del valid_
+    b_rows = b_.flatten(2, 3)
+    sigmoid_b_rows = torch.sigmoid(b_rows)
+    del b_rows
+    k_rows_squared = k_rows * k_rows
+    norm2_k_rows = k_rows_squared.sum(3)
+    del k_rows_squared
+    norm2_k_rows_eps = norm2_k_rows + 1e-06
+    del norm2_k_rows
+    rnorm_k_rows = torch.rsqrt(norm2_k_rows_eps)
+    del norm2_k_rows_eps
+    k_rows_k_rows = k_rows @ k_rows.mT
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    q_k_rows = q @ k_rows.mT
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    G_2 = G[:, :, :, None].expand(-1, -1, -1, n_)
+    G_rows_2 = G_2.flatten(2, 3)
+    del G_2
+    log2_G_ij = tiles.segment_sum(log2_D)
+    G_ij = torch.exp2(log2_G_ij)
+    del log2_G_ij
+    G_ij_2 = G_ij[:, :, :, :, None].expand(-1, -1, -1, -1, n_)
+    G_ij_rows_2 = G_ij_2.permute(0, 1, 2, 4, 3).flatten(2, 3)
+    G_ij_rows_2_ = G_ij_rows_2.permute(0, 1, 3, 2)[:, :, :, :, None].expand(-1, -1, -1, -1, n_)
+    del G_ij_rows_2
+    G_ij_rows_rows = G_ij_rows_2_.permute(0, 1, 2, 4, 3).flatten(2, 3)
+    del G_ij_rows_2_
+    G_ij_rows_3 = G_ij_2.flatten(3, 4)
+    del G_ij_2
+    q_k_rows_G_ij_rows = q_k_rows * G_ij_rows_3
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    G_after_2 = G_after[:, :, :, None].expand(-1, -1, -1, n_)
+    G_after_rows_2 = G_after_2.flatten(2, 3)
+    del G_after_2
+    ln2 = tiles.LN2
+    log2e = tiles.LOG2E
+    do_S = do @ S.mT
+    db_1 = -sigmoid_b_rows + 1
+    da_1 = torch.sigmoid(log2_D_1)
+    del log2_D_1
+    dG_after_rows_1 = valid_rows * sigmoid_b_rows
+    dG_after_rows_2 = rnorm_k_rows * dG_after_rows_1
+    P_1 = valid_rows * sigmoid_b_rows
+    P_2 = rnorm_k_rows * P_1
+    del P_1
+    db_2 = G_after_rows_2 * dG_after_rows_2
+    U_1 = rnorm_k_rows * G_rows_2
+    rnorm_q_G = rnorm_q * G
+    db_3 = valid_rows * rnorm_k_rows
+    del valid_rows
+    dk_1 = rnorm_k_rows * rnorm_k_rows
+    rnorm_k_rows_cubed = rnorm_k_rows * dk_1
+    del dk_1
+    exp_A_log_scaled = exp_A_log * log2e
+    del exp_A_log
+    rnorm_q_squared = rnorm_q * rnorm_q
+    rnorm_q_cubed = rnorm_q_squared * rnorm_q
+    del rnorm_q_squared
+    P_3 = rnorm_k_rows[:, :, :, None] * G_ij_rows_rows.permute(0, 1, 3, 2)
+    dv_1 = rnorm_q[:, :, :, None] * q_k_rows_G_ij_rows
+    dk_2 = P_2[:, :, None] * G_ij_rows_rows.permute(0, 1, 3, 2)
+    del G_ij_rows_rows
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    dk_3 = dG_after_rows_2 * rsqrt_K
+    rnorm_q_G_scaled = rnorm_q_G * rsqrt_K
+    dv_2 = dv_1.mT @ do
+    dv_3 = dk_3[:, :, :, None] * dv_2
+    del dv_2
+    do_scaled = rnorm_q_G[:, :, :, None] * do
+    del rnorm_q_G
+    dq_1 = P_2[:, :, None] * q_k_rows_G_ij_rows
+    del q_k_rows_G_ij_rows
+    k_rows_scaled = U_1[:, :, :, None] * k_rows
+    do_U = do @ U.mT
+    dG_ij_rows = tiles.product(q_k_rows, do_U, (P_2 * 2)[:, :, None], rnorm_q_scaled[:, :, :, None])
+    del q_k_rows
+    db_4 = do_U * dv_1
+    del dv_1
+    db_5 = db_4.sum(2)
+    del db_4
+    da_2 = dG_ij_rows.unflatten(3, (-1, n_))
+    del dG_ij_rows
+    G_ij_rows_do_U = G_ij_rows_3 * do_U
+    del G_ij_rows_3
+    dq_2 = P_2[:, :, None] * G_ij_rows_do_U
+    dq_3 = dq_2 @ k_rows
+    del dq_2
+    dk_4 = rnorm_q[:, :, :, None] * G_ij_rows_do_U
+    del G_ij_rows_do_U, rnorm_q
+    dk_5 = dk_4.mT @ q
+    del dk_4
+    db_6 = db_5 * rsqrt_K
+    del db_5
+    db_7 = db_3 * db_6
+    dk_6 = dG_after_rows_1 * db_6
+    del db_6
+    dk_7 = dk_3[:, :, :, None] * dk_5
+    del dk_3, dk_5
+    q_do_S = q * do_S
+    q_do_S_sum = q_do_S.sum(3)
+    del q_do_S
+    G_q_do_S_sum = G * q_do_S_sum * rsqrt_K
+    da_3 = q_do_S_sum * rnorm_q_scaled
+    del q_do_S_sum
+    dq_4 = dq_1 * do_U
+    del do_U, dq_1
+    dq_5 = dq_4.sum(3)
+    del dq_4
+    dq_6 = dq_5 * rsqrt_K
+    del dq_5
+    dq_7 = torch.add(G_q_do_S_sum, dq_6, alpha=2)
+    del G_q_do_S_sum, dq_6
+    dq_8 = rnorm_q_cubed * dq_7
+    del dq_7, rnorm_q_cubed
+    dq = tiles.addcmul_(rnorm_q_G_scaled[:, :, :, None] * do_S, rnorm_q_scaled[:, :, :, None], dq_3, 2)
+    dq = tiles.addcmul_(dq, dq_8[:, :, :, None], q, -1)
+    del do_S, dq_3, dq_8, rnorm_q_G_scaled, rnorm_q_scaled
+    k_rows_scaled_2 = db_2[:, :, :, None] * k_rows
+    S_dS_sum_rows = scan.Rows(steps, H, True)
+    U_dS_rows = scan.Rows(steps, H, True)
+    dv_5_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x864_c,
-        x682_c,
-        x693_c,
+        k_rows_scaled_2_c,
+        dv_3_c,
+        inv_c,
         S_c,
-        x694_c,
-        x133_c,
+        U_c,
+        G_C_c,
         q_c,
-        x685_c,
-        x701_c,
+        do_scaled_c,
+        k_rows_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x864,
-            x682,
-            x693.mT,
+            k_rows_scaled_2,
+            dv_3,
+            inv.mT,
             S,
-            x694,
-            x133[:, :, None, None],
+            U,
+            G_C[:, :, None, None],
             q.mT,
-            x685,
-            x701.mT,
+            do_scaled,
+            k_rows_scaled.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x866 = torch.baddbmm(x682_c, x864_c, dS, beta=2, alpha=2)
-        x867 = torch.bmm(x693_c, x866, out=x867_rows.room(n))
-        x164 = S_c * dS
-        x165 = x164.sum(1)
-        x702 = torch.bmm(x694_c, dS.mT, out=x702_rows.room(n))
-        x904 = scan.addmm(scan.scale(dS, x133_c, own), q_c, x685_c, x71)
-        x904 = scan.addmm(x904, x701_c, x867, -1)
-        x165_rows.put(x165)
-        x702_rows.put(x702)
-        x867_rows.put(x867)
-        dS = x904
+        dv_4 = torch.baddbmm(dv_3_c, k_rows_scaled_2_c, dS, beta=2, alpha=2)
+        dv_5 = torch.bmm(inv_c, dv_4, out=dv_5_rows.room(n))
+        S_dS = S_c * dS
+        S_dS_sum = S_dS.sum(1)
+        U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), q_c, do_scaled_c, rsqrt_K)
+        dS_before = scan.addmm(dS_before, k_rows_scaled_c, dv_5, -1)
+        S_dS_sum_rows.put(S_dS_sum)
+        U_dS_rows.put(U_dS)
+        dv_5_rows.put(dv_5)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x165 = x165_rows.joined()
-    x702 = x702_rows.joined()
-    x867 = x867_rows.joined()
-    del x165_rows
-    del x702_rows
-    del x867_rows
-    del x682, x685, x701, x864
-    x166 = x165.sum(2)
-    del x165
-    x169 = x133 * x166 * x167
-    del x133, x166
-    x170 = x169[:, :, None].expand(-1, -1, C)
-    del x169
-    x703 = x26 * x702
-    x704 = x703.sum(3)
-    del x703
-    x705 = x704 * x654 * 2
-    x706 = x705.unflatten(2, (-1, n_))
-    del x705
-    x707 = x706.sum(3)
-    del x706
-    x708 = x129 * x707 * x167
-    del x129, x707
-    x709 = tiles.prefix_sum(x708, 2, exclusive=True)
-    del x708
-    x772 = tiles.product(x136, x704, x653)
-    del x136
-    x775 = tiles.product(x346, x704, x657)
-    del x704
-    x869 = x867 @ x694.mT
-    x870 = x869.tril(-1)
-    del x869
-    x871 = x57 * x870
-    del x57
-    x872 = tiles.product(x871, (x34 * -2)[:, :, :, None], x656[:, :, None])
-    del x656
-    x873 = x871 * x671
-    x874 = x873.sum(3)
-    del x873
-    x875 = x871 * x669
-    del x871
-    x876 = x875.sum(2)
-    del x875
-    x878 = x872.unflatten(3, (-1, n_))
-    del x872
-    x879 = x878.sum(4)
-    del x878
-    x880 = x879.unflatten(2, (-1, n_))
-    del x879
-    x881 = x717 + x880.permute(0, 1, 2, 4, 3)
-    del x717, x880
-    x882 = x881.sum(4)
-    del x881
-    x883 = x110 * x882 * x167
-    del x110, x882
-    x884 = tiles.segment_sum_grad(x883)
-    del x883
-    x885 = x870 * x671
-    del x671
-    x886 = x885 @ x26
-    del x885
-    x887 = x870 * x669
-    del x669, x870
-    x888 = x887.mT @ x26
-    del x887
-    x890 = tiles.addcmul_(2 * x757, x876, x661, -2)
-    del x661, x757
-    x891 = tiles.product(x30, x346, x890)
-    del x30, x346, x890
-    x895 = x867 @ S.mT
-    x897 = x867.unflatten(2, (-1, n_))
-    del x867
-    x898 = torch.add(-2 * x874, x772, alpha=2)
-    del x772, x874
-    x900 = torch.add(x891, x775, alpha=2)
-    del x775, x891
-    x901 = x900.unflatten(2, (-1, n_))
-    del x900
-    x905 = x26 * x895
-    x906 = x905.sum(3)
-    del x905
-    x908 = tiles.addcmul_(tiles.addcmul_(2 * x761, x108, x906, -1), x876, x653, -2)
-    del x108, x653, x761, x876
-    x910 = tiles.addcmul_(x898 * -1 * x663, x908, x663, -1)
-    del x663, x898, x908
-    x912 = tiles.addcmul_(2 * x766, x910[:, :, :, None], x26)
-    x912 = tiles.addcmul_(x912, x654[:, :, :, None], x888, -2)
-    x912 = tiles.addcmul_(x912, x657[:, :, :, None], x702, 2)
-    x912 = tiles.addcmul_(x912, x34[:, :, :, None], x886, -2)
-    x912 = tiles.addcmul_(x912, x659[:, :, :, None], x895, -1)
-    del x26, x654, x657, x659, x702, x766, x886, x888, x895, x910
-    x913 = x912.unflatten(2, (-1, n_))
-    del x912
-    x914 = x34 * x906 * -1
-    del x34, x906
-    x915 = x914.unflatten(2, (-1, n_))
-    del x914
-    x916 = x915.sum(3)
-    del x915
-    x917 = x820 + x916
-    del x820, x916
-    x918 = x106 * x917 * x167
-    del x106, x917
-    x919 = tiles.suffix_sum(x918, 2)
-    del x918
-    x920 = x170 + x709 + x884 + x919
-    del x170, x709, x884, x919
-    x921 = valid * x920
-    del x920
-    x922 = x413 * x921
-    del x413
-    x923 = (x665 * -1)[:, :, None] * x922
-    x924 = x12 * x921
-    del x12, x921
-    x925 = x924.sum(2)
-    del x924
-    x926 = x925 * x665 * -1
-    del x925
-    x927 = x922.sum(2)
-    del x922
-    x928 = x927 * x665 * -1
-    del x665, x927
-    return (x839, x913, x897, x923, x901, x926, x928), (dS_end,)
+    S_dS_sum = S_dS_sum_rows.joined()
+    U_dS = U_dS_rows.joined()
+    dv_5 = dv_5_rows.joined()
+    del S_dS_sum_rows
+    del U_dS_rows
+    del dv_5_rows
+    del do_scaled, dv_3, k_rows_scaled, k_rows_scaled_2
+    dG_C = S_dS_sum.sum(2)
+    del S_dS_sum
+    dlog2_G_C = G_C * dG_C * ln2
+    del G_C, dG_C
+    dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C)
+    del dlog2_G_C
+    k_rows_U_dS = k_rows * U_dS
+    k_rows_U_dS_sum = k_rows_U_dS.sum(3)
+    del k_rows_U_dS
+    dG_after_rows = k_rows_U_dS_sum * dG_after_rows_2 * 2
+    dG_after_ = dG_after_rows.unflatten(2, (-1, n_))
+    del dG_after_rows
+    dG_after_2 = dG_after_.sum(3)
+    del dG_after_
+    dlog2_G_after = G_after * dG_after_2 * ln2
+    del G_after, dG_after_2
+    da_4 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    del dlog2_G_after
+    dk_8 = tiles.product(G_after_rows_2, k_rows_U_dS_sum, dG_after_rows_1)
+    del G_after_rows_2
+    db_8 = tiles.product(db_1, k_rows_U_dS_sum, db_2)
+    del k_rows_U_dS_sum
+    dk_9 = dv_5 @ U.mT
+    dk_10 = dk_9.tril(-1)
+    del dk_9
+    db_9 = k_rows_k_rows * dk_10
+    del k_rows_k_rows
+    da_5 = tiles.product(db_9, (rnorm_k_rows * -2)[:, :, :, None], P_2[:, :, None])
+    del P_2
+    dk_11 = db_9 * dk_2
+    dk_12 = dk_11.sum(3)
+    del dk_11
+    db_10 = db_9 * P_3
+    del db_9
+    db_11 = db_10.sum(2)
+    del db_10
+    da_6 = da_5.unflatten(3, (-1, n_))
+    del da_5
+    da_7 = da_6.sum(4)
+    del da_6
+    da_8 = da_7.unflatten(2, (-1, n_))
+    del da_7
+    da_9 = da_2 + da_8.permute(0, 1, 2, 4, 3)
+    del da_2, da_8
+    da_10 = da_9.sum(4)
+    del da_9
+    da_11 = G_ij * da_10 * ln2
+    del G_ij, da_10
+    da_12 = tiles.segment_sum_grad(da_11)
+    del da_11
+    dk_13 = dk_10 * dk_2
+    del dk_2
+    dk_14 = dk_13 @ k_rows
+    del dk_13
+    dk_15 = dk_10 * P_3
+    del P_3, dk_10
+    dk_16 = dk_15.mT @ k_rows
+    del dk_15
+    db_12 = tiles.addcmul_(2 * db_7, db_11, db_3, -2)
+    del db_3, db_7
+    db_13 = tiles.product(sigmoid_b_rows, db_1, db_12)
+    del db_1, db_12, sigmoid_b_rows
+    dk_17 = dv_5 @ S.mT
+    dv = dv_5.unflatten(2, (-1, n_))
+    del dv_5
+    dk_18 = torch.add(-2 * dk_12, dk_8, alpha=2)
+    del dk_12, dk_8
+    db_14 = torch.add(db_13, db_8, alpha=2)
+    del db_13, db_8
+    db = db_14.unflatten(2, (-1, n_))
+    del db_14
+    dk_19 = k_rows * dk_17
+    dk_20 = dk_19.sum(3)
+    del dk_19
+    dk_21 = tiles.addcmul_(2 * dk_6, G_rows_2, dk_20, -1)
+    dk_21 = tiles.addcmul_(dk_21, db_11, dG_after_rows_1, -2)
+    del G_rows_2, dG_after_rows_1, db_11, dk_6
+    dk_22 = tiles.addcmul_(dk_18 * -1 * rnorm_k_rows_cubed, dk_21, rnorm_k_rows_cubed, -1)
+    del dk_18, dk_21, rnorm_k_rows_cubed
+    dk_23 = tiles.addcmul_(2 * dk_7, dk_22[:, :, :, None], k_rows)
+    dk_23 = tiles.addcmul_(dk_23, dG_after_rows_2[:, :, :, None], dk_16, -2)
+    dk_23 = tiles.addcmul_(dk_23, db_2[:, :, :, None], U_dS, 2)
+    dk_23 = tiles.addcmul_(dk_23, rnorm_k_rows[:, :, :, None], dk_14, -2)
+    dk_23 = tiles.addcmul_(dk_23, U_1[:, :, :, None], dk_17, -1)
+    del U_1, U_dS, dG_after_rows_2, db_2, dk_14, dk_16, dk_17, dk_22, dk_7, k_rows
+    dk = dk_23.unflatten(2, (-1, n_))
+    del dk_23
+    da_13 = rnorm_k_rows * dk_20 * -1
+    del dk_20, rnorm_k_rows
+    da_14 = da_13.unflatten(2, (-1, n_))
+    del da_13
+    da_15 = da_14.sum(3)
+    del da_14
+    da_16 = da_3 + da_15
+    del da_15, da_3
+    da_17 = G * da_16 * ln2
+    del G, da_16
+    da_18 = tiles.suffix_sum(da_17, 2)
+    del da_17
+    da_19 = dlog2_G_C_2 + da_4 + da_12 + da_18
+    del da_12, da_18, da_4, dlog2_G_C_2
+    da_20 = valid * da_19
+    del da_19
+    da_21 = da_1 * da_20
+    del da_1
+    da = (exp_A_log_scaled * -1)[:, :, None] * da_21
+    dA_log_1 = log2_D_2 * da_20
+    del da_20, log2_D_2
+    dA_log_2 = dA_log_1.sum(2)
+    del dA_log_1
+    dA_log = dA_log_2 * exp_A_log_scaled * -1
+    del dA_log_2
+    ddt_bias_1 = da_21.sum(2)
+    del da_21
+    ddt_bias = ddt_bias_1 * exp_A_log_scaled * -1
+    del ddt_bias_1, exp_A_log_scaled
+    return (dq, dk, dv, da, db, dA_log, ddt_bias), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[2]
     H = h0[0].shape[1]
-    x9 = torch.exp(A_log)
-    x10 = a_ + dt_bias
-    x11 = tiles.softplus(x10)
-    del x10
-    x26 = torch.sigmoid(b_)
-    x27 = k * k
-    x28 = x27.sum(3)
-    del x27
-    x29 = x28 + 1e-06
-    del x28
-    x30 = torch.rsqrt(x29)
-    del x29
-    x47 = k @ k.mT
-    x59 = (K) ** -0.5
-    x60 = q * q
-    x61 = x60.sum(2)
-    del x60
-    x62 = x61 + 1e-06
-    del x61
-    x63 = torch.rsqrt(x62)
-    del x62
-    x413 = x26 * x30
-    x414 = x26 * x30
-    del x26
-    x415 = x63 * x59
-    del x63
-    x416 = x9 * x11
-    del x11, x9
-    x422 = x415[:, :, None] * q
-    del x415
-    x423 = x416 * -1
-    del x416
-    x424 = torch.exp(x423)
-    del x423
-    x428 = x414[:, :, :, None] * k
-    del x414
-    x437 = tiles.product(x47, (x30 * -2)[:, :, :, None], x413[:, :, None])
-    del x413, x47
-    x439 = tiles.inverse(x437)
-    del x437
-    x508 = x30[:, :, :, None] * k
-    del x30
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    del alpha_1
+    sigmoid_b = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    kk = k @ k.mT
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    sigmoid_b_rnorm_k = sigmoid_b * rnorm_k
+    sigmoid_b_rnorm_k_2 = sigmoid_b * rnorm_k
+    del sigmoid_b
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    del rnorm_q
+    alpha_3 = exp_A_log * alpha_2
+    del alpha_2, exp_A_log
+    q_ = rnorm_q_scaled[:, :, None] * q
+    del rnorm_q_scaled
+    alpha_4 = alpha_3 * -1
+    del alpha_3
+    alpha = torch.exp(alpha_4)
+    del alpha_4
+    k_scaled = sigmoid_b_rnorm_k_2[:, :, :, None] * k
+    del sigmoid_b_rnorm_k_2
+    P = tiles.product(kk, (rnorm_k * -2)[:, :, :, None], sigmoid_b_rnorm_k[:, :, None])
+    del kk, sigmoid_b_rnorm_k
+    inv = tiles.inverse(P)
+    del P
+    k_scaled_2 = rnorm_k[:, :, :, None] * k
+    del rnorm_k
     S_rows = scan.Rows(steps, H)
-    x513_rows = scan.Rows(steps, H)
-    x516_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x508_c,
+        k_scaled_2_c,
         v_c,
-        x424_c,
-        x439_c,
-        x428_c,
-        x422_c,
+        alpha_c,
+        inv_c,
+        k_scaled_c,
+        q__c,
     ) in scan.each(
         steps,
         H,
         (
-            x508,
+            k_scaled_2,
             v,
-            x424[:, :, None, None],
-            x439,
-            x428.mT,
-            x422,
+            alpha[:, :, None, None],
+            inv,
+            k_scaled.mT,
+            q_,
         ),
     ):
         if S.shape[0] > n:
@@ -720,82 +721,82 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x509 = torch.bmm(x508_c, S)
-        x511 = torch.addcmul(v_c, x424_c, x509, value=-1)
-        x513 = torch.bmm(x439_c, x511, out=x513_rows.room(n))
-        x515 = scan.addmm(scan.scale(S, x424_c, own), x428_c, x513, 2)
-        x516 = (x422_c[..., None, :] @ x515).squeeze(-2)
+        k_scaled_S = torch.bmm(k_scaled_2_c, S)
+        U_1 = torch.addcmul(v_c, alpha_c, k_scaled_S, value=-1)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, alpha_c, own), k_scaled_c, U, 2)
+        o = (q__c[..., None, :] @ S_new).squeeze(-2)
         if keep:
-            x513_rows.put(x513)
-        x516_rows.put(x516)
-        S = x515
+            U_rows.put(U)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x516 = x516_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
-        x513 = x513_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x513_rows
-    del x516_rows
-    del x422, x424, x428, x508
-    return (x516,), (S_end,), (S, x439, x513) if keep else None
+    del U_rows
+    del o_rows
+    del alpha, k_scaled, k_scaled_2, q_
+    return (o,), (S_end,), (S, inv, U) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, A_log, dt_bias) = args
     H = h0[0].shape[1]
-    x9 = torch.exp(A_log)
-    x10 = a_ + dt_bias
-    x11 = tiles.softplus(x10)
-    del x10
-    x26 = torch.sigmoid(b_)
-    x27 = k * k
-    x28 = x27.sum(3)
-    del x27
-    x29 = x28 + 1e-06
-    del x28
-    x30 = torch.rsqrt(x29)
-    del x29
-    x47 = k @ k.mT
-    x413 = x26 * x30
-    x414 = x26 * x30
-    del x26
-    x416 = x9 * x11
-    del x11, x9
-    x423 = x416 * -1
-    del x416
-    x424 = torch.exp(x423)
-    del x423
-    x428 = x414[:, :, :, None] * k
-    del x414
-    x437 = tiles.product(x47, (x30 * -2)[:, :, :, None], x413[:, :, None])
-    del x413, x47
-    x439 = tiles.inverse(x437)
-    del x437
-    x508 = x30[:, :, :, None] * k
-    del x30
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    del alpha_1
+    sigmoid_b = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    kk = k @ k.mT
+    sigmoid_b_rnorm_k = sigmoid_b * rnorm_k
+    sigmoid_b_rnorm_k_2 = sigmoid_b * rnorm_k
+    del sigmoid_b
+    alpha_3 = exp_A_log * alpha_2
+    del alpha_2, exp_A_log
+    alpha_4 = alpha_3 * -1
+    del alpha_3
+    alpha = torch.exp(alpha_4)
+    del alpha_4
+    k_scaled = sigmoid_b_rnorm_k_2[:, :, :, None] * k
+    del sigmoid_b_rnorm_k_2
+    P = tiles.product(kk, (rnorm_k * -2)[:, :, :, None], sigmoid_b_rnorm_k[:, :, None])
+    del kk, sigmoid_b_rnorm_k
+    inv = tiles.inverse(P)
+    del P
+    k_scaled_2 = rnorm_k[:, :, :, None] * k
+    del rnorm_k
     S_rows = scan.Rows(steps, H)
-    x513_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x508_c,
+        k_scaled_2_c,
         v_c,
-        x424_c,
-        x439_c,
-        x428_c,
+        alpha_c,
+        inv_c,
+        k_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x508,
+            k_scaled_2,
             v,
-            x424[:, :, None, None],
-            x439,
-            x428.mT,
+            alpha[:, :, None, None],
+            inv,
+            k_scaled.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -803,211 +804,211 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x509 = torch.bmm(x508_c, S)
-        x511 = torch.addcmul(v_c, x424_c, x509, value=-1)
-        x513 = torch.bmm(x439_c, x511, out=x513_rows.room(n))
-        x515 = scan.addmm(scan.scale(S, x424_c, own), x428_c, x513, 2)
+        k_scaled_S = torch.bmm(k_scaled_2_c, S)
+        U_1 = torch.addcmul(v_c, alpha_c, k_scaled_S, value=-1)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, alpha_c, own), k_scaled_c, U, 2)
         if keep:
-            x513_rows.put(x513)
-        S = x515
+            U_rows.put(U)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
-        x513 = x513_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x513_rows
-    del x424, x428, x508
-    return (), (S_end,), (S, x439, x513) if keep else None
+    del U_rows
+    del alpha, k_scaled, k_scaled_2
+    return (), (S_end,), (S, inv, U) if keep else None
 
 
 def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = recurrent_states(args, valid, h0, steps, True)[2]
-    (S, x439, x440) = kept
+    (S, inv, U) = kept
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
-    x9 = torch.exp(A_log)
-    x10 = a_ + dt_bias
-    x11 = tiles.softplus(x10)
-    x16 = torch.sigmoid(b_)
-    x17 = k * k
-    x18 = x17.sum(3)
-    del x17
-    x20 = x18 + 1e-06
-    del x18
-    x21 = torch.rsqrt(x20)
-    del x20
-    x26 = torch.sigmoid(b_)
-    x27 = k * k
-    x28 = x27.sum(3)
-    del x27
-    x29 = x28 + 1e-06
-    del x28
-    x30 = torch.rsqrt(x29)
-    del x29
-    x35 = k @ S
-    x47 = k @ k.mT
-    x59 = (K) ** -0.5
-    x60 = q * q
-    x61 = x60.sum(2)
-    del x60
-    x62 = x61 + 1e-06
-    del x61
-    x63 = torch.rsqrt(x62)
-    del x62
-    x176 = -x16 + 1
-    x242 = torch.sigmoid(x10)
-    del x10
-    x317 = x30[:, :, :, None] * k
-    x409 = x16 * x21
-    x410 = x21 * x21
-    x411 = x21 * x410
-    del x410
-    x412 = x176 * x409
-    del x176
-    x413 = x26 * x30
-    x414 = x26 * x30
-    del x26
-    x415 = x63 * x59
-    x416 = x9 * x11
-    del x11
-    x418 = x63 * x63
-    del x63
-    x421 = x30[:, :, :, None] * x35
-    x422 = x415[:, :, None] * q
-    x423 = x416 * -1
-    x424 = torch.exp(x423)
-    del x423
-    x428 = x414[:, :, :, None] * k
-    x429 = do[:, :, None] * x422[:, :, :, None]
-    del x422
-    x442 = tiles.addmm_(x424[:, :, None, None] * S, x428.mT, x440, 2)
-    del x428
-    x444 = (do[..., None, :] @ x442.mT).squeeze(-2)
-    del x442
-    x446 = q * x444
-    x447 = x446.sum(2)
-    del x446
-    x449 = x414[:, :, :, None] * x439
-    del x414
-    x504 = x418 * x447
-    del x418, x447
-    x505 = x504 * x415
-    del x504
-    x507 = tiles.addcmul_(x415[:, :, None] * x444, x505[:, :, None], q, -1)
-    del x415, x444, x505
-    x517 = x424[:, :, None, None] * x317
-    del x317
-    x430_rows = scan.Rows(steps, H, True)
-    x431_rows = scan.Rows(steps, H, True)
-    x450_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    sigmoid_b = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    sigmoid_b_2 = torch.sigmoid(b_)
+    k_squared_2 = k * k
+    norm2_k_2 = k_squared_2.sum(3)
+    del k_squared_2
+    norm2_k_eps_2 = norm2_k_2 + 1e-06
+    del norm2_k_2
+    rnorm_k_2 = torch.rsqrt(norm2_k_eps_2)
+    del norm2_k_eps_2
+    kS = k @ S
+    kk = k @ k.mT
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    db_1 = -sigmoid_b + 1
+    ddt_bias_1 = torch.sigmoid(alpha_1)
+    del alpha_1
+    k_scaled = rnorm_k_2[:, :, :, None] * k
+    w_scale = sigmoid_b * rnorm_k
+    rnorm_k_squared = rnorm_k * rnorm_k
+    rnorm_k_cubed = rnorm_k * rnorm_k_squared
+    del rnorm_k_squared
+    db_2 = db_1 * w_scale
+    del db_1
+    sigmoid_b_rnorm_k = sigmoid_b_2 * rnorm_k_2
+    sigmoid_b_rnorm_k_2 = sigmoid_b_2 * rnorm_k_2
+    del sigmoid_b_2
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    alpha_3 = exp_A_log * alpha_2
+    del alpha_2
+    rnorm_q_squared = rnorm_q * rnorm_q
+    del rnorm_q
+    kS_scaled = rnorm_k_2[:, :, :, None] * kS
+    q_ = rnorm_q_scaled[:, :, None] * q
+    alpha_4 = alpha_3 * -1
+    alpha = torch.exp(alpha_4)
+    del alpha_4
+    k_scaled_2 = sigmoid_b_rnorm_k_2[:, :, :, None] * k
+    dk_scaled_U_1 = do[:, :, None] * q_[:, :, :, None]
+    del q_
+    dq_scaled_1 = tiles.addmm_(alpha[:, :, None, None] * S, k_scaled_2.mT, U, 2)
+    del k_scaled_2
+    dq_scaled = (do[..., None, :] @ dq_scaled_1.mT).squeeze(-2)
+    del dq_scaled_1
+    q_dq_scaled = q * dq_scaled
+    q_dq_scaled_sum = q_dq_scaled.sum(2)
+    del q_dq_scaled
+    inv_scaled = sigmoid_b_rnorm_k_2[:, :, :, None] * inv
+    del sigmoid_b_rnorm_k_2
+    dq_1 = rnorm_q_squared * q_dq_scaled_sum
+    del q_dq_scaled_sum, rnorm_q_squared
+    dq_2 = dq_1 * rnorm_q_scaled
+    del dq_1
+    dq = tiles.addcmul_(rnorm_q_scaled[:, :, None] * dq_scaled, dq_2[:, :, None], q, -1)
+    del dq_2, dq_scaled, rnorm_q_scaled
+    k_scaled_scaled = alpha[:, :, None, None] * k_scaled
+    del k_scaled
+    dS_before_1_rows = scan.Rows(steps, H, True)
+    dk_scaled_U_rows = scan.Rows(steps, H, True)
+    dv_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
-        x429_c,
+        dk_scaled_U_1_c,
         k_c,
-        x449_c,
-        x424_c,
-        x517_c,
+        inv_scaled_c,
+        alpha_c,
+        k_scaled_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x429,
+            dk_scaled_U_1,
             k,
-            x449.mT,
-            x424[:, :, None, None],
-            x517.mT,
+            inv_scaled.mT,
+            alpha[:, :, None, None],
+            k_scaled_scaled.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x430 = dS + x429_c
-        x431 = torch.add(2 * dS, x429_c, alpha=2)
-        x432 = torch.bmm(k_c, x431)
-        x450 = torch.bmm(x449_c, x432, out=x450_rows.room(n))
-        x519 = scan.addmm(x424_c * x430, x517_c, x450, -1)
-        x430_rows.put(x430)
-        x431_rows.put(x431)
-        x450_rows.put(x450)
-        dS = x519
+        dS_before_1 = dS + dk_scaled_U_1_c
+        dk_scaled_U = torch.add(2 * dS, dk_scaled_U_1_c, alpha=2)
+        k_dk_scaled_U = torch.bmm(k_c, dk_scaled_U)
+        dv = torch.bmm(inv_scaled_c, k_dk_scaled_U, out=dv_rows.room(n))
+        dS_before = scan.addmm(alpha_c * dS_before_1, k_scaled_scaled_c, dv, -1)
+        dS_before_1_rows.put(dS_before_1)
+        dk_scaled_U_rows.put(dk_scaled_U)
+        dv_rows.put(dv)
+        dS = dS_before
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x430 = x430_rows.joined()
-    x431 = x431_rows.joined()
-    x450 = x450_rows.joined()
-    del x430_rows
-    del x431_rows
-    del x450_rows
-    del x429, x449, x517
-    x434 = S * x430
-    del x430
-    x435 = x434.sum(2)
-    del x434
-    x436 = x435.sum(2)
-    del x435
-    x448 = x440 @ x431.mT
-    del x431
-    x453 = x450 @ x440.mT
-    x454 = x453.tril(-1)
-    del x453
-    x455 = x450 * x421
-    del x421
-    x457 = x455.sum(2)
-    del x455
-    x458 = x457.sum(2)
-    del x457
-    x460 = x47 * x454
-    del x47
-    x461 = x413[:, :, None] * x460
-    x462 = x461.sum(3)
-    del x461
-    x463 = x30[:, :, :, None] * x460
-    del x460
-    x464 = x463.sum(2)
-    del x463
-    x465 = x413[:, :, None] * x454
-    del x413
-    x466 = x465 @ k
-    del x465
-    x467 = x30[:, :, :, None] * x454
-    del x30, x454
-    x468 = x467.mT @ k
-    del x467
-    x470 = x35 * x450
-    del x35
-    x471 = x470.sum(3)
-    del x470
-    x474 = tiles.addcmul_(x424[:, :, None] * -1 * x471, x16, x464, -2)
-    del x471
-    x477 = x450 @ S.mT
-    x480 = k * x448
-    x481 = x480.sum(3)
-    del x480
-    x486 = tiles.addcmul_(-2 * x462, x16, x481)
-    del x16, x462
-    x490 = tiles.product(x477, x424[:, :, None, None], x21[:, :, :, None])
-    del x477
-    x491 = x436 - x458
-    del x436, x458
-    x492 = x424 * x491
-    del x424, x491
-    x493 = tiles.product(x9, x242, x492, (-1))
-    del x242, x9
-    x494 = x416 * x492 * -1
-    del x416, x492
-    x498 = tiles.addcmul_(x481 * x412, x464, x412, -2)
-    del x412, x464, x481
-    x501 = tiles.addcmul_(x474 * -1 * x411, x486, x411, -1)
-    del x411, x474, x486
-    x503 = tiles.addcmul_(-x490, x409[:, :, :, None], x448)
-    x503 = tiles.addcmul_(x503, x501[:, :, :, None], k)
-    x503 = tiles.addcmul_(x503, x409[:, :, :, None], x468, -2)
-    x503 = tiles.addcmul_(x503, x21[:, :, :, None], x466, -2)
-    del x21, x409, x448, x466, x468, x490, x501
-    return (x507, x503, x450, x493, x498, x494, x493), (dS_end,)
+    dS_before_1 = dS_before_1_rows.joined()
+    dk_scaled_U = dk_scaled_U_rows.joined()
+    dv = dv_rows.joined()
+    del dS_before_1_rows
+    del dk_scaled_U_rows
+    del dv_rows
+    del dk_scaled_U_1, inv_scaled, k_scaled_scaled
+    ddt_bias_2 = S * dS_before_1
+    del dS_before_1
+    ddt_bias_3 = ddt_bias_2.sum(2)
+    del ddt_bias_2
+    ddt_bias_4 = ddt_bias_3.sum(2)
+    del ddt_bias_3
+    dk_scaled = U @ dk_scaled_U.mT
+    del dk_scaled_U
+    dkk_scaled_1 = dv @ U.mT
+    dkk_scaled = dkk_scaled_1.tril(-1)
+    del dkk_scaled_1
+    ddt_bias_5 = dv * kS_scaled
+    del kS_scaled
+    ddt_bias_6 = ddt_bias_5.sum(2)
+    del ddt_bias_5
+    ddt_bias_7 = ddt_bias_6.sum(2)
+    del ddt_bias_6
+    kk_dkk_scaled = kk * dkk_scaled
+    del kk
+    dk_1 = sigmoid_b_rnorm_k[:, :, None] * kk_dkk_scaled
+    dk_2 = dk_1.sum(3)
+    del dk_1
+    db_3 = rnorm_k_2[:, :, :, None] * kk_dkk_scaled
+    del kk_dkk_scaled
+    db_4 = db_3.sum(2)
+    del db_3
+    dkk_scaled_scaled = sigmoid_b_rnorm_k[:, :, None] * dkk_scaled
+    del sigmoid_b_rnorm_k
+    dk_3 = dkk_scaled_scaled @ k
+    del dkk_scaled_scaled
+    dkk_scaled_scaled_2 = rnorm_k_2[:, :, :, None] * dkk_scaled
+    del dkk_scaled, rnorm_k_2
+    dk_4 = dkk_scaled_scaled_2.mT @ k
+    del dkk_scaled_scaled_2
+    dk_5 = kS * dv
+    del kS
+    dk_6 = dk_5.sum(3)
+    del dk_5
+    dk_7 = tiles.addcmul_(alpha[:, :, None] * -1 * dk_6, sigmoid_b, db_4, -2)
+    del dk_6
+    dk_8 = dv @ S.mT
+    k_dk_scaled = k * dk_scaled
+    k_dk_scaled_sum = k_dk_scaled.sum(3)
+    del k_dk_scaled
+    dk_9 = tiles.addcmul_(-2 * dk_2, sigmoid_b, k_dk_scaled_sum)
+    del dk_2, sigmoid_b
+    dk_10 = tiles.product(dk_8, alpha[:, :, None, None], rnorm_k[:, :, :, None])
+    del dk_8
+    ddt_bias_8 = ddt_bias_4 - ddt_bias_7
+    del ddt_bias_4, ddt_bias_7
+    ddt_bias_9 = alpha * ddt_bias_8
+    del alpha, ddt_bias_8
+    ddt_bias = tiles.product(exp_A_log, ddt_bias_1, ddt_bias_9, (-1))
+    del ddt_bias_1, exp_A_log
+    dA_log = alpha_3 * ddt_bias_9 * -1
+    del alpha_3, ddt_bias_9
+    db = tiles.addcmul_(k_dk_scaled_sum * db_2, db_4, db_2, -2)
+    del db_2, db_4, k_dk_scaled_sum
+    dk_11 = tiles.addcmul_(dk_7 * -1 * rnorm_k_cubed, dk_9, rnorm_k_cubed, -1)
+    del dk_7, dk_9, rnorm_k_cubed
+    dk = tiles.addcmul_(-dk_10, w_scale[:, :, :, None], dk_scaled)
+    dk = tiles.addcmul_(dk, dk_11[:, :, :, None], k)
+    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_4, -2)
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_3, -2)
+    del dk_10, dk_11, dk_3, dk_4, dk_scaled, rnorm_k, w_scale
+    return (dq, dk, dv, ddt_bias, db, dA_log, ddt_bias), (dS_end,)

@@ -31,54 +31,54 @@ def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, gk) = args
     K = q.shape[3]
     H = h0[0].shape[1]
-    x7 = F.logsigmoid(gk)
-    x8 = x7 * 0.0625
-    del x7
-    x11 = valid[:, :, :, None] * k
-    x13 = (K) ** -0.5
-    x14 = q * x13
-    x35 = x8 * tiles.LOG2E
-    del x8
-    x36 = torch.where(valid[:, :, :, None] > 0, x35, 0)
-    del x35
-    x37 = tiles.prefix_sum(x36, 2)
-    x38 = torch.exp2(x37)
-    del x37
-    x39 = q * x38
-    del x38
-    x45 = tiles.suffix_sum(x36, 2, exclusive=True)
-    x46 = torch.exp2(x45)
-    del x45
-    x49 = x36.sum(2)
-    x50 = torch.exp2(x49)
-    del x49
-    x53 = k * x46
-    del x46
-    f1 = tiles.decay_factors(x36)
-    x135 = tiles.decay_dot(x14, x11, f1)
-    del f1, x11, x14, x36
-    x136 = x135 @ v
-    x148 = valid[:, :, :, None] * x53
-    del x53
+    logsigmoid_gk = F.logsigmoid(gk)
+    log2_D_1 = logsigmoid_gk * 0.0625
+    del logsigmoid_gk
+    k_scaled = valid[:, :, :, None] * k
+    rsqrt_K = (K) ** -0.5
+    q_ = q * rsqrt_K
+    log2_D_2 = log2_D_1 * tiles.LOG2E
+    del log2_D_1
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_2, 0)
+    del log2_D_2
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    qG = q * G
+    del G
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    k_G_after = k * G_after
+    del G_after
+    f1 = tiles.decay_factors(log2_D)
+    A = tiles.decay_dot(q_, k_scaled, f1)
+    del f1, k_scaled, log2_D, q_
+    Av = A @ v
+    k_G_after_scaled = valid[:, :, :, None] * k_G_after
+    del k_G_after
     S_rows = scan.Rows(steps, H)
-    x137_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x39_c,
-        x136_c,
-        x50_c,
-        x148_c,
+        qG_c,
+        Av_c,
+        G_C_c,
+        k_G_after_scaled_c,
         v_c,
     ) in scan.each(
         steps,
         H,
         (
-            x39,
-            x136,
-            x50[:, :, :, None],
-            x148.mT,
+            qG,
+            Av,
+            G_C[:, :, :, None],
+            k_G_after_scaled.mT,
             v,
         ),
     ):
@@ -87,261 +87,273 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x137 = torch.baddbmm(x136_c, x39_c, S, alpha=x13, out=x137_rows.room(n))
-        x150 = scan.addmm(scan.scale(S, x50_c, own), x148_c, v_c)
-        x137_rows.put(x137)
-        S = x150
+        o = torch.baddbmm(Av_c, qG_c, S, alpha=rsqrt_K, out=o_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, v_c)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x137 = x137_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x137_rows
-    del x136, x148, x39, x50
-    return (x137,), (S_end,), (S, x135) if keep else None
+    del o_rows
+    del Av, G_C, k_G_after_scaled, qG
+    return (o,), (S_end,), (S, A) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (q, k, v, gk) = args
     K = q.shape[3]
     H = h0[0].shape[1]
-    x7 = F.logsigmoid(gk)
-    x8 = x7 * 0.0625
-    del x7
-    x11 = valid[:, :, :, None] * k
-    x13 = (K) ** -0.5
-    x14 = q * x13
-    x35 = x8 * tiles.LOG2E
-    del x8
-    x36 = torch.where(valid[:, :, :, None] > 0, x35, 0)
-    del x35
-    x45 = tiles.suffix_sum(x36, 2, exclusive=True)
-    x46 = torch.exp2(x45)
-    del x45
-    x49 = x36.sum(2)
-    x50 = torch.exp2(x49)
-    del x49
-    x53 = k * x46
-    del x46
-    f1 = tiles.decay_factors(x36)
-    x135 = tiles.decay_dot(x14, x11, f1)
-    del f1, x11, x14, x36
-    x148 = valid[:, :, :, None] * x53
-    del x53
+    logsigmoid_gk = F.logsigmoid(gk)
+    log2_D_1 = logsigmoid_gk * 0.0625
+    del logsigmoid_gk
+    k_scaled = valid[:, :, :, None] * k
+    rsqrt_K = (K) ** -0.5
+    q_ = q * rsqrt_K
+    log2_D_2 = log2_D_1 * tiles.LOG2E
+    del log2_D_1
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_2, 0)
+    del log2_D_2
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    k_G_after = k * G_after
+    del G_after
+    f1 = tiles.decay_factors(log2_D)
+    A = tiles.decay_dot(q_, k_scaled, f1)
+    del f1, k_scaled, log2_D, q_
+    k_G_after_scaled = valid[:, :, :, None] * k_G_after
+    del k_G_after
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x50_c, x148_c, v_c) in scan.each(steps, H, (x50[:, :, :, None], x148.mT, v)):
+    for n, (
+        G_C_c,
+        k_G_after_scaled_c,
+        v_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            G_C[:, :, :, None],
+            k_G_after_scaled.mT,
+            v,
+        ),
+    ):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x150 = scan.addmm(scan.scale(S, x50_c, own), x148_c, v_c)
-        S = x150
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, v_c)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x148, x50
-    return (), (S_end,), (S, x135) if keep else None
+    del G_C, k_G_after_scaled
+    return (), (S_end,), (S, A) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, gk) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x135) = kept
+    (S, q_k_scaled) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x7 = F.logsigmoid(gk)
-    x8 = x7 * 0.0625
-    del x7
-    x11 = valid[:, :, :, None] * k
-    x13 = (K) ** -0.5
-    x14 = q * x13
-    x35 = x8 * tiles.LOG2E
-    del x8
-    x36 = torch.where(valid[:, :, :, None] > 0, x35, 0)
-    del x35
-    x37 = tiles.prefix_sum(x36, 2)
-    x38 = torch.exp2(x37)
-    del x37
-    x39 = q * x38
-    x45 = tiles.suffix_sum(x36, 2, exclusive=True)
-    x46 = torch.exp2(x45)
-    del x45
-    x49 = x36.sum(2)
-    x50 = torch.exp2(x49)
-    del x49
-    x53 = k * x46
-    x70 = tiles.LN2
-    x78 = do @ v.mT
-    f1 = tiles.decay_factors(x36)
-    x139, x82, x140 = tiles.decay_dot_grads(x78, x14, x11, f1)
-    del f1, x11, x14, x36, x78
-    x89 = do @ S.mT
-    x94 = x38 * x89 * x13
-    del x38
-    x102 = tiles.LOG2E
-    x111 = valid[:, :, :, None] * x82
-    del x82
-    x125 = gk * -1
-    x126 = torch.sigmoid(x125)
-    del x125
-    x138 = x135.mT @ do
-    x143 = x139 * x13
-    del x139
-    x146 = x94 + x143
-    del x143, x94
-    x147 = x13 * x70
-    x148 = valid[:, :, :, None] * x53
-    x153 = x39 * x89 * x147
-    del x89
-    x154 = tiles.suffix_sum(x153, 2)
-    del x153
-    x59_rows = scan.Rows(steps, H, True)
-    x61_rows = scan.Rows(steps, H, True)
-    x69_rows = scan.Rows(steps, H, True)
+    logsigmoid_gk = F.logsigmoid(gk)
+    log2_D_1 = logsigmoid_gk * 0.0625
+    del logsigmoid_gk
+    k_scaled = valid[:, :, :, None] * k
+    rsqrt_K = (K) ** -0.5
+    q_ = q * rsqrt_K
+    log2_D_2 = log2_D_1 * tiles.LOG2E
+    del log2_D_1
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_2, 0)
+    del log2_D_2
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    qG = q * G
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    k_G_after = k * G_after
+    ln2 = tiles.LN2
+    dq_k_scaled = do @ v.mT
+    f1 = tiles.decay_factors(log2_D)
+    dq_, dk_scaled, dlog2_D_1 = tiles.decay_dot_grads(dq_k_scaled, q_, k_scaled, f1)
+    del dq_k_scaled, f1, k_scaled, log2_D, q_
+    do_S = do @ S.mT
+    G_do_S = G * do_S * rsqrt_K
+    del G
+    log2e = tiles.LOG2E
+    dk_scaled_scaled = valid[:, :, :, None] * dk_scaled
+    del dk_scaled
+    gk_scaled = gk * -1
+    sigmoid_gk_scaled = torch.sigmoid(gk_scaled)
+    del gk_scaled
+    dv_ = q_k_scaled.mT @ do
+    dq_scaled = dq_ * rsqrt_K
+    del dq_
+    dq = G_do_S + dq_scaled
+    del G_do_S, dq_scaled
+    rsqrt_K_ln2 = rsqrt_K * ln2
+    k_G_after_scaled = valid[:, :, :, None] * k_G_after
+    dlog2_G = qG * do_S * rsqrt_K_ln2
+    del do_S
+    dlog2_D_2 = tiles.suffix_sum(dlog2_G, 2)
+    del dlog2_G
+    v_dS_rows = scan.Rows(steps, H, True)
+    k_G_after_dS_rows = scan.Rows(steps, H, True)
+    dG_C_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
         v_c,
-        x53_c,
+        k_G_after_c,
         S_c,
-        x50_c,
-        x39_c,
+        G_C_c,
+        qG_c,
         do_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x53,
+            k_G_after,
             S,
-            x50[:, :, :, None],
-            x39.mT,
+            G_C[:, :, :, None],
+            qG.mT,
             do,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x59 = torch.bmm(v_c, dS.mT, out=x59_rows.room(n))
-        x61 = torch.bmm(x53_c, dS, out=x61_rows.room(n))
-        x68 = S_c * dS
-        x69 = x68.sum(2)
-        x128 = scan.addmm(scan.scale(dS, x50_c, own), x39_c, do_c, x13)
-        x59_rows.put(x59)
-        x61_rows.put(x61)
-        x69_rows.put(x69)
-        dS = x128
+        v_dS = torch.bmm(v_c, dS.mT, out=v_dS_rows.room(n))
+        k_G_after_dS = torch.bmm(k_G_after_c, dS, out=k_G_after_dS_rows.room(n))
+        S_dS = S_c * dS
+        dG_C = S_dS.sum(2)
+        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), qG_c, do_c, rsqrt_K)
+        v_dS_rows.put(v_dS)
+        k_G_after_dS_rows.put(k_G_after_dS)
+        dG_C_rows.put(dG_C)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x59 = x59_rows.joined()
-    x61 = x61_rows.joined()
-    x69 = x69_rows.joined()
-    del x59_rows
-    del x61_rows
-    del x69_rows
-    del x39, x53
-    x63 = tiles.product(x46, x59, valid[:, :, :, None])
-    del x46
-    x72 = x50 * x69 * x70
-    del x50, x69
-    x73 = x72[:, :, None].expand(-1, -1, C, -1)
-    del x72
-    x132 = x63 + x111
-    del x111, x63
-    x145 = torch.addcmul(x138, valid[:, :, :, None], x61)
-    del x138, x61
-    x151 = x59 * x148 * x70
-    del x148, x59
-    x152 = tiles.prefix_sum(x151, 2, exclusive=True)
-    del x151
-    x155 = x73 + x152 + x154 + x140
-    del x140, x152, x154, x73
-    x156 = tiles.product(x126, x155, (valid * 0.0625 * x102)[:, :, :, None])
-    del x126, x155
-    return (x146, x132, x145, x156), (dS_end,)
+    v_dS = v_dS_rows.joined()
+    k_G_after_dS = k_G_after_dS_rows.joined()
+    dG_C = dG_C_rows.joined()
+    del v_dS_rows
+    del k_G_after_dS_rows
+    del dG_C_rows
+    del k_G_after, qG
+    dk_1 = tiles.product(G_after, v_dS, valid[:, :, :, None])
+    del G_after
+    dlog2_G_C = G_C * dG_C * ln2
+    del G_C, dG_C
+    dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
+    del dlog2_G_C
+    dk = dk_1 + dk_scaled_scaled
+    del dk_1, dk_scaled_scaled
+    dv = torch.addcmul(dv_, valid[:, :, :, None], k_G_after_dS)
+    del dv_, k_G_after_dS
+    dlog2_G_after = v_dS * k_G_after_scaled * ln2
+    del k_G_after_scaled, v_dS
+    dlog2_D_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    del dlog2_G_after
+    dlog2_D = dlog2_G_C_2 + dlog2_D_3 + dlog2_D_2 + dlog2_D_1
+    del dlog2_D_1, dlog2_D_2, dlog2_D_3, dlog2_G_C_2
+    dgk = tiles.product(sigmoid_gk_scaled, dlog2_D, (valid * 0.0625 * log2e)[:, :, :, None])
+    del dlog2_D, sigmoid_gk_scaled
+    return (dq, dk, dv, dgk), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, gk) = args
     K = q.shape[2]
     H = h0[0].shape[1]
-    x6 = F.logsigmoid(gk)
-    x7 = x6 * 0.0625
-    del x6
-    x8 = torch.exp(x7)
-    del x7
-    x10 = k[:, :, :, None] * v[:, :, None]
-    x13 = (K) ** -0.5
-    x14 = q * x13
+    logsigmoid_gk = F.logsigmoid(gk)
+    alpha_1 = logsigmoid_gk * 0.0625
+    del logsigmoid_gk
+    alpha = torch.exp(alpha_1)
+    del alpha_1
+    S_new_1 = k[:, :, :, None] * v[:, :, None]
+    rsqrt_K = (K) ** -0.5
+    q_ = q * rsqrt_K
     S_rows = scan.Rows(steps, H)
-    x16_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x8_c, x10_c, x14_c) in scan.each(steps, H, (x8[:, :, :, None], x10, x14)):
+    for n, (alpha_c, S_new_1_c, q__c) in scan.each(steps, H, (alpha[:, :, :, None], S_new_1, q_)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x11 = scan.scale(S, x8_c, own) + x10_c
-        x16 = (x14_c[..., None, :] @ x11).squeeze(-2)
-        x16_rows.put(x16)
-        S = x11
+        S_new = scan.scale(S, alpha_c, own) + S_new_1_c
+        o = (q__c[..., None, :] @ S_new).squeeze(-2)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x16 = x16_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x16_rows
-    del x10, x14, x8
-    return (x16,), (S_end,), (S,) if keep else None
+    del o_rows
+    del S_new_1, alpha, q_
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, gk) = args
     H = h0[0].shape[1]
-    x6 = F.logsigmoid(gk)
-    x7 = x6 * 0.0625
-    del x6
-    x8 = torch.exp(x7)
-    del x7
-    x10 = k[:, :, :, None] * v[:, :, None]
+    logsigmoid_gk = F.logsigmoid(gk)
+    alpha_1 = logsigmoid_gk * 0.0625
+    del logsigmoid_gk
+    alpha = torch.exp(alpha_1)
+    del alpha_1
+    S_new_1 = k[:, :, :, None] * v[:, :, None]
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x8_c, x10_c) in scan.each(steps, H, (x8[:, :, :, None], x10)):
+    for n, (alpha_c, S_new_1_c) in scan.each(steps, H, (alpha[:, :, :, None], S_new_1)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x11 = scan.scale(S, x8_c, own) + x10_c
-        S = x11
+        S_new = scan.scale(S, alpha_c, own) + S_new_1_c
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x10, x8
+    del S_new_1, alpha
     return (), (S_end,), (S,) if keep else None
 
 
@@ -353,48 +365,48 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
-    x6 = F.logsigmoid(gk)
-    x7 = x6 * 0.0625
-    del x6
-    x8 = torch.exp(x7)
-    del x7
-    x11 = tiles.addcmul_(x8[:, :, :, None] * S, k[:, :, :, None], v[:, :, None])
-    x13 = (K) ** -0.5
-    x14 = q * x13
-    x29 = (do[..., None, :] @ x11.mT).squeeze(-2)
-    del x11
-    x31 = x29 * x13
-    del x29
-    x51 = gk * -1
-    x52 = torch.sigmoid(x51)
-    del x51
-    x56 = do[:, :, None] * x14[:, :, :, None]
-    del x14
-    x57_rows = scan.Rows(steps, H, True)
+    logsigmoid_gk = F.logsigmoid(gk)
+    alpha_1 = logsigmoid_gk * 0.0625
+    del logsigmoid_gk
+    alpha = torch.exp(alpha_1)
+    del alpha_1
+    dq_1 = tiles.addcmul_(alpha[:, :, :, None] * S, k[:, :, :, None], v[:, :, None])
+    rsqrt_K = (K) ** -0.5
+    q_ = q * rsqrt_K
+    dq_ = (do[..., None, :] @ dq_1.mT).squeeze(-2)
+    del dq_1
+    dq = dq_ * rsqrt_K
+    del dq_
+    gk_scaled = gk * -1
+    sigmoid_gk_scaled = torch.sigmoid(gk_scaled)
+    del gk_scaled
+    dS_before_1 = do[:, :, None] * q_[:, :, :, None]
+    del q_
+    dS_before_2_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for n, (x56_c, x8_c) in scan.each(steps, H, (x56, x8), True):
+    for n, (dS_before_1_c, alpha_c) in scan.each(steps, H, (dS_before_1, alpha), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x57 = dS + x56_c
-        x62 = x8_c[:, :, None] * x57
-        x57_rows.put(x57)
-        dS = x62
+        dS_before_2 = dS + dS_before_1_c
+        dS_before = alpha_c[:, :, None] * dS_before_2
+        dS_before_2_rows.put(dS_before_2)
+        dS = dS_before
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x57 = x57_rows.joined()
-    del x57_rows
-    del x56
-    x58 = v[:, :, None] * x57
-    x59 = k[:, :, :, None] * x57
-    x60 = x58.sum(3)
-    del x58
-    x61 = x59.sum(2)
-    del x59
-    x63 = S * x57
-    del x57
-    x64 = x63.sum(3)
-    del x63
-    x65 = tiles.product(x8, x64, x52, (0.0625))
-    del x52, x64, x8
-    return (x31, x60, x61, x65), (dS_end,)
+    dS_before_2 = dS_before_2_rows.joined()
+    del dS_before_2_rows
+    del dS_before_1
+    dk_1 = v[:, :, None] * dS_before_2
+    dv_1 = k[:, :, :, None] * dS_before_2
+    dk = dk_1.sum(3)
+    del dk_1
+    dv = dv_1.sum(2)
+    del dv_1
+    dalpha_1 = S * dS_before_2
+    del dS_before_2
+    dalpha = dalpha_1.sum(3)
+    del dalpha_1
+    dgk = tiles.product(alpha, dalpha, sigmoid_gk_scaled, (0.0625))
+    del alpha, dalpha, sigmoid_gk_scaled
+    return (dq, dk, dv, dgk), (dS_end,)

@@ -31,63 +31,63 @@ def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_) = args
     K = q.shape[3]
     H = h0[0].shape[1]
-    x7 = valid[:, :, :, None] * b_
-    x8 = valid[:, :, :, None] * k
-    x13 = a_ @ k.mT
-    x14 = valid[:, :, None] * x13
-    del x13
-    x15 = x14.tril(-1)
-    del x14
-    x17 = x15 @ v
-    del x15
-    x21 = a_ @ b_.mT
-    x22 = valid[:, :, None] * x21
-    del x21
-    x28 = (K) ** -0.5
-    x32 = q @ b_.mT
-    x37 = q @ k.mT
-    x183 = tiles.inverse(x22)
-    del x22
-    x254 = valid * x28
-    x255 = x254[:, :, None] * x32
-    del x32
-    x256 = x255.tril(0)
-    del x255
-    x257 = x254[:, :, None] * x37
-    del x254, x37
-    x258 = x257.tril(0)
-    del x257
-    x259 = x258 @ v
-    del x258
+    b_scaled = valid[:, :, :, None] * b_
+    k_scaled = valid[:, :, :, None] * k
+    ak = a_ @ k.mT
+    ak_scaled = valid[:, :, None] * ak
+    del ak
+    A = ak_scaled.tril(-1)
+    del ak_scaled
+    Av = A @ v
+    del A
+    ab = a_ @ b_.mT
+    P = valid[:, :, None] * ab
+    del ab
+    rsqrt_K = (K) ** -0.5
+    qb = q @ b_.mT
+    qk = q @ k.mT
+    inv = tiles.inverse(P)
+    del P
+    valid_scaled = valid * rsqrt_K
+    qb_scaled = valid_scaled[:, :, None] * qb
+    del qb
+    A_3 = qb_scaled.tril(0)
+    del qb_scaled
+    qk_scaled = valid_scaled[:, :, None] * qk
+    del qk, valid_scaled
+    A_2 = qk_scaled.tril(0)
+    del qk_scaled
+    Av_2 = A_2 @ v
+    del A_2
     S_rows = scan.Rows(steps, H)
-    x191_rows = scan.Rows(steps, H)
-    x267_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         a__c,
-        x17_c,
-        x183_c,
+        Av_c,
+        inv_c,
         q_c,
-        x259_c,
-        x256_c,
-        x8_c,
+        Av_2_c,
+        A_3_c,
+        k_scaled_c,
         v_c,
-        x7_c,
+        b_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
             a_,
-            x17,
-            x183,
+            Av,
+            inv,
             q,
-            x259,
-            x256,
-            x8.mT,
+            Av_2,
+            A_3,
+            k_scaled.mT,
             v,
-            x7.mT,
+            b_scaled.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -95,69 +95,69 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x18 = torch.baddbmm(x17_c, a__c, S)
-        x191 = torch.bmm(x183_c, x18, out=x191_rows.room(n))
-        x267 = torch.baddbmm(x259_c, q_c, S, alpha=x28, out=x267_rows.room(n))
-        x267 = scan.addmm(x267, x256_c, x191)
-        x196 = scan.addmm(scan.scale(S, 1, own), x8_c, v_c)
-        x196 = scan.addmm(x196, x7_c, x191)
+        U_1 = torch.baddbmm(Av_c, a__c, S)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        o = torch.baddbmm(Av_2_c, q_c, S, alpha=rsqrt_K, out=o_rows.room(n))
+        o = scan.addmm(o, A_3_c, U)
+        S_new = scan.addmm(scan.scale(S, 1, own), k_scaled_c, v_c)
+        S_new = scan.addmm(S_new, b_scaled_c, U)
         if keep:
-            x191_rows.put(x191)
-        x267_rows.put(x267)
-        S = x196
+            U_rows.put(U)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x267 = x267_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
-        x191 = x191_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x191_rows
-    del x267_rows
-    del x17, x256, x259, x7, x8
-    return (x267,), (S_end,), (S, x183, x191) if keep else None
+    del U_rows
+    del o_rows
+    del A_3, Av, Av_2, b_scaled, k_scaled
+    return (o,), (S_end,), (S, inv, U) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_) = args
     H = h0[0].shape[1]
-    x7 = valid[:, :, :, None] * b_
-    x8 = valid[:, :, :, None] * k
-    x13 = a_ @ k.mT
-    x14 = valid[:, :, None] * x13
-    del x13
-    x15 = x14.tril(-1)
-    del x14
-    x17 = x15 @ v
-    del x15
-    x21 = a_ @ b_.mT
-    x22 = valid[:, :, None] * x21
-    del x21
-    x183 = tiles.inverse(x22)
-    del x22
+    b_scaled = valid[:, :, :, None] * b_
+    k_scaled = valid[:, :, :, None] * k
+    ak = a_ @ k.mT
+    ak_scaled = valid[:, :, None] * ak
+    del ak
+    A = ak_scaled.tril(-1)
+    del ak_scaled
+    Av = A @ v
+    del A
+    ab = a_ @ b_.mT
+    P = valid[:, :, None] * ab
+    del ab
+    inv = tiles.inverse(P)
+    del P
     S_rows = scan.Rows(steps, H)
-    x191_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         a__c,
-        x17_c,
-        x183_c,
-        x8_c,
+        Av_c,
+        inv_c,
+        k_scaled_c,
         v_c,
-        x7_c,
+        b_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
             a_,
-            x17,
-            x183,
-            x8.mT,
+            Av,
+            inv,
+            k_scaled.mT,
             v,
-            x7.mT,
+            b_scaled.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -165,89 +165,89 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x18 = torch.baddbmm(x17_c, a__c, S)
-        x191 = torch.bmm(x183_c, x18, out=x191_rows.room(n))
-        x196 = scan.addmm(scan.scale(S, 1, own), x8_c, v_c)
-        x196 = scan.addmm(x196, x7_c, x191)
+        U_1 = torch.baddbmm(Av_c, a__c, S)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, 1, own), k_scaled_c, v_c)
+        S_new = scan.addmm(S_new, b_scaled_c, U)
         if keep:
-            x191_rows.put(x191)
-        S = x196
+            U_rows.put(U)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
-        x191 = x191_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x191_rows
-    del x17, x7, x8
-    return (), (S_end,), (S, x183, x191) if keep else None
+    del U_rows
+    del Av, b_scaled, k_scaled
+    return (), (S_end,), (S, inv, U) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x183, x191) = kept
+    (S, inv, U) = kept
     (do,) = douts
     K = q.shape[3]
     H = h0[0].shape[1]
-    x13 = a_ @ k.mT
-    x14 = valid[:, :, None] * x13
-    del x13
-    x15 = x14.tril(-1)
-    del x14
-    x28 = (K) ** -0.5
-    x32 = q @ b_.mT
-    x37 = q @ k.mT
-    x58 = do @ v.mT
-    x61 = x58.tril(0)
-    del x58
-    x71 = valid[:, :, None] * x61
-    x75 = x61.mT @ q
-    del x61
-    x234 = do @ x191.mT
-    x235 = x234.tril(0)
-    del x234
-    x236 = valid[:, :, None] * x235
-    x239 = x235.mT @ q
-    del x235
-    x252 = tiles.addmm_(x28 * (x71 @ k), do, S.mT, x28)
-    x252 = tiles.addmm_(x252, x236, b_, x28)
-    del x236, x71
-    x253 = valid * x28
-    x254 = valid * x28
-    x255 = x254[:, :, None] * x32
-    del x32
-    x256 = x255.tril(0)
-    del x255
-    x257 = x254[:, :, None] * x37
-    del x254, x37
-    x258 = x257.tril(0)
-    del x257
-    x260 = x258.mT @ do
-    del x258
-    x261 = x256.mT @ do
-    del x256
-    x265 = x253[:, :, :, None] * x75
-    del x75
-    x289 = x253[:, :, :, None] * x239
-    del x239, x253
-    x294 = valid[:, :, :, None] * b_
-    x48_rows = scan.Rows(steps, H, True)
-    x50_rows = scan.Rows(steps, H, True)
-    x233_rows = scan.Rows(steps, H, True)
-    x297_rows = scan.Rows(steps, H, True)
+    ak = a_ @ k.mT
+    ak_scaled = valid[:, :, None] * ak
+    del ak
+    A = ak_scaled.tril(-1)
+    del ak_scaled
+    rsqrt_K = (K) ** -0.5
+    qb = q @ b_.mT
+    qk = q @ k.mT
+    dqk_scaled_lower = do @ v.mT
+    dqk_scaled = dqk_scaled_lower.tril(0)
+    del dqk_scaled_lower
+    dqk_scaled_scaled = valid[:, :, None] * dqk_scaled
+    dqk_scaled_q = dqk_scaled.mT @ q
+    del dqk_scaled
+    dqb_scaled_lower = do @ U.mT
+    dqb_scaled = dqb_scaled_lower.tril(0)
+    del dqb_scaled_lower
+    dqb_scaled_scaled = valid[:, :, None] * dqb_scaled
+    dqb_scaled_q = dqb_scaled.mT @ q
+    del dqb_scaled
+    dq = tiles.addmm_(rsqrt_K * (dqk_scaled_scaled @ k), do, S.mT, rsqrt_K)
+    dq = tiles.addmm_(dq, dqb_scaled_scaled, b_, rsqrt_K)
+    del dqb_scaled_scaled, dqk_scaled_scaled
+    valid_scaled = valid * rsqrt_K
+    valid_scaled_2 = valid * rsqrt_K
+    qb_scaled = valid_scaled_2[:, :, None] * qb
+    del qb
+    qb_scaled_lower = qb_scaled.tril(0)
+    del qb_scaled
+    qk_scaled = valid_scaled_2[:, :, None] * qk
+    del qk, valid_scaled_2
+    qk_scaled_lower = qk_scaled.tril(0)
+    del qk_scaled
+    qk_scaled_lower_do = qk_scaled_lower.mT @ do
+    del qk_scaled_lower
+    dU = qb_scaled_lower.mT @ do
+    del qb_scaled_lower
+    dk_1 = valid_scaled[:, :, :, None] * dqk_scaled_q
+    del dqk_scaled_q
+    db_1 = valid_scaled[:, :, :, None] * dqb_scaled_q
+    del dqb_scaled_q, valid_scaled
+    b_scaled = valid[:, :, :, None] * b_
+    dk_scaled_rows = scan.Rows(steps, H, True)
+    k_dS_rows = scan.Rows(steps, H, True)
+    db_scaled_rows = scan.Rows(steps, H, True)
+    dv_2_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x294_c,
-        x261_c,
-        x183_c,
+        b_scaled_c,
+        dU_c,
+        inv_c,
         v_c,
         k_c,
-        x191_c,
+        U_c,
         q_c,
         do_c,
         a__c,
@@ -255,12 +255,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            x294,
-            x261,
-            x183.mT,
+            b_scaled,
+            dU,
+            inv.mT,
             v,
             k,
-            x191,
+            U,
             q.mT,
             do,
             a_.mT,
@@ -269,116 +269,116 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x296 = torch.baddbmm(x261_c, x294_c, dS)
-        x297 = torch.bmm(x183_c, x296, out=x297_rows.room(n))
-        x48 = torch.bmm(v_c, dS.mT, out=x48_rows.room(n))
-        x50 = torch.bmm(k_c, dS, out=x50_rows.room(n))
-        x233 = torch.bmm(x191_c, dS.mT, out=x233_rows.room(n))
-        x310 = scan.addmm(scan.scale(dS, 1, own), q_c, do_c, x28)
-        x310 = scan.addmm(x310, a__c, x297)
-        x48_rows.put(x48)
-        x50_rows.put(x50)
-        x233_rows.put(x233)
-        x297_rows.put(x297)
-        dS = x310
+        dv_1 = torch.baddbmm(dU_c, b_scaled_c, dS)
+        dv_2 = torch.bmm(inv_c, dv_1, out=dv_2_rows.room(n))
+        dk_scaled = torch.bmm(v_c, dS.mT, out=dk_scaled_rows.room(n))
+        k_dS = torch.bmm(k_c, dS, out=k_dS_rows.room(n))
+        db_scaled = torch.bmm(U_c, dS.mT, out=db_scaled_rows.room(n))
+        dS_before = scan.addmm(scan.scale(dS, 1, own), q_c, do_c, rsqrt_K)
+        dS_before = scan.addmm(dS_before, a__c, dv_2)
+        dk_scaled_rows.put(dk_scaled)
+        k_dS_rows.put(k_dS)
+        db_scaled_rows.put(db_scaled)
+        dv_2_rows.put(dv_2)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x48 = x48_rows.joined()
-    x50 = x50_rows.joined()
-    x233 = x233_rows.joined()
-    x297 = x297_rows.joined()
-    del x48_rows
-    del x50_rows
-    del x233_rows
-    del x297_rows
-    del x261, x294
-    x299 = x297 @ v.mT
-    x300 = x15.mT @ x297
-    del x15
-    x302 = x299.tril(-1)
-    del x299
-    x303 = valid[:, :, None] * x302
-    x305 = x302.mT @ a_
-    del x302
-    x311 = tiles.addcmul_(x260 + x300, valid[:, :, :, None], x50)
-    del x260, x300, x50
-    x312 = torch.addcmul(x265, valid[:, :, :, None], x48)
-    x312 = tiles.addcmul_(x312, valid[:, :, :, None], x305)
-    del x265, x305, x48
-    x313 = x297 @ x191.mT
-    x314 = x313.tril(-1)
-    del x313
-    x315 = valid[:, :, None] * x314
-    x317 = x314.mT @ a_
-    del x314
-    x320 = torch.addcmul(x289, valid[:, :, :, None], x317)
-    x320 = tiles.addcmul_(x320, valid[:, :, :, None], x233)
-    del x233, x289, x317
-    x321 = tiles.addmm_(tiles.addmm_(x303 @ k, x297, S.mT), x315, b_)
-    del x297, x303, x315
-    return (x252, x312, x311, x321, x320), (dS_end,)
+    dk_scaled = dk_scaled_rows.joined()
+    k_dS = k_dS_rows.joined()
+    db_scaled = db_scaled_rows.joined()
+    dv_2 = dv_2_rows.joined()
+    del dk_scaled_rows
+    del k_dS_rows
+    del db_scaled_rows
+    del dv_2_rows
+    del b_scaled, dU
+    da_1 = dv_2 @ v.mT
+    dv_3 = A.mT @ dv_2
+    del A
+    da_2 = da_1.tril(-1)
+    del da_1
+    da_3 = valid[:, :, None] * da_2
+    dk_2 = da_2.mT @ a_
+    del da_2
+    dv = tiles.addcmul_(qk_scaled_lower_do + dv_3, valid[:, :, :, None], k_dS)
+    del dv_3, k_dS, qk_scaled_lower_do
+    dk = torch.addcmul(dk_1, valid[:, :, :, None], dk_scaled)
+    dk = tiles.addcmul_(dk, valid[:, :, :, None], dk_2)
+    del dk_1, dk_2, dk_scaled
+    da_4 = dv_2 @ U.mT
+    da_5 = da_4.tril(-1)
+    del da_4
+    da_6 = valid[:, :, None] * da_5
+    db_2 = da_5.mT @ a_
+    del da_5
+    db = torch.addcmul(db_1, valid[:, :, :, None], db_2)
+    db = tiles.addcmul_(db, valid[:, :, :, None], db_scaled)
+    del db_1, db_2, db_scaled
+    da = tiles.addmm_(tiles.addmm_(da_3 @ k, dv_2, S.mT), da_6, b_)
+    del da_3, da_6, dv_2
+    return (dq, dk, dv, da, db), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_) = args
     K = q.shape[2]
     H = h0[0].shape[1]
-    x8 = k[:, :, :, None] * v[:, :, None]
-    x11 = (K) ** -0.5
-    x12 = q * x11
+    S_new_1 = k[:, :, :, None] * v[:, :, None]
+    rsqrt_K = (K) ** -0.5
+    q_ = q * rsqrt_K
     S_rows = scan.Rows(steps, H)
-    x14_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (a__c, b__c, x8_c, x12_c) in scan.each(steps, H, (a_, b_[:, :, :, None], x8, x12)):
+    for n, (a__c, b__c, S_new_1_c, q__c) in scan.each(steps, H, (a_, b_[:, :, :, None], S_new_1, q_)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x6 = (a__c[..., None, :] @ S).squeeze(-2)
-        x9 = tiles.addcmul_(scan.scale(S, 1, own) + x8_c, b__c, x6[:, None])
-        x14 = (x12_c[..., None, :] @ x9).squeeze(-2)
-        x14_rows.put(x14)
-        S = x9
+        u = (a__c[..., None, :] @ S).squeeze(-2)
+        S_new = tiles.addcmul_(scan.scale(S, 1, own) + S_new_1_c, b__c, u[:, None])
+        o = (q__c[..., None, :] @ S_new).squeeze(-2)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x14 = x14_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x14_rows
-    del x12, x8
-    return (x14,), (S_end,), (S,) if keep else None
+    del o_rows
+    del S_new_1, q_
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_) = args
     H = h0[0].shape[1]
-    x8 = k[:, :, :, None] * v[:, :, None]
+    S_new_1 = k[:, :, :, None] * v[:, :, None]
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (a__c, b__c, x8_c) in scan.each(steps, H, (a_, b_[:, :, :, None], x8)):
+    for n, (a__c, b__c, S_new_1_c) in scan.each(steps, H, (a_, b_[:, :, :, None], S_new_1)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x6 = (a__c[..., None, :] @ S).squeeze(-2)
-        x9 = tiles.addcmul_(scan.scale(S, 1, own) + x8_c, b__c, x6[:, None])
-        S = x9
+        u = (a__c[..., None, :] @ S).squeeze(-2)
+        S_new = tiles.addcmul_(scan.scale(S, 1, own) + S_new_1_c, b__c, u[:, None])
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x8
+    del S_new_1
     return (), (S_end,), (S,) if keep else None
 
 
@@ -390,50 +390,63 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
-    x6 = (a_[..., None, :] @ S).squeeze(-2)
-    x9 = torch.addcmul(S, b_[:, :, :, None], x6[:, :, None])
-    x9 = tiles.addcmul_(x9, k[:, :, :, None], v[:, :, None])
-    x11 = (K) ** -0.5
-    x12 = q * x11
-    x18 = (do[..., None, :] @ x9.mT).squeeze(-2)
-    del x9
-    x20 = x18 * x11
-    del x18
-    x43 = do[:, :, None] * x12[:, :, :, None]
-    del x12
-    x44_rows = scan.Rows(steps, H, True)
-    x52_rows = scan.Rows(steps, H, True)
+    u = (a_[..., None, :] @ S).squeeze(-2)
+    dq_1 = torch.addcmul(S, b_[:, :, :, None], u[:, :, None])
+    dq_1 = tiles.addcmul_(dq_1, k[:, :, :, None], v[:, :, None])
+    rsqrt_K = (K) ** -0.5
+    q_ = q * rsqrt_K
+    dq_ = (do[..., None, :] @ dq_1.mT).squeeze(-2)
+    del dq_1
+    dq = dq_ * rsqrt_K
+    del dq_
+    dS_before_1 = do[:, :, None] * q_[:, :, :, None]
+    del q_
+    dk_1_rows = scan.Rows(steps, H, True)
+    du_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x43_c, b__c, a__c) in scan.each(steps, H, (x43, b_, a_[:, :, :, None]), True):
+    for n, (
+        dS_before_1_c,
+        b__c,
+        a__c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            dS_before_1,
+            b_,
+            a_[:, :, :, None],
+        ),
+        True,
+    ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x44 = dS + x43_c
-        x50 = b__c[:, :, None] * x44
-        x52 = x50.sum(1)
-        x55 = tiles.addcmul_(scan.scale(dS, 1, own) + x43_c, a__c, x52[:, None])
-        x44_rows.put(x44)
-        x52_rows.put(x52)
-        dS = x55
+        dk_1 = dS + dS_before_1_c
+        du_1 = b__c[:, :, None] * dk_1
+        du = du_1.sum(1)
+        dS_before = tiles.addcmul_(scan.scale(dS, 1, own) + dS_before_1_c, a__c, du[:, None])
+        dk_1_rows.put(dk_1)
+        du_rows.put(du)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x44 = x44_rows.joined()
-    x52 = x52_rows.joined()
-    del x44_rows
-    del x52_rows
-    del x43
-    x45 = v[:, :, None] * x44
-    x46 = k[:, :, :, None] * x44
-    x47 = x45.sum(3)
-    del x45
-    x48 = x46.sum(2)
-    del x46
-    x49 = x6[:, :, None] * x44
-    del x44, x6
-    x51 = x49.sum(3)
-    del x49
-    x53 = (x52[..., None, :] @ S.mT).squeeze(-2)
-    del x52
-    return (x20, x47, x48, x53, x51), (dS_end,)
+    dk_1 = dk_1_rows.joined()
+    du = du_rows.joined()
+    del dk_1_rows
+    del du_rows
+    del dS_before_1
+    dk_2 = v[:, :, None] * dk_1
+    dv_1 = k[:, :, :, None] * dk_1
+    dk = dk_2.sum(3)
+    del dk_2
+    dv = dv_1.sum(2)
+    del dv_1
+    db_1 = u[:, :, None] * dk_1
+    del dk_1, u
+    db = db_1.sum(3)
+    del db_1
+    da = (du[..., None, :] @ S.mT).squeeze(-2)
+    del du
+    return (dq, dk, dv, da, db), (dS_end,)

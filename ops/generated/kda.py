@@ -34,96 +34,96 @@ def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[3]
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = a_ + dt_bias[:, :, None]
-    x12 = tiles.softplus(x11)
-    del x11
-    x13 = (x10 * -1)[:, :, None, None] * x12
-    del x10, x12
-    x16 = torch.sigmoid(b_)
-    x17 = k * k
-    x18 = x17.sum(3)
-    del x17
-    x20 = x18 + 1e-06
-    del x18
-    x21 = torch.rsqrt(x20)
-    del x20
-    x22 = x21[:, :, :, None] * k
-    x49 = (K) ** -0.5
-    x50 = q * q
-    x51 = x50.sum(3)
-    del x50
-    x52 = x51 + 1e-06
-    del x51
-    x53 = torch.rsqrt(x52)
-    del x52
-    x72 = x13 * tiles.LOG2E
-    del x13
-    x73 = torch.where(valid[:, :, :, None] > 0, x72, 0)
-    del x72
-    x74 = tiles.prefix_sum(x73, 2)
-    x75 = torch.exp2(x74)
-    del x74
-    x76 = k * x75
-    x83 = q * x75
-    del x75
-    x90 = tiles.suffix_sum(x73, 2, exclusive=True)
-    x91 = torch.exp2(x90)
-    del x90
-    x94 = x73.sum(2)
-    x95 = torch.exp2(x94)
-    del x94
-    x98 = k * x91
-    del x91
-    x471 = valid * x16
-    del x16
-    x472 = x21 * x471
-    del x471
-    x480 = q * x49
-    x483 = x53 * x49
-    x484 = x472[:, :, :, None] * k
-    x485 = x22 * -1
-    del x22
-    x486 = x53[:, :, :, None] * x480
-    del x480, x53
-    x488 = x472[:, :, :, None] * x98
-    del x472, x98
-    f1 = tiles.decay_factors(x73)
-    x493 = tiles.decay_dot(x485, x484, f1, strict=True)
-    del x485
-    x494 = tiles.decay_dot(x486, x484, f1)
-    del f1, x484, x486, x73
-    x495 = tiles.inverse(x493)
-    del x493
-    x502 = x21[:, :, :, None] * x76
-    del x21, x76
-    x575 = x483[:, :, :, None] * x83
-    del x483, x83
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    del log2_D_1
+    log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
+    del exp_A_log, log2_D_2
+    beta = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    u = rnorm_k[:, :, :, None] * k
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    kG = k * G
+    qG = q * G
+    del G
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    k_G_after = k * G_after
+    del G_after
+    valid_beta = valid * beta
+    del beta
+    w_scale = rnorm_k * valid_beta
+    del valid_beta
+    q_scaled = q * rsqrt_K
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    w = w_scale[:, :, :, None] * k
+    f = u * -1
+    del u
+    q_ = rnorm_q[:, :, :, None] * q_scaled
+    del q_scaled, rnorm_q
+    k_G_after_scaled = w_scale[:, :, :, None] * k_G_after
+    del k_G_after, w_scale
+    f1 = tiles.decay_factors(log2_D)
+    P = tiles.decay_dot(f, w, f1, strict=True)
+    del f
+    A = tiles.decay_dot(q_, w, f1)
+    del f1, log2_D, q_, w
+    inv = tiles.inverse(P)
+    del P
+    kG_scaled = rnorm_k[:, :, :, None] * kG
+    del kG, rnorm_k
+    qG_scaled = rnorm_q_scaled[:, :, :, None] * qG
+    del qG, rnorm_q_scaled
     S_rows = scan.Rows(steps, H)
-    x577_rows = scan.Rows(steps, H)
-    x580_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         v_c,
-        x502_c,
-        x495_c,
-        x575_c,
-        x494_c,
-        x95_c,
-        x488_c,
+        kG_scaled_c,
+        inv_c,
+        qG_scaled_c,
+        A_c,
+        G_C_c,
+        k_G_after_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x502,
-            x495,
-            x575,
-            x494,
-            x95[:, :, :, None],
-            x488.mT,
+            kG_scaled,
+            inv,
+            qG_scaled,
+            A,
+            G_C[:, :, :, None],
+            k_G_after_scaled.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -131,114 +131,114 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x573 = torch.baddbmm(v_c, x502_c, S, alpha=-1)
-        x577 = torch.bmm(x495_c, x573, out=x577_rows.room(n))
-        x580 = torch.bmm(x575_c, S, out=x580_rows.room(n))
-        x580 = scan.addmm(x580, x494_c, x577)
-        x582 = scan.addmm(scan.scale(S, x95_c, own), x488_c, x577)
+        U_1 = torch.baddbmm(v_c, kG_scaled_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        o = torch.bmm(qG_scaled_c, S, out=o_rows.room(n))
+        o = scan.addmm(o, A_c, U)
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, U)
         if keep:
-            x577_rows.put(x577)
-        x580_rows.put(x580)
-        S = x582
+            U_rows.put(U)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x580 = x580_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
-        x577 = x577_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x577_rows
-    del x580_rows
-    del x488, x502, x575, x95
-    return (x580,), (S_end,), (S, x494, x495, x577) if keep else None
+    del U_rows
+    del o_rows
+    del G_C, kG_scaled, k_G_after_scaled, qG_scaled
+    return (o,), (S_end,), (S, A, inv, U) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[3]
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = a_ + dt_bias[:, :, None]
-    x12 = tiles.softplus(x11)
-    del x11
-    x13 = (x10 * -1)[:, :, None, None] * x12
-    del x10, x12
-    x16 = torch.sigmoid(b_)
-    x17 = k * k
-    x18 = x17.sum(3)
-    del x17
-    x20 = x18 + 1e-06
-    del x18
-    x21 = torch.rsqrt(x20)
-    del x20
-    x22 = x21[:, :, :, None] * k
-    x49 = (K) ** -0.5
-    x50 = q * q
-    x51 = x50.sum(3)
-    del x50
-    x52 = x51 + 1e-06
-    del x51
-    x53 = torch.rsqrt(x52)
-    del x52
-    x72 = x13 * tiles.LOG2E
-    del x13
-    x73 = torch.where(valid[:, :, :, None] > 0, x72, 0)
-    del x72
-    x74 = tiles.prefix_sum(x73, 2)
-    x75 = torch.exp2(x74)
-    del x74
-    x76 = k * x75
-    del x75
-    x90 = tiles.suffix_sum(x73, 2, exclusive=True)
-    x91 = torch.exp2(x90)
-    del x90
-    x94 = x73.sum(2)
-    x95 = torch.exp2(x94)
-    del x94
-    x98 = k * x91
-    del x91
-    x471 = valid * x16
-    del x16
-    x472 = x21 * x471
-    del x471
-    x480 = q * x49
-    x484 = x472[:, :, :, None] * k
-    x485 = x22 * -1
-    del x22
-    x486 = x53[:, :, :, None] * x480
-    del x480, x53
-    x488 = x472[:, :, :, None] * x98
-    del x472, x98
-    f1 = tiles.decay_factors(x73)
-    x493 = tiles.decay_dot(x485, x484, f1, strict=True)
-    del x485
-    x494 = tiles.decay_dot(x486, x484, f1)
-    del f1, x484, x486, x73
-    x495 = tiles.inverse(x493)
-    del x493
-    x502 = x21[:, :, :, None] * x76
-    del x21, x76
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    del log2_D_1
+    log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
+    del exp_A_log, log2_D_2
+    beta = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    u = rnorm_k[:, :, :, None] * k
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    kG = k * G
+    del G
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    k_G_after = k * G_after
+    del G_after
+    valid_beta = valid * beta
+    del beta
+    w_scale = rnorm_k * valid_beta
+    del valid_beta
+    q_scaled = q * rsqrt_K
+    w = w_scale[:, :, :, None] * k
+    f = u * -1
+    del u
+    q_ = rnorm_q[:, :, :, None] * q_scaled
+    del q_scaled, rnorm_q
+    k_G_after_scaled = w_scale[:, :, :, None] * k_G_after
+    del k_G_after, w_scale
+    f1 = tiles.decay_factors(log2_D)
+    P = tiles.decay_dot(f, w, f1, strict=True)
+    del f
+    A = tiles.decay_dot(q_, w, f1)
+    del f1, log2_D, q_, w
+    inv = tiles.inverse(P)
+    del P
+    kG_scaled = rnorm_k[:, :, :, None] * kG
+    del kG, rnorm_k
     S_rows = scan.Rows(steps, H)
-    x577_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         v_c,
-        x502_c,
-        x495_c,
-        x95_c,
-        x488_c,
+        kG_scaled_c,
+        inv_c,
+        G_C_c,
+        k_G_after_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x502,
-            x495,
-            x95[:, :, :, None],
-            x488.mT,
+            kG_scaled,
+            inv,
+            G_C[:, :, :, None],
+            k_G_after_scaled.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -246,312 +246,312 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x573 = torch.baddbmm(v_c, x502_c, S, alpha=-1)
-        x577 = torch.bmm(x495_c, x573, out=x577_rows.room(n))
-        x582 = scan.addmm(scan.scale(S, x95_c, own), x488_c, x577)
+        U_1 = torch.baddbmm(v_c, kG_scaled_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, U)
         if keep:
-            x577_rows.put(x577)
-        S = x582
+            U_rows.put(U)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
-        x577 = x577_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x577_rows
-    del x488, x502, x95
-    return (), (S_end,), (S, x494, x495, x577) if keep else None
+    del U_rows
+    del G_C, kG_scaled, k_G_after_scaled
+    return (), (S_end,), (S, A, inv, U) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x494, x495, x496) = kept
+    (S, qw, inv, U) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = a_ + dt_bias[:, :, None]
-    x12 = tiles.softplus(x11)
-    x13 = (x10 * -1)[:, :, None, None] * x12
-    x16 = torch.sigmoid(b_)
-    x17 = k * k
-    x18 = x17.sum(3)
-    del x17
-    x20 = x18 + 1e-06
-    del x18
-    x21 = torch.rsqrt(x20)
-    del x20
-    x22 = x21[:, :, :, None] * k
-    x49 = (K) ** -0.5
-    x50 = q * q
-    x51 = x50.sum(3)
-    del x50
-    x52 = x51 + 1e-06
-    del x51
-    x53 = torch.rsqrt(x52)
-    del x52
-    x72 = x13 * tiles.LOG2E
-    del x13
-    x73 = torch.where(valid[:, :, :, None] > 0, x72, 0)
-    del x72
-    x74 = tiles.prefix_sum(x73, 2)
-    x75 = torch.exp2(x74)
-    del x74
-    x76 = k * x75
-    x83 = q * x75
-    x90 = tiles.suffix_sum(x73, 2, exclusive=True)
-    x91 = torch.exp2(x90)
-    del x90
-    x94 = x73.sum(2)
-    x95 = torch.exp2(x94)
-    del x94
-    x98 = k * x91
-    x121 = tiles.LN2
-    x145 = do @ S.mT
-    x148 = x53[:, :, :, None] * do
-    x187 = tiles.LOG2E
-    x243 = -x16 + 1
-    x282 = torch.sigmoid(x11)
-    del x11
-    x471 = valid * x16
-    del x16
-    x472 = x21 * x471
-    x473 = x21 * x21
-    x474 = x21 * x473
-    del x473
-    x475 = x243 * x472
-    del x243
-    x476 = x10 * x187
-    del x10
-    x477 = x53 * x53
-    x478 = x477 * x53
-    del x477
-    x480 = q * x49
-    x482 = x53[:, :, :, None] * x145
-    x483 = x53 * x49
-    x484 = x472[:, :, :, None] * k
-    x485 = x22 * -1
-    x486 = x53[:, :, :, None] * x480
-    del x53
-    x490 = x75 * x482 * x49
-    x491 = x480 * x482
-    del x480, x482
-    x502 = x21[:, :, :, None] * x76
-    x503 = x494.mT @ do
-    x513 = do @ x496.mT
-    f1 = tiles.decay_factors(x73)
-    x514, x515, x516 = tiles.decay_dot_grads(x513, x486, x484, f1)
-    del x486, x513, x73
-    x532 = q * x514
-    x533 = x532.sum(3)
-    del x532
-    x534 = x533 * x49
-    del x533
-    x583 = x83 * x145
-    del x145
-    x584 = x583.sum(3)
-    del x583
-    x585 = x584 * x49
-    del x584
-    x586 = x585 + x534
-    del x534, x585
-    x587 = x478 * x586
-    del x478, x586
-    x589 = torch.addcmul(x490, x483[:, :, :, None], x514)
-    x589 = tiles.addcmul_(x589, x587[:, :, :, None], q, -1)
-    del x483, x490, x514, x587
-    x597 = x472[:, :, :, None] * x98
-    x120_rows = scan.Rows(steps, H, True)
-    x506_rows = scan.Rows(steps, H, True)
-    x600_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
+    beta = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    u = rnorm_k[:, :, :, None] * k
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    kG = k * G
+    qG = q * G
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    k_G_after = k * G_after
+    ln2 = tiles.LN2
+    do_S = do @ S.mT
+    do_scaled = rnorm_q[:, :, :, None] * do
+    log2e = tiles.LOG2E
+    db_1 = -beta + 1
+    da_1 = torch.sigmoid(log2_D_1)
+    del log2_D_1
+    valid_beta = valid * beta
+    del beta
+    w_scale = rnorm_k * valid_beta
+    rnorm_k_squared = rnorm_k * rnorm_k
+    rnorm_k_cubed = rnorm_k * rnorm_k_squared
+    del rnorm_k_squared
+    db_2 = db_1 * w_scale
+    del db_1
+    exp_A_log_scaled = exp_A_log * log2e
+    del exp_A_log
+    rnorm_q_squared = rnorm_q * rnorm_q
+    rnorm_q_cubed = rnorm_q_squared * rnorm_q
+    del rnorm_q_squared
+    q_scaled = q * rsqrt_K
+    do_S_scaled = rnorm_q[:, :, :, None] * do_S
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    w = w_scale[:, :, :, None] * k
+    f = u * -1
+    q_ = rnorm_q[:, :, :, None] * q_scaled
+    del rnorm_q
+    G_do_S_scaled = G * do_S_scaled * rsqrt_K
+    da_2 = q_scaled * do_S_scaled
+    del do_S_scaled, q_scaled
+    kG_scaled = rnorm_k[:, :, :, None] * kG
+    dU = qw.mT @ do
+    dq_scaled_k_scaled = do @ U.mT
+    f1 = tiles.decay_factors(log2_D)
+    dq_scaled, dk_1, da_3 = tiles.decay_dot_grads(dq_scaled_k_scaled, q_, w, f1)
+    del dq_scaled_k_scaled, log2_D, q_
+    q_dq_scaled = q * dq_scaled
+    q_dq_scaled_sum = q_dq_scaled.sum(3)
+    del q_dq_scaled
+    dq_1 = q_dq_scaled_sum * rsqrt_K
+    del q_dq_scaled_sum
+    qG_do_S = qG * do_S
+    del do_S
+    qG_do_S_sum = qG_do_S.sum(3)
+    del qG_do_S
+    qG_do_S_sum_scaled = qG_do_S_sum * rsqrt_K
+    del qG_do_S_sum
+    dq_2 = qG_do_S_sum_scaled + dq_1
+    del dq_1, qG_do_S_sum_scaled
+    dq_3 = rnorm_q_cubed * dq_2
+    del dq_2, rnorm_q_cubed
+    dq = torch.addcmul(G_do_S_scaled, rnorm_q_scaled[:, :, :, None], dq_scaled)
+    dq = tiles.addcmul_(dq, dq_3[:, :, :, None], q, -1)
+    del G_do_S_scaled, dq_3, dq_scaled, rnorm_q_scaled
+    k_G_after_scaled = w_scale[:, :, :, None] * k_G_after
+    dG_C_rows = scan.Rows(steps, H, True)
+    U_dS_rows = scan.Rows(steps, H, True)
+    dv_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x597_c,
-        x503_c,
-        x495_c,
+        k_G_after_scaled_c,
+        dU_c,
+        inv_c,
         S_c,
-        x496_c,
-        x95_c,
-        x83_c,
-        x148_c,
-        x502_c,
+        U_c,
+        G_C_c,
+        qG_c,
+        do_scaled_c,
+        kG_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x597,
-            x503,
-            x495.mT,
+            k_G_after_scaled,
+            dU,
+            inv.mT,
             S,
-            x496,
-            x95[:, :, :, None],
-            x83.mT,
-            x148,
-            x502.mT,
+            U,
+            G_C[:, :, :, None],
+            qG.mT,
+            do_scaled,
+            kG_scaled.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x599 = torch.baddbmm(x503_c, x597_c, dS)
-        x600 = torch.bmm(x495_c, x599, out=x600_rows.room(n))
-        x119 = S_c * dS
-        x120 = x119.sum(2)
-        x506 = torch.bmm(x496_c, dS.mT, out=x506_rows.room(n))
-        x634 = scan.addmm(scan.scale(dS, x95_c, own), x83_c, x148_c, x49)
-        x634 = scan.addmm(x634, x502_c, x600, -1)
-        x120_rows.put(x120)
-        x506_rows.put(x506)
-        x600_rows.put(x600)
-        dS = x634
+        dv_1 = torch.baddbmm(dU_c, k_G_after_scaled_c, dS)
+        dv = torch.bmm(inv_c, dv_1, out=dv_rows.room(n))
+        S_dS = S_c * dS
+        dG_C = S_dS.sum(2)
+        U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), qG_c, do_scaled_c, rsqrt_K)
+        dS_before = scan.addmm(dS_before, kG_scaled_c, dv, -1)
+        dG_C_rows.put(dG_C)
+        U_dS_rows.put(U_dS)
+        dv_rows.put(dv)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x120 = x120_rows.joined()
-    x506 = x506_rows.joined()
-    x600 = x600_rows.joined()
-    del x120_rows
-    del x506_rows
-    del x600_rows
-    del x148, x502, x503, x597, x83
-    x123 = x95 * x120 * x121
-    del x120, x95
-    x124 = x123[:, :, None].expand(-1, -1, C, -1)
-    del x123
-    x507 = tiles.product(x91, x506, x472[:, :, :, None])
-    del x91
-    x508 = x98 * x506
-    del x506, x98
-    x509 = x508.sum(3)
-    x511 = (x472 * x121)[:, :, :, None] * x508
-    del x508
-    x512 = tiles.prefix_sum(x511, 2, exclusive=True)
-    del x511
-    x602 = x600 @ x496.mT
-    x603 = x602.tril(-1)
-    del x602
-    x604, x605, x606 = tiles.decay_dot_grads(x603, x485, x484, f1, strict=True)
-    del f1, x484, x485, x603
-    x607 = x600 @ S.mT
-    x610 = torch.addcmul(x491, x607, x22, value=-1)
-    del x22, x491
-    x611 = x75 * x610 * x121
-    del x610
-    x612 = tiles.suffix_sum(x611, 2)
-    del x611
-    x613 = x124 + x512 + x516 + x606 + x612
-    del x124, x512, x516, x606, x612
-    x615 = x515 + x605
-    del x515, x605
-    x616 = k * x615
-    x617 = x616.sum(3)
-    del x616
-    x621 = k * x604
-    x622 = x621.sum(3)
-    del x621
-    x623 = tiles.addcmul_(-x622, x509, x471)
-    del x622
-    x625 = tiles.product(x12, x613, valid[:, :, :, None])
-    del x12
-    x626 = x625.sum(2)
-    del x625
-    x627 = x626.sum(2)
-    del x626
-    x628 = x282 * x613
-    del x282, x613
-    x629 = valid[:, :, :, None] * x628
-    del x628
-    x630 = (x476 * -1)[:, :, None, None] * x629
-    x631 = x629.sum(2)
-    del x629
-    x632 = (x476 * -1)[:, :, None] * x631
-    del x631
-    x633 = x627 * x476 * -1
-    del x476, x627
-    x635 = tiles.addcmul_(x617 * x475, x509, x475)
-    del x475, x509
-    x636 = tiles.product(x75, x607, x21[:, :, :, None])
-    del x75
-    x638 = x76 * x607
-    del x607, x76
-    x639 = x638.sum(3)
-    del x638
-    x640 = tiles.addcmul_(-x639, x617, x471)
-    del x471, x617, x639
-    x642 = tiles.addcmul_(x623 * -1 * x474, x640, x474, -1)
-    del x474, x623, x640
-    x644 = tiles.addcmul_(x507 - x636, x472[:, :, :, None], x615)
-    x644 = tiles.addcmul_(x644, x642[:, :, :, None], k)
-    x644 = tiles.addcmul_(x644, x21[:, :, :, None], x604, -1)
-    del x21, x472, x507, x604, x615, x636, x642
-    return (x589, x644, x600, x630, x635, x633, x632), (dS_end,)
+    dG_C = dG_C_rows.joined()
+    U_dS = U_dS_rows.joined()
+    dv = dv_rows.joined()
+    del dG_C_rows
+    del U_dS_rows
+    del dv_rows
+    del dU, do_scaled, kG_scaled, k_G_after_scaled, qG
+    dlog2_G_C = G_C * dG_C * ln2
+    del G_C, dG_C
+    dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
+    del dlog2_G_C
+    dk_2 = tiles.product(G_after, U_dS, w_scale[:, :, :, None])
+    del G_after
+    k_G_after_U_dS = k_G_after * U_dS
+    del U_dS, k_G_after
+    k_G_after_U_dS_sum = k_G_after_U_dS.sum(3)
+    dlog2_G_after = (w_scale * ln2)[:, :, :, None] * k_G_after_U_dS
+    del k_G_after_U_dS
+    da_4 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    del dlog2_G_after
+    dk_3 = dv @ U.mT
+    dk_4 = dk_3.tril(-1)
+    del dk_3
+    dk_5, dk_6, da_5 = tiles.decay_dot_grads(dk_4, f, w, f1, strict=True)
+    del dk_4, f, f1, w
+    dk_7 = dv @ S.mT
+    da_6 = torch.addcmul(da_2, dk_7, u, value=-1)
+    del da_2, u
+    da_7 = G * da_6 * ln2
+    del da_6
+    da_8 = tiles.suffix_sum(da_7, 2)
+    del da_7
+    da_9 = dlog2_G_C_2 + da_4 + da_3 + da_5 + da_8
+    del da_3, da_4, da_5, da_8, dlog2_G_C_2
+    dk_8 = dk_1 + dk_6
+    del dk_1, dk_6
+    db_3 = k * dk_8
+    db_4 = db_3.sum(3)
+    del db_3
+    dk_9 = k * dk_5
+    dk_10 = dk_9.sum(3)
+    del dk_9
+    dk_11 = tiles.addcmul_(-dk_10, k_G_after_U_dS_sum, valid_beta)
+    del dk_10
+    dA_log_1 = tiles.product(log2_D_2, da_9, valid[:, :, :, None])
+    del log2_D_2
+    dA_log_2 = dA_log_1.sum(2)
+    del dA_log_1
+    dA_log_3 = dA_log_2.sum(2)
+    del dA_log_2
+    da_10 = da_1 * da_9
+    del da_1, da_9
+    da_11 = valid[:, :, :, None] * da_10
+    del da_10
+    da = (exp_A_log_scaled * -1)[:, :, None, None] * da_11
+    ddt_bias_1 = da_11.sum(2)
+    del da_11
+    ddt_bias = (exp_A_log_scaled * -1)[:, :, None] * ddt_bias_1
+    del ddt_bias_1
+    dA_log = dA_log_3 * exp_A_log_scaled * -1
+    del dA_log_3, exp_A_log_scaled
+    db = tiles.addcmul_(db_4 * db_2, k_G_after_U_dS_sum, db_2)
+    del db_2, k_G_after_U_dS_sum
+    dk_12 = tiles.product(G, dk_7, rnorm_k[:, :, :, None])
+    del G
+    dk_13 = kG * dk_7
+    del dk_7, kG
+    dk_14 = dk_13.sum(3)
+    del dk_13
+    dk_15 = tiles.addcmul_(-dk_14, db_4, valid_beta)
+    del db_4, dk_14, valid_beta
+    dk_16 = tiles.addcmul_(dk_11 * -1 * rnorm_k_cubed, dk_15, rnorm_k_cubed, -1)
+    del dk_11, dk_15, rnorm_k_cubed
+    dk = tiles.addcmul_(dk_2 - dk_12, w_scale[:, :, :, None], dk_8)
+    dk = tiles.addcmul_(dk, dk_16[:, :, :, None], k)
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_5, -1)
+    del dk_12, dk_16, dk_2, dk_5, dk_8, rnorm_k, w_scale
+    return (dq, dk, dv, da, db, dA_log, ddt_bias), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[2]
     H = h0[0].shape[1]
-    x9 = torch.exp(A_log)
-    x10 = a_ + dt_bias
-    x11 = tiles.softplus(x10)
-    del x10
-    x12 = (x9 * -1)[:, :, None] * x11
-    del x11, x9
-    x13 = torch.exp(x12)
-    del x12
-    x15 = k * k
-    x16 = x15.sum(2)
-    del x15
-    x18 = x16 + 1e-06
-    del x16
-    x19 = torch.rsqrt(x18)
-    del x18
-    x25 = torch.sigmoid(b_)
-    x30 = (K) ** -0.5
-    x31 = q * q
-    x32 = x31.sum(2)
-    del x31
-    x33 = x32 + 1e-06
-    del x32
-    x34 = torch.rsqrt(x33)
-    del x33
-    x135 = k * x13
-    x136 = x19 * x25
-    del x25
-    x137 = x34 * x30
-    del x34
-    x139 = x137[:, :, None] * q
-    del x137
-    x141 = (x19 * -1)[:, :, None] * x135
-    del x135, x19
-    x187 = x136[:, :, None] * k
-    del x136
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    del alpha_1
+    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    del alpha_2, exp_A_log
+    alpha = torch.exp(alpha_3)
+    del alpha_3
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    beta = torch.sigmoid(b_)
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    k_alpha = k * alpha
+    w_scale = rnorm_k * beta
+    del beta
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    del rnorm_q
+    q_ = rnorm_q_scaled[:, :, None] * q
+    del rnorm_q_scaled
+    f = (rnorm_k * -1)[:, :, None] * k_alpha
+    del k_alpha, rnorm_k
+    w = w_scale[:, :, None] * k
+    del w_scale
     S_rows = scan.Rows(steps, H)
-    x190_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x141_c,
+        f_c,
         v_c,
-        x13_c,
-        x187_c,
-        x139_c,
+        alpha_c,
+        w_c,
+        q__c,
     ) in scan.each(
         steps,
         H,
         (
-            x141,
+            f,
             v,
-            x13[:, :, :, None],
-            x187[:, :, :, None],
-            x139,
+            alpha[:, :, :, None],
+            w[:, :, :, None],
+            q_,
         ),
     ):
         if S.shape[0] > n:
@@ -559,67 +559,67 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x142 = (x141_c[..., None, :] @ S).squeeze(-2)
-        x143 = v_c + x142
-        x189 = tiles.addcmul_(scan.scale(S, x13_c, own), x187_c, x143[:, None])
-        x190 = (x139_c[..., None, :] @ x189).squeeze(-2)
-        x190_rows.put(x190)
-        S = x189
+        fS = (f_c[..., None, :] @ S).squeeze(-2)
+        u_ = v_c + fS
+        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), w_c, u_[:, None])
+        o = (q__c[..., None, :] @ S_new).squeeze(-2)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x190 = x190_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x190_rows
-    del x13, x139, x141, x187
-    return (x190,), (S_end,), (S,) if keep else None
+    del o_rows
+    del alpha, f, q_, w
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, A_log, dt_bias) = args
     H = h0[0].shape[1]
-    x9 = torch.exp(A_log)
-    x10 = a_ + dt_bias
-    x11 = tiles.softplus(x10)
-    del x10
-    x12 = (x9 * -1)[:, :, None] * x11
-    del x11, x9
-    x13 = torch.exp(x12)
-    del x12
-    x15 = k * k
-    x16 = x15.sum(2)
-    del x15
-    x18 = x16 + 1e-06
-    del x16
-    x19 = torch.rsqrt(x18)
-    del x18
-    x25 = torch.sigmoid(b_)
-    x135 = k * x13
-    x136 = x19 * x25
-    del x25
-    x141 = (x19 * -1)[:, :, None] * x135
-    del x135, x19
-    x187 = x136[:, :, None] * k
-    del x136
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    del alpha_1
+    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    del alpha_2, exp_A_log
+    alpha = torch.exp(alpha_3)
+    del alpha_3
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    beta = torch.sigmoid(b_)
+    k_alpha = k * alpha
+    w_scale = rnorm_k * beta
+    del beta
+    f = (rnorm_k * -1)[:, :, None] * k_alpha
+    del k_alpha, rnorm_k
+    w = w_scale[:, :, None] * k
+    del w_scale
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x141_c,
+        f_c,
         v_c,
-        x13_c,
-        x187_c,
+        alpha_c,
+        w_c,
     ) in scan.each(
         steps,
         H,
         (
-            x141,
+            f,
             v,
-            x13[:, :, :, None],
-            x187[:, :, :, None],
+            alpha[:, :, :, None],
+            w[:, :, :, None],
         ),
     ):
         if S.shape[0] > n:
@@ -627,17 +627,17 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x142 = (x141_c[..., None, :] @ S).squeeze(-2)
-        x143 = v_c + x142
-        x189 = tiles.addcmul_(scan.scale(S, x13_c, own), x187_c, x143[:, None])
-        S = x189
+        fS = (f_c[..., None, :] @ S).squeeze(-2)
+        u_ = v_c + fS
+        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), w_c, u_[:, None])
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x13, x141, x187
+    del alpha, f, w
     return (), (S_end,), (S,) if keep else None
 
 
@@ -649,132 +649,132 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
-    x9 = torch.exp(A_log)
-    x10 = a_ + dt_bias
-    x11 = tiles.softplus(x10)
-    x12 = (x9 * -1)[:, :, None] * x11
-    x13 = torch.exp(x12)
-    del x12
-    x15 = k * k
-    x16 = x15.sum(2)
-    del x15
-    x18 = x16 + 1e-06
-    del x16
-    x19 = torch.rsqrt(x18)
-    del x18
-    x25 = torch.sigmoid(b_)
-    x30 = (K) ** -0.5
-    x31 = q * q
-    x32 = x31.sum(2)
-    del x31
-    x33 = x32 + 1e-06
-    del x32
-    x34 = torch.rsqrt(x33)
-    del x33
-    x91 = -x25 + 1
-    x124 = torch.sigmoid(x10)
-    del x10
-    x135 = k * x13
-    x136 = x19 * x25
-    x137 = x34 * x30
-    x138 = x19 * x136
-    x139 = x137[:, :, None] * q
-    x141 = (x19 * -1)[:, :, None] * x135
-    x142 = (x141[..., None, :] @ S).squeeze(-2)
-    del x141
-    x143 = v + x142
-    del x142
-    x144 = (x136[:, :, None] * k)[:, :, :, None] * x143[:, :, None]
-    x145 = torch.addcmul(x144, x13[:, :, :, None], S)
-    del x144
-    x147 = (do[..., None, :] @ x145.mT).squeeze(-2)
-    del x145
-    x148 = do[:, :, None] * x139[:, :, :, None]
-    del x139
-    x150 = q * x147
-    x151 = x150.sum(2)
-    del x150
-    x152 = tiles.product(x34, x34, x151, x137, (-0.5))
-    del x151, x34
-    x186 = tiles.addcmul_(x137[:, :, None] * x147, x152[:, :, None], q, 2)
-    del x137, x147, x152
-    x191 = x138[:, :, None] * x135
-    del x138
-    x154_rows = scan.Rows(steps, H, True)
-    x159_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    alpha = torch.exp(alpha_3)
+    del alpha_3
+    k_squared = k * k
+    norm2_k = k_squared.sum(2)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    beta = torch.sigmoid(b_)
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    db_1 = -beta + 1
+    ddt_bias_1 = torch.sigmoid(alpha_1)
+    del alpha_1
+    k_alpha = k * alpha
+    w_scale = rnorm_k * beta
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    rnorm_k_w_scale = rnorm_k * w_scale
+    q_ = rnorm_q_scaled[:, :, None] * q
+    f = (rnorm_k * -1)[:, :, None] * k_alpha
+    fS = (f[..., None, :] @ S).squeeze(-2)
+    del f
+    u_ = v + fS
+    del fS
+    dq_scaled_1 = (w_scale[:, :, None] * k)[:, :, :, None] * u_[:, :, None]
+    dq_scaled_2 = torch.addcmul(dq_scaled_1, alpha[:, :, :, None], S)
+    del dq_scaled_1
+    dq_scaled = (do[..., None, :] @ dq_scaled_2.mT).squeeze(-2)
+    del dq_scaled_2
+    dS_before_1 = do[:, :, None] * q_[:, :, :, None]
+    del q_
+    q_dq_scaled = q * dq_scaled
+    q_dq_scaled_sum = q_dq_scaled.sum(2)
+    del q_dq_scaled
+    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, q_dq_scaled_sum, rnorm_q_scaled, (-0.5))
+    del q_dq_scaled_sum, rnorm_q
+    dq = tiles.addcmul_(rnorm_q_scaled[:, :, None] * dq_scaled, dnorm2_q_eps[:, :, None], q, 2)
+    del dnorm2_q_eps, dq_scaled, rnorm_q_scaled
+    k_alpha_scaled = rnorm_k_w_scale[:, :, None] * k_alpha
+    del rnorm_k_w_scale
+    dS_before_2_rows = scan.Rows(steps, H, True)
+    dv_2_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
-        x148_c,
+        dS_before_1_c,
         k_c,
-        x13_c,
-        x191_c,
+        alpha_c,
+        k_alpha_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x148,
+            dS_before_1,
             k,
-            x13[:, :, :, None],
-            x191[:, :, :, None],
+            alpha[:, :, :, None],
+            k_alpha_scaled[:, :, :, None],
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x154 = dS + x148_c
-        x158 = k_c[:, :, None] * x154
-        x159 = x158.sum(1)
-        x193 = tiles.addcmul_(x13_c * x154, x191_c, x159[:, None], -1)
-        x154_rows.put(x154)
-        x159_rows.put(x159)
-        dS = x193
+        dS_before_2 = dS + dS_before_1_c
+        dv_1 = k_c[:, :, None] * dS_before_2
+        dv_2 = dv_1.sum(1)
+        dS_before = tiles.addcmul_(alpha_c * dS_before_2, k_alpha_scaled_c, dv_2[:, None], -1)
+        dS_before_2_rows.put(dS_before_2)
+        dv_2_rows.put(dv_2)
+        dS = dS_before
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x154 = x154_rows.joined()
-    x159 = x159_rows.joined()
-    del x154_rows
-    del x159_rows
-    del x148, x191
-    x155 = x143[:, :, None] * x154
-    x156 = x155.sum(3)
-    del x155
-    x160 = x143 * x159
-    del x143
-    x161 = x160.sum(2)
-    del x160
-    x163 = x136[:, :, None] * x159
-    del x159
-    x164 = tiles.product(x161, x91, x136)
-    del x91
-    x165 = (x163[..., None, :] @ S.mT).squeeze(-2)
-    x166 = x165 * x135
-    del x135
-    x167 = x166.sum(2)
-    del x166
-    x168 = tiles.addcmul_(-x167, x25, x161)
-    del x161, x167, x25
-    x169 = tiles.product(x19, x19, x19, x168, (-0.5))
-    del x168
-    x172 = S * x154
-    del x154
-    x173 = x172.sum(3)
-    del x172
-    x174 = x19[:, :, None] * x165
-    del x165, x19
-    x176 = torch.addcmul(x173, k, x174, value=-1)
-    del x173
-    x177 = x13 * x176
-    del x176
-    x178 = x11 * x177
-    del x11
-    x179 = x178.sum(2)
-    del x178
-    x180 = tiles.product(x177, x124, (x9 * -1)[:, :, None])
-    del x124, x177
-    x181 = x9 * x179 * -1
-    del x179, x9
-    x185 = tiles.addcmul_(x136[:, :, None] * x156, x169[:, :, None], k, 2)
-    x185 = tiles.addcmul_(x185, x13, x174, -1)
-    del x13, x136, x156, x169, x174
-    return (x186, x185, x163, x180, x164, x181, x180), (dS_end,)
+    dS_before_2 = dS_before_2_rows.joined()
+    dv_2 = dv_2_rows.joined()
+    del dS_before_2_rows
+    del dv_2_rows
+    del dS_before_1, k_alpha_scaled
+    dk_1 = u_[:, :, None] * dS_before_2
+    dk_2 = dk_1.sum(3)
+    del dk_1
+    db_2 = u_ * dv_2
+    del u_
+    db_3 = db_2.sum(2)
+    del db_2
+    dv = w_scale[:, :, None] * dv_2
+    del dv_2
+    db = tiles.product(db_3, db_1, w_scale)
+    del db_1
+    drnorm_k_1 = (dv[..., None, :] @ S.mT).squeeze(-2)
+    drnorm_k_2 = drnorm_k_1 * k_alpha
+    del k_alpha
+    drnorm_k_3 = drnorm_k_2.sum(2)
+    del drnorm_k_2
+    drnorm_k = tiles.addcmul_(-drnorm_k_3, beta, db_3)
+    del beta, db_3, drnorm_k_3
+    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, (-0.5))
+    del drnorm_k
+    dalpha_1 = S * dS_before_2
+    del dS_before_2
+    dalpha_2 = dalpha_1.sum(3)
+    del dalpha_1
+    dalpha_3 = rnorm_k[:, :, None] * drnorm_k_1
+    del drnorm_k_1, rnorm_k
+    dalpha = torch.addcmul(dalpha_2, k, dalpha_3, value=-1)
+    del dalpha_2
+    alpha_dalpha = alpha * dalpha
+    del dalpha
+    dA_log_1 = alpha_2 * alpha_dalpha
+    del alpha_2
+    dA_log_2 = dA_log_1.sum(2)
+    del dA_log_1
+    ddt_bias = tiles.product(alpha_dalpha, ddt_bias_1, (exp_A_log * -1)[:, :, None])
+    del alpha_dalpha, ddt_bias_1
+    dA_log = exp_A_log * dA_log_2 * -1
+    del dA_log_2, exp_A_log
+    dk = tiles.addcmul_(w_scale[:, :, None] * dk_2, dnorm2_k_eps[:, :, None], k, 2)
+    dk = tiles.addcmul_(dk, alpha, dalpha_3, -1)
+    del alpha, dalpha_3, dk_2, dnorm2_k_eps, w_scale
+    return (dq, dk, dv, ddt_bias, db, dA_log, ddt_bias), (dS_end,)

@@ -38,114 +38,114 @@ def chunked_forward(args, valid, h0, steps, keep):
     n_ = k.shape[3]
     K = q.shape[3]
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = a_ + dt_bias[:, :, None]
-    x12 = tiles.softplus(x11)
-    del x11
-    x13 = (x10 * -1)[:, :, None, None] * x12
-    del x10, x12
-    x26 = k.flatten(2, 3)
-    x27 = valid[:, :, :, None].expand(-1, -1, -1, n_)
-    x28 = x27.flatten(2, 3)
-    del x27
-    x29 = b_.flatten(2, 3)
-    x30 = torch.sigmoid(x29)
-    del x29
-    x31 = x26 * x26
-    x32 = x31.sum(3)
-    del x31
-    x33 = x32 + 1e-06
-    del x32
-    x34 = torch.rsqrt(x33)
-    del x33
-    x36 = v.flatten(2, 3)
-    x64 = (K) ** -0.5
-    x65 = q * q
-    x66 = x65.sum(3)
-    del x65
-    x67 = x66 + 1e-06
-    del x66
-    x68 = torch.rsqrt(x67)
-    del x67
-    x91 = x13 * tiles.LOG2E
-    del x13
-    x92 = torch.where(valid[:, :, :, None] > 0, x91, 0)
-    del x91
-    x93 = tiles.prefix_sum(x92, 2)
-    x94 = torch.exp2(x93)
-    del x93
-    x95 = x94[:, :, :, None].expand(-1, -1, -1, n_, -1)
-    x96 = x95.flatten(2, 3)
-    del x95
-    x97 = x26 * x96
-    del x96
-    x104 = q * x94
-    del x94
-    x111 = tiles.suffix_sum(x92, 2, exclusive=True)
-    x112 = torch.exp2(x111)
-    del x111
-    x115 = x92.sum(2)
-    x116 = torch.exp2(x115)
-    del x115
-    x118 = x112[:, :, :, None].expand(-1, -1, -1, n_, -1)
-    del x112
-    x119 = x118.flatten(2, 3)
-    del x118
-    x121 = x26 * x119
-    del x119
-    x534 = x28 * x30
-    del x28, x30
-    x535 = x34 * x534
-    del x534
-    x543 = q * x64
-    x545 = x34[:, :, :, None] * x26
-    x546 = x535[:, :, :, None] * x26
-    del x26
-    x548 = x68 * x64
-    x549 = x546 * 2
-    del x546
-    x550 = x545 * -1
-    del x545
-    x551 = x68[:, :, :, None] * x543
-    del x543, x68
-    x553 = x535[:, :, :, None] * x121
-    del x121, x535
-    f1 = tiles.decay_factors(x92)
-    x558 = tiles.decay_dot(x550, x549, f1, strict=True)
-    del x550
-    x559 = tiles.decay_dot(x551, x549, f1)
-    del f1, x549, x551, x92
-    x560 = tiles.inverse(x558)
-    del x558
-    x567 = x34[:, :, :, None] * x97
-    del x34, x97
-    x648 = x548[:, :, :, None] * x104
-    del x104, x548
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    del log2_D_1
+    log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
+    del exp_A_log, log2_D_2
+    k_rows = k.flatten(2, 3)
+    valid_ = valid[:, :, :, None].expand(-1, -1, -1, n_)
+    valid_rows = valid_.flatten(2, 3)
+    del valid_
+    b_rows = b_.flatten(2, 3)
+    sigmoid_b_rows = torch.sigmoid(b_rows)
+    del b_rows
+    k_rows_squared = k_rows * k_rows
+    norm2_k_rows = k_rows_squared.sum(3)
+    del k_rows_squared
+    norm2_k_rows_eps = norm2_k_rows + 1e-06
+    del norm2_k_rows
+    rnorm_k_rows = torch.rsqrt(norm2_k_rows_eps)
+    del norm2_k_rows_eps
+    v_rows = v.flatten(2, 3)
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    G_2 = G[:, :, :, None].expand(-1, -1, -1, n_, -1)
+    G_rows_2 = G_2.flatten(2, 3)
+    del G_2
+    k_rows_G_rows = k_rows * G_rows_2
+    del G_rows_2
+    qG = q * G
+    del G
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    G_after_2 = G_after[:, :, :, None].expand(-1, -1, -1, n_, -1)
+    del G_after
+    G_after_rows_2 = G_after_2.flatten(2, 3)
+    del G_after_2
+    S_new_1 = k_rows * G_after_rows_2
+    del G_after_rows_2
+    P_1 = valid_rows * sigmoid_b_rows
+    del sigmoid_b_rows, valid_rows
+    P_2 = rnorm_k_rows * P_1
+    del P_1
+    q_scaled = q * rsqrt_K
+    k_rows_scaled = rnorm_k_rows[:, :, :, None] * k_rows
+    k_rows_scaled_2 = P_2[:, :, :, None] * k_rows
+    del k_rows
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    P_3 = k_rows_scaled_2 * 2
+    del k_rows_scaled_2
+    P_4 = k_rows_scaled * -1
+    del k_rows_scaled
+    q_ = rnorm_q[:, :, :, None] * q_scaled
+    del q_scaled, rnorm_q
+    S_new_2 = P_2[:, :, :, None] * S_new_1
+    del P_2, S_new_1
+    f1 = tiles.decay_factors(log2_D)
+    P = tiles.decay_dot(P_4, P_3, f1, strict=True)
+    del P_4
+    A = tiles.decay_dot(q_, P_3, f1)
+    del P_3, f1, log2_D, q_
+    inv = tiles.inverse(P)
+    del P
+    U_1 = rnorm_k_rows[:, :, :, None] * k_rows_G_rows
+    del k_rows_G_rows, rnorm_k_rows
+    qG_scaled = rnorm_q_scaled[:, :, :, None] * qG
+    del qG, rnorm_q_scaled
     S_rows = scan.Rows(steps, H)
-    x650_rows = scan.Rows(steps, H)
-    x653_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x36_c,
-        x567_c,
-        x560_c,
-        x648_c,
-        x559_c,
-        x116_c,
-        x553_c,
+        v_rows_c,
+        U_1_c,
+        inv_c,
+        qG_scaled_c,
+        A_c,
+        G_C_c,
+        S_new_2_c,
     ) in scan.each(
         steps,
         H,
         (
-            x36,
-            x567,
-            x560,
-            x648,
-            x559,
-            x116[:, :, :, None],
-            x553.mT,
+            v_rows,
+            U_1,
+            inv,
+            qG_scaled,
+            A,
+            G_C[:, :, :, None],
+            S_new_2.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -153,27 +153,27 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x646 = torch.baddbmm(x36_c, x567_c, S, alpha=-1)
-        x650 = torch.bmm(x560_c, x646, out=x650_rows.room(n))
-        x653 = torch.bmm(x648_c, S, out=x653_rows.room(n))
-        x653 = scan.addmm(x653, x559_c, x650)
-        x655 = scan.addmm(scan.scale(S, x116_c, own), x553_c, x650, 2)
+        U_2 = torch.baddbmm(v_rows_c, U_1_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
+        o = torch.bmm(qG_scaled_c, S, out=o_rows.room(n))
+        o = scan.addmm(o, A_c, U)
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), S_new_2_c, U, 2)
         if keep:
-            x650_rows.put(x650)
-        x653_rows.put(x653)
-        S = x655
+            U_rows.put(U)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x653 = x653_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
-        x650 = x650_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x650_rows
-    del x653_rows
-    del x116, x36, x553, x567, x648
-    return (x653,), (S_end,), (S, x559, x560, x650) if keep else None
+    del U_rows
+    del o_rows
+    del G_C, S_new_2, U_1, qG_scaled, v_rows
+    return (o,), (S_end,), (S, A, inv, U) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -181,105 +181,105 @@ def chunked_states(args, valid, h0, steps, keep):
     n_ = k.shape[3]
     K = q.shape[3]
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = a_ + dt_bias[:, :, None]
-    x12 = tiles.softplus(x11)
-    del x11
-    x13 = (x10 * -1)[:, :, None, None] * x12
-    del x10, x12
-    x26 = k.flatten(2, 3)
-    x27 = valid[:, :, :, None].expand(-1, -1, -1, n_)
-    x28 = x27.flatten(2, 3)
-    del x27
-    x29 = b_.flatten(2, 3)
-    x30 = torch.sigmoid(x29)
-    del x29
-    x31 = x26 * x26
-    x32 = x31.sum(3)
-    del x31
-    x33 = x32 + 1e-06
-    del x32
-    x34 = torch.rsqrt(x33)
-    del x33
-    x36 = v.flatten(2, 3)
-    x64 = (K) ** -0.5
-    x65 = q * q
-    x66 = x65.sum(3)
-    del x65
-    x67 = x66 + 1e-06
-    del x66
-    x68 = torch.rsqrt(x67)
-    del x67
-    x91 = x13 * tiles.LOG2E
-    del x13
-    x92 = torch.where(valid[:, :, :, None] > 0, x91, 0)
-    del x91
-    x93 = tiles.prefix_sum(x92, 2)
-    x94 = torch.exp2(x93)
-    del x93
-    x95 = x94[:, :, :, None].expand(-1, -1, -1, n_, -1)
-    del x94
-    x96 = x95.flatten(2, 3)
-    del x95
-    x97 = x26 * x96
-    del x96
-    x111 = tiles.suffix_sum(x92, 2, exclusive=True)
-    x112 = torch.exp2(x111)
-    del x111
-    x115 = x92.sum(2)
-    x116 = torch.exp2(x115)
-    del x115
-    x118 = x112[:, :, :, None].expand(-1, -1, -1, n_, -1)
-    del x112
-    x119 = x118.flatten(2, 3)
-    del x118
-    x121 = x26 * x119
-    del x119
-    x534 = x28 * x30
-    del x28, x30
-    x535 = x34 * x534
-    del x534
-    x543 = q * x64
-    x545 = x34[:, :, :, None] * x26
-    x546 = x535[:, :, :, None] * x26
-    del x26
-    x549 = x546 * 2
-    del x546
-    x550 = x545 * -1
-    del x545
-    x551 = x68[:, :, :, None] * x543
-    del x543, x68
-    x553 = x535[:, :, :, None] * x121
-    del x121, x535
-    f1 = tiles.decay_factors(x92)
-    x558 = tiles.decay_dot(x550, x549, f1, strict=True)
-    del x550
-    x559 = tiles.decay_dot(x551, x549, f1)
-    del f1, x549, x551, x92
-    x560 = tiles.inverse(x558)
-    del x558
-    x567 = x34[:, :, :, None] * x97
-    del x34, x97
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    del log2_D_1
+    log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
+    del exp_A_log, log2_D_2
+    k_rows = k.flatten(2, 3)
+    valid_ = valid[:, :, :, None].expand(-1, -1, -1, n_)
+    valid_rows = valid_.flatten(2, 3)
+    del valid_
+    b_rows = b_.flatten(2, 3)
+    sigmoid_b_rows = torch.sigmoid(b_rows)
+    del b_rows
+    k_rows_squared = k_rows * k_rows
+    norm2_k_rows = k_rows_squared.sum(3)
+    del k_rows_squared
+    norm2_k_rows_eps = norm2_k_rows + 1e-06
+    del norm2_k_rows
+    rnorm_k_rows = torch.rsqrt(norm2_k_rows_eps)
+    del norm2_k_rows_eps
+    v_rows = v.flatten(2, 3)
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    G_2 = G[:, :, :, None].expand(-1, -1, -1, n_, -1)
+    del G
+    G_rows_2 = G_2.flatten(2, 3)
+    del G_2
+    k_rows_G_rows = k_rows * G_rows_2
+    del G_rows_2
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    G_after_2 = G_after[:, :, :, None].expand(-1, -1, -1, n_, -1)
+    del G_after
+    G_after_rows_2 = G_after_2.flatten(2, 3)
+    del G_after_2
+    S_new_1 = k_rows * G_after_rows_2
+    del G_after_rows_2
+    P_1 = valid_rows * sigmoid_b_rows
+    del sigmoid_b_rows, valid_rows
+    P_2 = rnorm_k_rows * P_1
+    del P_1
+    q_scaled = q * rsqrt_K
+    k_rows_scaled = rnorm_k_rows[:, :, :, None] * k_rows
+    k_rows_scaled_2 = P_2[:, :, :, None] * k_rows
+    del k_rows
+    P_3 = k_rows_scaled_2 * 2
+    del k_rows_scaled_2
+    P_4 = k_rows_scaled * -1
+    del k_rows_scaled
+    q_ = rnorm_q[:, :, :, None] * q_scaled
+    del q_scaled, rnorm_q
+    S_new_2 = P_2[:, :, :, None] * S_new_1
+    del P_2, S_new_1
+    f1 = tiles.decay_factors(log2_D)
+    P = tiles.decay_dot(P_4, P_3, f1, strict=True)
+    del P_4
+    A = tiles.decay_dot(q_, P_3, f1)
+    del P_3, f1, log2_D, q_
+    inv = tiles.inverse(P)
+    del P
+    U_1 = rnorm_k_rows[:, :, :, None] * k_rows_G_rows
+    del k_rows_G_rows, rnorm_k_rows
     S_rows = scan.Rows(steps, H)
-    x650_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x36_c,
-        x567_c,
-        x560_c,
-        x116_c,
-        x553_c,
+        v_rows_c,
+        U_1_c,
+        inv_c,
+        G_C_c,
+        S_new_2_c,
     ) in scan.each(
         steps,
         H,
         (
-            x36,
-            x567,
-            x560,
-            x116[:, :, :, None],
-            x553.mT,
+            v_rows,
+            U_1,
+            inv,
+            G_C[:, :, :, None],
+            S_new_2.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -287,354 +287,354 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x646 = torch.baddbmm(x36_c, x567_c, S, alpha=-1)
-        x650 = torch.bmm(x560_c, x646, out=x650_rows.room(n))
-        x655 = scan.addmm(scan.scale(S, x116_c, own), x553_c, x650, 2)
+        U_2 = torch.baddbmm(v_rows_c, U_1_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), S_new_2_c, U, 2)
         if keep:
-            x650_rows.put(x650)
-        S = x655
+            U_rows.put(U)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
-        x650 = x650_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x650_rows
-    del x116, x36, x553, x567
-    return (), (S_end,), (S, x559, x560, x650) if keep else None
+    del U_rows
+    del G_C, S_new_2, U_1, v_rows
+    return (), (S_end,), (S, A, inv, U) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x559, x560, x561) = kept
+    (S, dU_1, inv, U) = kept
     (do,) = douts
     n_ = k.shape[3]
     K = q.shape[3]
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = a_ + dt_bias[:, :, None]
-    x12 = tiles.softplus(x11)
-    x13 = (x10 * -1)[:, :, None, None] * x12
-    x26 = k.flatten(2, 3)
-    x27 = valid[:, :, :, None].expand(-1, -1, -1, n_)
-    x28 = x27.flatten(2, 3)
-    del x27
-    x29 = b_.flatten(2, 3)
-    x30 = torch.sigmoid(x29)
-    del x29
-    x31 = x26 * x26
-    x32 = x31.sum(3)
-    del x31
-    x33 = x32 + 1e-06
-    del x32
-    x34 = torch.rsqrt(x33)
-    del x33
-    x64 = (K) ** -0.5
-    x65 = q * q
-    x66 = x65.sum(3)
-    del x65
-    x67 = x66 + 1e-06
-    del x66
-    x68 = torch.rsqrt(x67)
-    del x67
-    x91 = x13 * tiles.LOG2E
-    del x13
-    x92 = torch.where(valid[:, :, :, None] > 0, x91, 0)
-    del x91
-    x93 = tiles.prefix_sum(x92, 2)
-    x94 = torch.exp2(x93)
-    del x93
-    x95 = x94[:, :, :, None].expand(-1, -1, -1, n_, -1)
-    x96 = x95.flatten(2, 3)
-    del x95
-    x97 = x26 * x96
-    x104 = q * x94
-    x111 = tiles.suffix_sum(x92, 2, exclusive=True)
-    x112 = torch.exp2(x111)
-    del x111
-    x115 = x92.sum(2)
-    x116 = torch.exp2(x115)
-    del x115
-    x118 = x112[:, :, :, None].expand(-1, -1, -1, n_, -1)
-    x119 = x118.flatten(2, 3)
-    del x118
-    x121 = x26 * x119
-    x149 = tiles.LN2
-    x173 = do @ S.mT
-    x176 = x68[:, :, :, None] * do
-    x218 = tiles.LOG2E
-    x277 = -x30 + 1
-    x338 = torch.sigmoid(x11)
-    del x11
-    x534 = x28 * x30
-    del x28, x30
-    x535 = x34 * x534
-    x536 = x34 * x34
-    x537 = x34 * x536
-    del x536
-    x538 = x277 * x535
-    del x277
-    x539 = x10 * x218
-    del x10
-    x540 = x68 * x68
-    x541 = x540 * x68
-    del x540
-    x543 = q * x64
-    x545 = x34[:, :, :, None] * x26
-    x546 = x535[:, :, :, None] * x26
-    x547 = x68[:, :, :, None] * x173
-    x548 = x68 * x64
-    x549 = x546 * 2
-    x550 = x545 * -1
-    x551 = x68[:, :, :, None] * x543
-    del x68
-    x554 = x94 * x547 * x64
-    x555 = x543 * x547
-    del x543, x547
-    x567 = x34[:, :, :, None] * x97
-    x568 = x559.mT @ do
-    x579 = do @ x561.mT
-    f1 = tiles.decay_factors(x92)
-    x580, x581, x582 = tiles.decay_dot_grads(x579, x551, x549, f1)
-    del x551, x579, x92
-    x600 = q * x580
-    x601 = x600.sum(3)
-    del x600
-    x602 = x601 * x64
-    del x601
-    x656 = x104 * x173
-    del x173
-    x657 = x656.sum(3)
-    del x656
-    x658 = x657 * x64
-    del x657
-    x659 = x658 + x602
-    del x602, x658
-    x660 = x541 * x659
-    del x541, x659
-    x662 = torch.addcmul(x554, x548[:, :, :, None], x580)
-    x662 = tiles.addcmul_(x662, x660[:, :, :, None], q, -1)
-    del x548, x554, x580, x660
-    x671 = x535[:, :, :, None] * x121
-    x148_rows = scan.Rows(steps, H, True)
-    x571_rows = scan.Rows(steps, H, True)
-    x674_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    log2_D_1 = a_ + dt_bias[:, :, None]
+    log2_D_2 = tiles.softplus(log2_D_1)
+    log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
+    k_rows = k.flatten(2, 3)
+    valid_ = valid[:, :, :, None].expand(-1, -1, -1, n_)
+    valid_rows = valid_.flatten(2, 3)
+    del valid_
+    b_rows = b_.flatten(2, 3)
+    sigmoid_b_rows = torch.sigmoid(b_rows)
+    del b_rows
+    k_rows_squared = k_rows * k_rows
+    norm2_k_rows = k_rows_squared.sum(3)
+    del k_rows_squared
+    norm2_k_rows_eps = norm2_k_rows + 1e-06
+    del norm2_k_rows
+    rnorm_k_rows = torch.rsqrt(norm2_k_rows_eps)
+    del norm2_k_rows_eps
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(3)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    G_2 = G[:, :, :, None].expand(-1, -1, -1, n_, -1)
+    G_rows_2 = G_2.flatten(2, 3)
+    del G_2
+    k_rows_G_rows = k_rows * G_rows_2
+    qG = q * G
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    G_after_2 = G_after[:, :, :, None].expand(-1, -1, -1, n_, -1)
+    G_after_rows_2 = G_after_2.flatten(2, 3)
+    del G_after_2
+    db_1 = k_rows * G_after_rows_2
+    ln2 = tiles.LN2
+    do_S = do @ S.mT
+    do_scaled = rnorm_q[:, :, :, None] * do
+    log2e = tiles.LOG2E
+    db_2 = -sigmoid_b_rows + 1
+    da_1 = torch.sigmoid(log2_D_1)
+    del log2_D_1
+    P_1 = valid_rows * sigmoid_b_rows
+    del sigmoid_b_rows, valid_rows
+    P_2 = rnorm_k_rows * P_1
+    dk_1 = rnorm_k_rows * rnorm_k_rows
+    rnorm_k_rows_cubed = rnorm_k_rows * dk_1
+    del dk_1
+    db_3 = db_2 * P_2
+    del db_2
+    exp_A_log_scaled = exp_A_log * log2e
+    del exp_A_log
+    rnorm_q_squared = rnorm_q * rnorm_q
+    rnorm_q_cubed = rnorm_q_squared * rnorm_q
+    del rnorm_q_squared
+    q_scaled = q * rsqrt_K
+    k_rows_scaled = rnorm_k_rows[:, :, :, None] * k_rows
+    k_rows_scaled_2 = P_2[:, :, :, None] * k_rows
+    do_S_scaled = rnorm_q[:, :, :, None] * do_S
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    P_3 = k_rows_scaled_2 * 2
+    P_4 = k_rows_scaled * -1
+    q_ = rnorm_q[:, :, :, None] * q_scaled
+    del rnorm_q
+    G_do_S_scaled = G * do_S_scaled * rsqrt_K
+    da_2 = q_scaled * do_S_scaled
+    del do_S_scaled, q_scaled
+    dS_before_1 = rnorm_k_rows[:, :, :, None] * k_rows_G_rows
+    dU = dU_1.mT @ do
+    do_U = do @ U.mT
+    f1 = tiles.decay_factors(log2_D)
+    dq_scaled, dk_2, da_3 = tiles.decay_dot_grads(do_U, q_, P_3, f1)
+    del do_U, log2_D, q_
+    q_dq_scaled = q * dq_scaled
+    q_dq_scaled_sum = q_dq_scaled.sum(3)
+    del q_dq_scaled
+    dq_1 = q_dq_scaled_sum * rsqrt_K
+    del q_dq_scaled_sum
+    qG_do_S = qG * do_S
+    del do_S
+    qG_do_S_sum = qG_do_S.sum(3)
+    del qG_do_S
+    qG_do_S_sum_scaled = qG_do_S_sum * rsqrt_K
+    del qG_do_S_sum
+    dq_2 = qG_do_S_sum_scaled + dq_1
+    del dq_1, qG_do_S_sum_scaled
+    dq_3 = rnorm_q_cubed * dq_2
+    del dq_2, rnorm_q_cubed
+    dq = torch.addcmul(G_do_S_scaled, rnorm_q_scaled[:, :, :, None], dq_scaled)
+    dq = tiles.addcmul_(dq, dq_3[:, :, :, None], q, -1)
+    del G_do_S_scaled, dq_3, dq_scaled, rnorm_q_scaled
+    dv_1 = P_2[:, :, :, None] * db_1
+    dG_C_rows = scan.Rows(steps, H, True)
+    U_dS_rows = scan.Rows(steps, H, True)
+    dv_3_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x671_c,
-        x568_c,
-        x560_c,
+        dv_1_c,
+        dU_c,
+        inv_c,
         S_c,
-        x561_c,
-        x116_c,
-        x104_c,
-        x176_c,
-        x567_c,
+        U_c,
+        G_C_c,
+        qG_c,
+        do_scaled_c,
+        dS_before_1_c,
     ) in scan.each(
         steps,
         H,
         (
-            x671,
-            x568,
-            x560.mT,
+            dv_1,
+            dU,
+            inv.mT,
             S,
-            x561,
-            x116[:, :, :, None],
-            x104.mT,
-            x176,
-            x567.mT,
+            U,
+            G_C[:, :, :, None],
+            qG.mT,
+            do_scaled,
+            dS_before_1.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x673 = torch.baddbmm(x568_c, x671_c, dS, alpha=2)
-        x674 = torch.bmm(x560_c, x673, out=x674_rows.room(n))
-        x147 = S_c * dS
-        x148 = x147.sum(2)
-        x571 = torch.bmm(x561_c, dS.mT, out=x571_rows.room(n))
-        x715 = scan.addmm(scan.scale(dS, x116_c, own), x104_c, x176_c, x64)
-        x715 = scan.addmm(x715, x567_c, x674, -1)
-        x148_rows.put(x148)
-        x571_rows.put(x571)
-        x674_rows.put(x674)
-        dS = x715
+        dv_2 = torch.baddbmm(dU_c, dv_1_c, dS, alpha=2)
+        dv_3 = torch.bmm(inv_c, dv_2, out=dv_3_rows.room(n))
+        S_dS = S_c * dS
+        dG_C = S_dS.sum(2)
+        U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), qG_c, do_scaled_c, rsqrt_K)
+        dS_before = scan.addmm(dS_before, dS_before_1_c, dv_3, -1)
+        dG_C_rows.put(dG_C)
+        U_dS_rows.put(U_dS)
+        dv_3_rows.put(dv_3)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x148 = x148_rows.joined()
-    x571 = x571_rows.joined()
-    x674 = x674_rows.joined()
-    del x148_rows
-    del x571_rows
-    del x674_rows
-    del x104, x176, x567, x568, x671
-    x151 = x116 * x148 * x149
-    del x116, x148
-    x152 = x151[:, :, None].expand(-1, -1, C, -1)
-    del x151
-    x572 = x571 * x546 * 2
-    del x546
-    x573 = x121 * x571
-    del x121
-    x574 = x573.sum(3)
-    del x573
-    x575 = x572.unflatten(2, (-1, n_))
-    del x572
-    x576 = x575.sum(3)
-    del x575
-    x577 = x112 * x576 * x149
-    del x112, x576
-    x578 = tiles.prefix_sum(x577, 2, exclusive=True)
-    del x577
-    x624 = tiles.product(x119, x571, x535[:, :, :, None])
-    del x119, x571
-    x676 = x674 @ x561.mT
-    x677 = x676.tril(-1)
-    del x676
-    x678, x679, x680 = tiles.decay_dot_grads(x677, x550, x549, f1, strict=True)
-    del f1, x549, x550, x677
-    x681 = x674 @ S.mT
-    x683 = x681 * x545 * -1
-    del x545
-    x684 = x683.unflatten(2, (-1, n_))
-    del x683
-    x685 = x684.sum(3)
-    del x684
-    x686 = x555 + x685
-    del x555, x685
-    x687 = x94 * x686 * x149
-    del x686, x94
-    x688 = tiles.suffix_sum(x687, 2)
-    del x687
-    x689 = x152 + x578 + x582 + x680 + x688
-    del x152, x578, x582, x680, x688
-    x691 = x581 + x679
-    del x581, x679
-    x692 = x26 * x691
-    x693 = x692.sum(3)
-    del x692
-    x696 = x26 * x678
-    x697 = x696.sum(3)
-    del x696
-    x698 = x674.unflatten(2, (-1, n_))
-    del x674
-    x699 = tiles.addcmul_(-x697, x574, x534, 2)
-    del x697
-    x702 = tiles.addcmul_(x693 * 2 * x538, x574, x538, 2)
-    del x538, x574
-    x703 = x702.unflatten(2, (-1, n_))
-    del x702
-    x704 = tiles.product(x96, x681, x34[:, :, :, None])
-    del x96
-    x706 = tiles.product(x12, x689, valid[:, :, :, None])
-    del x12
-    x707 = x706.sum(2)
-    del x706
-    x708 = x707.sum(2)
-    del x707
-    x709 = x338 * x689
-    del x338, x689
-    x710 = valid[:, :, :, None] * x709
-    del x709
-    x711 = (x539 * -1)[:, :, None, None] * x710
-    x712 = x710.sum(2)
-    del x710
-    x713 = (x539 * -1)[:, :, None] * x712
-    del x712
-    x714 = x708 * x539 * -1
-    del x539, x708
-    x716 = x97 * x681
-    del x681, x97
-    x717 = x716.sum(3)
-    del x716
-    x718 = tiles.addcmul_(-x717, x693, x534, 2)
-    del x534, x693, x717
-    x720 = tiles.addcmul_(x699 * -1 * x537, x718, x537, -1)
-    del x537, x699, x718
-    x722 = tiles.addcmul_(2 * x624 - x704, x720[:, :, :, None], x26)
-    x722 = tiles.addcmul_(x722, x535[:, :, :, None], x691, 2)
-    x722 = tiles.addcmul_(x722, x34[:, :, :, None], x678, -1)
-    del x26, x34, x535, x624, x678, x691, x704, x720
-    x723 = x722.unflatten(2, (-1, n_))
-    del x722
-    return (x662, x723, x698, x711, x703, x714, x713), (dS_end,)
+    dG_C = dG_C_rows.joined()
+    U_dS = U_dS_rows.joined()
+    dv_3 = dv_3_rows.joined()
+    del dG_C_rows
+    del U_dS_rows
+    del dv_3_rows
+    del dS_before_1, dU, do_scaled, dv_1, qG
+    dlog2_G_C = G_C * dG_C * ln2
+    del G_C, dG_C
+    dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
+    del dlog2_G_C
+    dG_after_rows = U_dS * k_rows_scaled_2 * 2
+    del k_rows_scaled_2
+    db_4 = db_1 * U_dS
+    del db_1
+    db_5 = db_4.sum(3)
+    del db_4
+    dG_after_ = dG_after_rows.unflatten(2, (-1, n_))
+    del dG_after_rows
+    dG_after_2 = dG_after_.sum(3)
+    del dG_after_
+    dlog2_G_after = G_after * dG_after_2 * ln2
+    del G_after, dG_after_2
+    da_4 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    del dlog2_G_after
+    dk_3 = tiles.product(G_after_rows_2, U_dS, P_2[:, :, :, None])
+    del G_after_rows_2, U_dS
+    dk_4 = dv_3 @ U.mT
+    dk_5 = dk_4.tril(-1)
+    del dk_4
+    dk_6, dk_7, da_5 = tiles.decay_dot_grads(dk_5, P_4, P_3, f1, strict=True)
+    del P_3, P_4, dk_5, f1
+    dk_8 = dv_3 @ S.mT
+    da_6 = dk_8 * k_rows_scaled * -1
+    del k_rows_scaled
+    da_7 = da_6.unflatten(2, (-1, n_))
+    del da_6
+    da_8 = da_7.sum(3)
+    del da_7
+    da_9 = da_2 + da_8
+    del da_2, da_8
+    da_10 = G * da_9 * ln2
+    del G, da_9
+    da_11 = tiles.suffix_sum(da_10, 2)
+    del da_10
+    da_12 = dlog2_G_C_2 + da_4 + da_3 + da_5 + da_11
+    del da_11, da_3, da_4, da_5, dlog2_G_C_2
+    dk_9 = dk_2 + dk_7
+    del dk_2, dk_7
+    db_6 = k_rows * dk_9
+    db_7 = db_6.sum(3)
+    del db_6
+    dk_10 = k_rows * dk_6
+    dk_11 = dk_10.sum(3)
+    del dk_10
+    dv = dv_3.unflatten(2, (-1, n_))
+    del dv_3
+    dk_12 = tiles.addcmul_(-dk_11, db_5, P_1, 2)
+    del dk_11
+    db_8 = tiles.addcmul_(db_7 * 2 * db_3, db_5, db_3, 2)
+    del db_3, db_5
+    db = db_8.unflatten(2, (-1, n_))
+    del db_8
+    dk_13 = tiles.product(G_rows_2, dk_8, rnorm_k_rows[:, :, :, None])
+    del G_rows_2
+    dA_log_1 = tiles.product(log2_D_2, da_12, valid[:, :, :, None])
+    del log2_D_2
+    dA_log_2 = dA_log_1.sum(2)
+    del dA_log_1
+    dA_log_3 = dA_log_2.sum(2)
+    del dA_log_2
+    da_13 = da_1 * da_12
+    del da_1, da_12
+    da_14 = valid[:, :, :, None] * da_13
+    del da_13
+    da = (exp_A_log_scaled * -1)[:, :, None, None] * da_14
+    ddt_bias_1 = da_14.sum(2)
+    del da_14
+    ddt_bias = (exp_A_log_scaled * -1)[:, :, None] * ddt_bias_1
+    del ddt_bias_1
+    dA_log = dA_log_3 * exp_A_log_scaled * -1
+    del dA_log_3, exp_A_log_scaled
+    dk_14 = k_rows_G_rows * dk_8
+    del dk_8, k_rows_G_rows
+    dk_15 = dk_14.sum(3)
+    del dk_14
+    dk_16 = tiles.addcmul_(-dk_15, db_7, P_1, 2)
+    del P_1, db_7, dk_15
+    dk_17 = tiles.addcmul_(dk_12 * -1 * rnorm_k_rows_cubed, dk_16, rnorm_k_rows_cubed, -1)
+    del dk_12, dk_16, rnorm_k_rows_cubed
+    dk_18 = tiles.addcmul_(2 * dk_3 - dk_13, dk_17[:, :, :, None], k_rows)
+    dk_18 = tiles.addcmul_(dk_18, P_2[:, :, :, None], dk_9, 2)
+    dk_18 = tiles.addcmul_(dk_18, rnorm_k_rows[:, :, :, None], dk_6, -1)
+    del P_2, dk_13, dk_17, dk_3, dk_6, dk_9, k_rows, rnorm_k_rows
+    dk = dk_18.unflatten(2, (-1, n_))
+    del dk_18
+    return (dq, dk, dv, da, db, dA_log, ddt_bias), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[2]
     H = h0[0].shape[1]
-    x9 = torch.exp(A_log)
-    x10 = a_ + dt_bias
-    x11 = tiles.softplus(x10)
-    del x10
-    x12 = (x9 * -1)[:, :, None] * x11
-    del x11, x9
-    x13 = torch.exp(x12)
-    del x12
-    x26 = torch.sigmoid(b_)
-    x27 = k * k
-    x28 = x27.sum(3)
-    del x27
-    x29 = x28 + 1e-06
-    del x28
-    x30 = torch.rsqrt(x29)
-    del x29
-    x35 = x13[:, :, None] * k
-    x48 = k @ k.mT
-    x60 = (K) ** -0.5
-    x61 = q * q
-    x62 = x61.sum(2)
-    del x61
-    x63 = x62 + 1e-06
-    del x62
-    x64 = torch.rsqrt(x63)
-    del x63
-    x411 = x26 * x30
-    x412 = x26 * x30
-    del x26
-    x413 = x64 * x60
-    del x64
-    x417 = x413[:, :, None] * q
-    del x413
-    x418 = x412[:, :, :, None] * k
-    del x412
-    x426 = tiles.product(x48, (x30 * -2)[:, :, :, None], x411[:, :, None])
-    del x411, x48
-    x427 = tiles.inverse(x426)
-    del x426
-    x495 = x30[:, :, :, None] * x35
-    del x30, x35
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    del alpha_1
+    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    del alpha_2, exp_A_log
+    alpha = torch.exp(alpha_3)
+    del alpha_3
+    sigmoid_b = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    k_scaled = alpha[:, :, None] * k
+    kk = k @ k.mT
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    sigmoid_b_rnorm_k = sigmoid_b * rnorm_k
+    sigmoid_b_rnorm_k_2 = sigmoid_b * rnorm_k
+    del sigmoid_b
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    del rnorm_q
+    q_ = rnorm_q_scaled[:, :, None] * q
+    del rnorm_q_scaled
+    k_scaled_2 = sigmoid_b_rnorm_k_2[:, :, :, None] * k
+    del sigmoid_b_rnorm_k_2
+    P = tiles.product(kk, (rnorm_k * -2)[:, :, :, None], sigmoid_b_rnorm_k[:, :, None])
+    del kk, sigmoid_b_rnorm_k
+    inv = tiles.inverse(P)
+    del P
+    k_scaled_scaled = rnorm_k[:, :, :, None] * k_scaled
+    del k_scaled, rnorm_k
     S_rows = scan.Rows(steps, H)
-    x499_rows = scan.Rows(steps, H)
-    x502_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         v_c,
-        x495_c,
-        x427_c,
-        x13_c,
-        x418_c,
-        x417_c,
+        k_scaled_scaled_c,
+        inv_c,
+        alpha_c,
+        k_scaled_2_c,
+        q__c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x495,
-            x427,
-            x13[:, :, :, None],
-            x418.mT,
-            x417,
+            k_scaled_scaled,
+            inv,
+            alpha[:, :, :, None],
+            k_scaled_2.mT,
+            q_,
         ),
     ):
         if S.shape[0] > n:
@@ -642,80 +642,80 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x497 = torch.baddbmm(v_c, x495_c, S, alpha=-1)
-        x499 = torch.bmm(x427_c, x497, out=x499_rows.room(n))
-        x501 = scan.addmm(scan.scale(S, x13_c, own), x418_c, x499, 2)
-        x502 = (x417_c[..., None, :] @ x501).squeeze(-2)
+        U_1 = torch.baddbmm(v_c, k_scaled_scaled_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, alpha_c, own), k_scaled_2_c, U, 2)
+        o = (q__c[..., None, :] @ S_new).squeeze(-2)
         if keep:
-            x499_rows.put(x499)
-        x502_rows.put(x502)
-        S = x501
+            U_rows.put(U)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x502 = x502_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
-        x499 = x499_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x499_rows
-    del x502_rows
-    del x13, x417, x418, x495
-    return (x502,), (S_end,), (S, x427, x499) if keep else None
+    del U_rows
+    del o_rows
+    del alpha, k_scaled_2, k_scaled_scaled, q_
+    return (o,), (S_end,), (S, inv, U) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, A_log, dt_bias) = args
     H = h0[0].shape[1]
-    x9 = torch.exp(A_log)
-    x10 = a_ + dt_bias
-    x11 = tiles.softplus(x10)
-    del x10
-    x12 = (x9 * -1)[:, :, None] * x11
-    del x11, x9
-    x13 = torch.exp(x12)
-    del x12
-    x26 = torch.sigmoid(b_)
-    x27 = k * k
-    x28 = x27.sum(3)
-    del x27
-    x29 = x28 + 1e-06
-    del x28
-    x30 = torch.rsqrt(x29)
-    del x29
-    x35 = x13[:, :, None] * k
-    x48 = k @ k.mT
-    x411 = x26 * x30
-    x412 = x26 * x30
-    del x26
-    x418 = x412[:, :, :, None] * k
-    del x412
-    x426 = tiles.product(x48, (x30 * -2)[:, :, :, None], x411[:, :, None])
-    del x411, x48
-    x427 = tiles.inverse(x426)
-    del x426
-    x495 = x30[:, :, :, None] * x35
-    del x30, x35
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    del alpha_1
+    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    del alpha_2, exp_A_log
+    alpha = torch.exp(alpha_3)
+    del alpha_3
+    sigmoid_b = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    k_scaled = alpha[:, :, None] * k
+    kk = k @ k.mT
+    sigmoid_b_rnorm_k = sigmoid_b * rnorm_k
+    sigmoid_b_rnorm_k_2 = sigmoid_b * rnorm_k
+    del sigmoid_b
+    k_scaled_2 = sigmoid_b_rnorm_k_2[:, :, :, None] * k
+    del sigmoid_b_rnorm_k_2
+    P = tiles.product(kk, (rnorm_k * -2)[:, :, :, None], sigmoid_b_rnorm_k[:, :, None])
+    del kk, sigmoid_b_rnorm_k
+    inv = tiles.inverse(P)
+    del P
+    k_scaled_scaled = rnorm_k[:, :, :, None] * k_scaled
+    del k_scaled, rnorm_k
     S_rows = scan.Rows(steps, H)
-    x499_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
         v_c,
-        x495_c,
-        x427_c,
-        x13_c,
-        x418_c,
+        k_scaled_scaled_c,
+        inv_c,
+        alpha_c,
+        k_scaled_2_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x495,
-            x427,
-            x13[:, :, :, None],
-            x418.mT,
+            k_scaled_scaled,
+            inv,
+            alpha[:, :, :, None],
+            k_scaled_2.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -723,208 +723,208 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x497 = torch.baddbmm(v_c, x495_c, S, alpha=-1)
-        x499 = torch.bmm(x427_c, x497, out=x499_rows.room(n))
-        x501 = scan.addmm(scan.scale(S, x13_c, own), x418_c, x499, 2)
+        U_1 = torch.baddbmm(v_c, k_scaled_scaled_c, S, alpha=-1)
+        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, alpha_c, own), k_scaled_2_c, U, 2)
         if keep:
-            x499_rows.put(x499)
-        S = x501
+            U_rows.put(U)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
-        x499 = x499_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x499_rows
-    del x13, x418, x495
-    return (), (S_end,), (S, x427, x499) if keep else None
+    del U_rows
+    del alpha, k_scaled_2, k_scaled_scaled
+    return (), (S_end,), (S, inv, U) if keep else None
 
 
 def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = recurrent_states(args, valid, h0, steps, True)[2]
-    (S, x427, x428) = kept
+    (S, inv, U) = kept
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
-    x9 = torch.exp(A_log)
-    x10 = a_ + dt_bias
-    x11 = tiles.softplus(x10)
-    x12 = (x9 * -1)[:, :, None] * x11
-    x13 = torch.exp(x12)
-    del x12
-    x16 = torch.sigmoid(b_)
-    x17 = k * k
-    x18 = x17.sum(3)
-    del x17
-    x20 = x18 + 1e-06
-    del x18
-    x21 = torch.rsqrt(x20)
-    del x20
-    x26 = torch.sigmoid(b_)
-    x27 = k * k
-    x28 = x27.sum(3)
-    del x27
-    x29 = x28 + 1e-06
-    del x28
-    x30 = torch.rsqrt(x29)
-    del x29
-    x35 = x13[:, :, None] * k
-    x36 = x35 @ S
-    del x35
-    x48 = k @ k.mT
-    x60 = (K) ** -0.5
-    x61 = q * q
-    x62 = x61.sum(2)
-    del x61
-    x63 = x62 + 1e-06
-    del x62
-    x64 = torch.rsqrt(x63)
-    del x63
-    x170 = -x16 + 1
-    x242 = torch.sigmoid(x10)
-    del x10
-    x312 = x30[:, :, :, None] * k
-    x406 = x16 * x21
-    x408 = x21 * x21
-    x409 = x21 * x408
-    del x408
-    x410 = x170 * x406
-    del x170
-    x411 = x26 * x30
-    x412 = x26 * x30
-    del x26
-    x413 = x64 * x60
-    x414 = x64 * x64
-    del x64
-    x417 = x413[:, :, None] * q
-    x418 = x412[:, :, :, None] * k
-    x419 = do[:, :, None] * x417[:, :, :, None]
-    del x417
-    x430 = tiles.addmm_(x13[:, :, :, None] * S, x418.mT, x428, 2)
-    del x418
-    x432 = (do[..., None, :] @ x430.mT).squeeze(-2)
-    del x430
-    x434 = q * x432
-    x435 = x434.sum(2)
-    del x434
-    x437 = x412[:, :, :, None] * x427
-    del x412
-    x491 = x414 * x435
-    del x414, x435
-    x492 = x491 * x413
-    del x491
-    x494 = tiles.addcmul_(x413[:, :, None] * x432, x492[:, :, None], q, -1)
-    del x413, x432, x492
-    x503 = x13[:, :, None] * x312
-    x420_rows = scan.Rows(steps, H, True)
-    x421_rows = scan.Rows(steps, H, True)
-    x438_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    alpha_1 = a_ + dt_bias
+    alpha_2 = tiles.softplus(alpha_1)
+    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    alpha = torch.exp(alpha_3)
+    del alpha_3
+    sigmoid_b = torch.sigmoid(b_)
+    k_squared = k * k
+    norm2_k = k_squared.sum(3)
+    del k_squared
+    norm2_k_eps = norm2_k + 1e-06
+    del norm2_k
+    rnorm_k = torch.rsqrt(norm2_k_eps)
+    del norm2_k_eps
+    sigmoid_b_2 = torch.sigmoid(b_)
+    k_squared_2 = k * k
+    norm2_k_2 = k_squared_2.sum(3)
+    del k_squared_2
+    norm2_k_eps_2 = norm2_k_2 + 1e-06
+    del norm2_k_2
+    rnorm_k_2 = torch.rsqrt(norm2_k_eps_2)
+    del norm2_k_eps_2
+    k_scaled = alpha[:, :, None] * k
+    k_scaled_S = k_scaled @ S
+    del k_scaled
+    kk = k @ k.mT
+    rsqrt_K = (K) ** -0.5
+    q_squared = q * q
+    norm2_q = q_squared.sum(2)
+    del q_squared
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
+    db_1 = -sigmoid_b + 1
+    ddt_bias_1 = torch.sigmoid(alpha_1)
+    del alpha_1
+    k_scaled_2 = rnorm_k_2[:, :, :, None] * k
+    w_scale = sigmoid_b * rnorm_k
+    rnorm_k_squared = rnorm_k * rnorm_k
+    rnorm_k_cubed = rnorm_k * rnorm_k_squared
+    del rnorm_k_squared
+    db_2 = db_1 * w_scale
+    del db_1
+    sigmoid_b_rnorm_k = sigmoid_b_2 * rnorm_k_2
+    sigmoid_b_rnorm_k_2 = sigmoid_b_2 * rnorm_k_2
+    del sigmoid_b_2
+    rnorm_q_scaled = rnorm_q * rsqrt_K
+    rnorm_q_squared = rnorm_q * rnorm_q
+    del rnorm_q
+    q_ = rnorm_q_scaled[:, :, None] * q
+    k_scaled_3 = sigmoid_b_rnorm_k_2[:, :, :, None] * k
+    dk_scaled_U_1 = do[:, :, None] * q_[:, :, :, None]
+    del q_
+    dq_scaled_1 = tiles.addmm_(alpha[:, :, :, None] * S, k_scaled_3.mT, U, 2)
+    del k_scaled_3
+    dq_scaled = (do[..., None, :] @ dq_scaled_1.mT).squeeze(-2)
+    del dq_scaled_1
+    q_dq_scaled = q * dq_scaled
+    q_dq_scaled_sum = q_dq_scaled.sum(2)
+    del q_dq_scaled
+    inv_scaled = sigmoid_b_rnorm_k_2[:, :, :, None] * inv
+    del sigmoid_b_rnorm_k_2
+    dq_1 = rnorm_q_squared * q_dq_scaled_sum
+    del q_dq_scaled_sum, rnorm_q_squared
+    dq_2 = dq_1 * rnorm_q_scaled
+    del dq_1
+    dq = tiles.addcmul_(rnorm_q_scaled[:, :, None] * dq_scaled, dq_2[:, :, None], q, -1)
+    del dq_2, dq_scaled, rnorm_q_scaled
+    k_scaled_scaled = alpha[:, :, None] * k_scaled_2
+    dS_before_1_rows = scan.Rows(steps, H, True)
+    dk_scaled_U_rows = scan.Rows(steps, H, True)
+    dv_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
-        x419_c,
+        dk_scaled_U_1_c,
         k_c,
-        x437_c,
-        x13_c,
-        x503_c,
+        inv_scaled_c,
+        alpha_c,
+        k_scaled_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x419,
+            dk_scaled_U_1,
             k,
-            x437.mT,
-            x13[:, :, :, None],
-            x503.mT,
+            inv_scaled.mT,
+            alpha[:, :, :, None],
+            k_scaled_scaled.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x420 = dS + x419_c
-        x421 = torch.add(2 * dS, x419_c, alpha=2)
-        x422 = torch.bmm(k_c, x421)
-        x438 = torch.bmm(x437_c, x422, out=x438_rows.room(n))
-        x505 = scan.addmm(x13_c * x420, x503_c, x438, -1)
-        x420_rows.put(x420)
-        x421_rows.put(x421)
-        x438_rows.put(x438)
-        dS = x505
+        dS_before_1 = dS + dk_scaled_U_1_c
+        dk_scaled_U = torch.add(2 * dS, dk_scaled_U_1_c, alpha=2)
+        k_dk_scaled_U = torch.bmm(k_c, dk_scaled_U)
+        dv = torch.bmm(inv_scaled_c, k_dk_scaled_U, out=dv_rows.room(n))
+        dS_before = scan.addmm(alpha_c * dS_before_1, k_scaled_scaled_c, dv, -1)
+        dS_before_1_rows.put(dS_before_1)
+        dk_scaled_U_rows.put(dk_scaled_U)
+        dv_rows.put(dv)
+        dS = dS_before
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x420 = x420_rows.joined()
-    x421 = x421_rows.joined()
-    x438 = x438_rows.joined()
-    del x420_rows
-    del x421_rows
-    del x438_rows
-    del x419, x437, x503
-    x424 = S * x420
-    del x420
-    x425 = x424.sum(3)
-    del x424
-    x436 = x428 @ x421.mT
-    del x421
-    x441 = x438 @ x428.mT
-    x442 = x441.tril(-1)
-    del x441
-    x444 = x48 * x442
-    del x48
-    x445 = x411[:, :, None] * x444
-    x446 = x445.sum(3)
-    del x445
-    x447 = x30[:, :, :, None] * x444
-    del x444
-    x448 = x447.sum(2)
-    del x447
-    x449 = x411[:, :, None] * x442
-    del x411
-    x450 = x449 @ k
-    del x449
-    x451 = x30[:, :, :, None] * x442
-    del x30, x442
-    x452 = x451.mT @ k
-    del x451
-    x454 = x36 * x438
-    del x36
-    x455 = x454.sum(3)
-    del x454
-    x457 = tiles.addcmul_(-x455, x16, x448, -2)
-    del x455
-    x460 = x438 @ S.mT
-    x462 = x460 * x312
-    del x312
-    x463 = x462.sum(2)
-    del x462
-    x465 = k * x436
-    x466 = x465.sum(3)
-    del x465
-    x471 = tiles.addcmul_(-2 * x446, x16, x466)
-    del x16, x446
-    x475 = tiles.product(x460, x13[:, :, None], x21[:, :, :, None])
-    del x460
-    x476 = x425 - x463
-    del x425, x463
-    x477 = x13 * x476
-    del x13, x476
-    x478 = x11 * x477
-    del x11
-    x479 = x478.sum(2)
-    del x478
-    x480 = tiles.product(x242, x477, (x9 * -1)[:, :, None])
-    del x242, x477
-    x481 = x9 * x479 * -1
-    del x479, x9
-    x485 = tiles.addcmul_(x466 * x410, x448, x410, -2)
-    del x410, x448, x466
-    x488 = tiles.addcmul_(x457 * -1 * x409, x471, x409, -1)
-    del x409, x457, x471
-    x490 = tiles.addcmul_(-x475, x406[:, :, :, None], x436)
-    x490 = tiles.addcmul_(x490, x488[:, :, :, None], k)
-    x490 = tiles.addcmul_(x490, x406[:, :, :, None], x452, -2)
-    x490 = tiles.addcmul_(x490, x21[:, :, :, None], x450, -2)
-    del x21, x406, x436, x450, x452, x475, x488
-    return (x494, x490, x438, x480, x485, x481, x480), (dS_end,)
+    dS_before_1 = dS_before_1_rows.joined()
+    dk_scaled_U = dk_scaled_U_rows.joined()
+    dv = dv_rows.joined()
+    del dS_before_1_rows
+    del dk_scaled_U_rows
+    del dv_rows
+    del dk_scaled_U_1, inv_scaled, k_scaled_scaled
+    dalpha_1 = S * dS_before_1
+    del dS_before_1
+    dalpha_2 = dalpha_1.sum(3)
+    del dalpha_1
+    dk_scaled = U @ dk_scaled_U.mT
+    del dk_scaled_U
+    dkk_scaled_1 = dv @ U.mT
+    dkk_scaled = dkk_scaled_1.tril(-1)
+    del dkk_scaled_1
+    kk_dkk_scaled = kk * dkk_scaled
+    del kk
+    dk_1 = sigmoid_b_rnorm_k[:, :, None] * kk_dkk_scaled
+    dk_2 = dk_1.sum(3)
+    del dk_1
+    db_3 = rnorm_k_2[:, :, :, None] * kk_dkk_scaled
+    del kk_dkk_scaled
+    db_4 = db_3.sum(2)
+    del db_3
+    dkk_scaled_scaled = sigmoid_b_rnorm_k[:, :, None] * dkk_scaled
+    del sigmoid_b_rnorm_k
+    dk_3 = dkk_scaled_scaled @ k
+    del dkk_scaled_scaled
+    dkk_scaled_scaled_2 = rnorm_k_2[:, :, :, None] * dkk_scaled
+    del dkk_scaled, rnorm_k_2
+    dk_4 = dkk_scaled_scaled_2.mT @ k
+    del dkk_scaled_scaled_2
+    dk_5 = k_scaled_S * dv
+    del k_scaled_S
+    dk_6 = dk_5.sum(3)
+    del dk_5
+    dk_7 = tiles.addcmul_(-dk_6, sigmoid_b, db_4, -2)
+    del dk_6
+    dk_8 = dv @ S.mT
+    dalpha_3 = dk_8 * k_scaled_2
+    del k_scaled_2
+    dalpha_4 = dalpha_3.sum(2)
+    del dalpha_3
+    k_dk_scaled = k * dk_scaled
+    k_dk_scaled_sum = k_dk_scaled.sum(3)
+    del k_dk_scaled
+    dk_9 = tiles.addcmul_(-2 * dk_2, sigmoid_b, k_dk_scaled_sum)
+    del dk_2, sigmoid_b
+    dk_10 = tiles.product(dk_8, alpha[:, :, None], rnorm_k[:, :, :, None])
+    del dk_8
+    dalpha = dalpha_2 - dalpha_4
+    del dalpha_2, dalpha_4
+    alpha_dalpha = alpha * dalpha
+    del alpha, dalpha
+    dA_log_1 = alpha_2 * alpha_dalpha
+    del alpha_2
+    dA_log_2 = dA_log_1.sum(2)
+    del dA_log_1
+    ddt_bias = tiles.product(ddt_bias_1, alpha_dalpha, (exp_A_log * -1)[:, :, None])
+    del alpha_dalpha, ddt_bias_1
+    dA_log = exp_A_log * dA_log_2 * -1
+    del dA_log_2, exp_A_log
+    db = tiles.addcmul_(k_dk_scaled_sum * db_2, db_4, db_2, -2)
+    del db_2, db_4, k_dk_scaled_sum
+    dk_11 = tiles.addcmul_(dk_7 * -1 * rnorm_k_cubed, dk_9, rnorm_k_cubed, -1)
+    del dk_7, dk_9, rnorm_k_cubed
+    dk = tiles.addcmul_(-dk_10, w_scale[:, :, :, None], dk_scaled)
+    dk = tiles.addcmul_(dk, dk_11[:, :, :, None], k)
+    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_4, -2)
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_3, -2)
+    del dk_10, dk_11, dk_3, dk_4, dk_scaled, rnorm_k, w_scale
+    return (dq, dk, dv, ddt_bias, db, dA_log, ddt_bias), (dS_end,)

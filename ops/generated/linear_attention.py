@@ -29,75 +29,89 @@ OUTPUTS = (("o", ("V",)),)
 def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v) = args
     H = h0[0].shape[1]
-    x6 = F.elu(k)
-    x7 = x6 + 1
-    del x6
-    x8 = valid[:, :, :, None] * x7
-    x9 = F.elu(q)
-    x10 = x9 + 1
-    del x9
-    x78 = x10 @ x7.mT
-    del x7
-    x79 = valid[:, :, None] * x78
-    del x78
-    x80 = x79.tril(0)
-    del x79
-    x81 = x80 @ v
-    del x80
+    elu_k = F.elu(k)
+    phi_k = elu_k + 1
+    del elu_k
+    phi_k_scaled = valid[:, :, :, None] * phi_k
+    elu_q = F.elu(q)
+    phi_q = elu_q + 1
+    del elu_q
+    phi_q_phi_k = phi_q @ phi_k.mT
+    del phi_k
+    phi_q_phi_k_scaled = valid[:, :, None] * phi_q_phi_k
+    del phi_q_phi_k
+    A = phi_q_phi_k_scaled.tril(0)
+    del phi_q_phi_k_scaled
+    Av = A @ v
+    del A
     S_rows = scan.Rows(steps, H)
-    x82_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x10_c, x81_c, x8_c, v_c) in scan.each(steps, H, (x10, x81, x8.mT, v)):
+    for n, (
+        phi_q_c,
+        Av_c,
+        phi_k_scaled_c,
+        v_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            phi_q,
+            Av,
+            phi_k_scaled.mT,
+            v,
+        ),
+    ):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x82 = torch.baddbmm(x81_c, x10_c, S, out=x82_rows.room(n))
-        x24 = scan.addmm(scan.scale(S, 1, own), x8_c, v_c)
-        x82_rows.put(x82)
-        S = x24
+        o = torch.baddbmm(Av_c, phi_q_c, S, out=o_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, 1, own), phi_k_scaled_c, v_c)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x82 = x82_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x82_rows
-    del x10, x8, x81
-    return (x82,), (S_end,), (S,) if keep else None
+    del o_rows
+    del Av, phi_k_scaled, phi_q
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v) = args
     H = h0[0].shape[1]
-    x6 = F.elu(k)
-    x7 = x6 + 1
-    del x6
-    x8 = valid[:, :, :, None] * x7
-    del x7
+    elu_k = F.elu(k)
+    phi_k = elu_k + 1
+    del elu_k
+    phi_k_scaled = valid[:, :, :, None] * phi_k
+    del phi_k
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x8_c, v_c) in scan.each(steps, H, (x8.mT, v)):
+    for n, (phi_k_scaled_c, v_c) in scan.each(steps, H, (phi_k_scaled.mT, v)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x24 = scan.addmm(scan.scale(S, 1, own), x8_c, v_c)
-        S = x24
+        S_new = scan.addmm(scan.scale(S, 1, own), phi_k_scaled_c, v_c)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x8
+    del phi_k_scaled
     return (), (S_end,), (S,) if keep else None
 
 
@@ -108,129 +122,129 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     H = h0[0].shape[1]
-    x6 = F.elu(k)
-    x7 = x6 + 1
-    del x6
-    x9 = F.elu(q)
-    x10 = x9 + 1
-    del x9
-    x33 = do @ v.mT
-    x37 = x33.tril(0)
-    del x33
-    x39 = valid[:, :, None] * x37
-    x44 = x37.mT @ x10
-    del x37
-    x52 = torch.minimum(x7, torch.as_tensor(1, dtype=x7.dtype, device=x7.device))
-    x62 = torch.minimum(x10, torch.as_tensor(1, dtype=x10.dtype, device=x10.device))
-    x78 = x10 @ x7.mT
-    x79 = valid[:, :, None] * x78
-    del x78
-    x80 = x79.tril(0)
-    del x79
-    x83 = x80.mT @ do
-    del x80
-    x86 = tiles.addmm_(do @ S.mT, x39, x7)
-    del x39
-    x87 = x62 * x86
-    del x62, x86
-    x89 = valid[:, :, :, None] * x52
-    del x52
-    x90 = x44 * x89
-    del x44
-    x28_rows = scan.Rows(steps, H, True)
-    x30_rows = scan.Rows(steps, H, True)
+    elu_k = F.elu(k)
+    phi_k = elu_k + 1
+    del elu_k
+    elu_q = F.elu(q)
+    phi_q = elu_q + 1
+    del elu_q
+    do_v = do @ v.mT
+    do_v_lower = do_v.tril(0)
+    del do_v
+    do_v_lower_scaled = valid[:, :, None] * do_v_lower
+    do_v_lower_phi_q = do_v_lower.mT @ phi_q
+    del do_v_lower
+    min_phi_k = torch.minimum(phi_k, torch.as_tensor(1, dtype=phi_k.dtype, device=phi_k.device))
+    min_phi_q = torch.minimum(phi_q, torch.as_tensor(1, dtype=phi_q.dtype, device=phi_q.device))
+    phi_q_phi_k = phi_q @ phi_k.mT
+    phi_q_phi_k_scaled = valid[:, :, None] * phi_q_phi_k
+    del phi_q_phi_k
+    dv_1 = phi_q_phi_k_scaled.tril(0)
+    del phi_q_phi_k_scaled
+    dv_ = dv_1.mT @ do
+    del dv_1
+    dphi_q = tiles.addmm_(do @ S.mT, do_v_lower_scaled, phi_k)
+    del do_v_lower_scaled
+    dq = min_phi_q * dphi_q
+    del dphi_q, min_phi_q
+    min_phi_k_scaled = valid[:, :, :, None] * min_phi_k
+    del min_phi_k
+    dk_1 = do_v_lower_phi_q * min_phi_k_scaled
+    del do_v_lower_phi_q
+    dphi_k_scaled_rows = scan.Rows(steps, H, True)
+    phi_k_dS_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (v_c, x7_c, x10_c, do_c) in scan.each(steps, H, (v, x7, x10.mT, do), True):
+    for n, (v_c, phi_k_c, phi_q_c, do_c) in scan.each(steps, H, (v, phi_k, phi_q.mT, do), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x28 = torch.bmm(v_c, dS.mT, out=x28_rows.room(n))
-        x30 = torch.bmm(x7_c, dS, out=x30_rows.room(n))
-        x71 = scan.addmm(scan.scale(dS, 1, own), x10_c, do_c)
-        x28_rows.put(x28)
-        x30_rows.put(x30)
-        dS = x71
+        dphi_k_scaled = torch.bmm(v_c, dS.mT, out=dphi_k_scaled_rows.room(n))
+        phi_k_dS = torch.bmm(phi_k_c, dS, out=phi_k_dS_rows.room(n))
+        dS_before = scan.addmm(scan.scale(dS, 1, own), phi_q_c, do_c)
+        dphi_k_scaled_rows.put(dphi_k_scaled)
+        phi_k_dS_rows.put(phi_k_dS)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x28 = x28_rows.joined()
-    x30 = x30_rows.joined()
-    del x28_rows
-    del x30_rows
-    del x10, x7
-    x88 = torch.addcmul(x83, valid[:, :, :, None], x30)
-    del x30, x83
-    x92 = torch.addcmul(x90, x28, x89)
-    del x28, x89, x90
-    return (x87, x92, x88), (dS_end,)
+    dphi_k_scaled = dphi_k_scaled_rows.joined()
+    phi_k_dS = phi_k_dS_rows.joined()
+    del dphi_k_scaled_rows
+    del phi_k_dS_rows
+    del phi_k, phi_q
+    dv = torch.addcmul(dv_, valid[:, :, :, None], phi_k_dS)
+    del dv_, phi_k_dS
+    dk = torch.addcmul(dk_1, dphi_k_scaled, min_phi_k_scaled)
+    del dk_1, dphi_k_scaled, min_phi_k_scaled
+    return (dq, dk, dv), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v) = args
     H = h0[0].shape[1]
-    x5 = F.elu(k)
-    x6 = x5 + 1
-    del x5
-    x7 = v[:, :, None] * x6[:, :, :, None]
-    del x6
-    x9 = F.elu(q)
-    x10 = x9 + 1
-    del x9
+    elu_k = F.elu(k)
+    phi_k = elu_k + 1
+    del elu_k
+    S_new_1 = v[:, :, None] * phi_k[:, :, :, None]
+    del phi_k
+    elu_q = F.elu(q)
+    phi_q = elu_q + 1
+    del elu_q
     S_rows = scan.Rows(steps, H)
-    x11_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x7_c, x10_c) in scan.each(steps, H, (x7, x10)):
+    for n, (S_new_1_c, phi_q_c) in scan.each(steps, H, (S_new_1, phi_q)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x8 = scan.scale(S, 1, own) + x7_c
-        x11 = (x10_c[..., None, :] @ x8).squeeze(-2)
-        x11_rows.put(x11)
-        S = x8
+        S_new = scan.scale(S, 1, own) + S_new_1_c
+        o = (phi_q_c[..., None, :] @ S_new).squeeze(-2)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x11 = x11_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x11_rows
-    del x10, x7
-    return (x11,), (S_end,), (S,) if keep else None
+    del o_rows
+    del S_new_1, phi_q
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v) = args
     H = h0[0].shape[1]
-    x5 = F.elu(k)
-    x6 = x5 + 1
-    del x5
-    x7 = v[:, :, None] * x6[:, :, :, None]
-    del x6
+    elu_k = F.elu(k)
+    phi_k = elu_k + 1
+    del elu_k
+    S_new_1 = v[:, :, None] * phi_k[:, :, :, None]
+    del phi_k
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x7_c,) in scan.each(steps, H, (x7,)):
+    for n, (S_new_1_c,) in scan.each(steps, H, (S_new_1,)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x8 = scan.scale(S, 1, own) + x7_c
-        S = x8
+        S_new = scan.scale(S, 1, own) + S_new_1_c
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x7
+    del S_new_1
     return (), (S_end,), (S,) if keep else None
 
 
@@ -241,45 +255,45 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     H = h0[0].shape[1]
-    x5 = F.elu(k)
-    x6 = x5 + 1
-    del x5
-    x8 = torch.addcmul(S, v[:, :, None], x6[:, :, :, None])
-    x9 = F.elu(q)
-    x10 = x9 + 1
-    del x9
-    x15 = (do[..., None, :] @ x8.mT).squeeze(-2)
-    del x8
-    x16 = x10[:, :, :, None] * do[:, :, None]
-    x19 = torch.minimum(x10, torch.as_tensor(1, dtype=x10.dtype, device=x10.device))
-    del x10
-    x20 = x15 * x19
-    del x15, x19
-    x27 = torch.minimum(x6, torch.as_tensor(1, dtype=x6.dtype, device=x6.device))
-    x21_rows = scan.Rows(steps, H, True)
+    elu_k = F.elu(k)
+    phi_k = elu_k + 1
+    del elu_k
+    dphi_q_1 = torch.addcmul(S, v[:, :, None], phi_k[:, :, :, None])
+    elu_q = F.elu(q)
+    phi_q = elu_q + 1
+    del elu_q
+    dphi_q = (do[..., None, :] @ dphi_q_1.mT).squeeze(-2)
+    del dphi_q_1
+    dS_before_1 = phi_q[:, :, :, None] * do[:, :, None]
+    min_phi_q = torch.minimum(phi_q, torch.as_tensor(1, dtype=phi_q.dtype, device=phi_q.device))
+    del phi_q
+    dq = dphi_q * min_phi_q
+    del dphi_q, min_phi_q
+    min_phi_k = torch.minimum(phi_k, torch.as_tensor(1, dtype=phi_k.dtype, device=phi_k.device))
+    dS_before_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
-    for n, (x16_c,) in scan.each(steps, H, (x16,), True):
+    for n, (dS_before_1_c,) in scan.each(steps, H, (dS_before_1,), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x21 = scan.scale(dS, 1, own) + x16_c
-        x21_rows.put(x21)
-        dS = x21
+        dS_before = scan.scale(dS, 1, own) + dS_before_1_c
+        dS_before_rows.put(dS_before)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x21 = x21_rows.joined()
-    del x21_rows
-    del x16
-    x22 = x6[:, :, :, None] * x21
-    del x6
-    x23 = v[:, :, None] * x21
-    del x21
-    x24 = x22.sum(2)
-    del x22
-    x25 = x23.sum(3)
-    del x23
-    x28 = x25 * x27
-    del x25, x27
-    return (x20, x28, x24), (dS_end,)
+    dS_before = dS_before_rows.joined()
+    del dS_before_rows
+    del dS_before_1
+    dS_before_scaled = phi_k[:, :, :, None] * dS_before
+    del phi_k
+    dS_before_scaled_2 = v[:, :, None] * dS_before
+    del dS_before
+    dv = dS_before_scaled.sum(2)
+    del dS_before_scaled
+    dphi_k = dS_before_scaled_2.sum(3)
+    del dS_before_scaled_2
+    dk = dphi_k * min_phi_k
+    del dphi_k, min_phi_k
+    return (dq, dk, dv), (dS_end,)

@@ -29,67 +29,67 @@ OUTPUTS = (("o", ("P",)),)
 def chunked_forward(args, valid, h0, steps, keep):
     (u, dt, B, C_, A_log, dt_bias, D) = args
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = dt + dt_bias[:, :, None]
-    x12 = tiles.softplus(x11)
-    del x11
-    x13 = (x10 * -1)[:, :, None] * x12
-    del x10
-    x29 = C_ @ B.mT
-    x36 = D[:, :, None, None] * u
-    x45 = x13 * tiles.LOG2E
-    del x13
-    x46 = torch.where(valid > 0, x45, 0)
-    del x45
-    x47 = tiles.prefix_sum(x46, 2)
-    x48 = torch.exp2(x47)
-    del x47
-    x50 = tiles.segment_sum(x46)
-    x51 = torch.exp2(x50)
-    del x50
-    x53 = x29 * x51
-    del x29, x51
-    x56 = tiles.suffix_sum(x46, 2, exclusive=True)
-    x57 = torch.exp2(x56)
-    del x56
-    x60 = x46.sum(2)
-    del x46
-    x61 = torch.exp2(x60)
-    del x60
-    x193 = valid * x12
-    x194 = x57 * x193
-    del x193, x57
-    x195 = valid * x12
-    del x12
-    x197 = x194[:, :, :, None] * B
-    del x194
-    x213 = x195[:, :, None] * x53
-    del x195, x53
-    x214 = x213 @ u
-    del x213
-    x233 = x48[:, :, :, None] * C_
-    del x48
+    exp_A_log = torch.exp(A_log)
+    delta_1 = dt + dt_bias[:, :, None]
+    delta = tiles.softplus(delta_1)
+    del delta_1
+    delta_scaled = (exp_A_log * -1)[:, :, None] * delta
+    del exp_A_log
+    CB = C_ @ B.mT
+    u_scaled = D[:, :, None, None] * u
+    log2_D_1 = delta_scaled * tiles.LOG2E
+    del delta_scaled
+    log2_D = torch.where(valid > 0, log2_D_1, 0)
+    del log2_D_1
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    log2_G_ij = tiles.segment_sum(log2_D)
+    G_ij = torch.exp2(log2_G_ij)
+    del log2_G_ij
+    A = CB * G_ij
+    del CB, G_ij
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    valid_delta = valid * delta
+    S_new_1 = G_after * valid_delta
+    del G_after, valid_delta
+    valid_delta_2 = valid * delta
+    del delta
+    B_scaled = S_new_1[:, :, :, None] * B
+    del S_new_1
+    A_scaled = valid_delta_2[:, :, None] * A
+    del A, valid_delta_2
+    A_scaled_u = A_scaled @ u
+    del A_scaled
+    C_scaled = G[:, :, :, None] * C_
+    del G
     S_rows = scan.Rows(steps, H)
-    x235_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x36_c,
-        x233_c,
-        x214_c,
-        x61_c,
-        x197_c,
+        u_scaled_c,
+        C_scaled_c,
+        A_scaled_u_c,
+        G_C_c,
+        B_scaled_c,
         u_c,
     ) in scan.each(
         steps,
         H,
         (
-            x36,
-            x233,
-            x214,
-            x61[:, :, None, None],
-            x197.mT,
+            u_scaled,
+            C_scaled,
+            A_scaled_u,
+            G_C[:, :, None, None],
+            B_scaled.mT,
             u,
         ),
     ):
@@ -98,67 +98,67 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x235 = scan.addmm(x36_c + x214_c, x233_c, S)
-        x199 = scan.addmm(scan.scale(S, x61_c, own), x197_c, u_c)
-        x235_rows.put(x235)
-        S = x199
+        o = scan.addmm(u_scaled_c + A_scaled_u_c, C_scaled_c, S)
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), B_scaled_c, u_c)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x235 = x235_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x235_rows
-    del x197, x214, x233, x36, x61
-    return (x235,), (S_end,), (S,) if keep else None
+    del o_rows
+    del A_scaled_u, B_scaled, C_scaled, G_C, u_scaled
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (u, dt, B, _, A_log, dt_bias, _) = args
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = dt + dt_bias[:, :, None]
-    x12 = tiles.softplus(x11)
-    del x11
-    x13 = (x10 * -1)[:, :, None] * x12
-    del x10
-    x45 = x13 * tiles.LOG2E
-    del x13
-    x46 = torch.where(valid > 0, x45, 0)
-    del x45
-    x56 = tiles.suffix_sum(x46, 2, exclusive=True)
-    x57 = torch.exp2(x56)
-    del x56
-    x60 = x46.sum(2)
-    del x46
-    x61 = torch.exp2(x60)
-    del x60
-    x193 = valid * x12
-    del x12
-    x194 = x57 * x193
-    del x193, x57
-    x197 = x194[:, :, :, None] * B
-    del x194
+    exp_A_log = torch.exp(A_log)
+    delta_1 = dt + dt_bias[:, :, None]
+    delta = tiles.softplus(delta_1)
+    del delta_1
+    delta_scaled = (exp_A_log * -1)[:, :, None] * delta
+    del exp_A_log
+    log2_D_1 = delta_scaled * tiles.LOG2E
+    del delta_scaled
+    log2_D = torch.where(valid > 0, log2_D_1, 0)
+    del log2_D_1
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    valid_delta = valid * delta
+    del delta
+    S_new_1 = G_after * valid_delta
+    del G_after, valid_delta
+    B_scaled = S_new_1[:, :, :, None] * B
+    del S_new_1
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x61_c, x197_c, u_c) in scan.each(steps, H, (x61[:, :, None, None], x197.mT, u)):
+    for n, (G_C_c, B_scaled_c, u_c) in scan.each(steps, H, (G_C[:, :, None, None], B_scaled.mT, u)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x199 = scan.addmm(scan.scale(S, x61_c, own), x197_c, u_c)
-        S = x199
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), B_scaled_c, u_c)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x197, x61
+    del B_scaled, G_C
     return (), (S_end,), (S,) if keep else None
 
 
@@ -170,82 +170,82 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = dt + dt_bias[:, :, None]
-    x12 = tiles.softplus(x11)
-    x13 = (x10 * -1)[:, :, None] * x12
-    x29 = C_ @ B.mT
-    x45 = x13 * tiles.LOG2E
-    del x13
-    x46 = torch.where(valid > 0, x45, 0)
-    del x45
-    x47 = tiles.prefix_sum(x46, 2)
-    x48 = torch.exp2(x47)
-    del x47
-    x50 = tiles.segment_sum(x46)
-    x51 = torch.exp2(x50)
-    del x50
-    x53 = x29 * x51
-    del x29
-    x56 = tiles.suffix_sum(x46, 2, exclusive=True)
-    x57 = torch.exp2(x56)
-    del x56
-    x60 = x46.sum(2)
-    del x46
-    x61 = torch.exp2(x60)
-    del x60
-    x86 = tiles.LN2
-    x94 = do @ u.mT
-    x96 = x53.mT @ do
-    x109 = x48[:, :, :, None] * do
-    x118 = tiles.LOG2E
-    x120 = D[:, :, None, None] * do
-    x121 = u * do
-    x122 = x121.sum(2)
-    del x121
-    x123 = x122.sum(2)
-    del x122
-    x127 = x51 * x94
-    del x51
-    x130 = x127.mT @ C_
-    x136 = torch.sigmoid(x11)
-    del x11
-    x142 = do @ S.mT
-    x192 = x53 * x94
-    del x53, x94
-    x193 = valid * x12
-    x194 = x57 * x193
-    x195 = valid * x12
-    del x12
-    x196 = x10 * x118
-    del x10
-    x204 = x192.sum(2)
-    x207 = x193[:, :, :, None] * x96
-    del x96
-    x209 = tiles.product(valid, x204, x136)
-    del x204
-    x210 = x193[:, :, :, None] * x130
-    del x130
-    x216 = x195[:, :, None] * x127
-    del x127
-    x217 = (x195 * x86)[:, :, None] * x192
-    del x192, x195
-    x218 = tiles.segment_sum_grad(x217)
-    del x217
-    x222 = x209.sum(2)
-    x231 = tiles.addmm_(x48[:, :, :, None] * x142, x216, B)
-    del x216
-    x236 = C_ * x142
-    del x142
-    x237 = x236.sum(3)
-    del x236
-    x238 = x48 * x237 * x86
-    del x237, x48
-    x239 = tiles.suffix_sum(x238, 2)
-    del x238
-    x69_rows = scan.Rows(steps, H, True)
-    x71_rows = scan.Rows(steps, H, True)
-    x84_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    delta_1 = dt + dt_bias[:, :, None]
+    delta = tiles.softplus(delta_1)
+    delta_scaled = (exp_A_log * -1)[:, :, None] * delta
+    CB = C_ @ B.mT
+    log2_D_1 = delta_scaled * tiles.LOG2E
+    del delta_scaled
+    log2_D = torch.where(valid > 0, log2_D_1, 0)
+    del log2_D_1
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    log2_G_ij = tiles.segment_sum(log2_D)
+    G_ij = torch.exp2(log2_G_ij)
+    del log2_G_ij
+    CB_G_ij = CB * G_ij
+    del CB
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    ln2 = tiles.LN2
+    do_u = do @ u.mT
+    CB_G_ij_do = CB_G_ij.mT @ do
+    dCS = G[:, :, :, None] * do
+    log2e = tiles.LOG2E
+    do_scaled = D[:, :, None, None] * do
+    u_do = u * do
+    u_do_sum = u_do.sum(2)
+    del u_do
+    dD = u_do_sum.sum(2)
+    del u_do_sum
+    G_ij_do_u = G_ij * do_u
+    del G_ij
+    G_ij_do_u_C = G_ij_do_u.mT @ C_
+    ddt_1 = torch.sigmoid(delta_1)
+    del delta_1
+    do_S = do @ S.mT
+    CB_G_ij_do_u = CB_G_ij * do_u
+    del CB_G_ij, do_u
+    valid_delta = valid * delta
+    dlog2_G_after_1 = G_after * valid_delta
+    valid_delta_2 = valid * delta
+    del delta
+    exp_A_log_scaled = exp_A_log * log2e
+    del exp_A_log
+    CB_G_ij_do_u_sum = CB_G_ij_do_u.sum(2)
+    CB_G_ij_do_scaled = valid_delta[:, :, :, None] * CB_G_ij_do
+    del CB_G_ij_do
+    ddt_2 = tiles.product(valid, CB_G_ij_do_u_sum, ddt_1)
+    del CB_G_ij_do_u_sum
+    G_ij_do_u_C_scaled = valid_delta[:, :, :, None] * G_ij_do_u_C
+    del G_ij_do_u_C
+    dCB = valid_delta_2[:, :, None] * G_ij_do_u
+    del G_ij_do_u
+    dlog2_G_ij = (valid_delta_2 * ln2)[:, :, None] * CB_G_ij_do_u
+    del CB_G_ij_do_u, valid_delta_2
+    dA_log_1 = tiles.segment_sum_grad(dlog2_G_ij)
+    del dlog2_G_ij
+    ddt_bias_1 = ddt_2.sum(2)
+    dC = tiles.addmm_(G[:, :, :, None] * do_S, dCB, B)
+    del dCB
+    C_do_S = C_ * do_S
+    del do_S
+    C_do_S_sum = C_do_S.sum(3)
+    del C_do_S
+    G_C_do_S_sum = G * C_do_S_sum * ln2
+    del C_do_S_sum, G
+    dA_log_2 = tiles.suffix_sum(G_C_do_S_sum, 2)
+    del G_C_do_S_sum
+    dB_scaled_rows = scan.Rows(steps, H, True)
+    B_dS_rows = scan.Rows(steps, H, True)
+    S_dS_sum_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -253,9 +253,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         u_c,
         B_c,
         S_c,
-        x61_c,
+        G_C_c,
         C__c,
-        x109_c,
+        dCS_c,
     ) in scan.each(
         steps,
         H,
@@ -263,150 +263,164 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             u,
             B,
             S,
-            x61[:, :, None, None],
+            G_C[:, :, None, None],
             C_.mT,
-            x109,
+            dCS,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x69 = torch.bmm(u_c, dS.mT, out=x69_rows.room(n))
-        x71 = torch.bmm(B_c, dS, out=x71_rows.room(n))
-        x83 = S_c * dS
-        x84 = x83.sum(1)
-        x157 = scan.addmm(scan.scale(dS, x61_c, own), C__c, x109_c)
-        x69_rows.put(x69)
-        x71_rows.put(x71)
-        x84_rows.put(x84)
-        dS = x157
+        dB_scaled = torch.bmm(u_c, dS.mT, out=dB_scaled_rows.room(n))
+        B_dS = torch.bmm(B_c, dS, out=B_dS_rows.room(n))
+        S_dS = S_c * dS
+        S_dS_sum = S_dS.sum(1)
+        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), C__c, dCS_c)
+        dB_scaled_rows.put(dB_scaled)
+        B_dS_rows.put(B_dS)
+        S_dS_sum_rows.put(S_dS_sum)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x69 = x69_rows.joined()
-    x71 = x71_rows.joined()
-    x84 = x84_rows.joined()
-    del x69_rows
-    del x71_rows
-    del x84_rows
-    del x109
-    x77 = B * x69
-    x78 = x77.sum(3)
-    del x77
-    x80 = tiles.product(valid, x57, x78)
-    del x57
-    x85 = x84.sum(2)
-    del x84
-    x88 = x61 * x85 * x86
-    del x61, x85
-    x89 = x88[:, :, None].expand(-1, -1, C)
-    del x88
-    x202 = x78 * x194 * x86
-    del x78
-    x203 = tiles.prefix_sum(x202, 2, exclusive=True)
-    del x202
-    x211 = torch.addcmul(x210, x194[:, :, :, None], x69)
-    del x210, x69
-    x212 = tiles.addcmul_(x120 + x207, x194[:, :, :, None], x71)
-    del x120, x194, x207, x71
-    x240 = x89 + x203 + x239 + x218
-    del x203, x218, x239, x89
-    x241 = tiles.product(valid, x240, x196[:, :, None])
-    x242 = x80 - x241
-    del x241, x80
-    x243 = x136 * x242
-    del x136, x242
-    x244 = x209 + x243
-    del x209
-    x245 = x240 * x193
-    del x193, x240
-    x246 = x245.sum(2)
-    del x245
-    x247 = x246 * x196 * -1
-    del x196, x246
-    x248 = x243.sum(2)
-    del x243
-    x249 = x222 + x248
-    del x222, x248
-    return (x212, x244, x211, x231, x247, x249, x123), (dS_end,)
+    dB_scaled = dB_scaled_rows.joined()
+    B_dS = B_dS_rows.joined()
+    S_dS_sum = S_dS_sum_rows.joined()
+    del dB_scaled_rows
+    del B_dS_rows
+    del S_dS_sum_rows
+    del dCS
+    B_dB_scaled = B * dB_scaled
+    B_dB_scaled_sum = B_dB_scaled.sum(3)
+    del B_dB_scaled
+    ddt_3 = tiles.product(valid, G_after, B_dB_scaled_sum)
+    del G_after
+    dG_C = S_dS_sum.sum(2)
+    del S_dS_sum
+    dlog2_G_C = G_C * dG_C * ln2
+    del G_C, dG_C
+    dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C)
+    del dlog2_G_C
+    dlog2_G_after = B_dB_scaled_sum * dlog2_G_after_1 * ln2
+    del B_dB_scaled_sum
+    dA_log_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    del dlog2_G_after
+    dB = torch.addcmul(G_ij_do_u_C_scaled, dlog2_G_after_1[:, :, :, None], dB_scaled)
+    del G_ij_do_u_C_scaled, dB_scaled
+    du = tiles.addcmul_(do_scaled + CB_G_ij_do_scaled, dlog2_G_after_1[:, :, :, None], B_dS)
+    del B_dS, CB_G_ij_do_scaled, dlog2_G_after_1, do_scaled
+    dA_log_4 = dlog2_G_C_2 + dA_log_3 + dA_log_2 + dA_log_1
+    del dA_log_1, dA_log_2, dA_log_3, dlog2_G_C_2
+    ddt_4 = tiles.product(valid, dA_log_4, exp_A_log_scaled[:, :, None])
+    ddt_5 = ddt_3 - ddt_4
+    del ddt_3, ddt_4
+    ddt_6 = ddt_1 * ddt_5
+    del ddt_1, ddt_5
+    ddt = ddt_2 + ddt_6
+    del ddt_2
+    dA_log_5 = dA_log_4 * valid_delta
+    del dA_log_4, valid_delta
+    dA_log_6 = dA_log_5.sum(2)
+    del dA_log_5
+    dA_log = dA_log_6 * exp_A_log_scaled * -1
+    del dA_log_6, exp_A_log_scaled
+    ddt_bias_2 = ddt_6.sum(2)
+    del ddt_6
+    ddt_bias = ddt_bias_1 + ddt_bias_2
+    del ddt_bias_1, ddt_bias_2
+    return (du, ddt, dB, dC, dA_log, ddt_bias, dD), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (u, dt, B, C_, A_log, dt_bias, D) = args
     H = h0[0].shape[1]
-    x9 = torch.exp(A_log)
-    x10 = dt + dt_bias
-    x11 = tiles.softplus(x10)
-    del x10
-    x16 = (x11[:, :, None] * u)[:, :, None] * B[:, :, :, None]
-    x19 = D[:, :, None] * u
-    x67 = x9 * x11
-    del x11, x9
-    x68 = x67 * -1
-    del x67
-    x69 = torch.exp(x68)
-    del x68
+    exp_A_log = torch.exp(A_log)
+    delta_1 = dt + dt_bias
+    delta = tiles.softplus(delta_1)
+    del delta_1
+    S_new_1 = (delta[:, :, None] * u)[:, :, None] * B[:, :, :, None]
+    u_scaled = D[:, :, None] * u
+    exp_A_log_delta = exp_A_log * delta
+    del delta, exp_A_log
+    D_1 = exp_A_log_delta * -1
+    del exp_A_log_delta
+    D_2 = torch.exp(D_1)
+    del D_1
     S_rows = scan.Rows(steps, H)
-    x73_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x69_c, x16_c, C__c, x19_c) in scan.each(steps, H, (x69[:, :, None, None], x16, C_, x19)):
+    for n, (
+        D_2_c,
+        S_new_1_c,
+        C__c,
+        u_scaled_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            D_2[:, :, None, None],
+            S_new_1,
+            C_,
+            u_scaled,
+        ),
+    ):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x71 = scan.scale(S, x69_c, own) + x16_c
-        x72 = (C__c[..., None, :] @ x71).squeeze(-2)
-        x73 = x72 + x19_c
-        x73_rows.put(x73)
-        S = x71
+        S_new = scan.scale(S, D_2_c, own) + S_new_1_c
+        C_S_new = (C__c[..., None, :] @ S_new).squeeze(-2)
+        o = C_S_new + u_scaled_c
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x73 = x73_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x73_rows
-    del x16, x19, x69
-    return (x73,), (S_end,), (S,) if keep else None
+    del o_rows
+    del D_2, S_new_1, u_scaled
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (u, dt, B, _, A_log, dt_bias, _) = args
     H = h0[0].shape[1]
-    x9 = torch.exp(A_log)
-    x10 = dt + dt_bias
-    x11 = tiles.softplus(x10)
-    del x10
-    x16 = (x11[:, :, None] * u)[:, :, None] * B[:, :, :, None]
-    x67 = x9 * x11
-    del x11, x9
-    x68 = x67 * -1
-    del x67
-    x69 = torch.exp(x68)
-    del x68
+    exp_A_log = torch.exp(A_log)
+    delta_1 = dt + dt_bias
+    delta = tiles.softplus(delta_1)
+    del delta_1
+    S_new_1 = (delta[:, :, None] * u)[:, :, None] * B[:, :, :, None]
+    exp_A_log_delta = exp_A_log * delta
+    del delta, exp_A_log
+    D_1 = exp_A_log_delta * -1
+    del exp_A_log_delta
+    D_2 = torch.exp(D_1)
+    del D_1
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x69_c, x16_c) in scan.each(steps, H, (x69[:, :, None, None], x16)):
+    for n, (D_2_c, S_new_1_c) in scan.each(steps, H, (D_2[:, :, None, None], S_new_1)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x71 = scan.scale(S, x69_c, own) + x16_c
-        S = x71
+        S_new = scan.scale(S, D_2_c, own) + S_new_1_c
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x16, x69
+    del D_2, S_new_1
     return (), (S_end,), (S,) if keep else None
 
 
@@ -417,65 +431,65 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     H = h0[0].shape[1]
-    x9 = torch.exp(A_log)
-    x10 = dt + dt_bias
-    x11 = tiles.softplus(x10)
-    x16 = (x11[:, :, None] * u)[:, :, None] * B[:, :, :, None]
-    x33 = D[:, :, None] * do
-    x34 = u * do
-    x35 = x34.sum(2)
-    del x34
-    x38 = C_[:, :, :, None] * do[:, :, None]
-    x60 = torch.sigmoid(x10)
-    del x10
-    x67 = x9 * x11
-    x68 = x67 * -1
-    x69 = torch.exp(x68)
-    del x68
-    x71 = torch.addcmul(x16, x69[:, :, None, None], S)
-    del x16
-    x74 = (do[..., None, :] @ x71.mT).squeeze(-2)
-    del x71
-    x39_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    delta_1 = dt + dt_bias
+    delta = tiles.softplus(delta_1)
+    dC_1 = (delta[:, :, None] * u)[:, :, None] * B[:, :, :, None]
+    do_scaled = D[:, :, None] * do
+    u_do = u * do
+    dD = u_do.sum(2)
+    del u_do
+    dS_before_1 = C_[:, :, :, None] * do[:, :, None]
+    ddt_bias_1 = torch.sigmoid(delta_1)
+    del delta_1
+    exp_A_log_delta = exp_A_log * delta
+    D_1 = exp_A_log_delta * -1
+    D_2 = torch.exp(D_1)
+    del D_1
+    dC_2 = torch.addcmul(dC_1, D_2[:, :, None, None], S)
+    del dC_1
+    dC = (do[..., None, :] @ dC_2.mT).squeeze(-2)
+    del dC_2
+    dS_before_2_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for n, (x38_c, x69_c) in scan.each(steps, H, (x38, x69), True):
+    for n, (dS_before_1_c, D_2_c) in scan.each(steps, H, (dS_before_1, D_2), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x39 = dS + x38_c
-        x75 = x69_c[:, None, None] * x39
-        x39_rows.put(x39)
-        dS = x75
+        dS_before_2 = dS + dS_before_1_c
+        dS_before = D_2_c[:, None, None] * dS_before_2
+        dS_before_2_rows.put(dS_before_2)
+        dS = dS_before
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x39 = x39_rows.joined()
-    del x39_rows
-    del x38
-    x43 = B[:, :, :, None] * x39
-    x44 = x43.sum(2)
-    del x43
-    x46 = u[:, :, None] * x39
-    x47 = x46.sum(3)
-    del x46
-    x48 = x11[:, :, None] * x47
-    del x47
-    x49 = u * x44
-    x50 = x49.sum(2)
-    del x49
-    x52 = S * x39
-    del x39
-    x53 = x52.sum(2)
-    del x52
-    x54 = x53.sum(2)
-    del x53
-    x65 = torch.addcmul(x33, x11[:, :, None], x44)
-    del x11, x33, x44
-    x76 = x69 * x54
-    del x54, x69
-    x78 = torch.addcmul(x50, x9, x76, value=-1)
-    del x50, x9
-    x79 = x78 * x60
-    del x60, x78
-    x80 = x76 * x67 * -1
-    del x67, x76
-    return (x65, x79, x48, x74, x80, x79, x35), (dS_end,)
+    dS_before_2 = dS_before_2_rows.joined()
+    del dS_before_2_rows
+    del dS_before_1
+    du_1 = B[:, :, :, None] * dS_before_2
+    du_2 = du_1.sum(2)
+    del du_1
+    dB_1 = u[:, :, None] * dS_before_2
+    dB_2 = dB_1.sum(3)
+    del dB_1
+    dB = delta[:, :, None] * dB_2
+    del dB_2
+    ddelta_1 = u * du_2
+    ddelta_2 = ddelta_1.sum(2)
+    del ddelta_1
+    dA_log_1 = S * dS_before_2
+    del dS_before_2
+    dA_log_2 = dA_log_1.sum(2)
+    del dA_log_1
+    dA_log_3 = dA_log_2.sum(2)
+    del dA_log_2
+    du = torch.addcmul(do_scaled, delta[:, :, None], du_2)
+    del delta, do_scaled, du_2
+    dA_log_4 = D_2 * dA_log_3
+    del D_2, dA_log_3
+    ddelta = torch.addcmul(ddelta_2, exp_A_log, dA_log_4, value=-1)
+    del ddelta_2, exp_A_log
+    ddt_bias = ddelta * ddt_bias_1
+    del ddelta, ddt_bias_1
+    dA_log = dA_log_4 * exp_A_log_delta * -1
+    del dA_log_4, exp_A_log_delta
+    return (du, ddt_bias, dB, dC, dA_log, ddt_bias, dD), (dS_end,)

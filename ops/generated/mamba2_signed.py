@@ -30,63 +30,63 @@ OUTPUTS = (("o", ("P",)),)
 def chunked_forward(args, valid, h0, steps, keep):
     (u, dt, B, C_, A_log, dt_bias, D) = args
     H = h0[0].shape[1]
-    x11 = torch.exp(A_log)
-    x12 = dt + dt_bias[:, :, None]
-    x13 = tiles.softplus(x12)
-    del x12
-    x14 = (x11 * -1)[:, :, None] * x13
-    del x11
-    x15 = torch.exp(x14)
-    del x14
-    x17 = 2 * x15 + -1
-    del x15
-    x18 = torch.where(valid > 0, x17, 1)
-    del x17
-    x21 = tiles.running_product(x18, 2, "prefix")
-    x31 = tiles.path(x18)
-    x32 = C_ @ B.mT
-    x36 = x31 * x32
-    del x31, x32
-    x39 = D[:, :, None, None] * u
-    x41 = tiles.running_product(x18, 2, "suffix", exclusive=True)
-    x42 = tiles.running_product(x18, 2, "suffix")
-    del x18
-    x43 = x42[:, :, 0]
-    del x42
-    x167 = valid * x13
-    x168 = valid * x13
-    del x13
-    x169 = x41 * x167
-    del x167, x41
-    x171 = x169[:, :, :, None] * B
-    del x169
-    x186 = x168[:, :, None] * x36
-    del x168, x36
-    x187 = x186 @ u
-    del x186
-    x207 = x21[:, :, :, None] * C_
-    del x21
+    exp_A_log = torch.exp(A_log)
+    delta_1 = dt + dt_bias[:, :, None]
+    delta = tiles.softplus(delta_1)
+    del delta_1
+    delta_scaled = (exp_A_log * -1)[:, :, None] * delta
+    del exp_A_log
+    exp_delta_scaled = torch.exp(delta_scaled)
+    del delta_scaled
+    alpha = 2 * exp_delta_scaled + -1
+    del exp_delta_scaled
+    D_ = torch.where(valid > 0, alpha, 1)
+    del alpha
+    G = tiles.running_product(D_, 2, "prefix")
+    G_ij = tiles.path(D_)
+    CB = C_ @ B.mT
+    A = G_ij * CB
+    del CB, G_ij
+    u_scaled = D[:, :, None, None] * u
+    G_after = tiles.running_product(D_, 2, "suffix", exclusive=True)
+    G_from = tiles.running_product(D_, 2, "suffix")
+    del D_
+    G_C = G_from[:, :, 0]
+    del G_from
+    valid_delta = valid * delta
+    valid_delta_2 = valid * delta
+    del delta
+    S_new_1 = G_after * valid_delta
+    del G_after, valid_delta
+    B_scaled = S_new_1[:, :, :, None] * B
+    del S_new_1
+    A_scaled = valid_delta_2[:, :, None] * A
+    del A, valid_delta_2
+    A_scaled_u = A_scaled @ u
+    del A_scaled
+    C_scaled = G[:, :, :, None] * C_
+    del G
     S_rows = scan.Rows(steps, H)
-    x209_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x207_c,
-        x39_c,
-        x187_c,
-        x43_c,
-        x171_c,
+        C_scaled_c,
+        u_scaled_c,
+        A_scaled_u_c,
+        G_C_c,
+        B_scaled_c,
         u_c,
     ) in scan.each(
         steps,
         H,
         (
-            x207,
-            x39,
-            x187,
-            x43[:, :, None, None],
-            x171.mT,
+            C_scaled,
+            u_scaled,
+            A_scaled_u,
+            G_C[:, :, None, None],
+            B_scaled.mT,
             u,
         ),
     ):
@@ -95,67 +95,67 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x209 = scan.addmm(x39_c + x187_c, x207_c, S)
-        x173 = scan.addmm(scan.scale(S, x43_c, own), x171_c, u_c)
-        x209_rows.put(x209)
-        S = x173
+        o = scan.addmm(u_scaled_c + A_scaled_u_c, C_scaled_c, S)
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), B_scaled_c, u_c)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x209 = x209_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x209_rows
-    del x171, x187, x207, x39, x43
-    return (x209,), (S_end,), (S,) if keep else None
+    del o_rows
+    del A_scaled_u, B_scaled, C_scaled, G_C, u_scaled
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (u, dt, B, _, A_log, dt_bias, _) = args
     H = h0[0].shape[1]
-    x11 = torch.exp(A_log)
-    x12 = dt + dt_bias[:, :, None]
-    x13 = tiles.softplus(x12)
-    del x12
-    x14 = (x11 * -1)[:, :, None] * x13
-    del x11
-    x15 = torch.exp(x14)
-    del x14
-    x17 = 2 * x15 + -1
-    del x15
-    x18 = torch.where(valid > 0, x17, 1)
-    del x17
-    x41 = tiles.running_product(x18, 2, "suffix", exclusive=True)
-    x42 = tiles.running_product(x18, 2, "suffix")
-    del x18
-    x43 = x42[:, :, 0]
-    del x42
-    x167 = valid * x13
-    del x13
-    x169 = x41 * x167
-    del x167, x41
-    x171 = x169[:, :, :, None] * B
-    del x169
+    exp_A_log = torch.exp(A_log)
+    delta_1 = dt + dt_bias[:, :, None]
+    delta = tiles.softplus(delta_1)
+    del delta_1
+    delta_scaled = (exp_A_log * -1)[:, :, None] * delta
+    del exp_A_log
+    exp_delta_scaled = torch.exp(delta_scaled)
+    del delta_scaled
+    alpha = 2 * exp_delta_scaled + -1
+    del exp_delta_scaled
+    D_ = torch.where(valid > 0, alpha, 1)
+    del alpha
+    G_after = tiles.running_product(D_, 2, "suffix", exclusive=True)
+    G_from = tiles.running_product(D_, 2, "suffix")
+    del D_
+    G_C = G_from[:, :, 0]
+    del G_from
+    valid_delta = valid * delta
+    del delta
+    S_new_1 = G_after * valid_delta
+    del G_after, valid_delta
+    B_scaled = S_new_1[:, :, :, None] * B
+    del S_new_1
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x43_c, x171_c, u_c) in scan.each(steps, H, (x43[:, :, None, None], x171.mT, u)):
+    for n, (G_C_c, B_scaled_c, u_c) in scan.each(steps, H, (G_C[:, :, None, None], B_scaled.mT, u)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x173 = scan.addmm(scan.scale(S, x43_c, own), x171_c, u_c)
-        S = x173
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), B_scaled_c, u_c)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x171, x43
+    del B_scaled, G_C
     return (), (S_end,), (S,) if keep else None
 
 
@@ -167,69 +167,69 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x11 = torch.exp(A_log)
-    x12 = dt + dt_bias[:, :, None]
-    x13 = tiles.softplus(x12)
-    x14 = (x11 * -1)[:, :, None] * x13
-    x15 = torch.exp(x14)
-    del x14
-    x17 = 2 * x15 + -1
-    x18 = torch.where(valid > 0, x17, 1)
-    del x17
-    x21 = tiles.running_product(x18, 2, "prefix")
-    x31 = tiles.path(x18)
-    x32 = C_ @ B.mT
-    x36 = x31 * x32
-    x41 = tiles.running_product(x18, 2, "suffix", exclusive=True)
-    x42 = tiles.running_product(x18, 2, "suffix")
-    x43 = x42[:, :, 0]
-    x71 = D[:, :, None, None] * do
-    x72 = u * do
-    x73 = x72.sum(2)
-    del x72
-    x74 = x73.sum(2)
-    del x73
-    x76 = do @ u.mT
-    x78 = x36.mT @ do
-    x91 = x31 * x76
-    del x31
-    x94 = x91.mT @ C_
-    x101 = torch.sigmoid(x12)
-    del x12
-    x107 = x21[:, :, :, None] * do
-    x110 = do @ S.mT
-    x167 = valid * x13
-    x168 = valid * x13
-    del x13
-    x169 = x41 * x167
-    x178 = x167[:, :, :, None] * x78
-    del x78
-    x179 = x36 * x76
-    del x36
-    x180 = x179.sum(2)
-    del x179
-    x182 = tiles.product(valid, x180, x101)
-    del x180
-    x183 = x167[:, :, :, None] * x94
-    del x94
-    x189 = tiles.product(x32, x76, x168[:, :, None])
-    del x32, x76
-    x190 = x168[:, :, None] * x91
-    del x168, x91
-    x192 = tiles.path_grad(x18, x189)
-    del x189
-    x194 = x182.sum(2)
-    x205 = tiles.addmm_(x21[:, :, :, None] * x110, x190, B)
-    del x190
-    x210 = C_ * x110
-    del x110
-    x211 = x210.sum(3)
-    del x210
-    x212 = tiles.running_product_grad(x18, x211, 2, "prefix")
-    del x21, x211
-    x51_rows = scan.Rows(steps, H, True)
-    x53_rows = scan.Rows(steps, H, True)
-    x66_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    delta_1 = dt + dt_bias[:, :, None]
+    delta = tiles.softplus(delta_1)
+    delta_scaled = (exp_A_log * -1)[:, :, None] * delta
+    exp_delta_scaled = torch.exp(delta_scaled)
+    del delta_scaled
+    alpha = 2 * exp_delta_scaled + -1
+    D_ = torch.where(valid > 0, alpha, 1)
+    del alpha
+    G = tiles.running_product(D_, 2, "prefix")
+    G_ij = tiles.path(D_)
+    CB = C_ @ B.mT
+    G_ij_CB = G_ij * CB
+    G_after = tiles.running_product(D_, 2, "suffix", exclusive=True)
+    G_from = tiles.running_product(D_, 2, "suffix")
+    G_C = G_from[:, :, 0]
+    do_scaled = D[:, :, None, None] * do
+    u_do = u * do
+    u_do_sum = u_do.sum(2)
+    del u_do
+    dD = u_do_sum.sum(2)
+    del u_do_sum
+    do_u = do @ u.mT
+    G_ij_CB_do = G_ij_CB.mT @ do
+    G_ij_do_u = G_ij * do_u
+    del G_ij
+    G_ij_do_u_C = G_ij_do_u.mT @ C_
+    ddt_1 = torch.sigmoid(delta_1)
+    del delta_1
+    dCS = G[:, :, :, None] * do
+    do_S = do @ S.mT
+    valid_delta = valid * delta
+    valid_delta_2 = valid * delta
+    del delta
+    du_1 = G_after * valid_delta
+    G_ij_CB_do_scaled = valid_delta[:, :, :, None] * G_ij_CB_do
+    del G_ij_CB_do
+    G_ij_CB_do_u = G_ij_CB * do_u
+    del G_ij_CB
+    G_ij_CB_do_u_sum = G_ij_CB_do_u.sum(2)
+    del G_ij_CB_do_u
+    ddt_2 = tiles.product(valid, G_ij_CB_do_u_sum, ddt_1)
+    del G_ij_CB_do_u_sum
+    G_ij_do_u_C_scaled = valid_delta[:, :, :, None] * G_ij_do_u_C
+    del G_ij_do_u_C
+    dG_ij = tiles.product(CB, do_u, valid_delta_2[:, :, None])
+    del CB, do_u
+    dCB = valid_delta_2[:, :, None] * G_ij_do_u
+    del G_ij_do_u, valid_delta_2
+    dA_log_1 = tiles.path_grad(D_, dG_ij)
+    del dG_ij
+    ddt_bias_1 = ddt_2.sum(2)
+    dC = tiles.addmm_(G[:, :, :, None] * do_S, dCB, B)
+    del dCB
+    C_do_S = C_ * do_S
+    del do_S
+    C_do_S_sum = C_do_S.sum(3)
+    del C_do_S
+    dA_log_2 = tiles.running_product_grad(D_, C_do_S_sum, 2, "prefix")
+    del C_do_S_sum, G
+    dB_scaled_rows = scan.Rows(steps, H, True)
+    B_dS_rows = scan.Rows(steps, H, True)
+    S_dS_sum_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -237,9 +237,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         u_c,
         B_c,
         S_c,
-        x43_c,
+        G_C_c,
         C__c,
-        x107_c,
+        dCS_c,
     ) in scan.each(
         steps,
         H,
@@ -247,155 +247,169 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             u,
             B,
             S,
-            x43[:, :, None, None],
+            G_C[:, :, None, None],
             C_.mT,
-            x107,
+            dCS,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x51 = torch.bmm(u_c, dS.mT, out=x51_rows.room(n))
-        x53 = torch.bmm(B_c, dS, out=x53_rows.room(n))
-        x65 = S_c * dS
-        x66 = x65.sum(1)
-        x131 = scan.addmm(scan.scale(dS, x43_c, own), C__c, x107_c)
-        x51_rows.put(x51)
-        x53_rows.put(x53)
-        x66_rows.put(x66)
-        dS = x131
+        dB_scaled = torch.bmm(u_c, dS.mT, out=dB_scaled_rows.room(n))
+        B_dS = torch.bmm(B_c, dS, out=B_dS_rows.room(n))
+        S_dS = S_c * dS
+        S_dS_sum = S_dS.sum(1)
+        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), C__c, dCS_c)
+        dB_scaled_rows.put(dB_scaled)
+        B_dS_rows.put(B_dS)
+        S_dS_sum_rows.put(S_dS_sum)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x51 = x51_rows.joined()
-    x53 = x53_rows.joined()
-    x66 = x66_rows.joined()
-    del x51_rows
-    del x53_rows
-    del x66_rows
-    del x107, x43
-    x59 = B * x51
-    x60 = x59.sum(3)
-    del x59
-    x62 = tiles.product(valid, x41, x60)
-    x67 = x66.sum(2)
-    del x66
-    x68 = tiles.at_first(x67, C)
-    del x67
-    x69 = tiles.running_product_grad(x18, x68, 2, "suffix")
-    del x42, x68
-    x176 = x60 * x167
-    del x60
-    x177 = tiles.running_product_grad(x18, x176, 2, "suffix", exclusive=True)
-    del x176, x18, x41
-    x184 = torch.addcmul(x183, x169[:, :, :, None], x51)
-    del x183, x51
-    x185 = tiles.addcmul_(x71 + x178, x169[:, :, :, None], x53)
-    del x169, x178, x53, x71
-    x213 = x69 + x177 + x212 + x192
-    del x177, x192, x212, x69
-    x214 = x15 * x213
-    del x15, x213
-    x215 = tiles.product(valid, x214, x11[:, :, None])
-    x216 = torch.add(x62, x215, alpha=-2)
-    del x215, x62
-    x217 = x101 * x216
-    del x101, x216
-    x218 = x182 + x217
-    del x182
-    x219 = x167 * x214
-    del x167, x214
-    x220 = x219.sum(2)
-    del x219
-    x221 = x11 * x220 * -2
-    del x11, x220
-    x222 = x217.sum(2)
-    del x217
-    x223 = x194 + x222
-    del x194, x222
-    return (x185, x218, x184, x205, x221, x223, x74), (dS_end,)
+    dB_scaled = dB_scaled_rows.joined()
+    B_dS = B_dS_rows.joined()
+    S_dS_sum = S_dS_sum_rows.joined()
+    del dB_scaled_rows
+    del B_dS_rows
+    del S_dS_sum_rows
+    del G_C, dCS
+    B_dB_scaled = B * dB_scaled
+    B_dB_scaled_sum = B_dB_scaled.sum(3)
+    del B_dB_scaled
+    ddt_3 = tiles.product(valid, G_after, B_dB_scaled_sum)
+    dG_C = S_dS_sum.sum(2)
+    del S_dS_sum
+    dG_from = tiles.at_first(dG_C, C)
+    del dG_C
+    dA_log_3 = tiles.running_product_grad(D_, dG_from, 2, "suffix")
+    del G_from, dG_from
+    dG_after = B_dB_scaled_sum * valid_delta
+    del B_dB_scaled_sum
+    dA_log_4 = tiles.running_product_grad(D_, dG_after, 2, "suffix", exclusive=True)
+    del D_, G_after, dG_after
+    dB = torch.addcmul(G_ij_do_u_C_scaled, du_1[:, :, :, None], dB_scaled)
+    del G_ij_do_u_C_scaled, dB_scaled
+    du = tiles.addcmul_(do_scaled + G_ij_CB_do_scaled, du_1[:, :, :, None], B_dS)
+    del B_dS, G_ij_CB_do_scaled, do_scaled, du_1
+    dA_log_5 = dA_log_3 + dA_log_4 + dA_log_2 + dA_log_1
+    del dA_log_1, dA_log_2, dA_log_3, dA_log_4
+    dA_log_6 = exp_delta_scaled * dA_log_5
+    del dA_log_5, exp_delta_scaled
+    ddt_4 = tiles.product(valid, dA_log_6, exp_A_log[:, :, None])
+    ddt_5 = torch.add(ddt_3, ddt_4, alpha=-2)
+    del ddt_3, ddt_4
+    ddt_6 = ddt_1 * ddt_5
+    del ddt_1, ddt_5
+    ddt = ddt_2 + ddt_6
+    del ddt_2
+    dA_log_7 = valid_delta * dA_log_6
+    del dA_log_6, valid_delta
+    dA_log_8 = dA_log_7.sum(2)
+    del dA_log_7
+    dA_log = exp_A_log * dA_log_8 * -2
+    del dA_log_8, exp_A_log
+    ddt_bias_2 = ddt_6.sum(2)
+    del ddt_6
+    ddt_bias = ddt_bias_1 + ddt_bias_2
+    del ddt_bias_1, ddt_bias_2
+    return (du, ddt, dB, dC, dA_log, ddt_bias, dD), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (u, dt, B, C_, A_log, dt_bias, D) = args
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = dt + dt_bias
-    x12 = tiles.softplus(x11)
-    del x11
-    x19 = (x12[:, :, None] * u)[:, :, None] * B[:, :, :, None]
-    x22 = D[:, :, None] * u
-    x62 = x10 * x12
-    del x10, x12
-    x63 = x62 * -1
-    del x62
-    x64 = torch.exp(x63)
-    del x63
-    x65 = 2 * x64 + -1
-    del x64
+    exp_A_log = torch.exp(A_log)
+    delta_1 = dt + dt_bias
+    delta = tiles.softplus(delta_1)
+    del delta_1
+    S_new_1 = (delta[:, :, None] * u)[:, :, None] * B[:, :, :, None]
+    u_scaled = D[:, :, None] * u
+    exp_A_log_delta = exp_A_log * delta
+    del delta, exp_A_log
+    alpha_1 = exp_A_log_delta * -1
+    del exp_A_log_delta
+    alpha_2 = torch.exp(alpha_1)
+    del alpha_1
+    alpha = 2 * alpha_2 + -1
+    del alpha_2
     S_rows = scan.Rows(steps, H)
-    x69_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x65_c, x19_c, C__c, x22_c) in scan.each(steps, H, (x65[:, :, None, None], x19, C_, x22)):
+    for n, (
+        alpha_c,
+        S_new_1_c,
+        C__c,
+        u_scaled_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            alpha[:, :, None, None],
+            S_new_1,
+            C_,
+            u_scaled,
+        ),
+    ):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x67 = scan.scale(S, x65_c, own) + x19_c
-        x68 = (C__c[..., None, :] @ x67).squeeze(-2)
-        x69 = x68 + x22_c
-        x69_rows.put(x69)
-        S = x67
+        S_new = scan.scale(S, alpha_c, own) + S_new_1_c
+        C_S_new = (C__c[..., None, :] @ S_new).squeeze(-2)
+        o = C_S_new + u_scaled_c
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x69 = x69_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x69_rows
-    del x19, x22, x65
-    return (x69,), (S_end,), (S,) if keep else None
+    del o_rows
+    del S_new_1, alpha, u_scaled
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (u, dt, B, _, A_log, dt_bias, _) = args
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = dt + dt_bias
-    x12 = tiles.softplus(x11)
-    del x11
-    x19 = (x12[:, :, None] * u)[:, :, None] * B[:, :, :, None]
-    x62 = x10 * x12
-    del x10, x12
-    x63 = x62 * -1
-    del x62
-    x64 = torch.exp(x63)
-    del x63
-    x65 = 2 * x64 + -1
-    del x64
+    exp_A_log = torch.exp(A_log)
+    delta_1 = dt + dt_bias
+    delta = tiles.softplus(delta_1)
+    del delta_1
+    S_new_1 = (delta[:, :, None] * u)[:, :, None] * B[:, :, :, None]
+    exp_A_log_delta = exp_A_log * delta
+    del delta, exp_A_log
+    alpha_1 = exp_A_log_delta * -1
+    del exp_A_log_delta
+    alpha_2 = torch.exp(alpha_1)
+    del alpha_1
+    alpha = 2 * alpha_2 + -1
+    del alpha_2
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x65_c, x19_c) in scan.each(steps, H, (x65[:, :, None, None], x19)):
+    for n, (alpha_c, S_new_1_c) in scan.each(steps, H, (alpha[:, :, None, None], S_new_1)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x67 = scan.scale(S, x65_c, own) + x19_c
-        S = x67
+        S_new = scan.scale(S, alpha_c, own) + S_new_1_c
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x19, x65
+    del S_new_1, alpha
     return (), (S_end,), (S,) if keep else None
 
 
@@ -406,66 +420,66 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     H = h0[0].shape[1]
-    x10 = torch.exp(A_log)
-    x11 = dt + dt_bias
-    x12 = tiles.softplus(x11)
-    x19 = (x12[:, :, None] * u)[:, :, None] * B[:, :, :, None]
-    x26 = D[:, :, None] * do
-    x27 = u * do
-    x28 = x27.sum(2)
-    del x27
-    x31 = C_[:, :, :, None] * do[:, :, None]
-    x55 = torch.sigmoid(x11)
-    del x11
-    x62 = x10 * x12
-    x63 = x62 * -1
-    x64 = torch.exp(x63)
-    del x63
-    x65 = 2 * x64 + -1
-    x67 = torch.addcmul(x19, x65[:, :, None, None], S)
-    del x19
-    x70 = (do[..., None, :] @ x67.mT).squeeze(-2)
-    del x67
-    x32_rows = scan.Rows(steps, H, True)
+    exp_A_log = torch.exp(A_log)
+    delta_1 = dt + dt_bias
+    delta = tiles.softplus(delta_1)
+    dC_1 = (delta[:, :, None] * u)[:, :, None] * B[:, :, :, None]
+    do_scaled = D[:, :, None] * do
+    u_do = u * do
+    dD = u_do.sum(2)
+    del u_do
+    dS_before_1 = C_[:, :, :, None] * do[:, :, None]
+    ddt_bias_1 = torch.sigmoid(delta_1)
+    del delta_1
+    exp_A_log_delta = exp_A_log * delta
+    alpha_1 = exp_A_log_delta * -1
+    alpha_2 = torch.exp(alpha_1)
+    del alpha_1
+    alpha = 2 * alpha_2 + -1
+    dC_2 = torch.addcmul(dC_1, alpha[:, :, None, None], S)
+    del dC_1
+    dC = (do[..., None, :] @ dC_2.mT).squeeze(-2)
+    del dC_2
+    dS_before_2_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for n, (x31_c, x65_c) in scan.each(steps, H, (x31, x65), True):
+    for n, (dS_before_1_c, alpha_c) in scan.each(steps, H, (dS_before_1, alpha), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x32 = dS + x31_c
-        x71 = x65_c[:, None, None] * x32
-        x32_rows.put(x32)
-        dS = x71
+        dS_before_2 = dS + dS_before_1_c
+        dS_before = alpha_c[:, None, None] * dS_before_2
+        dS_before_2_rows.put(dS_before_2)
+        dS = dS_before
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x32 = x32_rows.joined()
-    del x32_rows
-    del x31, x65
-    x36 = B[:, :, :, None] * x32
-    x37 = x36.sum(2)
-    del x36
-    x39 = u[:, :, None] * x32
-    x40 = x39.sum(3)
-    del x39
-    x41 = x12[:, :, None] * x40
-    del x40
-    x42 = u * x37
-    x43 = x42.sum(2)
-    del x42
-    x45 = S * x32
-    del x32
-    x46 = x45.sum(2)
-    del x45
-    x47 = x46.sum(2)
-    del x46
-    x60 = torch.addcmul(x26, x12[:, :, None], x37)
-    del x12, x26, x37
-    x72 = x64 * x47
-    del x47, x64
-    x74 = torch.addcmul(x43, x10, x72, value=-2)
-    del x10, x43
-    x75 = x74 * x55
-    del x55, x74
-    x76 = x72 * x62 * -2
-    del x62, x72
-    return (x60, x75, x41, x70, x76, x75, x28), (dS_end,)
+    dS_before_2 = dS_before_2_rows.joined()
+    del dS_before_2_rows
+    del alpha, dS_before_1
+    du_1 = B[:, :, :, None] * dS_before_2
+    du_2 = du_1.sum(2)
+    del du_1
+    dB_1 = u[:, :, None] * dS_before_2
+    dB_2 = dB_1.sum(3)
+    del dB_1
+    dB = delta[:, :, None] * dB_2
+    del dB_2
+    ddelta_1 = u * du_2
+    ddelta_2 = ddelta_1.sum(2)
+    del ddelta_1
+    dA_log_1 = S * dS_before_2
+    del dS_before_2
+    dA_log_2 = dA_log_1.sum(2)
+    del dA_log_1
+    dA_log_3 = dA_log_2.sum(2)
+    del dA_log_2
+    du = torch.addcmul(do_scaled, delta[:, :, None], du_2)
+    del delta, do_scaled, du_2
+    dA_log_4 = alpha_2 * dA_log_3
+    del alpha_2, dA_log_3
+    ddelta = torch.addcmul(ddelta_2, exp_A_log, dA_log_4, value=-2)
+    del ddelta_2, exp_A_log
+    ddt_bias = ddelta * ddt_bias_1
+    del ddelta, ddt_bias_1
+    dA_log = dA_log_4 * exp_A_log_delta * -2
+    del dA_log_4, exp_A_log_delta
+    return (du, ddt_bias, dB, dC, dA_log, ddt_bias, dD), (dS_end,)

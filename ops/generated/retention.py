@@ -30,61 +30,61 @@ def chunked_forward(args, valid, h0, steps, keep):
     K = q.shape[3]
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x10 = (K) ** -0.5
-    x20 = q @ k.mT
-    x36 = torch.log2(gamma)
-    x37 = x36[:, :, None].expand(-1, -1, C)
-    del x36
-    x38 = torch.where(valid > 0, x37, 0)
-    del x37
-    x39 = tiles.prefix_sum(x38, 2)
-    x40 = torch.exp2(x39)
-    del x39
-    x42 = tiles.segment_sum(x38)
-    x43 = torch.exp2(x42)
-    del x42
-    x45 = x20 * x43
-    del x20, x43
-    x49 = tiles.suffix_sum(x38, 2, exclusive=True)
-    x50 = torch.exp2(x49)
-    del x49
-    x53 = x38.sum(2)
-    del x38
-    x54 = torch.exp2(x53)
-    del x53
-    x155 = valid * x50
-    del x50
-    x157 = valid[:, :, None] * x45
-    del x45
-    x159 = x40 * x10
-    del x40
-    x161 = x157 @ v
-    del x157
-    x162 = x161 * x10
-    del x161
-    x164 = x155[:, :, :, None] * k
-    del x155
-    x188 = x159[:, :, :, None] * q
-    del x159
+    rsqrt_K = (K) ** -0.5
+    qk = q @ k.mT
+    log2_gamma = torch.log2(gamma)
+    log2_gamma_2 = log2_gamma[:, :, None].expand(-1, -1, C)
+    del log2_gamma
+    log2_D = torch.where(valid > 0, log2_gamma_2, 0)
+    del log2_gamma_2
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    log2_G_ij = tiles.segment_sum(log2_D)
+    G_ij = torch.exp2(log2_G_ij)
+    del log2_G_ij
+    A = qk * G_ij
+    del G_ij, qk
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    valid_G_after = valid * G_after
+    del G_after
+    A_scaled = valid[:, :, None] * A
+    del A
+    G_scaled = G * rsqrt_K
+    del G
+    A_scaled_v = A_scaled @ v
+    del A_scaled
+    A_scaled_v_scaled = A_scaled_v * rsqrt_K
+    del A_scaled_v
+    k_scaled = valid_G_after[:, :, :, None] * k
+    del valid_G_after
+    q_scaled = G_scaled[:, :, :, None] * q
+    del G_scaled
     S_rows = scan.Rows(steps, H)
-    x190_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x188_c,
-        x162_c,
-        x54_c,
-        x164_c,
+        q_scaled_c,
+        A_scaled_v_scaled_c,
+        G_C_c,
+        k_scaled_c,
         v_c,
     ) in scan.each(
         steps,
         H,
         (
-            x188,
-            x162,
-            x54[:, :, None, None],
-            x164.mT,
+            q_scaled,
+            A_scaled_v_scaled,
+            G_C[:, :, None, None],
+            k_scaled.mT,
             v,
         ),
     ):
@@ -93,61 +93,61 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x190 = torch.baddbmm(x162_c, x188_c, S, out=x190_rows.room(n))
-        x166 = scan.addmm(scan.scale(S, x54_c, own), x164_c, v_c)
-        x190_rows.put(x190)
-        S = x166
+        o = torch.baddbmm(A_scaled_v_scaled_c, q_scaled_c, S, out=o_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_scaled_c, v_c)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x190 = x190_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x190_rows
-    del x162, x164, x188, x54
-    return (x190,), (S_end,), (S,) if keep else None
+    del o_rows
+    del A_scaled_v_scaled, G_C, k_scaled, q_scaled
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, gamma) = args
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x36 = torch.log2(gamma)
-    x37 = x36[:, :, None].expand(-1, -1, C)
-    del x36
-    x38 = torch.where(valid > 0, x37, 0)
-    del x37
-    x49 = tiles.suffix_sum(x38, 2, exclusive=True)
-    x50 = torch.exp2(x49)
-    del x49
-    x53 = x38.sum(2)
-    del x38
-    x54 = torch.exp2(x53)
-    del x53
-    x155 = valid * x50
-    del x50
-    x164 = x155[:, :, :, None] * k
-    del x155
+    log2_gamma = torch.log2(gamma)
+    log2_gamma_2 = log2_gamma[:, :, None].expand(-1, -1, C)
+    del log2_gamma
+    log2_D = torch.where(valid > 0, log2_gamma_2, 0)
+    del log2_gamma_2
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    valid_G_after = valid * G_after
+    del G_after
+    k_scaled = valid_G_after[:, :, :, None] * k
+    del valid_G_after
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x54_c, x164_c, v_c) in scan.each(steps, H, (x54[:, :, None, None], x164.mT, v)):
+    for n, (G_C_c, k_scaled_c, v_c) in scan.each(steps, H, (G_C[:, :, None, None], k_scaled.mT, v)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x166 = scan.addmm(scan.scale(S, x54_c, own), x164_c, v_c)
-        S = x166
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_scaled_c, v_c)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x164, x54
+    del G_C, k_scaled
     return (), (S_end,), (S,) if keep else None
 
 
@@ -160,68 +160,68 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     K = q.shape[3]
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x10 = (K) ** -0.5
-    x20 = q @ k.mT
-    x36 = torch.log2(gamma)
-    x37 = x36[:, :, None].expand(-1, -1, C)
-    del x36
-    x38 = torch.where(valid > 0, x37, 0)
-    del x37
-    x39 = tiles.prefix_sum(x38, 2)
-    x40 = torch.exp2(x39)
-    del x39
-    x42 = tiles.segment_sum(x38)
-    x43 = torch.exp2(x42)
-    del x42
-    x45 = x20 * x43
-    del x20
-    x49 = tiles.suffix_sum(x38, 2, exclusive=True)
-    x50 = torch.exp2(x49)
-    del x49
-    x53 = x38.sum(2)
-    del x38
-    x54 = torch.exp2(x53)
-    del x53
-    x77 = tiles.LN2
-    x89 = do @ v.mT
-    x92 = x45.mT @ do
-    x117 = torch.reciprocal(gamma)
-    x118 = tiles.LOG2E
-    x124 = x43 * x89
-    del x43
-    x129 = x124.mT @ q
-    x136 = do @ S.mT
-    x139 = x40[:, :, :, None] * do
-    x155 = valid * x50
-    del x50
-    x156 = x10 * x77
-    x157 = valid[:, :, None] * x45
-    del x45
-    x158 = valid * x10
-    x159 = x40 * x10
-    x171 = x89 * x157 * x156
-    del x157, x89
-    x172 = tiles.segment_sum_grad(x171)
-    del x171
-    x179 = x158[:, :, :, None] * x92
-    del x92
-    x180 = valid[:, :, None] * x124
-    del x124
-    x183 = x158[:, :, :, None] * x129
-    del x129, x158
-    x187 = tiles.addmm_(x159[:, :, :, None] * x136, x180, k, x10)
-    del x159, x180
-    x191 = q * x136
-    del x136
-    x192 = x191.sum(3)
-    del x191
-    x193 = x40 * x192 * x156
-    del x192, x40
-    x194 = tiles.suffix_sum(x193, 2)
-    del x193
-    x62_rows = scan.Rows(steps, H, True)
-    x64_rows = scan.Rows(steps, H, True)
-    x75_rows = scan.Rows(steps, H, True)
+    rsqrt_K = (K) ** -0.5
+    qk = q @ k.mT
+    log2_gamma = torch.log2(gamma)
+    log2_gamma_2 = log2_gamma[:, :, None].expand(-1, -1, C)
+    del log2_gamma
+    log2_D = torch.where(valid > 0, log2_gamma_2, 0)
+    del log2_gamma_2
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    log2_G_ij = tiles.segment_sum(log2_D)
+    G_ij = torch.exp2(log2_G_ij)
+    del log2_G_ij
+    qk_G_ij = qk * G_ij
+    del qk
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    ln2 = tiles.LN2
+    do_v = do @ v.mT
+    qk_G_ij_do = qk_G_ij.mT @ do
+    one_over_gamma = torch.reciprocal(gamma)
+    log2e = tiles.LOG2E
+    G_ij_do_v = G_ij * do_v
+    del G_ij
+    G_ij_do_v_q = G_ij_do_v.mT @ q
+    do_S = do @ S.mT
+    do_scaled = G[:, :, :, None] * do
+    valid_G_after = valid * G_after
+    del G_after
+    rsqrt_K_ln2 = rsqrt_K * ln2
+    qk_G_ij_scaled = valid[:, :, None] * qk_G_ij
+    del qk_G_ij
+    valid_scaled = valid * rsqrt_K
+    G_scaled = G * rsqrt_K
+    dlog2_G_ij = do_v * qk_G_ij_scaled * rsqrt_K_ln2
+    del do_v, qk_G_ij_scaled
+    dgamma_1 = tiles.segment_sum_grad(dlog2_G_ij)
+    del dlog2_G_ij
+    qk_G_ij_do_scaled = valid_scaled[:, :, :, None] * qk_G_ij_do
+    del qk_G_ij_do
+    G_ij_do_v_scaled = valid[:, :, None] * G_ij_do_v
+    del G_ij_do_v
+    G_ij_do_v_q_scaled = valid_scaled[:, :, :, None] * G_ij_do_v_q
+    del G_ij_do_v_q, valid_scaled
+    dq = tiles.addmm_(G_scaled[:, :, :, None] * do_S, G_ij_do_v_scaled, k, rsqrt_K)
+    del G_ij_do_v_scaled, G_scaled
+    q_do_S = q * do_S
+    del do_S
+    q_do_S_sum = q_do_S.sum(3)
+    del q_do_S
+    G_q_do_S_sum = G * q_do_S_sum * rsqrt_K_ln2
+    del G, q_do_S_sum
+    dgamma_2 = tiles.suffix_sum(G_q_do_S_sum, 2)
+    del G_q_do_S_sum
+    dk_scaled_rows = scan.Rows(steps, H, True)
+    k_dS_rows = scan.Rows(steps, H, True)
+    S_dS_sum_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -229,9 +229,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         v_c,
         k_c,
         S_c,
-        x54_c,
+        G_C_c,
         q_c,
-        x139_c,
+        do_scaled_c,
     ) in scan.each(
         steps,
         H,
@@ -239,118 +239,118 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             v,
             k,
             S,
-            x54[:, :, None, None],
+            G_C[:, :, None, None],
             q.mT,
-            x139,
+            do_scaled,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x62 = torch.bmm(v_c, dS.mT, out=x62_rows.room(n))
-        x64 = torch.bmm(k_c, dS, out=x64_rows.room(n))
-        x74 = S_c * dS
-        x75 = x74.sum(1)
-        x149 = scan.addmm(scan.scale(dS, x54_c, own), q_c, x139_c, x10)
-        x62_rows.put(x62)
-        x64_rows.put(x64)
-        x75_rows.put(x75)
-        dS = x149
+        dk_scaled = torch.bmm(v_c, dS.mT, out=dk_scaled_rows.room(n))
+        k_dS = torch.bmm(k_c, dS, out=k_dS_rows.room(n))
+        S_dS = S_c * dS
+        S_dS_sum = S_dS.sum(1)
+        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), q_c, do_scaled_c, rsqrt_K)
+        dk_scaled_rows.put(dk_scaled)
+        k_dS_rows.put(k_dS)
+        S_dS_sum_rows.put(S_dS_sum)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x62 = x62_rows.joined()
-    x64 = x64_rows.joined()
-    x75 = x75_rows.joined()
-    del x62_rows
-    del x64_rows
-    del x75_rows
-    del x139
-    x69 = k * x62
-    x70 = x69.sum(3)
-    del x69
-    x76 = x75.sum(2)
-    del x75
-    x79 = x54 * x76 * x77
-    del x54, x76
-    x80 = x79[:, :, None].expand(-1, -1, C)
-    del x79
-    x169 = x70 * x155 * x77
-    del x70
-    x170 = tiles.prefix_sum(x169, 2, exclusive=True)
-    del x169
-    x185 = torch.addcmul(x179, x155[:, :, :, None], x64)
-    del x179, x64
-    x186 = torch.addcmul(x183, x155[:, :, :, None], x62)
-    del x155, x183, x62
-    x195 = x80 + x170 + x172 + x194
-    del x170, x172, x194, x80
-    x196 = valid * x195
-    del x195
-    x197 = x196.sum(2)
-    del x196
-    x198 = x197 * x117 * x118
-    del x117, x197
-    return (x187, x186, x185, x198), (dS_end,)
+    dk_scaled = dk_scaled_rows.joined()
+    k_dS = k_dS_rows.joined()
+    S_dS_sum = S_dS_sum_rows.joined()
+    del dk_scaled_rows
+    del k_dS_rows
+    del S_dS_sum_rows
+    del do_scaled
+    k_dk_scaled = k * dk_scaled
+    k_dk_scaled_sum = k_dk_scaled.sum(3)
+    del k_dk_scaled
+    dG_C = S_dS_sum.sum(2)
+    del S_dS_sum
+    dlog2_G_C = G_C * dG_C * ln2
+    del G_C, dG_C
+    dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C)
+    del dlog2_G_C
+    dlog2_G_after = k_dk_scaled_sum * valid_G_after * ln2
+    del k_dk_scaled_sum
+    dgamma_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    del dlog2_G_after
+    dv = torch.addcmul(qk_G_ij_do_scaled, valid_G_after[:, :, :, None], k_dS)
+    del k_dS, qk_G_ij_do_scaled
+    dk = torch.addcmul(G_ij_do_v_q_scaled, valid_G_after[:, :, :, None], dk_scaled)
+    del G_ij_do_v_q_scaled, dk_scaled, valid_G_after
+    dgamma_4 = dlog2_G_C_2 + dgamma_3 + dgamma_1 + dgamma_2
+    del dgamma_1, dgamma_2, dgamma_3, dlog2_G_C_2
+    dgamma_5 = valid * dgamma_4
+    del dgamma_4
+    dgamma_6 = dgamma_5.sum(2)
+    del dgamma_5
+    dgamma = dgamma_6 * one_over_gamma * log2e
+    del dgamma_6, one_over_gamma
+    return (dq, dk, dv, dgamma), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, gamma) = args
     K = q.shape[2]
     H = h0[0].shape[1]
-    x6 = k[:, :, :, None] * v[:, :, None]
-    x9 = (K) ** -0.5
-    x10 = q * x9
+    S_new_1 = k[:, :, :, None] * v[:, :, None]
+    rsqrt_K = (K) ** -0.5
+    q_ = q * rsqrt_K
     S_rows = scan.Rows(steps, H)
-    x12_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (gamma_c, x6_c, x10_c) in scan.each(steps, H, (gamma[:, :, None, None], x6, x10)):
+    for n, (gamma_c, S_new_1_c, q__c) in scan.each(steps, H, (gamma[:, :, None, None], S_new_1, q_)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x7 = scan.scale(S, gamma_c, own) + x6_c
-        x12 = (x10_c[..., None, :] @ x7).squeeze(-2)
-        x12_rows.put(x12)
-        S = x7
+        S_new = scan.scale(S, gamma_c, own) + S_new_1_c
+        o = (q__c[..., None, :] @ S_new).squeeze(-2)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x12 = x12_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x12_rows
-    del x10, x6
-    return (x12,), (S_end,), (S,) if keep else None
+    del o_rows
+    del S_new_1, q_
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, gamma) = args
     H = h0[0].shape[1]
-    x6 = k[:, :, :, None] * v[:, :, None]
+    S_new_1 = k[:, :, :, None] * v[:, :, None]
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (gamma_c, x6_c) in scan.each(steps, H, (gamma[:, :, None, None], x6)):
+    for n, (gamma_c, S_new_1_c) in scan.each(steps, H, (gamma[:, :, None, None], S_new_1)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x7 = scan.scale(S, gamma_c, own) + x6_c
-        S = x7
+        S_new = scan.scale(S, gamma_c, own) + S_new_1_c
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x6
+    del S_new_1
     return (), (S_end,), (S,) if keep else None
 
 
@@ -362,40 +362,40 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
-    x7 = tiles.addcmul_(gamma[:, :, None, None] * S, k[:, :, :, None], v[:, :, None])
-    x9 = (K) ** -0.5
-    x10 = q * x9
-    x23 = (do[..., None, :] @ x7.mT).squeeze(-2)
-    del x7
-    x25 = x23 * x9
-    del x23
-    x44 = do[:, :, None] * x10[:, :, :, None]
-    del x10
-    x45_rows = scan.Rows(steps, H, True)
+    dq_1 = tiles.addcmul_(gamma[:, :, None, None] * S, k[:, :, :, None], v[:, :, None])
+    rsqrt_K = (K) ** -0.5
+    q_ = q * rsqrt_K
+    dq_ = (do[..., None, :] @ dq_1.mT).squeeze(-2)
+    del dq_1
+    dq = dq_ * rsqrt_K
+    del dq_
+    dS_before_1 = do[:, :, None] * q_[:, :, :, None]
+    del q_
+    dS_before_2_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
-    for n, (x44_c, gamma_c) in scan.each(steps, H, (x44, gamma), True):
+    for n, (dS_before_1_c, gamma_c) in scan.each(steps, H, (dS_before_1, gamma), True):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x45 = dS + x44_c
-        x51 = gamma_c[:, None, None] * x45
-        x45_rows.put(x45)
-        dS = x51
+        dS_before_2 = dS + dS_before_1_c
+        dS_before = gamma_c[:, None, None] * dS_before_2
+        dS_before_2_rows.put(dS_before_2)
+        dS = dS_before
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x45 = x45_rows.joined()
-    del x45_rows
-    del x44
-    x46 = v[:, :, None] * x45
-    x47 = k[:, :, :, None] * x45
-    x48 = x46.sum(3)
-    del x46
-    x49 = x47.sum(2)
-    del x47
-    x50 = S * x45
-    del x45
-    x52 = x50.sum(2)
-    del x50
-    x53 = x52.sum(2)
-    del x52
-    return (x25, x48, x49, x53), (dS_end,)
+    dS_before_2 = dS_before_2_rows.joined()
+    del dS_before_2_rows
+    del dS_before_1
+    dk_1 = v[:, :, None] * dS_before_2
+    dv_1 = k[:, :, :, None] * dS_before_2
+    dk = dk_1.sum(3)
+    del dk_1
+    dv = dv_1.sum(2)
+    del dv_1
+    dgamma_1 = S * dS_before_2
+    del dS_before_2
+    dgamma_2 = dgamma_1.sum(2)
+    del dgamma_1
+    dgamma = dgamma_2.sum(2)
+    del dgamma_2
+    return (dq, dk, dv, dgamma), (dS_end,)

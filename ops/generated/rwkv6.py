@@ -29,63 +29,63 @@ OUTPUTS = (("o", ("V",)),)
 def chunked_forward(args, valid, h0, steps, keep):
     (r, w, k, v, w0, u) = args
     H = h0[0].shape[1]
-    x9 = w + w0[:, :, None]
-    x10 = torch.exp(x9)
-    del x9
-    x11 = x10 * -1
-    del x10
-    x14 = valid[:, :, :, None] * k
-    x37 = x11 * tiles.LOG2E
-    del x11
-    x38 = torch.where(valid[:, :, :, None] > 0, x37, 0)
-    del x37
-    x39 = tiles.prefix_sum(x38, 2, exclusive=True)
-    x40 = torch.exp2(x39)
-    del x39
-    x41 = r * x40
-    del x40
-    x46 = tiles.suffix_sum(x38, 2, exclusive=True)
-    x47 = torch.exp2(x46)
-    del x46
-    x50 = x38.sum(2)
-    x51 = torch.exp2(x50)
-    del x50
-    x54 = k * x47
-    del x47
-    f1 = tiles.decay_factors(x38, exclusive=True)
-    x128 = tiles.decay_dot(r, x14, f1, strict=True)
-    del f1, x14, x38
-    x129 = x128 @ v
-    x142 = r * k
-    x144 = valid[:, :, :, None] * x54
-    del x54
-    x146 = u[:, :, None] * x142
-    del x142
-    x147 = x146.sum(3)
-    del x146
-    x148 = x147[:, :, :, None] * v
-    del x147
+    log2_D_1 = w + w0[:, :, None]
+    log2_D_2 = torch.exp(log2_D_1)
+    del log2_D_1
+    log2_D_3 = log2_D_2 * -1
+    del log2_D_2
+    k_scaled = valid[:, :, :, None] * k
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    r_G_before = r * G_before
+    del G_before
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    k_G_after = k * G_after
+    del G_after
+    f1 = tiles.decay_factors(log2_D, exclusive=True)
+    A = tiles.decay_dot(r, k_scaled, f1, strict=True)
+    del f1, k_scaled, log2_D
+    Av = A @ v
+    rk = r * k
+    k_G_after_scaled = valid[:, :, :, None] * k_G_after
+    del k_G_after
+    rk_scaled = u[:, :, None] * rk
+    del rk
+    rk_scaled_sum = rk_scaled.sum(3)
+    del rk_scaled
+    v_scaled = rk_scaled_sum[:, :, :, None] * v
+    del rk_scaled_sum
     S_rows = scan.Rows(steps, H)
-    x158_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x148_c,
-        x41_c,
-        x129_c,
-        x51_c,
-        x144_c,
+        v_scaled_c,
+        r_G_before_c,
+        Av_c,
+        G_C_c,
+        k_G_after_scaled_c,
         v_c,
     ) in scan.each(
         steps,
         H,
         (
-            x148,
-            x41,
-            x129,
-            x51[:, :, :, None],
-            x144.mT,
+            v_scaled,
+            r_G_before,
+            Av,
+            G_C[:, :, :, None],
+            k_G_after_scaled.mT,
             v,
         ),
     ):
@@ -94,281 +94,307 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x158 = scan.addmm(x148_c + x129_c, x41_c, S)
-        x150 = scan.addmm(scan.scale(S, x51_c, own), x144_c, v_c)
-        x158_rows.put(x158)
-        S = x150
+        o = scan.addmm(v_scaled_c + Av_c, r_G_before_c, S)
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, v_c)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x158 = x158_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x158_rows
-    del x129, x144, x148, x41, x51
-    return (x158,), (S_end,), (S, x128) if keep else None
+    del o_rows
+    del Av, G_C, k_G_after_scaled, r_G_before, v_scaled
+    return (o,), (S_end,), (S, A) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (r, w, k, v, w0, _) = args
     H = h0[0].shape[1]
-    x9 = w + w0[:, :, None]
-    x10 = torch.exp(x9)
-    del x9
-    x11 = x10 * -1
-    del x10
-    x14 = valid[:, :, :, None] * k
-    x37 = x11 * tiles.LOG2E
-    del x11
-    x38 = torch.where(valid[:, :, :, None] > 0, x37, 0)
-    del x37
-    x46 = tiles.suffix_sum(x38, 2, exclusive=True)
-    x47 = torch.exp2(x46)
-    del x46
-    x50 = x38.sum(2)
-    x51 = torch.exp2(x50)
-    del x50
-    x54 = k * x47
-    del x47
-    f1 = tiles.decay_factors(x38, exclusive=True)
-    x128 = tiles.decay_dot(r, x14, f1, strict=True)
-    del f1, x14, x38
-    x144 = valid[:, :, :, None] * x54
-    del x54
+    log2_D_1 = w + w0[:, :, None]
+    log2_D_2 = torch.exp(log2_D_1)
+    del log2_D_1
+    log2_D_3 = log2_D_2 * -1
+    del log2_D_2
+    k_scaled = valid[:, :, :, None] * k
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    k_G_after = k * G_after
+    del G_after
+    f1 = tiles.decay_factors(log2_D, exclusive=True)
+    A = tiles.decay_dot(r, k_scaled, f1, strict=True)
+    del f1, k_scaled, log2_D
+    k_G_after_scaled = valid[:, :, :, None] * k_G_after
+    del k_G_after
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x51_c, x144_c, v_c) in scan.each(steps, H, (x51[:, :, :, None], x144.mT, v)):
+    for n, (
+        G_C_c,
+        k_G_after_scaled_c,
+        v_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            G_C[:, :, :, None],
+            k_G_after_scaled.mT,
+            v,
+        ),
+    ):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x150 = scan.addmm(scan.scale(S, x51_c, own), x144_c, v_c)
-        S = x150
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, v_c)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x144, x51
-    return (), (S_end,), (S, x128) if keep else None
+    del G_C, k_G_after_scaled
+    return (), (S_end,), (S, A) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (r, w, k, v, w0, u) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x128) = kept
+    (S, r_k_scaled) = kept
     (do,) = douts
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x9 = w + w0[:, :, None]
-    x10 = torch.exp(x9)
-    del x9
-    x11 = x10 * -1
-    x14 = valid[:, :, :, None] * k
-    x37 = x11 * tiles.LOG2E
-    del x11
-    x38 = torch.where(valid[:, :, :, None] > 0, x37, 0)
-    del x37
-    x39 = tiles.prefix_sum(x38, 2, exclusive=True)
-    x40 = torch.exp2(x39)
-    del x39
-    x41 = r * x40
-    x46 = tiles.suffix_sum(x38, 2, exclusive=True)
-    x47 = torch.exp2(x46)
-    del x46
-    x50 = x38.sum(2)
-    x51 = torch.exp2(x50)
-    del x50
-    x54 = k * x47
-    x71 = tiles.LN2
-    x79 = do @ v.mT
-    f1 = tiles.decay_factors(x38, exclusive=True)
-    x132, x83, x133 = tiles.decay_dot_grads(x79, r, x14, f1, strict=True)
-    del f1, x14, x38, x79
-    x86 = do @ S.mT
-    x97 = tiles.LOG2E
-    x100 = v * do
-    x101 = x100.sum(3)
-    del x100
-    x103 = tiles.product(k, u[:, :, None], x101[:, :, :, None])
-    x104 = tiles.product(r, u[:, :, None], x101[:, :, :, None])
-    x114 = valid[:, :, :, None] * x83
-    del x83
-    x131 = x128.mT @ do
-    x141 = tiles.addcmul_(x103 + x132, x40, x86)
-    del x103, x132, x40
-    x142 = r * k
-    x144 = valid[:, :, :, None] * x54
-    x146 = u[:, :, None] * x142
-    x147 = x146.sum(3)
-    del x146
-    x153 = x41 * x86 * x71
-    del x86
-    x154 = tiles.suffix_sum(x153, 2, exclusive=True)
-    del x153
-    x155 = x147[:, :, :, None] * do
-    del x147
-    x156 = x101[:, :, :, None] * x142
-    del x101, x142
-    x157 = x156.sum(2)
-    del x156
-    x60_rows = scan.Rows(steps, H, True)
-    x62_rows = scan.Rows(steps, H, True)
-    x70_rows = scan.Rows(steps, H, True)
+    log2_D_1 = w + w0[:, :, None]
+    log2_D_2 = torch.exp(log2_D_1)
+    del log2_D_1
+    log2_D_3 = log2_D_2 * -1
+    k_scaled = valid[:, :, :, None] * k
+    log2_D_4 = log2_D_3 * tiles.LOG2E
+    del log2_D_3
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
+    del log2_D_4
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    r_G_before = r * G_before
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    k_G_after = k * G_after
+    ln2 = tiles.LN2
+    dr_k_scaled = do @ v.mT
+    f1 = tiles.decay_factors(log2_D, exclusive=True)
+    dr_1, dk_scaled, dlog2_D_1 = tiles.decay_dot_grads(dr_k_scaled, r, k_scaled, f1, strict=True)
+    del dr_k_scaled, f1, k_scaled, log2_D
+    dr_G_before = do @ S.mT
+    log2e = tiles.LOG2E
+    v_do = v * do
+    v_do_sum = v_do.sum(3)
+    del v_do
+    k_scaled_2 = tiles.product(k, u[:, :, None], v_do_sum[:, :, :, None])
+    r_scaled = tiles.product(r, u[:, :, None], v_do_sum[:, :, :, None])
+    dk_scaled_scaled = valid[:, :, :, None] * dk_scaled
+    del dk_scaled
+    dv_ = r_k_scaled.mT @ do
+    dr = tiles.addcmul_(k_scaled_2 + dr_1, G_before, dr_G_before)
+    del G_before, dr_1, k_scaled_2
+    rk = r * k
+    k_G_after_scaled = valid[:, :, :, None] * k_G_after
+    rk_scaled = u[:, :, None] * rk
+    rk_scaled_sum = rk_scaled.sum(3)
+    del rk_scaled
+    dlog2_G_before = r_G_before * dr_G_before * ln2
+    del dr_G_before
+    dlog2_D_2 = tiles.suffix_sum(dlog2_G_before, 2, exclusive=True)
+    del dlog2_G_before
+    do_scaled = rk_scaled_sum[:, :, :, None] * do
+    del rk_scaled_sum
+    rk_scaled_2 = v_do_sum[:, :, :, None] * rk
+    del rk, v_do_sum
+    du = rk_scaled_2.sum(2)
+    del rk_scaled_2
+    v_dS_rows = scan.Rows(steps, H, True)
+    k_G_after_dS_rows = scan.Rows(steps, H, True)
+    dG_C_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
         v_c,
-        x54_c,
+        k_G_after_c,
         S_c,
-        x51_c,
-        x41_c,
+        G_C_c,
+        r_G_before_c,
         do_c,
     ) in scan.each(
         steps,
         H,
         (
             v,
-            x54,
+            k_G_after,
             S,
-            x51[:, :, :, None],
-            x41.mT,
+            G_C[:, :, :, None],
+            r_G_before.mT,
             do,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x60 = torch.bmm(v_c, dS.mT, out=x60_rows.room(n))
-        x62 = torch.bmm(x54_c, dS, out=x62_rows.room(n))
-        x69 = S_c * dS
-        x70 = x69.sum(2)
-        x121 = scan.addmm(scan.scale(dS, x51_c, own), x41_c, do_c)
-        x60_rows.put(x60)
-        x62_rows.put(x62)
-        x70_rows.put(x70)
-        dS = x121
+        v_dS = torch.bmm(v_c, dS.mT, out=v_dS_rows.room(n))
+        k_G_after_dS = torch.bmm(k_G_after_c, dS, out=k_G_after_dS_rows.room(n))
+        S_dS = S_c * dS
+        dG_C = S_dS.sum(2)
+        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), r_G_before_c, do_c)
+        v_dS_rows.put(v_dS)
+        k_G_after_dS_rows.put(k_G_after_dS)
+        dG_C_rows.put(dG_C)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x60 = x60_rows.joined()
-    x62 = x62_rows.joined()
-    x70 = x70_rows.joined()
-    del x60_rows
-    del x62_rows
-    del x70_rows
-    del x41, x54
-    x64 = tiles.product(x47, x60, valid[:, :, :, None])
-    del x47
-    x73 = x51 * x70 * x71
-    del x51, x70
-    x74 = x73[:, :, None].expand(-1, -1, C, -1)
-    del x73
-    x125 = x64 + x104 + x114
-    del x104, x114, x64
-    x151 = x60 * x144 * x71
-    del x144, x60
-    x152 = tiles.prefix_sum(x151, 2, exclusive=True)
-    del x151
-    x159 = x74 + x152 + x154 + x133
-    del x133, x152, x154, x74
-    x160 = x10 * x159
-    del x10, x159
-    x161 = valid[:, :, :, None] * x160
-    del x160
-    x162 = x161 * -1 * x97
-    x163 = x161.sum(2)
-    del x161
-    x164 = x163 * -1 * x97
-    del x163
-    x165 = tiles.addcmul_(x155 + x131, valid[:, :, :, None], x62)
-    del x131, x155, x62
-    return (x141, x162, x125, x165, x164, x157), (dS_end,)
+    v_dS = v_dS_rows.joined()
+    k_G_after_dS = k_G_after_dS_rows.joined()
+    dG_C = dG_C_rows.joined()
+    del v_dS_rows
+    del k_G_after_dS_rows
+    del dG_C_rows
+    del k_G_after, r_G_before
+    dk_1 = tiles.product(G_after, v_dS, valid[:, :, :, None])
+    del G_after
+    dlog2_G_C = G_C * dG_C * ln2
+    del G_C, dG_C
+    dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
+    del dlog2_G_C
+    dk = dk_1 + r_scaled + dk_scaled_scaled
+    del dk_1, dk_scaled_scaled, r_scaled
+    dlog2_G_after = v_dS * k_G_after_scaled * ln2
+    del k_G_after_scaled, v_dS
+    dlog2_D_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    del dlog2_G_after
+    dlog2_D = dlog2_G_C_2 + dlog2_D_3 + dlog2_D_2 + dlog2_D_1
+    del dlog2_D_1, dlog2_D_2, dlog2_D_3, dlog2_G_C_2
+    dw_1 = log2_D_2 * dlog2_D
+    del dlog2_D, log2_D_2
+    dw_2 = valid[:, :, :, None] * dw_1
+    del dw_1
+    dw = dw_2 * -1 * log2e
+    dw0_1 = dw_2.sum(2)
+    del dw_2
+    dw0 = dw0_1 * -1 * log2e
+    del dw0_1
+    dv = tiles.addcmul_(do_scaled + dv_, valid[:, :, :, None], k_G_after_dS)
+    del do_scaled, dv_, k_G_after_dS
+    return (dr, dw, dk, dv, dw0, du), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (r, w, k, v, w0, u) = args
     H = h0[0].shape[1]
-    x8 = w + w0
-    x9 = torch.exp(x8)
-    del x8
-    x10 = x9 * -1
-    del x9
-    x11 = torch.exp(x10)
-    del x10
-    x13 = k[:, :, :, None] * v[:, :, None]
-    x58 = r * k
-    x60 = u * x58
-    del x58
-    x61 = x60.sum(2)
-    del x60
-    x62 = x61[:, :, None] * v
-    del x61
+    decay_1 = w + w0
+    decay_2 = torch.exp(decay_1)
+    del decay_1
+    decay_3 = decay_2 * -1
+    del decay_2
+    decay = torch.exp(decay_3)
+    del decay_3
+    S_new_1 = k[:, :, :, None] * v[:, :, None]
+    rk = r * k
+    u_rk = u * rk
+    del rk
+    u_rk_sum = u_rk.sum(2)
+    del u_rk
+    v_scaled = u_rk_sum[:, :, None] * v
+    del u_rk_sum
     S_rows = scan.Rows(steps, H)
-    x63_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (r_c, x62_c, x11_c, x13_c) in scan.each(steps, H, (r, x62, x11[:, :, :, None], x13)):
+    for n, (
+        r_c,
+        v_scaled_c,
+        decay_c,
+        S_new_1_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            r,
+            v_scaled,
+            decay[:, :, :, None],
+            S_new_1,
+        ),
+    ):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x15 = (r_c[..., None, :] @ S).squeeze(-2)
-        x63 = x15 + x62_c
-        x14 = scan.scale(S, x11_c, own) + x13_c
-        x63_rows.put(x63)
-        S = x14
+        rS = (r_c[..., None, :] @ S).squeeze(-2)
+        o = rS + v_scaled_c
+        S_new = scan.scale(S, decay_c, own) + S_new_1_c
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x63 = x63_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x63_rows
-    del x11, x13, x62
-    return (x63,), (S_end,), (S,) if keep else None
+    del o_rows
+    del S_new_1, decay, v_scaled
+    return (o,), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, w, k, v, w0, _) = args
     H = h0[0].shape[1]
-    x8 = w + w0
-    x9 = torch.exp(x8)
-    del x8
-    x10 = x9 * -1
-    del x9
-    x11 = torch.exp(x10)
-    del x10
-    x13 = k[:, :, :, None] * v[:, :, None]
+    decay_1 = w + w0
+    decay_2 = torch.exp(decay_1)
+    del decay_1
+    decay_3 = decay_2 * -1
+    del decay_2
+    decay = torch.exp(decay_3)
+    del decay_3
+    S_new_1 = k[:, :, :, None] * v[:, :, None]
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (x11_c, x13_c) in scan.each(steps, H, (x11[:, :, :, None], x13)):
+    for n, (decay_c, S_new_1_c) in scan.each(steps, H, (decay[:, :, :, None], S_new_1)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x14 = scan.scale(S, x11_c, own) + x13_c
-        S = x14
+        S_new = scan.scale(S, decay_c, own) + S_new_1_c
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x11, x13
+    del S_new_1, decay
     return (), (S_end,), (S,) if keep else None
 
 
@@ -379,32 +405,32 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     H = h0[0].shape[1]
-    x8 = w + w0
-    x9 = torch.exp(x8)
-    del x8
-    x10 = x9 * -1
-    x11 = torch.exp(x10)
-    del x10
-    x33 = v * do
-    x34 = x33.sum(2)
-    del x33
-    x40 = (do[..., None, :] @ S.mT).squeeze(-2)
-    x41 = r[:, :, :, None] * do[:, :, None]
-    x58 = r * k
-    x59 = x34[:, :, None] * u
-    x60 = u * x58
-    x61 = x60.sum(2)
-    del x60
-    x64 = x61[:, :, None] * do
-    del x61
-    x66 = r * x59
-    x67 = x34[:, :, None] * x58
-    del x34, x58
-    x70 = torch.addcmul(x40, k, x59)
-    del x40, x59
-    x44_rows = scan.Rows(steps, H, True)
-    x45_rows = scan.Rows(steps, H, True)
-    x48_rows = scan.Rows(steps, H, True)
+    decay_1 = w + w0
+    decay_2 = torch.exp(decay_1)
+    del decay_1
+    decay_3 = decay_2 * -1
+    decay = torch.exp(decay_3)
+    del decay_3
+    v_do = v * do
+    drku_sum = v_do.sum(2)
+    del v_do
+    do_S = (do[..., None, :] @ S.mT).squeeze(-2)
+    dS_before_1 = r[:, :, :, None] * do[:, :, None]
+    rk = r * k
+    u_scaled = drku_sum[:, :, None] * u
+    u_rk = u * rk
+    u_rk_sum = u_rk.sum(2)
+    del u_rk
+    do_scaled = u_rk_sum[:, :, None] * do
+    del u_rk_sum
+    r_u_scaled = r * u_scaled
+    du = drku_sum[:, :, None] * rk
+    del drku_sum, rk
+    dr = torch.addcmul(do_S, k, u_scaled)
+    del do_S, u_scaled
+    dS_scaled_sum_rows = scan.Rows(steps, H, True)
+    dS_scaled_sum_2_rows = scan.Rows(steps, H, True)
+    ddecay_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -412,8 +438,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         v_c,
         k_c,
         S_c,
-        x41_c,
-        x11_c,
+        dS_before_1_c,
+        decay_c,
     ) in scan.each(
         steps,
         H,
@@ -421,38 +447,38 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
             v,
             k,
             S,
-            x41,
-            x11[:, :, :, None],
+            dS_before_1,
+            decay[:, :, :, None],
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x42 = v_c[:, None] * dS
-        x43 = k_c[:, :, None] * dS
-        x44 = x42.sum(2)
-        x45 = x43.sum(1)
-        x47 = S_c * dS
-        x48 = x47.sum(2)
-        x53 = scan.scale(dS, x11_c, own) + x41_c
-        x44_rows.put(x44)
-        x45_rows.put(x45)
-        x48_rows.put(x48)
-        dS = x53
+        dS_scaled = v_c[:, None] * dS
+        dS_scaled_2 = k_c[:, :, None] * dS
+        dS_scaled_sum = dS_scaled.sum(2)
+        dS_scaled_sum_2 = dS_scaled_2.sum(1)
+        S_dS = S_c * dS
+        ddecay = S_dS.sum(2)
+        dS_before = scan.scale(dS, decay_c, own) + dS_before_1_c
+        dS_scaled_sum_rows.put(dS_scaled_sum)
+        dS_scaled_sum_2_rows.put(dS_scaled_sum_2)
+        ddecay_rows.put(ddecay)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x44 = x44_rows.joined()
-    x45 = x45_rows.joined()
-    x48 = x48_rows.joined()
-    del x44_rows
-    del x45_rows
-    del x48_rows
-    del x41
-    x51 = tiles.product(x9, x11, x48, (-1))
-    del x11, x48, x9
-    x68 = x64 + x45
-    del x45, x64
-    x69 = x66 + x44
-    del x44, x66
-    return (x70, x51, x69, x68, x51, x67), (dS_end,)
+    dS_scaled_sum = dS_scaled_sum_rows.joined()
+    dS_scaled_sum_2 = dS_scaled_sum_2_rows.joined()
+    ddecay = ddecay_rows.joined()
+    del dS_scaled_sum_rows
+    del dS_scaled_sum_2_rows
+    del ddecay_rows
+    del dS_before_1
+    dw0 = tiles.product(decay_2, decay, ddecay, (-1))
+    del ddecay, decay, decay_2
+    dv = do_scaled + dS_scaled_sum_2
+    del dS_scaled_sum_2, do_scaled
+    dk = r_u_scaled + dS_scaled_sum
+    del dS_scaled_sum, r_u_scaled
+    return (dr, dw0, dk, dv, dw0, du), (dS_end,)

@@ -39,134 +39,134 @@ OUTPUTS = (("o", ("V",)), ("bonus", ("V",)))
 def chunked_forward(args, valid, h0, steps, keep):
     (r, w, k, v, a_, w0, xi, mix, rho) = args
     H = h0[0].shape[1]
-    x13 = math.exp(-0.5)
-    x14 = w + w0[:, :, None]
-    x15 = torch.sigmoid(x14)
-    del x14
-    x16 = x15 * -1 * x13
-    del x15
-    x19 = torch.sigmoid(a_)
-    x20 = xi[:, :, None] * k
-    x32 = torch.addcmul(-mix[:, :, None], mix[:, :, None], x19)
-    x32 = x32 + 1
-    x33 = k * x32
-    x95 = x16 * tiles.LOG2E
-    del x16
-    x96 = torch.where(valid[:, :, :, None] > 0, x95, 0)
-    del x95
-    x97 = tiles.prefix_sum(x96, 2, exclusive=True)
-    x98 = torch.exp2(x97)
-    del x97
-    x100 = k * x98
-    del x98
-    x110 = tiles.prefix_sum(x96, 2)
-    x111 = torch.exp2(x110)
-    del x110
-    x112 = r * x111
-    del x111
-    x120 = tiles.suffix_sum(x96, 2, exclusive=True)
-    x121 = torch.exp2(x120)
-    del x120
-    x124 = x96.sum(2)
-    x125 = torch.exp2(x124)
-    del x124
-    x704 = k * x19
-    del x19
-    x705 = k * x121
-    x706 = r * k
-    x707 = x121 * x704
-    del x121
-    x708 = k * k
-    x709 = r * x704
-    x712 = x32 * x705
-    del x32, x705
-    x717 = mix * rho
-    x719 = xi * xi
-    x735 = x719[:, :, None] * x708
-    del x708, x719
-    x736 = x735.sum(3)
-    del x735
-    x737 = x736 + 1e-06
-    del x736
-    x738 = torch.rsqrt(x737)
-    del x737
-    x739 = x738[:, :, :, None] * x20
-    del x20
-    x740 = valid * x738
-    x741 = tiles.product(x704, (xi * -1)[:, :, None], x740[:, :, :, None])
-    del x704
-    x742 = valid[:, :, :, None] * x33
-    del x33
-    x743 = x717[:, :, None] * x709
-    del x709
-    x744 = x743.sum(3)
-    del x743
-    x745 = x717[:, :, None] * x706
-    del x717
-    x746 = x745.sum(3)
-    del x745
-    x747 = rho[:, :, None] * x706
-    del x706
-    x748 = x747.sum(3)
-    del x747
-    x749 = x744 + x748 - x746
-    del x744, x746, x748
-    x750 = x749[:, :, :, None] * v
-    del x749
-    x751 = xi[:, :, None] * x100
-    del x100
-    x753 = x740[:, :, :, None] * x707
-    del x707, x740
-    x754 = valid[:, :, :, None] * x712
-    del x712
-    f1 = tiles.decay_factors(x96, exclusive=True)
-    x787 = tiles.decay_dot(x739, x742, f1, strict=True)
-    x788 = x787 @ v
-    x789 = tiles.decay_dot(x739, x741, f1, strict=True)
-    del f1, x739
-    f1_2 = tiles.decay_factors(x96)
-    x793 = tiles.decay_dot(r, x741, f1_2)
-    del x741
-    x794 = tiles.decay_dot(r, x742, f1_2)
-    del f1_2, x742, x96
-    x795 = x794 @ v
-    x796 = tiles.inverse(x789)
-    del x789
-    x920 = x738[:, :, :, None] * x751
-    del x738, x751
-    x929 = xi[:, :, None] * x753
-    del x753
+    log2_D_1 = math.exp(-0.5)
+    log2_D_2 = w + w0[:, :, None]
+    log2_D_3 = torch.sigmoid(log2_D_2)
+    del log2_D_2
+    log2_D_4 = log2_D_3 * -1 * log2_D_1
+    del log2_D_3
+    rate = torch.sigmoid(a_)
+    k_scaled = xi[:, :, None] * k
+    key_1 = torch.addcmul(-mix[:, :, None], mix[:, :, None], rate)
+    key_1 = key_1 + 1
+    key = k * key_1
+    log2_D_5 = log2_D_4 * tiles.LOG2E
+    del log2_D_4
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_5, 0)
+    del log2_D_5
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    k_G_before = k * G_before
+    del G_before
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    rG = r * G
+    del G
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    k_rate = k * rate
+    del rate
+    k_G_after = k * G_after
+    rk = r * k
+    G_after_k_rate = G_after * k_rate
+    del G_after
+    k_squared = k * k
+    r_k_rate = r * k_rate
+    S_new_1 = key_1 * k_G_after
+    del k_G_after, key_1
+    mix_rho = mix * rho
+    xi_squared = xi * xi
+    k_squared_scaled = xi_squared[:, :, None] * k_squared
+    del k_squared, xi_squared
+    kappa_1 = k_squared_scaled.sum(3)
+    del k_squared_scaled
+    kappa_2 = kappa_1 + 1e-06
+    del kappa_1
+    kappa_3 = torch.rsqrt(kappa_2)
+    del kappa_2
+    kappa = kappa_3[:, :, :, None] * k_scaled
+    del k_scaled
+    w1_1 = valid * kappa_3
+    w1 = tiles.product(k_rate, (xi * -1)[:, :, None], w1_1[:, :, :, None])
+    del k_rate
+    key_scaled = valid[:, :, :, None] * key
+    del key
+    r_k_rate_scaled = mix_rho[:, :, None] * r_k_rate
+    del r_k_rate
+    bonus_1 = r_k_rate_scaled.sum(3)
+    del r_k_rate_scaled
+    rk_scaled = mix_rho[:, :, None] * rk
+    del mix_rho
+    rk_scaled_sum = rk_scaled.sum(3)
+    del rk_scaled
+    rk_scaled_2 = rho[:, :, None] * rk
+    del rk
+    rk_scaled_sum_2 = rk_scaled_2.sum(3)
+    del rk_scaled_2
+    bonus_2 = bonus_1 + rk_scaled_sum_2 - rk_scaled_sum
+    del bonus_1, rk_scaled_sum, rk_scaled_sum_2
+    bonus = bonus_2[:, :, :, None] * v
+    del bonus_2
+    k_G_before_scaled = xi[:, :, None] * k_G_before
+    del k_G_before
+    S_new_2 = w1_1[:, :, :, None] * G_after_k_rate
+    del G_after_k_rate, w1_1
+    S_new_3 = valid[:, :, :, None] * S_new_1
+    del S_new_1
+    f1 = tiles.decay_factors(log2_D, exclusive=True)
+    A = tiles.decay_dot(kappa, key_scaled, f1, strict=True)
+    Av = A @ v
+    P = tiles.decay_dot(kappa, w1, f1, strict=True)
+    del f1, kappa
+    f1_2 = tiles.decay_factors(log2_D)
+    A_3 = tiles.decay_dot(r, w1, f1_2)
+    del w1
+    A_2 = tiles.decay_dot(r, key_scaled, f1_2)
+    del f1_2, key_scaled, log2_D
+    Av_2 = A_2 @ v
+    inv = tiles.inverse(P)
+    del P
+    U_1 = kappa_3[:, :, :, None] * k_G_before_scaled
+    del k_G_before_scaled, kappa_3
+    S_new_4 = xi[:, :, None] * S_new_2
+    del S_new_2
     S_rows = scan.Rows(steps, H)
-    x924_rows = scan.Rows(steps, H)
-    x927_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x788_c,
-        x920_c,
-        x796_c,
-        x112_c,
-        x795_c,
-        x793_c,
-        x125_c,
-        x754_c,
+        Av_c,
+        U_1_c,
+        inv_c,
+        rG_c,
+        Av_2_c,
+        A_3_c,
+        G_C_c,
+        S_new_3_c,
         v_c,
-        x929_c,
+        S_new_4_c,
     ) in scan.each(
         steps,
         H,
         (
-            x788,
-            x920,
-            x796,
-            x112,
-            x795,
-            x793,
-            x125[:, :, :, None],
-            x754.mT,
+            Av,
+            U_1,
+            inv,
+            rG,
+            Av_2,
+            A_3,
+            G_C[:, :, :, None],
+            S_new_3.mT,
             v,
-            x929.mT,
+            S_new_4.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -174,129 +174,129 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x922 = torch.baddbmm(x788_c, x920_c, S)
-        x924 = torch.bmm(x796_c, x922, out=x924_rows.room(n))
-        x927 = torch.baddbmm(x795_c, x112_c, S, out=x927_rows.room(n))
-        x927 = scan.addmm(x927, x793_c, x924)
-        x931 = scan.addmm(scan.scale(S, x125_c, own), x754_c, v_c)
-        x931 = scan.addmm(x931, x929_c, x924, -1)
+        U_2 = torch.baddbmm(Av_c, U_1_c, S)
+        U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
+        o = torch.baddbmm(Av_2_c, rG_c, S, out=o_rows.room(n))
+        o = scan.addmm(o, A_3_c, U)
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), S_new_3_c, v_c)
+        S_new = scan.addmm(S_new, S_new_4_c, U, -1)
         if keep:
-            x924_rows.put(x924)
-        x927_rows.put(x927)
-        S = x931
+            U_rows.put(U)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x927 = x927_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
-        x924 = x924_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x924_rows
-    del x927_rows
-    del x112, x125, x754, x788, x795, x920, x929
-    return (x927, x750), (S_end,), (S, x787, x793, x794, x796, x924) if keep else None
+    del U_rows
+    del o_rows
+    del Av, Av_2, G_C, S_new_3, S_new_4, U_1, rG
+    return (o, bonus), (S_end,), (S, A, A_3, A_2, inv, U) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
     (r, w, k, v, a_, w0, xi, mix, _) = args
     H = h0[0].shape[1]
-    x13 = math.exp(-0.5)
-    x14 = w + w0[:, :, None]
-    x15 = torch.sigmoid(x14)
-    del x14
-    x16 = x15 * -1 * x13
-    del x15
-    x19 = torch.sigmoid(a_)
-    x20 = xi[:, :, None] * k
-    x32 = torch.addcmul(-mix[:, :, None], mix[:, :, None], x19)
-    x32 = x32 + 1
-    x33 = k * x32
-    x95 = x16 * tiles.LOG2E
-    del x16
-    x96 = torch.where(valid[:, :, :, None] > 0, x95, 0)
-    del x95
-    x97 = tiles.prefix_sum(x96, 2, exclusive=True)
-    x98 = torch.exp2(x97)
-    del x97
-    x100 = k * x98
-    del x98
-    x120 = tiles.suffix_sum(x96, 2, exclusive=True)
-    x121 = torch.exp2(x120)
-    del x120
-    x124 = x96.sum(2)
-    x125 = torch.exp2(x124)
-    del x124
-    x704 = k * x19
-    del x19
-    x705 = k * x121
-    x707 = x121 * x704
-    del x121
-    x708 = k * k
-    x712 = x32 * x705
-    del x32, x705
-    x719 = xi * xi
-    x735 = x719[:, :, None] * x708
-    del x708, x719
-    x736 = x735.sum(3)
-    del x735
-    x737 = x736 + 1e-06
-    del x736
-    x738 = torch.rsqrt(x737)
-    del x737
-    x739 = x738[:, :, :, None] * x20
-    del x20
-    x740 = valid * x738
-    x741 = tiles.product(x704, (xi * -1)[:, :, None], x740[:, :, :, None])
-    del x704
-    x742 = valid[:, :, :, None] * x33
-    del x33
-    x751 = xi[:, :, None] * x100
-    del x100
-    x753 = x740[:, :, :, None] * x707
-    del x707, x740
-    x754 = valid[:, :, :, None] * x712
-    del x712
-    f1 = tiles.decay_factors(x96, exclusive=True)
-    x787 = tiles.decay_dot(x739, x742, f1, strict=True)
-    x788 = x787 @ v
-    x789 = tiles.decay_dot(x739, x741, f1, strict=True)
-    del f1, x739
-    f1_2 = tiles.decay_factors(x96)
-    x793 = tiles.decay_dot(r, x741, f1_2)
-    del x741
-    x794 = tiles.decay_dot(r, x742, f1_2)
-    del f1_2, x742, x96
-    x796 = tiles.inverse(x789)
-    del x789
-    x920 = x738[:, :, :, None] * x751
-    del x738, x751
-    x929 = xi[:, :, None] * x753
-    del x753
+    log2_D_1 = math.exp(-0.5)
+    log2_D_2 = w + w0[:, :, None]
+    log2_D_3 = torch.sigmoid(log2_D_2)
+    del log2_D_2
+    log2_D_4 = log2_D_3 * -1 * log2_D_1
+    del log2_D_3
+    rate = torch.sigmoid(a_)
+    k_scaled = xi[:, :, None] * k
+    key_1 = torch.addcmul(-mix[:, :, None], mix[:, :, None], rate)
+    key_1 = key_1 + 1
+    key = k * key_1
+    log2_D_5 = log2_D_4 * tiles.LOG2E
+    del log2_D_4
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_5, 0)
+    del log2_D_5
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    k_G_before = k * G_before
+    del G_before
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    k_rate = k * rate
+    del rate
+    k_G_after = k * G_after
+    G_after_k_rate = G_after * k_rate
+    del G_after
+    k_squared = k * k
+    S_new_1 = key_1 * k_G_after
+    del k_G_after, key_1
+    xi_squared = xi * xi
+    k_squared_scaled = xi_squared[:, :, None] * k_squared
+    del k_squared, xi_squared
+    kappa_1 = k_squared_scaled.sum(3)
+    del k_squared_scaled
+    kappa_2 = kappa_1 + 1e-06
+    del kappa_1
+    kappa_3 = torch.rsqrt(kappa_2)
+    del kappa_2
+    kappa = kappa_3[:, :, :, None] * k_scaled
+    del k_scaled
+    w1_1 = valid * kappa_3
+    w1 = tiles.product(k_rate, (xi * -1)[:, :, None], w1_1[:, :, :, None])
+    del k_rate
+    key_scaled = valid[:, :, :, None] * key
+    del key
+    k_G_before_scaled = xi[:, :, None] * k_G_before
+    del k_G_before
+    S_new_2 = w1_1[:, :, :, None] * G_after_k_rate
+    del G_after_k_rate, w1_1
+    S_new_3 = valid[:, :, :, None] * S_new_1
+    del S_new_1
+    f1 = tiles.decay_factors(log2_D, exclusive=True)
+    A = tiles.decay_dot(kappa, key_scaled, f1, strict=True)
+    Av = A @ v
+    P = tiles.decay_dot(kappa, w1, f1, strict=True)
+    del f1, kappa
+    f1_2 = tiles.decay_factors(log2_D)
+    A_3 = tiles.decay_dot(r, w1, f1_2)
+    del w1
+    A_2 = tiles.decay_dot(r, key_scaled, f1_2)
+    del f1_2, key_scaled, log2_D
+    inv = tiles.inverse(P)
+    del P
+    U_1 = kappa_3[:, :, :, None] * k_G_before_scaled
+    del k_G_before_scaled, kappa_3
+    S_new_4 = xi[:, :, None] * S_new_2
+    del S_new_2
     S_rows = scan.Rows(steps, H)
-    x924_rows = scan.Rows(steps, H)
+    U_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x788_c,
-        x920_c,
-        x796_c,
-        x125_c,
-        x754_c,
+        Av_c,
+        U_1_c,
+        inv_c,
+        G_C_c,
+        S_new_3_c,
         v_c,
-        x929_c,
+        S_new_4_c,
     ) in scan.each(
         steps,
         H,
         (
-            x788,
-            x920,
-            x796,
-            x125[:, :, :, None],
-            x754.mT,
+            Av,
+            U_1,
+            inv,
+            G_C[:, :, :, None],
+            S_new_3.mT,
             v,
-            x929.mT,
+            S_new_4.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -304,442 +304,446 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x922 = torch.baddbmm(x788_c, x920_c, S)
-        x924 = torch.bmm(x796_c, x922, out=x924_rows.room(n))
-        x931 = scan.addmm(scan.scale(S, x125_c, own), x754_c, v_c)
-        x931 = scan.addmm(x931, x929_c, x924, -1)
+        U_2 = torch.baddbmm(Av_c, U_1_c, S)
+        U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), S_new_3_c, v_c)
+        S_new = scan.addmm(S_new, S_new_4_c, U, -1)
         if keep:
-            x924_rows.put(x924)
-        S = x931
+            U_rows.put(U)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
-        x924 = x924_rows.joined()
+        U = U_rows.joined()
     del S_rows
-    del x924_rows
-    del x125, x754, x788, x920, x929
-    return (), (S_end,), (S, x787, x793, x794, x796, x924) if keep else None
+    del U_rows
+    del Av, G_C, S_new_3, S_new_4, U_1
+    return (), (S_end,), (S, A, A_3, A_2, inv, U) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (r, w, k, v, a_, w0, xi, mix, rho) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, x787, x793, x794, x796, x797) = kept
+    (S, A, r_w1, r_key_scaled, inv, U) = kept
     (do, dbonus) = douts
     C = valid.shape[2]
     H = h0[0].shape[1]
-    x13 = math.exp(-0.5)
-    x14 = w + w0[:, :, None]
-    x15 = torch.sigmoid(x14)
-    del x14
-    x16 = x15 * -1 * x13
-    x19 = torch.sigmoid(a_)
-    x20 = xi[:, :, None] * k
-    x32 = torch.addcmul(-mix[:, :, None], mix[:, :, None], x19)
-    x32 = x32 + 1
-    x33 = k * x32
-    x95 = x16 * tiles.LOG2E
-    del x16
-    x96 = torch.where(valid[:, :, :, None] > 0, x95, 0)
-    del x95
-    x97 = tiles.prefix_sum(x96, 2, exclusive=True)
-    x98 = torch.exp2(x97)
-    del x97
-    x100 = k * x98
-    x110 = tiles.prefix_sum(x96, 2)
-    x111 = torch.exp2(x110)
-    del x110
-    x112 = r * x111
-    x120 = tiles.suffix_sum(x96, 2, exclusive=True)
-    x121 = torch.exp2(x120)
-    del x120
-    x124 = x96.sum(2)
-    x125 = torch.exp2(x124)
-    del x124
-    x175 = tiles.LN2
-    x185 = do @ v.mT
-    f1 = tiles.decay_factors(x96)
-    x189 = tiles.decay_dot_columns(x185, r, f1)
-    del x189
-    x200 = do @ S.mT
-    x244 = tiles.LOG2E
-    x247 = v * dbonus
-    x248 = x247.sum(3)
-    del x247
-    x333 = -x19 + 1
-    x389 = x19 * x333
-    del x333
-    x399 = -x15 + 1
-    x400 = x15 * x399
-    del x15, x399
-    x704 = k * x19
-    x705 = k * x121
-    x706 = r * k
-    x707 = x121 * x704
-    x708 = k * k
-    x709 = r * x704
-    x712 = x32 * x705
-    x717 = mix * rho
-    x719 = xi * xi
-    x724 = x13 * x244
-    x733 = x248[:, :, :, None] * x706
-    x735 = x719[:, :, None] * x708
-    x736 = x735.sum(3)
-    del x735
-    x737 = x736 + 1e-06
-    del x736
-    x738 = torch.rsqrt(x737)
-    del x737
-    x739 = x738[:, :, :, None] * x20
-    x740 = valid * x738
-    x741 = tiles.product(x704, (xi * -1)[:, :, None], x740[:, :, :, None])
-    x742 = valid[:, :, :, None] * x33
-    x743 = x717[:, :, None] * x709
-    x744 = x743.sum(3)
-    del x743
-    x745 = x717[:, :, None] * x706
-    x746 = x745.sum(3)
-    del x745
-    x747 = rho[:, :, None] * x706
-    del x706
-    x748 = x747.sum(3)
-    del x747
-    x749 = x744 + x748 - x746
-    del x744, x746, x748
-    x751 = xi[:, :, None] * x100
-    x753 = x740[:, :, :, None] * x707
-    x760 = xi[:, :, None] * x707
-    x762 = x112 * x200 * x175
-    x763 = tiles.suffix_sum(x762, 2)
-    del x762
-    x765 = x749[:, :, :, None] * dbonus
-    del x749
-    x766 = x733.sum(2)
-    x767 = tiles.product(x704, x248[:, :, :, None], x717[:, :, None])
-    x768 = tiles.product(r, x19, x248[:, :, :, None], x717[:, :, None])
-    x769 = x717[:, :, None] * x733
-    del x733
-    x770 = x248[:, :, :, None] * x709
-    del x709
-    x771 = x770.sum(2)
-    del x770
-    x772 = rho * x771
-    x779 = tiles.addcmul_(torch.addcmul(x766, mix, x771), mix, x766, -1)
-    del x771
-    x780 = rho * x766
-    del x766
-    x782 = tiles.addcmul_(rho[:, :, None] * x248[:, :, :, None], x248[:, :, :, None], x717[:, :, None], -1)
-    del x248, x717
-    x783 = r * x782
-    x804 = x738[:, :, :, None] * x100
-    x805 = x794.mT @ do
-    x806, x189_2, x807 = tiles.decay_dot_grads(x185, r, x742, f1)
-    del x185
-    x808 = x793.mT @ do
-    x823 = do @ x797.mT
-    x824, x825, x826 = tiles.decay_dot_grads(x823, r, x741, f1)
-    del f1, x823
-    x862 = x738 * x738
-    x863 = x738 * x862
-    del x862
-    x919 = tiles.addcmul_(x767 + x806 + x824, x111, x200)
-    x919 = tiles.addcmul_(x919, k, x782)
-    del x111, x200, x767, x782, x806, x824
-    x948 = x740[:, :, :, None] * x760
-    del x760
-    x965 = xi[:, :, None] * x804
-    del x804
-    x145_rows = scan.Rows(steps, H, True)
-    x174_rows = scan.Rows(steps, H, True)
-    x756_rows = scan.Rows(steps, H, True)
-    x814_rows = scan.Rows(steps, H, True)
-    x951_rows = scan.Rows(steps, H, True)
+    log2_D_1 = math.exp(-0.5)
+    log2_D_2 = w + w0[:, :, None]
+    log2_D_3 = torch.sigmoid(log2_D_2)
+    del log2_D_2
+    log2_D_4 = log2_D_3 * -1 * log2_D_1
+    rate = torch.sigmoid(a_)
+    k_scaled = xi[:, :, None] * k
+    key_1 = torch.addcmul(-mix[:, :, None], mix[:, :, None], rate)
+    key_1 = key_1 + 1
+    key = k * key_1
+    log2_D_5 = log2_D_4 * tiles.LOG2E
+    del log2_D_4
+    log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_5, 0)
+    del log2_D_5
+    log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
+    G_before = torch.exp2(log2_G_before)
+    del log2_G_before
+    k_G_before = k * G_before
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    G = torch.exp2(log2_G)
+    del log2_G
+    rG = r * G
+    log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
+    G_after = torch.exp2(log2_G_after)
+    del log2_G_after
+    log2_G_C = log2_D.sum(2)
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
+    ln2 = tiles.LN2
+    do_v = do @ v.mT
+    f1 = tiles.decay_factors(log2_D)
+    dk_1 = tiles.decay_dot_columns(do_v, r, f1)
+    del dk_1
+    drG = do @ S.mT
+    log2e = tiles.LOG2E
+    v_dbonus = v * dbonus
+    v_dbonus_sum = v_dbonus.sum(3)
+    del v_dbonus
+    da_1 = -rate + 1
+    da_2 = rate * da_1
+    del da_1
+    dw_1 = -log2_D_3 + 1
+    dw_2 = log2_D_3 * dw_1
+    del dw_1, log2_D_3
+    k_rate = k * rate
+    k_G_after = k * G_after
+    rk = r * k
+    G_after_k_rate = G_after * k_rate
+    k_squared = k * k
+    r_k_rate = r * k_rate
+    dv_1 = key_1 * k_G_after
+    mix_rho = mix * rho
+    xi_squared = xi * xi
+    dw_3 = log2_D_1 * log2e
+    rk_scaled = v_dbonus_sum[:, :, :, None] * rk
+    k_squared_scaled = xi_squared[:, :, None] * k_squared
+    kappa_1 = k_squared_scaled.sum(3)
+    del k_squared_scaled
+    kappa_2 = kappa_1 + 1e-06
+    del kappa_1
+    kappa_3 = torch.rsqrt(kappa_2)
+    del kappa_2
+    kappa = kappa_3[:, :, :, None] * k_scaled
+    w1_1 = valid * kappa_3
+    w1 = tiles.product(k_rate, (xi * -1)[:, :, None], w1_1[:, :, :, None])
+    key_scaled = valid[:, :, :, None] * key
+    r_k_rate_scaled = mix_rho[:, :, None] * r_k_rate
+    dv_2 = r_k_rate_scaled.sum(3)
+    del r_k_rate_scaled
+    rk_scaled_2 = mix_rho[:, :, None] * rk
+    rk_scaled_sum = rk_scaled_2.sum(3)
+    del rk_scaled_2
+    rk_scaled_3 = rho[:, :, None] * rk
+    del rk
+    rk_scaled_sum_2 = rk_scaled_3.sum(3)
+    del rk_scaled_3
+    dv_3 = dv_2 + rk_scaled_sum_2 - rk_scaled_sum
+    del dv_2, rk_scaled_sum, rk_scaled_sum_2
+    k_G_before_scaled = xi[:, :, None] * k_G_before
+    dxi_1 = w1_1[:, :, :, None] * G_after_k_rate
+    dv_4 = xi[:, :, None] * G_after_k_rate
+    dlog2_G = rG * drG * ln2
+    dw_4 = tiles.suffix_sum(dlog2_G, 2)
+    del dlog2_G
+    dbonus_scaled = dv_3[:, :, :, None] * dbonus
+    del dv_3
+    rk_scaled_sum_3 = rk_scaled.sum(2)
+    k_rate_scaled = tiles.product(k_rate, v_dbonus_sum[:, :, :, None], mix_rho[:, :, None])
+    dk_2 = tiles.product(r, rate, v_dbonus_sum[:, :, :, None], mix_rho[:, :, None])
+    rk_scaled_scaled = mix_rho[:, :, None] * rk_scaled
+    del rk_scaled
+    r_k_rate_scaled_2 = v_dbonus_sum[:, :, :, None] * r_k_rate
+    del r_k_rate
+    dmix_1 = r_k_rate_scaled_2.sum(2)
+    del r_k_rate_scaled_2
+    dmix_2 = rho * dmix_1
+    drho = torch.addcmul(rk_scaled_sum_3, mix, dmix_1)
+    drho = tiles.addcmul_(drho, mix, rk_scaled_sum_3, -1)
+    del dmix_1
+    rho_rk_scaled_sum = rho * rk_scaled_sum_3
+    del rk_scaled_sum_3
+    dk_3 = rho[:, :, None] * v_dbonus_sum[:, :, :, None]
+    dk_3 = tiles.addcmul_(dk_3, v_dbonus_sum[:, :, :, None], mix_rho[:, :, None], -1)
+    del mix_rho, v_dbonus_sum
+    dk_4 = r * dk_3
+    k_G_before_scaled_2 = kappa_3[:, :, :, None] * k_G_before
+    r_key_scaled_do = r_key_scaled.mT @ do
+    dr_1, dk_1_, dw_5 = tiles.decay_dot_grads(do_v, r, key_scaled, f1)
+    del do_v
+    dU = r_w1.mT @ do
+    do_U = do @ U.mT
+    dr_2, dk_5, dw_6 = tiles.decay_dot_grads(do_U, r, w1, f1)
+    del do_U, f1
+    dxi_2 = kappa_3 * kappa_3
+    dxi_3 = kappa_3 * dxi_2
+    del dxi_2
+    dr = tiles.addcmul_(k_rate_scaled + dr_1 + dr_2, G, drG)
+    dr = tiles.addcmul_(dr, k, dk_3)
+    del G, dk_3, drG, dr_1, dr_2, k_rate_scaled
+    dv_5 = w1_1[:, :, :, None] * dv_4
+    del dv_4
+    dS_before_1 = xi[:, :, None] * k_G_before_scaled_2
+    del k_G_before_scaled_2
+    v_dS_rows = scan.Rows(steps, H, True)
+    dG_C_rows = scan.Rows(steps, H, True)
+    dv_8_rows = scan.Rows(steps, H, True)
+    U_dS_rows = scan.Rows(steps, H, True)
+    dv_7_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        x948_c,
-        x808_c,
-        x796_c,
+        dv_5_c,
+        dU_c,
+        inv_c,
         v_c,
         S_c,
-        x712_c,
-        x797_c,
-        x125_c,
-        x112_c,
+        dv_1_c,
+        U_c,
+        G_C_c,
+        rG_c,
         do_c,
-        x965_c,
+        dS_before_1_c,
     ) in scan.each(
         steps,
         H,
         (
-            x948,
-            x808,
-            x796.mT,
+            dv_5,
+            dU,
+            inv.mT,
             v,
             S,
-            x712,
-            x797,
-            x125[:, :, :, None],
-            x112.mT,
+            dv_1,
+            U,
+            G_C[:, :, :, None],
+            rG.mT,
             do,
-            x965.mT,
+            dS_before_1.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x950 = torch.baddbmm(x808_c, x948_c, dS, alpha=-1)
-        x951 = torch.bmm(x796_c, x950, out=x951_rows.room(n))
-        x145 = torch.bmm(v_c, dS.mT, out=x145_rows.room(n))
-        x173 = S_c * dS
-        x174 = x173.sum(2)
-        x756 = torch.bmm(x712_c, dS, out=x756_rows.room(n))
-        x814 = torch.bmm(x797_c, dS.mT, out=x814_rows.room(n))
-        x1017 = scan.addmm(scan.scale(dS, x125_c, own), x112_c, do_c)
-        x1017 = scan.addmm(x1017, x965_c, x951)
-        x145_rows.put(x145)
-        x174_rows.put(x174)
-        x756_rows.put(x756)
-        x814_rows.put(x814)
-        x951_rows.put(x951)
-        dS = x1017
+        dv_6 = torch.baddbmm(dU_c, dv_5_c, dS, alpha=-1)
+        dv_7 = torch.bmm(inv_c, dv_6, out=dv_7_rows.room(n))
+        v_dS = torch.bmm(v_c, dS.mT, out=v_dS_rows.room(n))
+        S_dS = S_c * dS
+        dG_C = S_dS.sum(2)
+        dv_8 = torch.bmm(dv_1_c, dS, out=dv_8_rows.room(n))
+        U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), rG_c, do_c)
+        dS_before = scan.addmm(dS_before, dS_before_1_c, dv_7)
+        v_dS_rows.put(v_dS)
+        dG_C_rows.put(dG_C)
+        dv_8_rows.put(dv_8)
+        U_dS_rows.put(U_dS)
+        dv_7_rows.put(dv_7)
+        dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x145 = x145_rows.joined()
-    x174 = x174_rows.joined()
-    x756 = x756_rows.joined()
-    x814 = x814_rows.joined()
-    x951 = x951_rows.joined()
-    del x145_rows
-    del x174_rows
-    del x756_rows
-    del x814_rows
-    del x951_rows
-    del x112, x712, x808, x948, x965
-    x177 = x125 * x174 * x175
-    del x125, x174
-    x178 = x177[:, :, None].expand(-1, -1, C, -1)
-    del x177
-    x714 = x145 * x705
-    x726 = valid[:, :, :, None] * x145
-    del x145
-    x730 = valid[:, :, :, None] * x714
-    del x714
-    x758 = tiles.product(x32, x121, x726)
-    x774 = x730.sum(2)
-    x775 = x707 * x726
-    x777 = x775.sum(2)
-    del x775
-    x815 = xi[:, :, None] * x814
-    x816 = x707 * x815
-    del x707
-    x817 = x816.sum(3)
-    del x816
-    x818 = x740[:, :, :, None] * x815
-    del x815
-    x820 = tiles.addcmul_(x33 * x726, x704, x818, -1)
-    del x33, x726
-    x821 = x121 * x820 * x175
-    del x820
-    x822 = tiles.prefix_sum(x821, 2, exclusive=True)
-    del x821
-    x899 = torch.addcmul(x769, mix[:, :, None], x730)
-    x899 = tiles.addcmul_(x899, x705, x818, -1)
-    del x705, x730, x769
-    x913 = tiles.product(x19, x121, x818)
-    del x121, x818
-    x932 = x753 * x814
-    del x753, x814
-    x933 = x932.sum(2)
-    del x932
-    x953 = x951 @ x797.mT
-    x954 = x953.tril(-1)
-    del x953
-    f1_2 = tiles.decay_factors(x96, exclusive=True)
-    x955, x956, x957 = tiles.decay_dot_grads(x954, x739, x741, f1_2, strict=True)
-    del x741, x954, x96
-    x958 = x951 @ v.mT
-    x959 = x787.mT @ x951
-    x960, x961, x962 = tiles.decay_dot_grads(x958, x739, x742, f1_2, strict=True)
-    del f1_2, x739, x742, x958
-    x963 = x951 @ S.mT
-    del x951
-    x967 = tiles.product(x98, x963, xi[:, :, None], x738[:, :, :, None])
-    del x98
-    x968 = x100 * x963
-    del x100
-    x969 = x738[:, :, :, None] * x968
-    del x968
-    x970 = x969.sum(2)
-    x971 = (xi * x175)[:, :, None] * x969
-    del x969
-    x972 = tiles.suffix_sum(x971, 2, exclusive=True)
-    del x971
-    x973 = x178 + x763 + x807 + x822 + x826 + x957 + x962
-    x973 = x973 + x972
-    del x178, x763, x807, x822, x826, x957, x962, x972
-    x975 = x825 + x956
-    del x825, x956
-    x976 = x975 * x704
-    x977 = x740[:, :, :, None] * x976
-    x979 = x977.sum(2)
-    del x977
-    x980 = xi[:, :, None] * x976
-    del x976
-    x981 = x980.sum(3)
-    del x980
-    x985 = x189_2 + x961
-    del x189_2, x961
-    x986 = k * x985
-    x987 = valid[:, :, :, None] * x986
-    del x986
-    x989 = x987.sum(2)
-    x990 = valid[:, :, :, None] * x985
-    del x985
-    x991 = x704 * x990
-    del x704
-    x993 = x991.sum(2)
-    del x991
-    x995 = x740[:, :, :, None] * x975
-    del x740, x975
-    x997 = tiles.addcmul_(mix[:, :, None] * x987, x20, x995, -1)
-    del x20, x987
-    x1000 = tiles.product(x19, x995, xi[:, :, None])
-    del x19, x995
-    x1001 = x955 + x960
-    del x955, x960
-    x1002 = tiles.product(x1001, xi[:, :, None], x738[:, :, :, None])
-    x1003 = k * x1001
-    del x1001
-    x1004 = x738[:, :, :, None] * x1003
-    del x738
-    x1005 = xi[:, :, None] * x1003
-    del x1003
-    x1006 = x1004.sum(2)
-    del x1004
-    x1007 = x1005.sum(3)
-    del x1005
-    x1008 = torch.addcmul(x1007, valid, x817, value=-1)
-    del x1007, x817
-    x1009 = x1008 * x863
-    del x1008
-    x1010 = x1009[:, :, :, None] * x708
-    x1011 = x1010.sum(2)
-    del x1010
-    x1012 = x400 * x973
-    del x400, x973
-    x1013 = valid[:, :, :, None] * x1012
-    del x1012
-    x1014 = x1013 * -1 * x724
-    x1015 = x1013.sum(2)
-    del x1013
-    x1016 = x1015 * -1 * x724
-    del x1015
-    x1018 = x772 + x777 + x993 - x774 - x780 - x989
-    del x772, x774, x777, x780, x989, x993
-    x1020 = tiles.addcmul_(x389 * x997, x389, x899)
-    del x389, x899, x997
-    x1021 = tiles.addcmul_(x765 + x805 + x959, valid[:, :, :, None], x756)
-    del x756, x765, x805, x959
-    x1023 = x751 * x963
-    del x751, x963
-    x1024 = x1023.sum(3)
-    del x1023
-    x1025 = torch.addcmul(x1024, valid, x981, value=-1)
-    del x1024, x981
-    x1026 = x1025 * x863
-    del x1025, x863
-    x1028 = x719[:, :, None] * -1 * x1026[:, :, :, None]
-    x1028 = tiles.addcmul_(x1028, x719[:, :, None], x1009[:, :, :, None], -1)
-    del x1009, x719
-    x1030 = x758 + x768 + x783 + x967 + x1002 - x1000
-    x1030 = tiles.addcmul_(tiles.addcmul_(x1030 - x913, x32, x990), k, x1028)
-    del x1000, x1002, x1028, x32, x758, x768, x783, x913, x967, x990
-    x1031 = x1026[:, :, :, None] * x708
-    del x1026, x708
-    x1033 = x1031.sum(2)
-    del x1031
-    x1035 = tiles.addcmul_(x970 + x1006 - x933 - x979, xi, x1033, -1)
-    x1035 = tiles.addcmul_(x1035, xi, x1011, -1)
-    del x1006, x1011, x1033, x933, x970, x979
-    return (x919, x1014, x1030, x1021, x1020, x1016, x1035, x1018, x779), (dS_end,)
+    v_dS = v_dS_rows.joined()
+    dG_C = dG_C_rows.joined()
+    dv_8 = dv_8_rows.joined()
+    U_dS = U_dS_rows.joined()
+    dv_7 = dv_7_rows.joined()
+    del v_dS_rows
+    del dG_C_rows
+    del dv_8_rows
+    del U_dS_rows
+    del dv_7_rows
+    del dS_before_1, dU, dv_1, dv_5, rG
+    dlog2_G_C = G_C * dG_C * ln2
+    del G_C, dG_C
+    dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
+    del dlog2_G_C
+    v_dS_k_G_after = v_dS * k_G_after
+    v_dS_scaled = valid[:, :, :, None] * v_dS
+    del v_dS
+    dmix_3 = valid[:, :, :, None] * v_dS_k_G_after
+    del v_dS_k_G_after
+    dk_6 = tiles.product(key_1, G_after, v_dS_scaled)
+    dmix_4 = dmix_3.sum(2)
+    dmix_5 = G_after_k_rate * v_dS_scaled
+    dmix_6 = dmix_5.sum(2)
+    del dmix_5
+    U_dS_scaled = xi[:, :, None] * U_dS
+    dxi_4 = G_after_k_rate * U_dS_scaled
+    del G_after_k_rate
+    dxi_5 = dxi_4.sum(3)
+    del dxi_4
+    U_dS_scaled_scaled = w1_1[:, :, :, None] * U_dS_scaled
+    del U_dS_scaled
+    dG_after = tiles.addcmul_(key * v_dS_scaled, k_rate, U_dS_scaled_scaled, -1)
+    del key, v_dS_scaled
+    dlog2_G_after = G_after * dG_after * ln2
+    del dG_after
+    dw_7 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    del dlog2_G_after
+    drate = torch.addcmul(rk_scaled_scaled, mix[:, :, None], dmix_3)
+    drate = tiles.addcmul_(drate, k_G_after, U_dS_scaled_scaled, -1)
+    del dmix_3, k_G_after, rk_scaled_scaled
+    dk_7 = tiles.product(rate, G_after, U_dS_scaled_scaled)
+    del G_after, U_dS_scaled_scaled
+    dxi_6 = dxi_1 * U_dS
+    del U_dS, dxi_1
+    dxi_7 = dxi_6.sum(2)
+    del dxi_6
+    dk_8 = dv_7 @ U.mT
+    dk_9 = dk_8.tril(-1)
+    del dk_8
+    f1_2 = tiles.decay_factors(log2_D, exclusive=True)
+    dk_10, dk_11, dw_8 = tiles.decay_dot_grads(dk_9, kappa, w1, f1_2, strict=True)
+    del dk_9, log2_D, w1
+    dk_12 = dv_7 @ v.mT
+    dv_9 = A.mT @ dv_7
+    dk_13, dk_14, dw_9 = tiles.decay_dot_grads(dk_12, kappa, key_scaled, f1_2, strict=True)
+    del dk_12, f1_2, kappa, key_scaled
+    dk_15 = dv_7 @ S.mT
+    del dv_7
+    dk_16 = tiles.product(G_before, dk_15, xi[:, :, None], kappa_3[:, :, :, None])
+    del G_before
+    dxi_8 = k_G_before * dk_15
+    del k_G_before
+    dxi_9 = kappa_3[:, :, :, None] * dxi_8
+    del dxi_8
+    dxi_10 = dxi_9.sum(2)
+    dw_10 = (xi * ln2)[:, :, None] * dxi_9
+    del dxi_9
+    dw_11 = tiles.suffix_sum(dw_10, 2, exclusive=True)
+    del dw_10
+    dw_12 = dlog2_G_C_2 + dw_4 + dw_5 + dw_7 + dw_6 + dw_8
+    dw_12 = dw_12 + dw_9 + dw_11
+    del dlog2_G_C_2, dw_11, dw_4, dw_5, dw_6, dw_7, dw_8, dw_9
+    dk_17 = dk_5 + dk_11
+    del dk_11, dk_5
+    dxi_11 = dk_17 * k_rate
+    dxi_12 = w1_1[:, :, :, None] * dxi_11
+    dxi_13 = dxi_12.sum(2)
+    del dxi_12
+    dk_18 = xi[:, :, None] * dxi_11
+    del dxi_11
+    dk_19 = dk_18.sum(3)
+    del dk_18
+    dk_20 = dk_1_ + dk_14
+    del dk_14, dk_1_
+    dmix_7 = k * dk_20
+    dmix_8 = valid[:, :, :, None] * dmix_7
+    del dmix_7
+    dmix_9 = dmix_8.sum(2)
+    dk_21 = valid[:, :, :, None] * dk_20
+    del dk_20
+    dmix_10 = k_rate * dk_21
+    del k_rate
+    dmix_11 = dmix_10.sum(2)
+    del dmix_10
+    dk_22 = w1_1[:, :, :, None] * dk_17
+    del dk_17, w1_1
+    da_3 = tiles.addcmul_(mix[:, :, None] * dmix_8, k_scaled, dk_22, -1)
+    del dmix_8, k_scaled
+    dk_23 = tiles.product(rate, dk_22, xi[:, :, None])
+    del dk_22, rate
+    dk_24 = dk_10 + dk_13
+    del dk_10, dk_13
+    dk_25 = tiles.product(dk_24, xi[:, :, None], kappa_3[:, :, :, None])
+    dxi_14 = k * dk_24
+    del dk_24
+    dxi_15 = kappa_3[:, :, :, None] * dxi_14
+    del kappa_3
+    dxi_16 = xi[:, :, None] * dxi_14
+    del dxi_14
+    dxi_17 = dxi_15.sum(2)
+    del dxi_15
+    dxi_18 = dxi_16.sum(3)
+    del dxi_16
+    dxi_19 = torch.addcmul(dxi_18, valid, dxi_5, value=-1)
+    del dxi_18, dxi_5
+    dxi_20 = dxi_19 * dxi_3
+    del dxi_19
+    k_squared_scaled_2 = dxi_20[:, :, :, None] * k_squared
+    dxi_21 = k_squared_scaled_2.sum(2)
+    del k_squared_scaled_2
+    dw_13 = dw_2 * dw_12
+    del dw_12, dw_2
+    dw_14 = valid[:, :, :, None] * dw_13
+    del dw_13
+    dw = dw_14 * -1 * dw_3
+    dw0_1 = dw_14.sum(2)
+    del dw_14
+    dw0 = dw0_1 * -1 * dw_3
+    del dw0_1
+    dmix = dmix_2 + dmix_6 + dmix_11 - dmix_4 - rho_rk_scaled_sum
+    dmix = dmix - dmix_9
+    del dmix_11, dmix_2, dmix_4, dmix_6, dmix_9, rho_rk_scaled_sum
+    da = tiles.addcmul_(da_2 * da_3, da_2, drate)
+    del da_2, da_3, drate
+    dv = tiles.addcmul_(dbonus_scaled + r_key_scaled_do + dv_9, valid[:, :, :, None], dv_8)
+    del dbonus_scaled, dv_8, dv_9, r_key_scaled_do
+    dk_26 = k_G_before_scaled * dk_15
+    del dk_15, k_G_before_scaled
+    dk_27 = dk_26.sum(3)
+    del dk_26
+    dk_28 = torch.addcmul(dk_27, valid, dk_19, value=-1)
+    del dk_19, dk_27
+    dk_29 = dk_28 * dxi_3
+    del dk_28, dxi_3
+    dk_30 = xi_squared[:, :, None] * -1 * dk_29[:, :, :, None]
+    dk_30 = tiles.addcmul_(dk_30, xi_squared[:, :, None], dxi_20[:, :, :, None], -1)
+    del dxi_20, xi_squared
+    dk = dk_6 + dk_2 + dk_4 + dk_16 + dk_25 - dk_23
+    dk = tiles.addcmul_(dk - dk_7, key_1, dk_21)
+    dk = tiles.addcmul_(dk, k, dk_30)
+    del dk_16, dk_2, dk_21, dk_23, dk_25, dk_30, dk_4, dk_6, dk_7, key_1
+    k_squared_scaled_3 = dk_29[:, :, :, None] * k_squared
+    del dk_29, k_squared
+    dxi_22 = k_squared_scaled_3.sum(2)
+    del k_squared_scaled_3
+    dxi = tiles.addcmul_(dxi_10 + dxi_17 - dxi_7 - dxi_13, xi, dxi_22, -1)
+    dxi = tiles.addcmul_(dxi, xi, dxi_21, -1)
+    del dxi_10, dxi_13, dxi_17, dxi_21, dxi_22, dxi_7
+    return (dr, dw, dk, dv, da, dw0, dxi, dmix, drho), (dS_end,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
     (r, w, k, v, a_, w0, xi, mix, rho) = args
     H = h0[0].shape[1]
-    x12 = math.exp(-0.5)
-    x13 = w + w0
-    x14 = torch.sigmoid(x13)
-    del x13
-    x18 = k * xi
-    x27 = torch.sigmoid(a_)
-    x32 = tiles.addcmul_(-mix, mix, x27) + 1
-    x33 = k * x32
-    del x32
-    x155 = r * k
-    x156 = mix * rho
-    x158 = rho * x155
-    x159 = x155 * x156
-    del x155, x156
-    x161 = k * x18
-    x162 = x18 * x27
-    x166 = x14 * x12
-    del x14
-    x170 = x166 * -1
-    del x166
-    x171 = torch.exp(x170)
-    del x170
-    x173 = xi * x161
-    del x161
-    x174 = x173.sum(2)
-    del x173
-    x175 = x174 + 1e-06
-    del x174
-    x176 = torch.rsqrt(x175)
-    del x175
-    x177 = x176[:, :, None] * x18
-    del x18
-    x179 = v[:, :, None] * x33[:, :, :, None]
-    del x33
-    x183 = x27 * x159
-    del x27
-    x184 = x183.sum(2)
-    del x183
-    x185 = x159.sum(2)
-    del x159
-    x186 = x158.sum(2)
-    del x158
-    x187 = x184 + x186 - x185
-    del x184, x185, x186
-    x188 = x187[:, :, None] * v
-    del x187
-    x240 = x176[:, :, None] * x162
-    del x162, x176
+    decay_1 = math.exp(-0.5)
+    decay_2 = w + w0
+    decay_3 = torch.sigmoid(decay_2)
+    del decay_2
+    k_xi = k * xi
+    rate = torch.sigmoid(a_)
+    key_1 = tiles.addcmul_(-mix, mix, rate) + 1
+    key = k * key_1
+    del key_1
+    rk = r * k
+    mix_rho = mix * rho
+    rho_rk = rho * rk
+    rk_mix_rho = rk * mix_rho
+    del mix_rho, rk
+    k_k_xi = k * k_xi
+    k_xi_rate = k_xi * rate
+    decay_4 = decay_3 * decay_1
+    del decay_3
+    decay_5 = decay_4 * -1
+    del decay_4
+    decay = torch.exp(decay_5)
+    del decay_5
+    xi_k_k_xi = xi * k_k_xi
+    del k_k_xi
+    xi_k_k_xi_sum = xi_k_k_xi.sum(2)
+    del xi_k_k_xi
+    kappa_1 = xi_k_k_xi_sum + 1e-06
+    del xi_k_k_xi_sum
+    kappa_2 = torch.rsqrt(kappa_1)
+    del kappa_1
+    kappa = kappa_2[:, :, None] * k_xi
+    del k_xi
+    S_new_1 = v[:, :, None] * key[:, :, :, None]
+    del key
+    rate_rk_mix_rho = rate * rk_mix_rho
+    del rate
+    bonus_1 = rate_rk_mix_rho.sum(2)
+    del rate_rk_mix_rho
+    rk_mix_rho_sum = rk_mix_rho.sum(2)
+    del rk_mix_rho
+    rho_rk_sum = rho_rk.sum(2)
+    del rho_rk
+    bonus_2 = bonus_1 + rho_rk_sum - rk_mix_rho_sum
+    del bonus_1, rho_rk_sum, rk_mix_rho_sum
+    bonus = bonus_2[:, :, None] * v
+    del bonus_2
+    k_xi_rate_scaled = kappa_2[:, :, None] * k_xi_rate
+    del k_xi_rate, kappa_2
     S_rows = scan.Rows(steps, H)
-    x243_rows = scan.Rows(steps, H)
+    o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x177_c,
-        x171_c,
-        x179_c,
-        x240_c,
+        kappa_c,
+        decay_c,
+        S_new_1_c,
+        k_xi_rate_scaled_c,
         r_c,
     ) in scan.each(
         steps,
         H,
         (
-            x177,
-            x171[:, :, :, None],
-            x179,
-            x240[:, :, :, None],
+            kappa,
+            decay[:, :, :, None],
+            S_new_1,
+            k_xi_rate_scaled[:, :, :, None],
             r,
         ),
     ):
@@ -748,75 +752,75 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x178 = (x177_c[..., None, :] @ S).squeeze(-2)
-        x242 = tiles.addcmul_(scan.scale(S, x171_c, own) + x179_c, x240_c, x178[:, None], -1)
-        x243 = (r_c[..., None, :] @ x242).squeeze(-2)
-        x243_rows.put(x243)
-        S = x242
+        u = (kappa_c[..., None, :] @ S).squeeze(-2)
+        S_new = tiles.addcmul_(scan.scale(S, decay_c, own) + S_new_1_c, k_xi_rate_scaled_c, u[:, None], -1)
+        o = (r_c[..., None, :] @ S_new).squeeze(-2)
+        o_rows.put(o)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
-    x243 = x243_rows.joined()
+    o = o_rows.joined()
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x243_rows
-    del x171, x177, x179, x240
-    return (x243, x188), (S_end,), (S,) if keep else None
+    del o_rows
+    del S_new_1, decay, k_xi_rate_scaled, kappa
+    return (o, bonus), (S_end,), (S,) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
     (_, w, k, v, a_, w0, xi, mix, _) = args
     H = h0[0].shape[1]
-    x12 = math.exp(-0.5)
-    x13 = w + w0
-    x14 = torch.sigmoid(x13)
-    del x13
-    x18 = k * xi
-    x27 = torch.sigmoid(a_)
-    x32 = tiles.addcmul_(-mix, mix, x27) + 1
-    x33 = k * x32
-    del x32
-    x161 = k * x18
-    x162 = x18 * x27
-    del x27
-    x166 = x14 * x12
-    del x14
-    x170 = x166 * -1
-    del x166
-    x171 = torch.exp(x170)
-    del x170
-    x173 = xi * x161
-    del x161
-    x174 = x173.sum(2)
-    del x173
-    x175 = x174 + 1e-06
-    del x174
-    x176 = torch.rsqrt(x175)
-    del x175
-    x177 = x176[:, :, None] * x18
-    del x18
-    x179 = v[:, :, None] * x33[:, :, :, None]
-    del x33
-    x240 = x176[:, :, None] * x162
-    del x162, x176
+    decay_1 = math.exp(-0.5)
+    decay_2 = w + w0
+    decay_3 = torch.sigmoid(decay_2)
+    del decay_2
+    k_xi = k * xi
+    rate = torch.sigmoid(a_)
+    key_1 = tiles.addcmul_(-mix, mix, rate) + 1
+    key = k * key_1
+    del key_1
+    k_k_xi = k * k_xi
+    k_xi_rate = k_xi * rate
+    del rate
+    decay_4 = decay_3 * decay_1
+    del decay_3
+    decay_5 = decay_4 * -1
+    del decay_4
+    decay = torch.exp(decay_5)
+    del decay_5
+    xi_k_k_xi = xi * k_k_xi
+    del k_k_xi
+    xi_k_k_xi_sum = xi_k_k_xi.sum(2)
+    del xi_k_k_xi
+    kappa_1 = xi_k_k_xi_sum + 1e-06
+    del xi_k_k_xi_sum
+    kappa_2 = torch.rsqrt(kappa_1)
+    del kappa_1
+    kappa = kappa_2[:, :, None] * k_xi
+    del k_xi
+    S_new_1 = v[:, :, None] * key[:, :, :, None]
+    del key
+    k_xi_rate_scaled = kappa_2[:, :, None] * k_xi_rate
+    del k_xi_rate, kappa_2
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        x177_c,
-        x171_c,
-        x179_c,
-        x240_c,
+        kappa_c,
+        decay_c,
+        S_new_1_c,
+        k_xi_rate_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            x177,
-            x171[:, :, :, None],
-            x179,
-            x240[:, :, :, None],
+            kappa,
+            decay[:, :, :, None],
+            S_new_1,
+            k_xi_rate_scaled[:, :, :, None],
         ),
     ):
         if S.shape[0] > n:
@@ -824,16 +828,16 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        x178 = (x177_c[..., None, :] @ S).squeeze(-2)
-        x242 = tiles.addcmul_(scan.scale(S, x171_c, own) + x179_c, x240_c, x178[:, None], -1)
-        S = x242
+        u = (kappa_c[..., None, :] @ S).squeeze(-2)
+        S_new = tiles.addcmul_(scan.scale(S, decay_c, own) + S_new_1_c, k_xi_rate_scaled_c, u[:, None], -1)
+        S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
     S_end = S_end.unflatten(0, (-1, H))
     if keep:
         S = S_rows.joined()
     del S_rows
-    del x171, x177, x179, x240
+    del S_new_1, decay, k_xi_rate_scaled, kappa
     return (), (S_end,), (S,) if keep else None
 
 
@@ -844,174 +848,177 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do, dbonus) = douts
     H = h0[0].shape[1]
-    x12 = math.exp(-0.5)
-    x13 = w + w0
-    x14 = torch.sigmoid(x13)
-    del x13
-    x18 = k * xi
-    x27 = torch.sigmoid(a_)
-    x31 = mix * x27
-    x32 = x31 - mix + 1
-    x33 = k * x32
-    x62 = v * dbonus
-    x63 = x62.sum(2)
-    del x62
-    x64 = x63 * -1
-    x81 = r[:, :, :, None] * do[:, :, None]
-    x112 = -x27 + 1
-    x141 = -x14 + 1
-    x155 = r * k
-    x156 = mix * rho
-    x157 = k * x27
-    x158 = rho * x155
-    x159 = x155 * x156
-    x160 = r * x156
-    x161 = k * x18
-    x162 = x18 * x27
-    x165 = x63[:, :, None] * rho
-    x166 = x14 * x12
-    del x14
-    x168 = x63[:, :, None] * x27
-    x169 = x63[:, :, None] * x155
-    x170 = x166 * -1
-    x171 = torch.exp(x170)
-    del x170
-    x173 = xi * x161
-    x174 = x173.sum(2)
-    del x173
-    x175 = x174 + 1e-06
-    del x174
-    x176 = torch.rsqrt(x175)
-    del x175
-    x177 = x176[:, :, None] * x18
-    x178 = (x177[..., None, :] @ S).squeeze(-2)
-    del x177
-    x180 = (x176[:, :, None] * x178)[:, :, None] * x162[:, :, :, None]
-    x181 = tiles.addcmul_(-x180, x171[:, :, :, None], S)
-    x181 = tiles.addcmul_(x181, v[:, :, None], x33[:, :, :, None])
-    del x180
-    x183 = x27 * x159
-    x184 = x183.sum(2)
-    del x183
-    x185 = x159.sum(2)
-    x186 = x158.sum(2)
-    x187 = x184 + x186 - x185
-    del x184, x185, x186
-    x189 = x187[:, :, None] * dbonus
-    del x187
-    x191 = r * x165
-    x192 = tiles.product(k, x156, x64[:, :, None])
-    x193 = x64[:, :, None] * x160
-    x194 = x64[:, :, None] * x158
-    x195 = tiles.product(mix, x155, x64[:, :, None])
-    del x155, x64
-    x196 = tiles.product(x156, x157, x63[:, :, None])
-    del x156
-    x197 = x160 * x168
-    del x160
-    x198 = x158 * x168
-    del x158, x168
-    x200 = x63[:, :, None] * x159
-    del x159, x63
-    x201 = (do[..., None, :] @ x181.mT).squeeze(-2)
-    del x181
-    x220 = x176 * x176
-    x234 = tiles.addcmul_(x169 + x195, x31, x169)
-    del x169, x195, x31
-    x239 = tiles.addcmul_(x192 + x196 + x201, k, x165)
-    del x165, x192, x196, x201
-    x244 = x220[:, :, None] * x18
-    x82_rows = scan.Rows(steps, H, True)
-    x83_rows = scan.Rows(steps, H, True)
-    x208_rows = scan.Rows(steps, H, True)
+    decay_1 = math.exp(-0.5)
+    decay_2 = w + w0
+    decay_3 = torch.sigmoid(decay_2)
+    del decay_2
+    k_xi = k * xi
+    rate = torch.sigmoid(a_)
+    mix_rate = mix * rate
+    key_1 = mix_rate - mix + 1
+    key = k * key_1
+    v_dbonus = v * dbonus
+    v_dbonus_sum = v_dbonus.sum(2)
+    del v_dbonus
+    dr_k_mix_rho_sum = v_dbonus_sum * -1
+    dS_before_1 = r[:, :, :, None] * do[:, :, None]
+    da_1 = -rate + 1
+    dw0_1 = -decay_3 + 1
+    rk = r * k
+    mix_rho = mix * rho
+    k_rate = k * rate
+    rho_rk = rho * rk
+    rk_mix_rho = rk * mix_rho
+    r_mix_rho = r * mix_rho
+    k_k_xi = k * k_xi
+    k_xi_rate = k_xi * rate
+    rho_scaled = v_dbonus_sum[:, :, None] * rho
+    decay_4 = decay_3 * decay_1
+    del decay_3
+    rate_scaled = v_dbonus_sum[:, :, None] * rate
+    rk_scaled = v_dbonus_sum[:, :, None] * rk
+    decay_5 = decay_4 * -1
+    decay = torch.exp(decay_5)
+    del decay_5
+    xi_k_k_xi = xi * k_k_xi
+    xi_k_k_xi_sum = xi_k_k_xi.sum(2)
+    del xi_k_k_xi
+    kappa_1 = xi_k_k_xi_sum + 1e-06
+    del xi_k_k_xi_sum
+    kappa_2 = torch.rsqrt(kappa_1)
+    del kappa_1
+    kappa = kappa_2[:, :, None] * k_xi
+    u = (kappa[..., None, :] @ S).squeeze(-2)
+    del kappa
+    dr_1 = (kappa_2[:, :, None] * u)[:, :, None] * k_xi_rate[:, :, :, None]
+    dr_2 = tiles.addcmul_(-dr_1, decay[:, :, :, None], S)
+    dr_2 = tiles.addcmul_(dr_2, v[:, :, None], key[:, :, :, None])
+    del dr_1
+    rate_rk_mix_rho = rate * rk_mix_rho
+    dv_1 = rate_rk_mix_rho.sum(2)
+    del rate_rk_mix_rho
+    rk_mix_rho_sum = rk_mix_rho.sum(2)
+    rho_rk_sum = rho_rk.sum(2)
+    dv_2 = dv_1 + rho_rk_sum - rk_mix_rho_sum
+    del dv_1, rho_rk_sum, rk_mix_rho_sum
+    dbonus_scaled = dv_2[:, :, None] * dbonus
+    del dv_2
+    r_rho_scaled = r * rho_scaled
+    dr_3 = tiles.product(k, mix_rho, dr_k_mix_rho_sum[:, :, None])
+    r_mix_rho_scaled = dr_k_mix_rho_sum[:, :, None] * r_mix_rho
+    rho_rk_scaled = dr_k_mix_rho_sum[:, :, None] * rho_rk
+    drho_1 = tiles.product(mix, rk, dr_k_mix_rho_sum[:, :, None])
+    del dr_k_mix_rho_sum, rk
+    dr_4 = tiles.product(mix_rho, k_rate, v_dbonus_sum[:, :, None])
+    del mix_rho
+    dk_1 = r_mix_rho * rate_scaled
+    del r_mix_rho
+    rho_rk_rate_scaled = rho_rk * rate_scaled
+    del rate_scaled, rho_rk
+    rk_mix_rho_scaled = v_dbonus_sum[:, :, None] * rk_mix_rho
+    del rk_mix_rho, v_dbonus_sum
+    dr_5 = (do[..., None, :] @ dr_2.mT).squeeze(-2)
+    del dr_2
+    dk_2 = kappa_2 * kappa_2
+    drho = tiles.addcmul_(rk_scaled + drho_1, mix_rate, rk_scaled)
+    del drho_1, mix_rate, rk_scaled
+    dr = tiles.addcmul_(dr_3 + dr_4 + dr_5, k, rho_scaled)
+    del dr_3, dr_4, dr_5, rho_scaled
+    k_xi_scaled = dk_2[:, :, None] * k_xi
+    dS_before_2_rows = scan.Rows(steps, H, True)
+    dS_before_3_rows = scan.Rows(steps, H, True)
+    dS_before_5_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
-        x81_c,
-        x162_c,
-        x244_c,
-        x171_c,
+        dS_before_1_c,
+        k_xi_rate_c,
+        k_xi_scaled_c,
+        decay_c,
     ) in scan.each(
         steps,
         H,
         (
-            x81,
-            x162,
-            x244[:, :, :, None],
-            x171[:, :, :, None],
+            dS_before_1,
+            k_xi_rate,
+            k_xi_scaled[:, :, :, None],
+            decay[:, :, :, None],
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        x82 = dS + x81_c
-        x83 = -dS - x81_c
-        x207 = x162_c[:, :, None] * x83
-        x208 = x207.sum(1)
-        x246 = tiles.addcmul_(x244_c * x208[:, None], x171_c, x82)
-        x82_rows.put(x82)
-        x83_rows.put(x83)
-        x208_rows.put(x208)
-        dS = x246
+        dS_before_2 = dS + dS_before_1_c
+        dS_before_3 = -dS - dS_before_1_c
+        dS_before_4 = k_xi_rate_c[:, :, None] * dS_before_3
+        dS_before_5 = dS_before_4.sum(1)
+        dS_before = tiles.addcmul_(k_xi_scaled_c * dS_before_5[:, None], decay_c, dS_before_2)
+        dS_before_2_rows.put(dS_before_2)
+        dS_before_3_rows.put(dS_before_3)
+        dS_before_5_rows.put(dS_before_5)
+        dS = dS_before
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    x82 = x82_rows.joined()
-    x83 = x83_rows.joined()
-    x208 = x208_rows.joined()
-    del x82_rows
-    del x83_rows
-    del x208_rows
-    del x162, x244, x81
-    x102 = v[:, :, None] * x82
-    x103 = x102.sum(3)
-    del x102
-    x106 = k * x103
-    x132 = S * x82
-    x133 = x132.sum(3)
-    del x132
-    x202 = x178[:, :, None] * x83
-    del x83
-    x203 = x202.sum(3)
-    del x202
-    x204 = x176[:, :, None] * x203
-    del x203
-    x205 = tiles.product(xi, x27, x204)
-    x209 = x178 * x208
-    del x178
-    x210 = x209.sum(2)
-    del x209
-    x211 = x176[:, :, None] * x208
-    del x208
-    x213 = x33[:, :, :, None] * x82
-    del x33, x82
-    x214 = x213.sum(2)
-    del x213
-    x217 = tiles.addcmul_(torch.addcmul(x200, x18, x204), mix, x106)
-    del x200
-    x218 = tiles.product(x27, x217, x112)
-    del x112, x217, x27
-    x219 = (x211[..., None, :] @ S.mT).squeeze(-2)
-    del x211
-    x222 = x176[:, :, None] * x219
-    x225 = x18 * x219
-    del x219
-    x226 = x225.sum(2)
-    del x225
-    x227 = x210 + x226
-    del x210, x226
-    x228 = tiles.product(x176, x227, x220, (-0.5))
-    del x176, x220, x227
-    x229 = tiles.product(xi, x18, x228[:, :, None])
-    del x18
-    x232 = tiles.product(x171, x133, x141, x166, (-1))
-    del x133, x141, x166, x171
-    x235 = tiles.addcmul_(x194 + x198 - x106, x103, x157)
-    del x106, x194, x198
-    x236 = tiles.addcmul_(tiles.addcmul_(x157 * x204, k, x222), x228[:, :, None], x161, 2)
-    del x157, x161, x204, x228
-    x237 = x189 + x214
-    del x189, x214
-    x238 = torch.add(x191 + x193 + x197 + x205, x229, alpha=2)
-    x238 = tiles.addcmul_(tiles.addcmul_(x238, x32, x103), xi, x222)
-    del x103, x191, x193, x197, x205, x222, x229, x32
-    return (x239, x232, x238, x237, x218, x232, x236, x235, x234), (dS_end,)
+    dS_before_2 = dS_before_2_rows.joined()
+    dS_before_3 = dS_before_3_rows.joined()
+    dS_before_5 = dS_before_5_rows.joined()
+    del dS_before_2_rows
+    del dS_before_3_rows
+    del dS_before_5_rows
+    del dS_before_1, k_xi_rate, k_xi_scaled
+    dk_3 = v[:, :, None] * dS_before_2
+    dk_4 = dk_3.sum(3)
+    del dk_3
+    dmix_1 = k * dk_4
+    dw0_2 = S * dS_before_2
+    dw0_3 = dw0_2.sum(3)
+    del dw0_2
+    dk_5 = u[:, :, None] * dS_before_3
+    del dS_before_3
+    dk_6 = dk_5.sum(3)
+    del dk_5
+    dk_7 = kappa_2[:, :, None] * dk_6
+    del dk_6
+    dk_8 = tiles.product(xi, rate, dk_7)
+    dk_9 = u * dS_before_5
+    del u
+    dk_10 = dk_9.sum(2)
+    del dk_9
+    dk_11 = kappa_2[:, :, None] * dS_before_5
+    del dS_before_5
+    dv_3 = key[:, :, :, None] * dS_before_2
+    del dS_before_2, key
+    dv_4 = dv_3.sum(2)
+    del dv_3
+    drate = torch.addcmul(rk_mix_rho_scaled, k_xi, dk_7)
+    drate = tiles.addcmul_(drate, mix, dmix_1)
+    del rk_mix_rho_scaled
+    da = tiles.product(rate, drate, da_1)
+    del da_1, drate, rate
+    dk_12 = (dk_11[..., None, :] @ S.mT).squeeze(-2)
+    del dk_11
+    dk_13 = kappa_2[:, :, None] * dk_12
+    dk_14 = k_xi * dk_12
+    del dk_12
+    dk_15 = dk_14.sum(2)
+    del dk_14
+    dk_16 = dk_10 + dk_15
+    del dk_10, dk_15
+    dk_17 = tiles.product(kappa_2, dk_16, dk_2, (-0.5))
+    del dk_16, dk_2, kappa_2
+    dk_18 = tiles.product(xi, k_xi, dk_17[:, :, None])
+    del k_xi
+    dw0 = tiles.product(decay, dw0_3, dw0_1, decay_4, (-1))
+    del decay, decay_4, dw0_1, dw0_3
+    dmix = rho_rk_scaled + rho_rk_rate_scaled - dmix_1
+    dmix = tiles.addcmul_(dmix, dk_4, k_rate)
+    del dmix_1, rho_rk_rate_scaled, rho_rk_scaled
+    dxi = tiles.addcmul_(tiles.addcmul_(k_rate * dk_7, k, dk_13), dk_17[:, :, None], k_k_xi, 2)
+    del dk_17, dk_7, k_k_xi, k_rate
+    dv = dbonus_scaled + dv_4
+    del dbonus_scaled, dv_4
+    dk = r_rho_scaled + r_mix_rho_scaled + dk_1 + dk_8
+    dk = tiles.addcmul_(torch.add(dk, dk_18, alpha=2), key_1, dk_4)
+    dk = tiles.addcmul_(dk, xi, dk_13)
+    del dk_1, dk_13, dk_18, dk_4, dk_8, key_1, r_mix_rho_scaled, r_rho_scaled
+    return (dr, dw0, dk, dv, da, dw0, dxi, dmix, drho), (dS_end,)

@@ -80,34 +80,35 @@ def test_module_and_program_agree(path: Path) -> None:
     params = [draw(1, H, *(sizes[a] for a in d.axes)) for d in recurrence.params]
     valid = torch.ones(N, 1, C, dtype=torch.float64)
     valid[1, :, 2:] = 0
-    h0, dht = (draw(N, H, *SIZES) for _ in range(2))
+    names = [state.name for state in recurrence.states]
+    h0, dht = (tuple(draw(N, H, *SIZES) for _ in names) for _ in range(2))
     args = (*inputs, *params)
     with torch.no_grad():
-        outputs, (ht,), kept = module.chunked_forward(args, valid, (h0,), [(0, N)], True)
+        outputs, ht, kept = module.chunked_forward(args, valid, h0, [(0, N)], True)
         douts = tuple(draw(*x.shape) for x in outputs)
         gradients = [
-            module.chunked_backward(args, valid, (h0,), [(0, N)], given, douts, (dht,))
-            for given in (kept, None)
+            module.chunked_backward(args, valid, h0, [(0, N)], given, douts, dht) for given in (kept, None)
         ]
     for n, h in np.ndindex(N, H):
         loads = {d.name: x[n, h].numpy() for d, x in zip(recurrence.inputs, inputs, strict=True)}
         loads |= {d.name: x[0, h].numpy() for d, x in zip(recurrence.params, params, strict=True)}
-        loads |= {found.normal.state: h0[n, h].numpy(), VALID: valid[n, 0].numpy()}
+        loads |= {name: x[n, h].numpy() for name, x in zip(names, h0, strict=True)}
+        loads[VALID] = valid[n, 0].numpy()
         loads |= {f"d'{d.name}": x[n, h].numpy() for d, x in zip(recurrence.outputs, douts, strict=True)}
-        loads[f"d'{found.normal.state}"] = dht[n, h].numpy()
+        loads |= {f"d'{name}": x[n, h].numpy() for name, x in zip(names, dht, strict=True)}
         forward = evaluate(form.forward.program, loads, {**sizes, ROW: C}, FLOAT64)
         for d, x in zip(recurrence.outputs, outputs, strict=True):
             np.testing.assert_allclose(x[n, h].numpy(), forward[d.name], rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(ht[n, h].numpy(), forward[found.normal.state], rtol=1e-9, atol=1e-12)
+        for name, x in zip(names, ht, strict=True):
+            np.testing.assert_allclose(x[n, h].numpy(), forward[name], rtol=1e-9, atol=1e-12)
         backward = evaluate(form.backward.program, loads, {**sizes, ROW: C}, FLOAT64)
-        for dargs, (dh0,) in gradients:
+        for dargs, dh0 in gradients:
             for d, x in zip((*recurrence.inputs, *recurrence.params), dargs, strict=True):
                 expected = backward[f"d'{d.name}"]
                 got = np.zeros_like(expected) if x is None else x[min(n, len(x) - 1), h].numpy()
                 np.testing.assert_allclose(got, expected, rtol=1e-8, atol=1e-11, err_msg=d.name)
-            np.testing.assert_allclose(
-                dh0[n, h].numpy(), backward[f"d'{found.normal.state}"], rtol=1e-8, atol=1e-11
-            )
+            for name, x in zip(names, dh0, strict=True):
+                np.testing.assert_allclose(x[n, h].numpy(), backward[f"d'{name}"], rtol=1e-8, atol=1e-11)
 
 
 def test_functions_of_numbers() -> None:

@@ -41,9 +41,11 @@ def arguments(
 
 def everything(call, tensors, state, **options):
     """Outputs, final state, all gradients."""
-    leaves = [x.detach().clone().requires_grad_() for x in (*tensors, state)]
-    outputs, final = call(*leaves[:-1], initial_state=leaves[-1], output_final_state=True, **options)
-    results = [*(outputs if isinstance(outputs, tuple) else (outputs,)), final]
+    leaves = [x.detach().clone().requires_grad_() for x in (*tensors, *state)]
+    given, start = leaves[: len(tensors)], tuple(leaves[len(tensors) :])
+    start = start[0] if len(start) == 1 else start
+    outputs, final = call(*given, initial_state=start, output_final_state=True, **options)
+    results = [*_tuple(outputs), *_tuple(final)]
     torch.manual_seed(1)
     loss = torch.stack([(x * torch.randn(x.shape).to(x)).sum() for x in results]).sum()
     gradients = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
@@ -55,9 +57,9 @@ def everything(call, tensors, state, **options):
 def test_forms_agree_with_the_naive_loop(operator, offsets, reverse):
     B, T = (2, 37) if offsets is None else (1, offsets[-1])
     tensors = arguments(operator, B, T)
-    (carry,) = operator.carry.arrays
     N = B if offsets is None else len(offsets) - 1
-    state = torch.randn(N, 2, *(SIZES[axis] for axis in carry.axes), dtype=torch.float64)
+    arrays = [[SIZES[axis] for axis in array.axes] for array in operator.carry.arrays]
+    state = [torch.randn(N, 2, *sizes, dtype=torch.float64) for sizes in arrays]
     options = {"cu_seqlens": None if offsets is None else torch.tensor(offsets), "reverse": reverse}
     expected = everything(operator.reference, tensors, state, **options)
     for form, chunk_size in FORMS:
@@ -83,7 +85,7 @@ def test_prefill_then_steps(operator):
     inputs, params = tensors[:count], tensors[count:]
     whole, last = operator(*tensors, output_final_state=True)
     _, state = operator(*(x[:, :18] for x in inputs), *params, output_final_state=True)
-    assert state.dtype == torch.float32
+    assert all(x.dtype == torch.float32 for x in _tuple(state))
     for t in (18, 19):
         outputs, state = operator.step(*(x[:, t] for x in inputs), *params, state=state)
         for a, b in zip(_tuple(outputs), _tuple(whole), strict=True):

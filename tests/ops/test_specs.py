@@ -19,14 +19,16 @@ pytestmark = pytest.mark.smoke
 NAMES = tuple(
     "comba delta_net delta_net_signed delta_product dplr gated_delta_net gated_delta_net2 "
     "gated_delta_product gla gla_signed iplr kda kimi_delta_product linear_attention mamba2 mamba2_signed "
-    "retention rwkv6 rwkv7".split()
+    "momentum_delta retention rwkv6 rwkv7 titans_linear".split()
 )
+COUPLED = ("momentum_delta", "titans_linear")
 READS = dict.fromkeys(
     "comba delta_net delta_net_signed delta_product dplr gated_delta_net gated_delta_net2 "
     "gated_delta_product iplr kda kimi_delta_product rwkv7".split(),
     1,
 )
 NONE = dict.fromkeys("delta_net delta_net_signed delta_product iplr linear_attention".split())
+NONE |= dict.fromkeys(COUPLED)
 CHANNELS = dict.fromkeys(
     "dplr gated_delta_net2 gla gla_signed kda kimi_delta_product rwkv6 rwkv7".split(), ("K",)
 )
@@ -64,6 +66,19 @@ def test_class(name: str) -> None:
     assert normal.micro == ("n" if name.endswith("product") else None)
     found = None if normal.decay is None else normal.decay.axes
     assert found == DECAYS.get(name, ())
+    assert (normal.coupled is not None) == (name in COUPLED)
+
+
+@pytest.mark.parametrize("name", COUPLED)
+def test_momentum(name: str) -> None:
+    """One write, into both states, which reads one of them."""
+    coupled = normalise(checked(name)).coupled
+    assert coupled is not None
+    assert coupled.states == ("M", "S")
+    assert [[entry is not None for entry in row] for row in coupled.mixing] == [[True, False], [True, True]]
+    (write,) = coupled.writes
+    assert None not in write.keys
+    assert [read is not None for read in write.reads] == [False, True]
 
 
 def test_initialisers_are_those_of_the_language() -> None:
