@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from rnnc.codegen.torch_sums import PREVIOUS
 
+WIDTH = 100
+
 
 @dataclass
 class Statement:
@@ -48,6 +50,16 @@ def with_deletions(statements: Sequence[Statement], returned: Iterable[str]) -> 
     for index, statement in enumerate(statements):
         lines += statement.lines
         dead = sorted(name for name in made.difference(returned) if last[name] == index)
-        if dead:
-            lines.append(f"del {', '.join(dead)}")
+        lines += _deletions(dead)
+    return lines
+
+
+def _deletions(names: Sequence[str]) -> list[str]:
+    """Statements that delete the names, each in a line."""
+    lines: list[str] = []
+    for name in names:
+        if lines and len(lines[-1]) + len(name) < WIDTH:
+            lines[-1] += f", {name}"
+        else:
+            lines.append(f"del {name}")
     return lines

@@ -855,7 +855,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk = tiles.addcmul_(dk, rnorm_k_G_before[:, :, :, None], dk_12, -1)
     dk = tiles.addcmul_(dk, U_2[:, :, :, None], dk_13, -1)
     dk = tiles.addmm_(dk, dk_6, k)
-    del U_2, dk_1, dk_11, dk_12, dk_13, dk_18, dk_6, dk_scaled, dk_scaled_2, dlog2_G_after_3, dqk_q, rnorm_k_G_before
+    del U_2, dk_1, dk_11, dk_12, dk_13, dk_18, dk_6, dk_scaled, dk_scaled_2, dlog2_G_after_3, dqk_q
+    del rnorm_k_G_before
     db_24 = rnorm_k * dk_16
     del dk_16
     da_13 = tiles.addcmul_(
