@@ -2,19 +2,51 @@
 
     sum_v x[i,v] (sum_c l[i,c] r[c,v])  =  sum_c l[i,c] (sum_v x[i,v] r[c,v])
 
-The right side needs no product of its own where x r^T is there for another gradient.
+The right side needs no product of its own where x r^T is there for another gradient: the derivative by a
+factor of rows is found in that by what it multiplies.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.program import Node, Program, reachable
 from rnnc.codegen.schedule import needed
+
+Formed = Callable[[Node, Node, str], Node | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A sum in the other order: over `axis`, of `left` times `product`, times `coefficient`.
+
+    `without` is the matrix product that it does not need.
+    """
+
+    without: Node
+    left: Node
+    product: Node
+    axis: str
+    coefficient: ir.Number
+
+
+def exchanges(node: Node, formed: Formed) -> Iterator[Exchange]:
+    """The other orders of a sum; `formed(x, r, axis)` is sum over axis of x * r, None if it is not there."""
+    if not isinstance(node.op, ir.Sum) or not isinstance(node.args[0].op, ir.Multiply):
+        return
+    axis, factors = node.op.axis, node.args[0].args
+    if len(factors) != 2:
+        return
+    for x, dot in (factors, factors[::-1]):
+        if isinstance(dot.op, ir.Dot) and x.axes == dot.axes and len(x.axes) == 2:
+            left, right = dot.args if axis in dot.args[1].axes else dot.args[::-1]
+            product = formed(x, right, axis)
+            if product is not None:
+                yield Exchange(dot, left, product, dot.op.axis, node.args[0].op.coefficient)
 
 
 def share_contractions(program: Program, given: Iterable[Node], builder: Builder) -> Program:
@@ -32,32 +64,21 @@ def _found(program: Program, atoms: frozenset[Node], builder: Builder) -> tuple[
     users = Counter(argument for node in nodes for argument in node.args)
     users.update([*program.results.values(), *(carry.end for carry in program.carries)])
     for node in nodes:
-        if isinstance(node.op, ir.Sum) and users[node.args[0]] == 1:
-            for x, dot in _halves(node.args[0]):
-                product = products.get((frozenset((x, dot.args[1])), node.op.axis))
-                if users[dot] > 1 or product is None or product.axes != dot.args[0].axes:
-                    continue
-                if node not in reachable([product]):
-                    return node, _contracted(node, dot, product, builder)
+        if not isinstance(node.op, ir.Sum) or users[node.args[0]] > 1:
+            continue
+        for order in exchanges(node, lambda x, right, axis: products.get((frozenset((x, right)), axis))):
+            alone = users[order.without] == 1 and order.product.axes == order.left.axes
+            if alone and node not in reachable([order.product]):
+                return node, _contracted(order, builder)
     return None
 
 
-def _halves(node: Node) -> list[tuple[Node, Node]]:
-    """(x, l @ r) for a product of the two."""
-    if not isinstance(node.op, ir.Multiply) or len(node.args) != 2:
-        return []
-    pairs = (node.args, node.args[::-1])
-    return [
-        (x, dot) for x, dot in pairs if isinstance(dot.op, ir.Dot) and x.axes == dot.axes and len(x.axes) == 2
-    ]
-
-
-def _contracted(node: Node, dot: Node, product: Node, builder: Builder) -> Node:
-    inner = node.args[0].op
-    assert isinstance(inner, ir.Multiply)
-    pair = builder.node(ir.Multiply(inner.coefficient), [dot.args[0], product], product.axes)
-    (axis,) = (axis for axis in product.axes if axis not in node.axes)
-    return builder.node(ir.Sum(axis), [pair], node.axes)
+def _contracted(order: Exchange, builder: Builder) -> Node:
+    """The sum as it is: simplification would take apart what is shared."""
+    factors = [order.left, order.product]
+    pair = builder.node(ir.Multiply(order.coefficient), factors, order.product.axes)
+    axes = tuple(axis for axis in pair.axes if axis != order.axis)
+    return builder.node(ir.Sum(order.axis), [pair], axes)
 
 
 def _replaced(program: Program, old: Node, other: Node, atoms: frozenset[Node], builder: Builder) -> Program:

@@ -1,21 +1,16 @@
-"""Sums that another order of summation has formed already.
+"""Sums that another order of summation has formed already, in kernels.
 
-    sum_v x[i,v] (sum_j y[i,j] z[j,v])  =  sum_j y[i,j] (sum_v x[i,v] z[j,v])
-
-Where a program forms the matrix product on the right anyway, the left side costs a row sum instead of a
-matrix product: the derivative by a factor of rows is found in that by what it multiplies. And
-
-    sum_k y[i,k] (sum_v x[i,v] z[k,v])  =  sum_v x[i,v] (sum_k y[i,k] z[k,v])
-
-leaves a large product free to be added to others as it is formed.
-
-A product with a sum of matrices between tokens is distributed: pairs of its factors are multiplied anyway.
+The identity of `contractions` serves derivatives by factors of rows: a row sum instead of a matrix product;
+and, with the sum over the value axis inside, leaves a large product free to be added to others as it is
+formed. A product with a sum of matrices between tokens is distributed: pairs of its factors are multiplied
+anyway.
 """
 
 from __future__ import annotations
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
+from rnnc.codegen.contractions import exchanges
 from rnnc.codegen.operands import is_matrix
 from rnnc.codegen.program import Node, Program, reachable
 from rnnc.codegen.rewriting import rewritten
@@ -45,23 +40,15 @@ def _distributed(node: Node, builder: Builder) -> Node | None:
 
 def _reordered(node: Node, formed: set[Node], builder: Builder, value_axis: str) -> Node | None:
     """The sum in the other order, if the matrix products that it takes are formed."""
-    if not isinstance(node.op, ir.Sum) or not isinstance(node.args[0].op, ir.Multiply):
+    if not isinstance(node.op, ir.Sum) or node.op.axis in ir.TIME_AXES:
         return None
-    axis = node.op.axis
-    if axis in ir.TIME_AXES:
-        return None
-    factors = node.args[0].args
-    if len(factors) != 2:
-        return None
-    for other, product in (factors, factors[::-1]):
-        if not isinstance(product.op, ir.Dot) or other.axes != product.axes:
-            continue
-        if product.op.axis not in ir.TIME_AXES and (product.op.axis != value_axis or axis == value_axis):
-            continue
-        inner, (left, right) = product.op.axis, product.args
-        rows, columns = (right, left) if axis in left.axes else (left, right)
-        already = builder.dot(other, columns, axis)
-        if {n for n in reachable([already]) if isinstance(n.op, ir.Dot)} <= formed:
-            coefficient = node.args[0].op.coefficient
-            return builder.sum(builder.multiply([rows, already], coefficient), inner)
+
+    def product(x: Node, right: Node, axis: str) -> Node | None:
+        made = builder.dot(x, right, axis)
+        return made if {n for n in reachable([made]) if isinstance(n.op, ir.Dot)} <= formed else None
+
+    for order in exchanges(node, product):
+        over_values = order.axis == value_axis and node.op.axis != value_axis
+        if order.axis in ir.TIME_AXES or over_values:
+            return builder.sum(builder.multiply([order.left, order.product], order.coefficient), order.axis)
     return None
