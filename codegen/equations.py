@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from rnnc.codegen.coupled_equations import (
@@ -14,10 +15,10 @@ from rnnc.codegen.coupled_equations import (
     coupled_recurrent_lines,
     coupled_symbols,
 )
-from rnnc.codegen.step_equations import chunked_rows, readout_rows, recurrent_rows
+from rnnc.codegen.step_equations import chunked_rows, readout_rows, recurrent_rows, scan_chunk, scan_token
 from rnnc.dsl.abbreviations import Abbreviations
 from rnnc.dsl.expression import Add, Constant, Expression, Multiply, Name, Select, Sum, map_children, names
-from rnnc.dsl.normal import Coupled, Normal, Readout, Write
+from rnnc.dsl.normal import Coupled, Elementwise, Normal, Readout, Write
 from rnnc.dsl.pretty import pretty
 from rnnc.dsl.ranges import inference
 from rnnc.dsl.recurrence import Let, Loop, unrolled
@@ -76,6 +77,8 @@ def _declared(normal: Normal) -> set[str]:
 def _same(normal: Normal) -> set[str]:
     """The symbols that stand for the spec's own value of that name."""
     pairs = [("D", normal.decay)]
+    if normal.elementwise is not None:
+        pairs.append(("v", normal.elementwise.added))
     if len(normal.writes) == 1:
         pairs += [("w", normal.writes[0].key), ("v", normal.writes[0].value), ("f", normal.writes[0].read)]
     if normal.coupled is not None and len(normal.coupled.writes) == 1:
@@ -125,6 +128,8 @@ class Shortened:
         counted = len(normal.writes) > 1
         for number, write in enumerate(ordered(normal), 1):
             rows.append(self._write_line(write, str(number) if counted else ""))
+        if normal.elementwise is not None and normal.elementwise.added is not None:
+            rows.append(self._definition("v", normal.elementwise.added))
         return [row for row in (*rows, *self._queries()) if row]
 
     def _queries(self) -> list[str]:
@@ -155,6 +160,9 @@ class Shortened:
             readout.name: Name(_symbols(self.normal, f"r{_number(self.normal, readout)}"), ())
             for readout in self.normal.readouts
         }
+
+        states = {key: Name(name, self.normal.axes) for key, name in _tokens(self.normal).items()}
+        symbols |= {key: replace(name, name=name.name.replace("t", "i")) for key, name in states.items()}
 
         def visit(node: Expression) -> Expression:
             return symbols.get(node.name, node) if isinstance(node, Name) else map_children(node, visit)
@@ -194,6 +202,10 @@ class Shortened:
             return self._coupled_lines(normal.coupled)
         old, new = (Name(f"{normal.state}[{time}]", normal.axes) for time in ("t-1", "t"))
         decayed = old if normal.decay is None else _product([self._names.shorten(normal.decay), old])
+        if normal.elementwise is not None:
+            added = normal.elementwise.added
+            terms = [decayed] if added is None else [decayed, self._names.shorten(added)]
+            return [f"{new.name} = {pretty(Add(tuple(terms)))}"]
         if self.loop is None:
             update = Add((decayed, *(self._written(write, old) for write in normal.writes)))
             return [f"{new.name} = {pretty(update)}"]
@@ -214,7 +226,15 @@ class Shortened:
             readout = readouts[expression.name]
             state = Name(f"{readout.state}[{'t-1' if readout.old else 't'}]", self.normal.axes)
             return _contracted(self._names.shorten(readout.query), state, self.normal.key_axis)
+        if isinstance(expression, Name):
+            return replace(expression, name=_tokens(self.normal).get(expression.name, expression.name))
         return map_children(expression, self._with_readouts)
+
+
+def _tokens(normal: Normal) -> dict[str, str]:
+    """The names by which outputs read a state without a key axis, as they are printed."""
+    state = normal.state
+    return {Elementwise.new(state): f"{state}[t]", Elementwise.old(state): f"{state}[t-1]"}
 
 
 def _indexed(expression: Expression, loop: Loop | None) -> Expression:
@@ -238,6 +258,8 @@ def recurrent_lines(normal: Normal) -> list[str]:
     updates = []
     if normal.coupled is not None:
         return [_of_states(normal, line) for line in coupled_recurrent_lines(normal, normal.coupled)]
+    if normal.elementwise is not None:
+        return [_symbols(normal, line).replace("#", normal.state) for line in scan_token(normal)]
     if normal.micro is not None:
         return _with_readouts(normal, recurrent_rows(normal))
     for number, write in enumerate(ordered(normal), 1):
@@ -266,6 +288,8 @@ def chunked_lines(normal: Normal) -> list[str]:
     if normal.coupled is not None:
         return [_of_states(normal, line) for line in coupled_chunked_lines(normal, normal.coupled)]
     decays = normal.decay is not None
+    if normal.elementwise is not None:
+        return [_symbols(normal, line).replace("#", normal.state) for line in scan_chunk(normal)]
     lines = ["G[i] = D[1] * ... * D[i],  G[0] = 1"] if decays and normal.micro is None else []
     if normal.micro is not None:
         lines += chunked_rows(normal)
@@ -326,6 +350,8 @@ def _expressions(normal: Normal) -> list[Expression]:
         vectors = (part for w in normal.coupled.writes for part in (*w.keys, w.value, *w.reads))
         writes = [part for part in (*entries, *vectors) if part is not None]
     queries = [readout.query for readout in normal.readouts]
+    if normal.elementwise is not None and normal.elementwise.added is not None:
+        decay.append(normal.elementwise.added)
     return [*decay, *writes, *queries, *(value for _, value in normal.outputs)]
 
 

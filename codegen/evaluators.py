@@ -142,6 +142,8 @@ class _Evaluation:
         match op:
             case ir.Running(direction, exclusive):
                 return self.scan(args[0], direction, exclusive, np.add, self.zeros)
+            case ir.LinearScan(direction, exclusive):
+                return self.linear_scan(args[0], args[1], direction, exclusive)
             case ir.RunningProduct(direction, exclusive):
                 return self.scan(args[0], direction, exclusive, np.multiply, self.ones)
             case ir.RunningProductAdjoint(direction, exclusive):
@@ -227,6 +229,17 @@ class _Evaluation:
             out.append(before if exclusive else running)
         stacked = np.stack(out[::-1] if direction == "suffix" else out)
         return stacked.astype(self.using.dtype)
+
+    def linear_scan(self, d: Array, x: Array, direction: str, exclusive: bool) -> Array:
+        """y[i] is the sum over the x[j] up to i, each times the decays between j and i."""
+        size, out = d.shape[0], self.zeros(x.shape)
+        for i in range(size):
+            for j in range(i if exclusive else i + 1):
+                row, column = (i, j) if direction == "prefix" else (j, i)
+                factor = self.product(d, self.between(i, j, exclusive))
+                term = np.multiply(factor, x[column])
+                out[row] = np.add(out[row], term)
+        return out
 
     def running_product_adjoint(self, d: Array, dout: Array, direction: str, exclusive: bool) -> Array:
         size = d.shape[0]

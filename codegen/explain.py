@@ -98,6 +98,8 @@ def _axes(axes: Sequence[str]) -> str:
 
 
 def _class(normal: Normal) -> list[str]:
+    if normal.elementwise is not None:
+        return _scan_class(normal)
     key, value = normal.axes
     if normal.coupled is not None:
         return _class_of_several(normal.coupled, f"[{key}, {value}]")
@@ -127,6 +129,15 @@ def _class_of_several(coupled: Coupled, axes: str) -> list[str]:
         f"writes per token: {len(coupled.writes)}, {reading or 'none'} of which read the old states",
         "forms: recurrent, chunked, parallel",
     ]
+
+
+def _scan_class(normal: Normal) -> list[str]:
+    state = normal.state + _axes(normal.axes)
+    if normal.decay is None:
+        decay = "no decay"
+    else:
+        decay = "a decay for every entry" if normal.decay.axes == normal.axes else "one decay for all entries"
+    return [f"the entries of the state {state} do not mix: {decay}", "forms: recurrent, chunked, parallel"]
 
 
 def _eigenvalues(normal: Normal) -> list[str]:

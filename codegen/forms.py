@@ -26,6 +26,7 @@ from dataclasses import dataclass
 
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.coupled_forms import coupled_chunked, coupled_recurrent
+from rnnc.codegen.elementwise import chunked_elementwise, recurrent_elementwise
 from rnnc.codegen.lowering import Lowering
 from rnnc.codegen.operations import COLUMN, COLUMNS, ROW, ROWS, VALID, DecayDot, Load, Path, RunningProduct
 from rnnc.codegen.program import Carry, Node, Program
@@ -38,6 +39,8 @@ def recurrent_form(normal: Normal, builder: Builder) -> Program:
     """One token: S_out = D * S + sum_r w_r (v_r + f_r^T S)^T."""
     if normal.coupled is not None:
         return coupled_recurrent(normal, normal.coupled, builder)
+    if normal.elementwise is not None:
+        return recurrent_elementwise(normal, builder)
     if normal.micro is not None:
         return _Token(normal, builder, normal.micro).program()
     build, key, value_axis = builder, normal.key_axis, normal.value_axis
@@ -62,6 +65,8 @@ def chunked_form(normal: Normal, builder: Builder) -> Program:
     """C tokens at once, exactly: decays stand as products (`Path`, `RunningProduct`, `DecayDot`)."""
     if normal.coupled is not None:
         return coupled_chunked(normal, normal.coupled, builder)
+    if normal.elementwise is not None:
+        return chunked_elementwise(normal, builder)
     return _Chunk(normal, builder).program()
 
 

@@ -159,6 +159,18 @@ def _path(build: Builder, node: Node, out: Node) -> Gradients:
     return [build.node(op, [node.args[0], out], (ROW,))]
 
 
+def _linear_scan(build: Builder, node: Node, out: Node) -> Gradients:
+    """e, the scan of dy in the other direction, is dx; dd[i] = e[i] y[i-1]."""
+    op = node.op
+    assert isinstance(op, ir.LinearScan)
+    if op.direction == "suffix":
+        raise NotImplementedError("the gradient of a reversed scan is not needed by any first derivative")
+    d, x = node.args
+    back = build.node(ir.LinearScan("suffix", op.exclusive), [d, out], node.axes)
+    before = build.node(ir.LinearScan("prefix", True), [d, x], node.axes)
+    return [build.multiply([back, before]), back]
+
+
 def _running_product(build: Builder, node: Node, out: Node) -> Gradients:
     assert isinstance(node.op, ir.RunningProduct)
     op = ir.RunningProductAdjoint(node.op.direction, node.op.exclusive)
@@ -249,6 +261,7 @@ RULES: dict[type[Any], Rule] = {
     ir.Mask: lambda build, node, out: [build.mask(out, node.op.strict)],  # type: ignore[union-attr]
     ir.Path: _path,
     ir.PathAdjoint: _refused,
+    ir.LinearScan: _linear_scan,
     ir.RunningProduct: _running_product,
     ir.RunningProductAdjoint: _refused,
     ir.DecayDot: _decay_dot,

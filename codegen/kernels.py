@@ -71,6 +71,8 @@ def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[
     """The kernels of the forward and of the backward pass; raises UnsupportedOnGpu."""
     if normal.coupled is not None:
         raise UnsupportedOnGpu("several states that mix")
+    if normal.elementwise is not None:
+        raise UnsupportedOnGpu("a scan of entries that do not mix")
     for plan in (form.forward, form.backward):
         _refuse(plan.program)
     form = kernel_form(form, normal.value_axis, normal.micro)

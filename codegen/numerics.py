@@ -93,6 +93,8 @@ def describe(normal: Normal, decay_range: Interval | None) -> tuple[str, ...]:
         return tuple(_describe_coupled(normal, normal.coupled))
     if normal.decay is None or decay_range is None:
         return ("no decay: scores are masked products, nothing is exponentiated",)
+    if normal.elementwise is not None:
+        return (_scan_sentence(normal, decay_range),)
     channels = normal.key_axis in normal.decay.axes
     shape = f"per channel of '{normal.key_axis}'" if channels else "scalar"
     where = f"the decay ({shape}) lies in {decay_range}"
@@ -105,6 +107,19 @@ def describe(normal: Normal, decay_range: Interval | None) -> tuple[str, ...]:
     why = "but may round to 0" if excludes_zero(decay_range) else "which reaches 0"
     how = "running products on dyadic levels" if channels else "a C x C matrix of products"
     return (f"{where}, {why}: {how}; no logarithm and no division",)
+
+
+def _scan_sentence(normal: Normal, decay_range: Interval) -> str:
+    assert normal.decay is not None
+    each = f"each entry of '{normal.key_axis}' its own" if normal.decay.axes else "scalar"
+    logs = log_decay(normal, decay_range) is not None
+    how = (
+        "a scan of pairs (decay, value) in a chunk"
+        if normal.decay.axes == normal.axes
+        else "products in a chunk"
+    )
+    carried = "base-2 logarithms" if logs else "products"
+    return f"the decay ({each}) lies in {decay_range}: {how}; from the start of a chunk to a token, {carried}"
 
 
 def rewrite(program: Program, builder: Builder, logs: Mapping[Node, Node]) -> Program:

@@ -186,6 +186,17 @@ class PathAdjoint:
 
 
 @dataclass(frozen=True, slots=True)
+class LinearScan:
+    """(d, x) -> y along ROW, from zero: y[i] = d[i] y[i-1] + x[i]; suffix: y[i] = d[i+1] y[i+1] + x[i].
+
+    Exclusive: y[i] = d[i-1] y[i-1] + x[i-1]; suffix: y[i] = d[i+1] y[i+1] + x[i+1].
+    """
+
+    direction: Direction
+    exclusive: bool
+
+
+@dataclass(frozen=True, slots=True)
 class RunningProduct:
     """Running products along ROW, as `Running` is for sums."""
 
@@ -358,6 +369,7 @@ Op = (
     | Mask
     | Path
     | PathAdjoint
+    | LinearScan
     | RunningProduct
     | RunningProductAdjoint
     | DecayDot

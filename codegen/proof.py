@@ -130,7 +130,7 @@ def _form(compiled: Compiled, name: str) -> Form:
 
 def _sizes(recurrence: Recurrence, first: int, second: int, steps: int) -> dict[str, int]:
     """`second` for the value axis of the state, `steps` for that of a loop, `first` for all others."""
-    sizes = dict.fromkeys(recurrence.axes, first) | {recurrence.states[0].axes[-1]: second}
+    sizes = dict.fromkeys(recurrence.axes, first) | dict.fromkeys(recurrence.states[0].axes[-1:], second)
     return sizes | dict.fromkeys(recurrence.loops, steps)
 
 

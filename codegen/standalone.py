@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
@@ -27,7 +28,7 @@ from rnnc.dsl.expression import Axes
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.recurrence import Input, Param, Recurrence, State
-from rnnc.dsl.stages import gates
+from rnnc.dsl.stages import gates, wide
 
 # What runs the kernels, and what they need besides what their module imports.
 KERNELS = (("rnnc.ops.triton_backend", "TritonKernels"), ("rnnc.ops.triton_sums", "sums"))
@@ -173,7 +174,7 @@ class _Kernels:
         for definition in self.module.definitions:
             text = runtime.spelled(definition.text, self.module)
             name = definition.names[0]
-            yield text.replace(name, self.renamed(name), 1) if text.startswith(name) else text
+            yield re.sub(rf"^{name}\b", self.renamed(name), text, count=1, flags=re.MULTILINE)
 
 
 def _functions(compiled: Spec, passes: Sequence[str], kernels: Mapping[int, str]) -> tuple[FunctionText, ...]:
@@ -187,7 +188,11 @@ def _functions(compiled: Spec, passes: Sequence[str], kernels: Mapping[int, str]
         own = stage.recurrence
         prefix = stage_prefix(number)
         names = [name for name in passes if name.startswith(prefix)]
-        found.append(_function(own, str(number), names, prefix, gates(own), "None", kernels.get(number, "")))
+        found.append(
+            _function(
+                own, str(number), names, prefix, wide(whole, number - 1), "None", kernels.get(number, "")
+            )
+        )
     stages = tuple(each.function for each in found)
     last = _function(whole, "", [], "", gates(whole), default, "")
     return (*found, replace(last, kind="Pipeline", stages=stages))

@@ -142,9 +142,9 @@ class StepsPrinter:
             own=own,
             shape=f"[N, {own}]",
             tile=memory.tile(axes),
-            size=memory.entries(axes),
-            offset=memory.offset(axes, axes),
-            mask=memory.mask(axes),
+            size=memory.entries(axes) or "1",
+            offset=memory.offset(axes, axes) or "0",
+            mask=memory.mask(axes) or "True",
         )
 
     def _carried(self) -> dict[Node, str]:

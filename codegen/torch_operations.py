@@ -310,6 +310,9 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
             return f"tiles.at_first({args[0]}, C)"
         case ir.Running(direction, exclusive):
             return f"tiles.{direction}_sum({args[0]}, {names.batch}{_flags(exclusive=exclusive)})"
+        case ir.LinearScan(direction, exclusive):
+            flags = _flags(suffix=direction == "suffix", exclusive=exclusive)
+            return f"tiles.linear_scan({args[0]}, {args[1]}, {names.batch}{flags})"
         case ir.RunningProduct(direction, exclusive):
             return (
                 f'tiles.running_product({args[0]}, {names.batch}, "{direction}"{_flags(exclusive=exclusive)})'

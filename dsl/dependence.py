@@ -48,8 +48,9 @@ class Dependence:
     def is_cut(self, expression: Expression, own: Group) -> bool:
         """Whether the value is one that a stage without the `own` states can hand over, per token.
 
-        It is a state of one axis or none, or what sums over an axis (a readout, softmax, unit). Elementwise
-        functions are left to where the value is used: a decay is better handed over as its logarithm.
+        It is a state of one axis or none, or what sums over an axis (a readout, a softmax). Elementwise
+        functions and `unit` are left to where the value is used: a decay is better handed over as its
+        logarithm, and of a unit vector the length is known there.
         """
         states = self.of(expression)
         if not states or states & own or len(self._features(expression)) > 1:
@@ -57,8 +58,8 @@ class Dependence:
         match expression:
             case Name(name):
                 return name in self.axes or (name in self.lets and self.is_cut(self.lets[name], own))
-            case Call(axis=axis):
-                return axis is not None
+            case Call(function):
+                return function == "softmax"
             case _:
                 return isinstance(expression, Sum)
 

@@ -33,7 +33,7 @@ def refuse_unsupported(recurrence: Recurrence) -> None:
                     "unsupported", f"the complex state '{state.name}' cannot be compiled yet", state.span
                 )
             )
-        if len(state.axes) != 2:
+        if len(state.axes) != 2 and (len(recurrence.states) > 1 or len(state.axes) > 2):
             shape = f"[{', '.join(state.axes)}]" if state.axes else "a scalar"
             expected = "expected a key and a value axis"
             message = f"the state '{state.name}' cannot be compiled yet: {expected}, found {shape}"
@@ -87,11 +87,20 @@ def check_linear(recurrence: Recurrence) -> None:
                     f"the update of '{statement.target}' is not linear in the state",
                     degree.span,
                     degree.label,
+                    notes=_circle(recurrence),
                     hints=("every product may read a state once, and no function may take one",),
                 )
             )
     if found:
         raise SpecError(found, recurrence.source, recurrence.path)
+
+
+def _circle(recurrence: Recurrence) -> tuple[str, ...]:
+    """Why several states are no stages."""
+    if len(recurrence.states) == 1:
+        return ()
+    names = ", ".join(f"'{state.name}'" for state in recurrence.states)
+    return (f"{names} depend on each other: none can be computed for all tokens before the others",)
 
 
 def _degree(expression: Expression, degrees: dict[str, int | _Nonlinear]) -> int | _Nonlinear:

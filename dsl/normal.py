@@ -82,11 +82,33 @@ class Coupled:
 
 
 @dataclass(frozen=True, slots=True)
+class Elementwise:
+    """`h[t] = D[t] * h[t-1] + v[t]`, a state over `axes` (one or none) that outputs read as it is.
+
+    `added` is v, None for 0. The decay is over the axes of the state, or over none.
+    """
+
+    axes: Axes
+    added: Expression | None
+
+    @staticmethod
+    def new(state: str) -> str:
+        """The name under which outputs read the state after the update."""
+        return f"{state}.new"
+
+    @staticmethod
+    def old(state: str) -> str:
+        """The name under which outputs read the state before it."""
+        return f"{state}.old"
+
+
+@dataclass(frozen=True, slots=True)
 class Normal:
     """A recurrence in normal form. `decay` is None for D = 1, else over () or (key_axis,).
 
     `micro` is the axis of the micro-steps, which keys, values and reads then may have. Of several states
     `state` is the first; what they do stands in `coupled`, `decay` and `writes` are empty.
+    Of a state without a key axis, what is added stands in `elementwise`; its own axis is both axes.
     """
 
     recurrence: Recurrence
@@ -99,9 +121,13 @@ class Normal:
     outputs: tuple[tuple[str, Expression], ...]
     micro: str | None = None
     coupled: Coupled | None = None
+    elementwise: Elementwise | None = None
 
     @property
     def axes(self) -> Axes:
+        """Those of the state."""
+        if self.elementwise is not None:
+            return self.elementwise.axes
         return (self.key_axis, self.value_axis)
 
     @property

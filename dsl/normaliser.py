@@ -13,6 +13,7 @@ from functools import partial
 from rnnc.dsl.algebra import relabel, substitute
 from rnnc.dsl.coupling import couple
 from rnnc.dsl.diagnostics import NOWHERE, Diagnostic, Span, SpecError
+from rnnc.dsl.elementwise import elementwise, is_elementwise
 from rnnc.dsl.expansion import expand, to_expression
 from rnnc.dsl.expression import Add, Expression, Name
 from rnnc.dsl.linearity import check_linear, refuse_unsupported
@@ -36,6 +37,8 @@ def normalise(recurrence: Recurrence) -> Normal:
     refuse_unsupported(recurrence)
     check_linear(recurrence)
     try:
+        if is_elementwise(recurrence):
+            return elementwise(recurrence)
         return _Substitution(recurrence).normal()
     except SpecError as error:
         found = [replace(each, span=_blame(recurrence, each)) for each in error.diagnostics]

@@ -44,6 +44,21 @@ def split(recurrence: Recurrence) -> tuple[Recurrence, ...]:
     return tuple(reversed(stages))
 
 
+def is_exact(stage: Recurrence) -> bool:
+    """Whether the values of a stage stay in float32 beside vectors of lower precision: those of states
+    without a key axis, such as sums of small squares, may leave its range.
+    """
+    return all(len(state.axes) < 2 for state in stage.states)
+
+
+def wide(recurrence: Recurrence, number: int) -> frozenset[str]:
+    """The inputs of a stage, counted from 0, that may be float32 where the vectors are not."""
+    stages = split(recurrence)
+    handed = {output.name for stage in stages if is_exact(stage) for output in stage.outputs}
+    given = {item.name for item in stages[number].inputs}
+    return gates(stages[number]) | (handed & given)
+
+
 def gates(recurrence: Recurrence) -> frozenset[str]:
     """The inputs and parameters that decays are made of.
 

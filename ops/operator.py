@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.recurrence import Recurrence
-from rnnc.dsl.stages import gates, split
+from rnnc.dsl.stages import gates, split, wide
 from rnnc.ops import cache, traced
 from rnnc.ops.errors import ArgumentError, SpecWarning, UnavailableError
 from rnnc.ops.function import Function, Outputs, single
@@ -240,8 +240,10 @@ class StagedOperator(Operator, Pipeline):  # type: ignore[misc]
         parts = split(recurrence)
         self.kernels_of = [TritonKernels(part, partial(self._generate, n)) for n, part in enumerate(parts)]
         self.stages = tuple(
-            Function(part, stage_module(module, n), carried(part), partial(gates, part), None, kernels)
-            for n, (part, kernels) in enumerate(zip(parts, self.kernels_of, strict=True), 1)
+            Function(
+                part, stage_module(module, n + 1), carried(part), partial(wide, recurrence, n), None, kernels
+            )
+            for n, (part, kernels) in enumerate(zip(parts, self.kernels_of, strict=True))
         )
 
     @property

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rnnc.dsl.recurrence import Input, Recurrence
-from rnnc.ops.arguments import Bound
+from rnnc.ops.arguments import LOW, Bound
 from rnnc.ops.function import Function, Outputs, single
 from rnnc.ops.options import NAMES, check_options
 from rnnc.ops.state import State
@@ -92,7 +92,8 @@ class Pipeline(Function):
     ) -> tuple[Outputs, Values]:
         """The outputs and what is carried; `call` runs one stage on its arguments and its initial state.
 
-        No `states`: zeros, or what is learned. Vectors that are handed on have the dtype of the outputs.
+        No `states`: zeros, or what is learned. What is handed on has the dtype of the outputs, or float32
+        where a state has no key axis.
         """
         given = (*bound.inputs, *self._params(bound))
         names = (item.name for item in self.recurrence.arguments)
@@ -100,13 +101,17 @@ class Pipeline(Function):
         for stage in self.stages:
             recurrence = stage.recurrence
             arguments = _arguments(recurrence, known, bound.sizes.heads)
+            exact = all(len(array.axes) < 2 for array in stage.carry.arrays)
+            if exact:  # what it computes may leave the range of a lower precision
+                arguments = [x.float() if x.dtype in LOW else x for x in arguments]
             outputs, carried = call(stage, arguments, None if states is None else self._packed(stage, states))
             for output, value in zip(recurrence.outputs, _tuple(outputs), strict=True):
-                known[output.name] = value.to(bound.output_dtype) if output.axes else value
+                known[output.name] = value if exact else value.to(bound.output_dtype)
             if carried is not None:
                 arrays = (array.name for array in stage.carry.arrays)
                 final |= zip(arrays, _tuple(carried), strict=True)
-        return single(tuple(known[output.name] for output in self.recurrence.outputs)), final
+        results = (known[output.name].to(bound.output_dtype) for output in self.recurrence.outputs)
+        return single(tuple(results)), final
 
     def _named(self, bound: Bound, given: Any, count: int, what: str) -> Values | None:
         """What is carried, by name, if it is given."""

@@ -176,6 +176,31 @@ def running_product_grad(
     return running_product(d, dim, "prefix", True) * _unkeyed(after, grad, dim)
 
 
+def linear_scan(d: Tensor, x: Tensor, dim: int, suffix: bool = False, exclusive: bool = False) -> Tensor:
+    """y[i] = d[i] y[i-1] + x[i] along `dim`, from zero; suffix: y[i] = d[i+1] y[i+1] + x[i].
+
+    `exclusive`: y[i] = d[i-1] y[i-1] + x[i-1] (suffix: y[i] = d[i+1] y[i+1] + x[i+1]). Spans of 1, 2, 4, ...
+    tokens are joined, each a pair of a decay and a value: as many passes as C has bits.
+    """
+    if suffix:
+        d, x = d.flip(dim), x.flip(dim)
+    if suffix and not exclusive:
+        d = _later(d, dim, 1)
+    size, width = x.shape[dim], 1
+    while width < size:
+        x = x + _later(x, dim, width) * d
+        d = d * _later(d, dim, width) if 2 * width < size else d
+        width *= 2
+    x = _later(x, dim, 1) if exclusive else x
+    return x.flip(dim) if suffix else x
+
+
+def _later(x: Tensor, dim: int, count: int) -> Tensor:
+    """x moved on by `count` tokens, the first ones 0."""
+    kept = x.narrow(dim, 0, x.shape[dim] - count)
+    return torch.cat((torch.zeros_like(x.narrow(dim, 0, count)), kept), dim)
+
+
 def _keyed(x: Tensor, dim: int) -> Tensor:
     """x with its axis `dim` of time brought to [..., C, K], K = 1 where time is the last axis."""
     return x.unsqueeze(-1) if dim % x.ndim == x.ndim - 1 else x.movedim(dim, -2)

@@ -119,6 +119,14 @@ def _all_facts(stages: Sequence[tuple[Normal, Spectrum]]) -> dict[str, str]:
 
 
 def _facts(normal: Normal, found: Spectrum) -> dict[str, str]:
+    if normal.elementwise is not None:
+        axes = f"[{', '.join(normal.axes)}]" if normal.axes else ""
+        return {
+            "class": f"the entries of the state {normal.state}{axes} do not mix: a decay and what is added",
+            "decay": _decay(normal),
+            "eigenvalues": _eigenvalues(found),
+            "forms": "recurrent, chunked, parallel",
+        }
     axes = ", ".join(normal.axes)
     reads = len(normal.reads)
     step = "token" if normal.micro is None else f"micro-step, {normal.micro} for each token"
