@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.canonical import Canonical, leaves
+from rnnc.codegen.canonical import Canonical, leaves, opened
 from rnnc.codegen.lowering import Lowering
 from rnnc.codegen.operands import unscaled
 from rnnc.codegen.program import Carry, Node
@@ -27,7 +27,7 @@ RUNNING = {
 
 
 class Symbols:
-    """`of`: the symbols of values; `scales`: those of products of factors, by `Canonical.product`.
+    """`of`: the symbols of values; `products`: those of factors that may stand among others.
 
     `nodes`: all values, arguments first; `derived`: the numbers of derivatives.
     """
@@ -44,7 +44,7 @@ class Symbols:
         self.canonical = Canonical()
         self.of: dict[Node, str] = {}
         self.lets: set[Node] = set()
-        self.scales: dict[tuple[int, ...], str] = {}
+        self.products: dict[tuple[int, ...], str] = {}  # by `Canonical.product`
         build = builder.copy()  # what is lowered only to be found leaves no trace
         for time in (ir.ROW, None):
             self._spec(Lowering(build, normal.recurrence, time))
@@ -63,6 +63,9 @@ class Symbols:
         """Lets, the decay, what is written, and what scales keys, reads and queries."""
         lets = list(self._lets(lowering))
         there = {self.canonical.key(node): node for node in reversed(self.nodes)}
+        for name, node in lets:
+            if opened(node)[0] == 1:
+                self._product(leaves(node), name)
         for name, node in (*lets, *self._updates(lowering)):
             if (found := there.get(self.canonical.key(node))) is not None:
                 self._add(found, name)
@@ -74,8 +77,13 @@ class Symbols:
                 if (found := there.get(self.canonical.key(node))) is not None:
                     self._add(found, name)
                 small = [leaf for leaf in leaves(node) if len(leaf.axes) < len(node.axes)]
-                if len(small) > 1:
-                    self.scales.setdefault(self.canonical.product(small), f"{name}_scale")
+                self._product(small, f"{name}_scale")
+                if opened(node)[0] == 1:
+                    self._product(leaves(node), name)
+
+    def _product(self, factors: list[Node], name: str) -> None:
+        if len(factors) > 1:
+            self.products.setdefault(self.canonical.product(factors), name)
 
     def _lets(self, lowering: Lowering) -> Iterator[tuple[str, Node]]:
         normal = self.normal
@@ -140,6 +148,7 @@ class Symbols:
 
     def _matrices(self) -> None:
         """The matrices of the chunked form."""
+        solved = self._solved()
         for node in self.nodes:
             match node.op:
                 case ir.Inverse():
@@ -150,9 +159,19 @@ class Symbols:
                     if isinstance(matrix.op, ir.Inverse | ir.Block):
                         self._add(node, "U")
                     elif len(matrix.axes) == 2:
-                        self._add(matrix, "A")
+                        self._add(matrix, "P_rp" if node in solved else "A")
                 case _:
                     pass
+
+    def _solved(self) -> set[Node]:
+        """The terms of what the triangular systems are solved for."""
+        found: set[Node] = set()
+        for node in reversed(self.nodes):
+            if isinstance(node.op, ir.Dot) and isinstance(plain(node.args[0]).op, ir.Inverse | ir.Block):
+                found.add(plain(node.args[1]))
+            elif node in found and isinstance(node.op, ir.Add | ir.Multiply):
+                found.update(map(plain, node.args))
+        return found
 
 
 def _numbered(items: Sequence[T]) -> list[tuple[str, T]]:

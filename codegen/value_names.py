@@ -12,6 +12,7 @@ Inputs, states and lets keep their names. Of the chunked form, with D the decay:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import count
 
@@ -64,7 +65,7 @@ class ValueNames:
                 self.users.setdefault(plain(argument), []).append(node)
         self.stems: dict[Node, str | None] = {}
         found = Symbols(self.nodes, self.derived, carries, normal, builder)
-        self.canonical, self.scales, self.symbols = found.canonical, found.scales, found.of
+        self.canonical, self.products, self.symbols = found.canonical, found.products, found.of
         self._gradients(builder)
         self.called = {node: _load(node) for node in loads}
         for node, name in results.items():
@@ -159,7 +160,7 @@ class ValueNames:
         """Of factors over the same axes, all; where one is over more than the others, that one."""
         factors = [plain(argument) for argument in node.args if not is_number(argument)]
         parts = leaves(node)
-        known = self.scales.get(self.canonical.product(parts))
+        known = self.products.get(self.canonical.product(parts))
         if known is not None and node.op == ir.Multiply(1) and len(factors) == len(node.args):
             return known
         largest = [factor for factor in factors if len(factor.axes) == len(node.axes)]
@@ -169,7 +170,22 @@ class ValueNames:
             return None
         if len(set(parts)) == 1 and len(parts) in POWERS:
             return _prefixed("", self._stem(parts[0]), POWERS[len(parts)])
-        return _joined([self._stem(factor) for factor in factors])
+        return self._short([self._stem(factor) for factor in factors]) or self._known_product(parts)
+
+    def _known_product(self, parts: list[Node]) -> str | None:
+        """Of factors that have a name together, that and the others."""
+        own = Counter(map(self.canonical.key, parts))
+        for keys, name in sorted(self.products.items(), key=lambda item: -len(item[0])):
+            rest = own - Counter(keys)
+            if rest.total() == len(parts) - len(keys):
+                others = [part for part in parts if self.canonical.key(part) in rest]
+                if found := self._short([name, *map(self._stem, others)]):
+                    return found
+        return None
+
+    def _short(self, stems: list[str | None]) -> str | None:
+        found = _joined(stems)
+        return found if found is not None and len(found) <= LONGEST else None
 
     def _part(self, node: Node) -> str:
         """A part of the nearest value that has a name; what derivatives need too is no part of these."""

@@ -238,7 +238,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dq = tiles.addcmul_(dq, dq_5[:, :, :, None], q, -1)
     del do_S, dq_3, dq_5, rnorm_q
     w = w_scale[:, :, :, None] * k
-    dk_scaled_rows = scan.Rows(steps, H, True)
+    dw_rows = scan.Rows(steps, H, True)
     dv_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
@@ -269,24 +269,24 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dv_1 = torch.baddbmm(dU_c, w_c, dS)
         dv = torch.bmm(inv_c, dv_1, out=dv_rows.room(n))
-        dk_scaled = torch.bmm(U_c, dS.mT, out=dk_scaled_rows.room(n))
+        dw = torch.bmm(U_c, dS.mT, out=dw_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, 1, own), q_c, dqS_c)
         dS_before = scan.addmm(dS_before, u_c, dv, -1)
-        dk_scaled_rows.put(dk_scaled)
+        dw_rows.put(dw)
         dv_rows.put(dv)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dk_scaled = dk_scaled_rows.joined()
+    dw = dw_rows.joined()
     dv = dv_rows.joined()
-    del dk_scaled_rows
+    del dw_rows
     del dv_rows
     del dU, dqS, u, w
-    k_dk_scaled = k * dk_scaled
-    k_dk_scaled_sum = k_dk_scaled.sum(3)
-    del k_dk_scaled
-    db_5 = tiles.product(db_1, k_dk_scaled_sum, w_scale)
+    k_dw = k * dw
+    k_dw_sum = k_dw.sum(3)
+    del k_dw
+    db_5 = tiles.product(db_1, k_dw_sum, w_scale)
     dk_4 = dv @ U.mT
     dk_5 = dk_4.tril(-1)
     del dk_4
@@ -312,8 +312,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     db_10 = tiles.product(beta, db_1, db_9)
     del beta, db_1, db_9
     dk_12 = dv @ S.mT
-    dk_13 = tiles.addcmul_(-dk_7, k_dk_scaled_sum, valid_beta)
-    del dk_7, k_dk_scaled_sum
+    dk_13 = tiles.addcmul_(-dk_7, k_dw_sum, valid_beta)
+    del dk_7, k_dw_sum
     db = db_10 + db_5
     del db_10, db_5
     dk_14 = k * dk_12
@@ -323,12 +323,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del db_8, dk_15, dk_3, valid_beta
     dk_17 = tiles.addcmul_(dk_13 * -1 * rnorm_k_cubed, dk_16, rnorm_k_cubed, -1)
     del dk_13, dk_16, rnorm_k_cubed
-    dk = torch.addcmul(dk_2, w_scale[:, :, :, None], dk_scaled)
+    dk = torch.addcmul(dk_2, w_scale[:, :, :, None], dw)
     dk = tiles.addcmul_(dk, dk_17[:, :, :, None], k)
     dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_11, -1)
     dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_9, -1)
     dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_12, -1)
-    del dk_11, dk_12, dk_17, dk_2, dk_9, dk_scaled, rnorm_k, w_scale
+    del dk_11, dk_12, dk_17, dk_2, dk_9, dw, rnorm_k, w_scale
     return (dq, dk, dv, db), (dS_end,)
 
 

@@ -61,16 +61,16 @@ def chunked_forward(args, valid, h0, steps, keep):
     k_G_after = k * G_after
     del G_after
     f1 = tiles.decay_factors(log2_D, exclusive=True)
-    A = tiles.decay_dot(a_, k_scaled, f1, strict=True)
-    Av = A @ v
+    P_rp = tiles.decay_dot(a_, k_scaled, f1, strict=True)
+    P_rp_v = P_rp @ v
     P = tiles.decay_dot(a_, b_scaled, f1, strict=True)
     del f1
     f1_2 = tiles.decay_factors(log2_D)
-    A_3 = tiles.decay_dot(q_, b_scaled, f1_2)
+    A_2 = tiles.decay_dot(q_, b_scaled, f1_2)
     del b_scaled
-    A_2 = tiles.decay_dot(q_, k_scaled, f1_2)
+    A = tiles.decay_dot(q_, k_scaled, f1_2)
     del f1_2, k_scaled, log2_D, q_
-    Av_2 = A_2 @ v
+    Av = A @ v
     inv = tiles.inverse(P)
     del P
     b_G_after_scaled = valid[:, :, :, None] * b_G_after
@@ -85,11 +85,11 @@ def chunked_forward(args, valid, h0, steps, keep):
     own = False
     for n, (
         a_G_before_c,
-        Av_c,
+        P_rp_v_c,
         inv_c,
         qG_c,
-        Av_2_c,
-        A_3_c,
+        Av_c,
+        A_2_c,
         G_C_c,
         k_G_after_scaled_c,
         v_c,
@@ -99,11 +99,11 @@ def chunked_forward(args, valid, h0, steps, keep):
         H,
         (
             a_G_before,
-            Av,
+            P_rp_v,
             inv,
             qG,
-            Av_2,
-            A_3,
+            Av,
+            A_2,
             G_C[:, :, :, None],
             k_G_after_scaled.mT,
             v,
@@ -115,10 +115,10 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        U_1 = torch.baddbmm(Av_c, a_G_before_c, S)
+        U_1 = torch.baddbmm(P_rp_v_c, a_G_before_c, S)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        o = torch.baddbmm(Av_2_c, qG_c, S, alpha=rsqrt_K, out=o_rows.room(n))
-        o = scan.addmm(o, A_3_c, U)
+        o = torch.baddbmm(Av_c, qG_c, S, alpha=rsqrt_K, out=o_rows.room(n))
+        o = scan.addmm(o, A_2_c, U)
         S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, v_c)
         S_new = scan.addmm(S_new, b_G_after_scaled_c, U)
         if keep:
@@ -135,8 +135,8 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del o_rows
-    del Av, Av_2, G_C, a_G_before, b_G_after_scaled, k_G_after_scaled, qG
-    return (o,), (S_end,), (S, A, A_3, A_2, inv, U) if keep else None
+    del Av, G_C, P_rp_v, a_G_before, b_G_after_scaled, k_G_after_scaled, qG
+    return (o,), (S_end,), (S, P_rp, A_2, A, inv, U) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -165,14 +165,14 @@ def chunked_states(args, valid, h0, steps, keep):
     k_G_after = k * G_after
     del G_after
     f1 = tiles.decay_factors(log2_D, exclusive=True)
-    A = tiles.decay_dot(a_, k_scaled, f1, strict=True)
-    Av = A @ v
+    P_rp = tiles.decay_dot(a_, k_scaled, f1, strict=True)
+    P_rp_v = P_rp @ v
     P = tiles.decay_dot(a_, b_scaled, f1, strict=True)
     del f1
     f1_2 = tiles.decay_factors(log2_D)
-    A_3 = tiles.decay_dot(q_, b_scaled, f1_2)
+    A_2 = tiles.decay_dot(q_, b_scaled, f1_2)
     del b_scaled
-    A_2 = tiles.decay_dot(q_, k_scaled, f1_2)
+    A = tiles.decay_dot(q_, k_scaled, f1_2)
     del f1_2, k_scaled, log2_D, q_
     inv = tiles.inverse(P)
     del P
@@ -187,7 +187,7 @@ def chunked_states(args, valid, h0, steps, keep):
     own = False
     for n, (
         a_G_before_c,
-        Av_c,
+        P_rp_v_c,
         inv_c,
         G_C_c,
         k_G_after_scaled_c,
@@ -198,7 +198,7 @@ def chunked_states(args, valid, h0, steps, keep):
         H,
         (
             a_G_before,
-            Av,
+            P_rp_v,
             inv,
             G_C[:, :, :, None],
             k_G_after_scaled.mT,
@@ -211,7 +211,7 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        U_1 = torch.baddbmm(Av_c, a_G_before_c, S)
+        U_1 = torch.baddbmm(P_rp_v_c, a_G_before_c, S)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
         S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, v_c)
         S_new = scan.addmm(S_new, b_G_after_scaled_c, U)
@@ -226,15 +226,15 @@ def chunked_states(args, valid, h0, steps, keep):
         U = U_rows.joined()
     del S_rows
     del U_rows
-    del Av, G_C, a_G_before, b_G_after_scaled, k_G_after_scaled
-    return (), (S_end,), (S, A, A_3, A_2, inv, U) if keep else None
+    del G_C, P_rp_v, a_G_before, b_G_after_scaled, k_G_after_scaled
+    return (), (S_end,), (S, P_rp, A_2, A, inv, U) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_, g) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, A, q_b_scaled, q_k_scaled, inv, U) = kept
+    (S, P_rp, q_b_scaled, q_k_scaled, inv, U) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -375,7 +375,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     da_3, db_2, dg_5 = tiles.decay_dot_grads(da_2, a_, b_scaled, f1_2, strict=True)
     del b_scaled, da_2, log2_D
     da_4 = dv_2 @ v.mT
-    dv_3 = A.mT @ dv_2
+    dv_3 = P_rp.mT @ dv_2
     da_5, dk_2, dg_6 = tiles.decay_dot_grads(da_4, a_, k_scaled, f1_2, strict=True)
     del da_4, f1_2, k_scaled
     da_6 = dv_2 @ S.mT

@@ -275,7 +275,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_, w, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, q_k_scaled, inv, U) = kept
+    (S, qu, inv, U) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -342,19 +342,19 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     k_erase_scaled = rnorm_k[:, :, :, None] * k_erase
     do_S_scaled = rnorm_q[:, :, :, None] * do_S
     rnorm_q_scaled = rnorm_q * rsqrt_K
-    k_scaled = valid_rnorm_k[:, :, :, None] * k
+    u_ = valid_rnorm_k[:, :, :, None] * k
     f = k_erase_scaled * -1
     q_ = rnorm_q[:, :, :, None] * q_scaled
     del rnorm_q
     G_do_S_scaled = G * do_S_scaled * rsqrt_K
-    da_2 = q_scaled * do_S_scaled
+    q_do_S = q_scaled * do_S_scaled
     del do_S_scaled, q_scaled
     G_k_erase_scaled = rnorm_k[:, :, :, None] * G_k_erase
     del rnorm_k
-    dU = q_k_scaled.mT @ do
+    dU = qu.mT @ do
     dq_scaled_k_scaled = do @ U.mT
     f1 = tiles.decay_factors(log2_D)
-    dq_scaled, dk_1, da_3 = tiles.decay_dot_grads(dq_scaled_k_scaled, q_, k_scaled, f1)
+    dq_scaled, dk_1, da_2 = tiles.decay_dot_grads(dq_scaled_k_scaled, q_, u_, f1)
     del dq_scaled_k_scaled, log2_D, q_
     q_dq_scaled = q * dq_scaled
     q_dq_scaled_sum = q_dq_scaled.sum(3)
@@ -441,22 +441,22 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     k_G_after_U_dS_sum = k_G_after_U_dS.sum(3)
     dlog2_G_after = (valid_rnorm_k * ln2)[:, :, :, None] * k_G_after_U_dS
     del k_G_after_U_dS
-    da_4 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    da_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
     dk_3 = dw_3 @ U.mT
     dk_4 = dk_3.tril(-1)
     del dk_3
-    dk_5, dk_6, da_5 = tiles.decay_dot_grads(dk_4, f, k_scaled, f1, strict=True)
-    del dk_4, f, f1, k_scaled
+    dk_5, dk_6, da_4 = tiles.decay_dot_grads(dk_4, f, u_, f1, strict=True)
+    del dk_4, f, f1, u_
     dk_7 = dw_3 @ S.mT
-    da_6 = torch.addcmul(da_2, dk_7, k_erase_scaled, value=-1)
-    del da_2, k_erase_scaled
-    da_7 = G * da_6 * ln2
+    da_5 = torch.addcmul(q_do_S, dk_7, k_erase_scaled, value=-1)
+    del k_erase_scaled, q_do_S
+    da_6 = G * da_5 * ln2
+    del da_5
+    da_7 = tiles.suffix_sum(da_6, 2)
     del da_6
-    da_8 = tiles.suffix_sum(da_7, 2)
-    del da_7
-    da_9 = dlog2_G_C_2 + da_4 + da_3 + da_5 + da_8
-    del da_3, da_4, da_5, da_8, dlog2_G_C_2
+    da_8 = dlog2_G_C_2 + da_3 + da_2 + da_4 + da_7
+    del da_2, da_3, da_4, da_7, dlog2_G_C_2
     dw = tiles.product(v_write, dw_1, dw_3)
     del dw_1, v_write
     dv = write * dw_3
@@ -478,19 +478,19 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del db_1, db_2, erase
     dk_14 = tiles.addcmul_(-dk_12, valid, k_G_after_U_dS_sum)
     del dk_12, k_G_after_U_dS_sum
-    dA_log_1 = tiles.product(log2_D_2, da_9, valid[:, :, :, None])
+    dA_log_1 = tiles.product(log2_D_2, da_8, valid[:, :, :, None])
     del log2_D_2
     dA_log_2 = dA_log_1.sum(2)
     del dA_log_1
     dA_log_3 = dA_log_2.sum(2)
     del dA_log_2
-    da_10 = da_1 * da_9
-    del da_1, da_9
-    da_11 = valid[:, :, :, None] * da_10
+    da_9 = da_1 * da_8
+    del da_1, da_8
+    da_10 = valid[:, :, :, None] * da_9
+    del da_9
+    da = (exp_A_log_scaled * -1)[:, :, None, None] * da_10
+    ddt_bias_1 = da_10.sum(2)
     del da_10
-    da = (exp_A_log_scaled * -1)[:, :, None, None] * da_11
-    ddt_bias_1 = da_11.sum(2)
-    del da_11
     ddt_bias = (exp_A_log_scaled * -1)[:, :, None] * ddt_bias_1
     del ddt_bias_1
     dA_log = dA_log_3 * exp_A_log_scaled * -1

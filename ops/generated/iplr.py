@@ -36,10 +36,10 @@ def chunked_forward(args, valid, h0, steps, keep):
     ak = a_ @ k.mT
     ak_scaled = valid[:, :, None] * ak
     del ak
-    A = ak_scaled.tril(-1)
+    P_rp = ak_scaled.tril(-1)
     del ak_scaled
-    Av = A @ v
-    del A
+    P_rp_v = P_rp @ v
+    del P_rp
     ab = a_ @ b_.mT
     P = valid[:, :, None] * ab
     del ab
@@ -51,14 +51,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     valid_scaled = valid * rsqrt_K
     qb_scaled = valid_scaled[:, :, None] * qb
     del qb
-    A_3 = qb_scaled.tril(0)
+    A_2 = qb_scaled.tril(0)
     del qb_scaled
     qk_scaled = valid_scaled[:, :, None] * qk
     del qk, valid_scaled
-    A_2 = qk_scaled.tril(0)
+    A = qk_scaled.tril(0)
     del qk_scaled
-    Av_2 = A_2 @ v
-    del A_2
+    Av = A @ v
+    del A
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
@@ -67,11 +67,11 @@ def chunked_forward(args, valid, h0, steps, keep):
     own = False
     for n, (
         a__c,
-        Av_c,
+        P_rp_v_c,
         inv_c,
         q_c,
-        Av_2_c,
-        A_3_c,
+        Av_c,
+        A_2_c,
         k_scaled_c,
         v_c,
         b_scaled_c,
@@ -80,11 +80,11 @@ def chunked_forward(args, valid, h0, steps, keep):
         H,
         (
             a_,
-            Av,
+            P_rp_v,
             inv,
             q,
-            Av_2,
-            A_3,
+            Av,
+            A_2,
             k_scaled.mT,
             v,
             b_scaled.mT,
@@ -95,10 +95,10 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        U_1 = torch.baddbmm(Av_c, a__c, S)
+        U_1 = torch.baddbmm(P_rp_v_c, a__c, S)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        o = torch.baddbmm(Av_2_c, q_c, S, alpha=rsqrt_K, out=o_rows.room(n))
-        o = scan.addmm(o, A_3_c, U)
+        o = torch.baddbmm(Av_c, q_c, S, alpha=rsqrt_K, out=o_rows.room(n))
+        o = scan.addmm(o, A_2_c, U)
         S_new = scan.addmm(scan.scale(S, 1, own), k_scaled_c, v_c)
         S_new = scan.addmm(S_new, b_scaled_c, U)
         if keep:
@@ -115,7 +115,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del o_rows
-    del A_3, Av, Av_2, b_scaled, k_scaled
+    del A_2, Av, P_rp_v, b_scaled, k_scaled
     return (o,), (S_end,), (S, inv, U) if keep else None
 
 
@@ -127,10 +127,10 @@ def chunked_states(args, valid, h0, steps, keep):
     ak = a_ @ k.mT
     ak_scaled = valid[:, :, None] * ak
     del ak
-    A = ak_scaled.tril(-1)
+    P_rp = ak_scaled.tril(-1)
     del ak_scaled
-    Av = A @ v
-    del A
+    P_rp_v = P_rp @ v
+    del P_rp
     ab = a_ @ b_.mT
     P = valid[:, :, None] * ab
     del ab
@@ -143,7 +143,7 @@ def chunked_states(args, valid, h0, steps, keep):
     own = False
     for n, (
         a__c,
-        Av_c,
+        P_rp_v_c,
         inv_c,
         k_scaled_c,
         v_c,
@@ -153,7 +153,7 @@ def chunked_states(args, valid, h0, steps, keep):
         H,
         (
             a_,
-            Av,
+            P_rp_v,
             inv,
             k_scaled.mT,
             v,
@@ -165,7 +165,7 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        U_1 = torch.baddbmm(Av_c, a__c, S)
+        U_1 = torch.baddbmm(P_rp_v_c, a__c, S)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
         S_new = scan.addmm(scan.scale(S, 1, own), k_scaled_c, v_c)
         S_new = scan.addmm(S_new, b_scaled_c, U)
@@ -180,7 +180,7 @@ def chunked_states(args, valid, h0, steps, keep):
         U = U_rows.joined()
     del S_rows
     del U_rows
-    del Av, b_scaled, k_scaled
+    del P_rp_v, b_scaled, k_scaled
     return (), (S_end,), (S, inv, U) if keep else None
 
 
@@ -195,7 +195,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ak = a_ @ k.mT
     ak_scaled = valid[:, :, None] * ak
     del ak
-    A = ak_scaled.tril(-1)
+    P_rp = ak_scaled.tril(-1)
     del ak_scaled
     rsqrt_K = (K) ** -0.5
     qb = q @ b_.mT
@@ -294,8 +294,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dv_2_rows
     del b_scaled, dU
     da_1 = dv_2 @ v.mT
-    dv_3 = A.mT @ dv_2
-    del A
+    dv_3 = P_rp.mT @ dv_2
+    del P_rp
     da_2 = da_1.tril(-1)
     del da_1
     da_3 = valid[:, :, None] * da_2

@@ -338,13 +338,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     q_ = rnorm_q[:, :, :, None] * q_scaled
     del rnorm_q
     G_do_S_scaled = G * do_S_scaled * rsqrt_K
-    da_2 = q_scaled * do_S_scaled
+    q_do_S = q_scaled * do_S_scaled
     del do_S_scaled, q_scaled
     kG_scaled = rnorm_k[:, :, :, None] * kG
     dU = qw.mT @ do
     dq_scaled_k_scaled = do @ U.mT
     f1 = tiles.decay_factors(log2_D)
-    dq_scaled, dk_1, da_3 = tiles.decay_dot_grads(dq_scaled_k_scaled, q_, w, f1)
+    dq_scaled, dk_1, da_2 = tiles.decay_dot_grads(dq_scaled_k_scaled, q_, w, f1)
     del dq_scaled_k_scaled, log2_D, q_
     q_dq_scaled = q * dq_scaled
     q_dq_scaled_sum = q_dq_scaled.sum(3)
@@ -431,22 +431,22 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     k_G_after_U_dS_sum = k_G_after_U_dS.sum(3)
     dlog2_G_after = (w_scale * ln2)[:, :, :, None] * k_G_after_U_dS
     del k_G_after_U_dS
-    da_4 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    da_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
     dk_3 = dv @ U.mT
     dk_4 = dk_3.tril(-1)
     del dk_3
-    dk_5, dk_6, da_5 = tiles.decay_dot_grads(dk_4, f, w, f1, strict=True)
+    dk_5, dk_6, da_4 = tiles.decay_dot_grads(dk_4, f, w, f1, strict=True)
     del dk_4, f, f1, w
     dk_7 = dv @ S.mT
-    da_6 = torch.addcmul(da_2, dk_7, u, value=-1)
-    del da_2, u
-    da_7 = G * da_6 * ln2
+    da_5 = torch.addcmul(q_do_S, dk_7, u, value=-1)
+    del q_do_S, u
+    da_6 = G * da_5 * ln2
+    del da_5
+    da_7 = tiles.suffix_sum(da_6, 2)
     del da_6
-    da_8 = tiles.suffix_sum(da_7, 2)
-    del da_7
-    da_9 = dlog2_G_C_2 + da_4 + da_3 + da_5 + da_8
-    del da_3, da_4, da_5, da_8, dlog2_G_C_2
+    da_8 = dlog2_G_C_2 + da_3 + da_2 + da_4 + da_7
+    del da_2, da_3, da_4, da_7, dlog2_G_C_2
     dk_8 = dk_1 + dk_6
     del dk_1, dk_6
     db_3 = k * dk_8
@@ -457,19 +457,19 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_9
     dk_11 = tiles.addcmul_(-dk_10, k_G_after_U_dS_sum, valid_beta)
     del dk_10
-    dA_log_1 = tiles.product(log2_D_2, da_9, valid[:, :, :, None])
+    dA_log_1 = tiles.product(log2_D_2, da_8, valid[:, :, :, None])
     del log2_D_2
     dA_log_2 = dA_log_1.sum(2)
     del dA_log_1
     dA_log_3 = dA_log_2.sum(2)
     del dA_log_2
-    da_10 = da_1 * da_9
-    del da_1, da_9
-    da_11 = valid[:, :, :, None] * da_10
+    da_9 = da_1 * da_8
+    del da_1, da_8
+    da_10 = valid[:, :, :, None] * da_9
+    del da_9
+    da = (exp_A_log_scaled * -1)[:, :, None, None] * da_10
+    ddt_bias_1 = da_10.sum(2)
     del da_10
-    da = (exp_A_log_scaled * -1)[:, :, None, None] * da_11
-    ddt_bias_1 = da_11.sum(2)
-    del da_11
     ddt_bias = (exp_A_log_scaled * -1)[:, :, None] * ddt_bias_1
     del ddt_bias_1
     dA_log = dA_log_3 * exp_A_log_scaled * -1

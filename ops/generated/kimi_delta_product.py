@@ -393,13 +393,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     q_ = rnorm_q[:, :, :, None] * q_scaled
     del rnorm_q
     G_do_S_scaled = G * do_S_scaled * rsqrt_K
-    da_2 = q_scaled * do_S_scaled
+    q_do_S = q_scaled * do_S_scaled
     del do_S_scaled, q_scaled
     dS_before_1 = rnorm_k_rows[:, :, :, None] * k_rows_G_rows
     dU = dU_1.mT @ do
     do_U = do @ U.mT
     f1 = tiles.decay_factors(log2_D)
-    dq_scaled, dk_2, da_3 = tiles.decay_dot_grads(do_U, q_, P_3, f1)
+    dq_scaled, dk_2, da_2 = tiles.decay_dot_grads(do_U, q_, P_3, f1)
     del do_U, log2_D, q_
     q_dq_scaled = q * dq_scaled
     q_dq_scaled_sum = q_dq_scaled.sum(3)
@@ -491,30 +491,30 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dG_after_
     dlog2_G_after = G_after * dG_after_2 * ln2
     del G_after, dG_after_2
-    da_4 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    da_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
     dk_3 = tiles.product(G_after_rows_2, U_dS, P_2[:, :, :, None])
     del G_after_rows_2, U_dS
     dk_4 = dv_3 @ U.mT
     dk_5 = dk_4.tril(-1)
     del dk_4
-    dk_6, dk_7, da_5 = tiles.decay_dot_grads(dk_5, P_4, P_3, f1, strict=True)
+    dk_6, dk_7, da_4 = tiles.decay_dot_grads(dk_5, P_4, P_3, f1, strict=True)
     del P_3, P_4, dk_5, f1
     dk_8 = dv_3 @ S.mT
-    da_6 = dk_8 * k_rows_scaled * -1
+    da_5 = dk_8 * k_rows_scaled * -1
     del k_rows_scaled
-    da_7 = da_6.unflatten(2, (-1, n_))
+    da_6 = da_5.unflatten(2, (-1, n_))
+    del da_5
+    da_7 = da_6.sum(3)
     del da_6
-    da_8 = da_7.sum(3)
-    del da_7
-    da_9 = da_2 + da_8
-    del da_2, da_8
-    da_10 = G * da_9 * ln2
-    del G, da_9
-    da_11 = tiles.suffix_sum(da_10, 2)
-    del da_10
-    da_12 = dlog2_G_C_2 + da_4 + da_3 + da_5 + da_11
-    del da_11, da_3, da_4, da_5, dlog2_G_C_2
+    da_8 = q_do_S + da_7
+    del da_7, q_do_S
+    da_9 = G * da_8 * ln2
+    del G, da_8
+    da_10 = tiles.suffix_sum(da_9, 2)
+    del da_9
+    da_11 = dlog2_G_C_2 + da_3 + da_2 + da_4 + da_10
+    del da_10, da_2, da_3, da_4, dlog2_G_C_2
     dk_9 = dk_2 + dk_7
     del dk_2, dk_7
     db_6 = k_rows * dk_9
@@ -533,19 +533,19 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del db_8
     dk_13 = tiles.product(G_rows_2, dk_8, rnorm_k_rows[:, :, :, None])
     del G_rows_2
-    dA_log_1 = tiles.product(log2_D_2, da_12, valid[:, :, :, None])
+    dA_log_1 = tiles.product(log2_D_2, da_11, valid[:, :, :, None])
     del log2_D_2
     dA_log_2 = dA_log_1.sum(2)
     del dA_log_1
     dA_log_3 = dA_log_2.sum(2)
     del dA_log_2
-    da_13 = da_1 * da_12
-    del da_1, da_12
-    da_14 = valid[:, :, :, None] * da_13
+    da_12 = da_1 * da_11
+    del da_1, da_11
+    da_13 = valid[:, :, :, None] * da_12
+    del da_12
+    da = (exp_A_log_scaled * -1)[:, :, None, None] * da_13
+    ddt_bias_1 = da_13.sum(2)
     del da_13
-    da = (exp_A_log_scaled * -1)[:, :, None, None] * da_14
-    ddt_bias_1 = da_14.sum(2)
-    del da_14
     ddt_bias = (exp_A_log_scaled * -1)[:, :, None] * ddt_bias_1
     del ddt_bias_1
     dA_log = dA_log_3 * exp_A_log_scaled * -1

@@ -78,7 +78,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del G_after
     k_squared = k * k
     r_k_rate = r * k_rate
-    S_new_1 = key_1 * k_G_after
+    key_G_after = key_1 * k_G_after
     del k_G_after, key_1
     mix_rho = mix * rho
     xi_squared = xi * xi
@@ -95,7 +95,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     w1_1 = valid * kappa_3
     w1 = tiles.product(k_rate, (xi * -1)[:, :, None], w1_1[:, :, :, None])
     del k_rate
-    key_scaled = valid[:, :, :, None] * key
+    key_ = valid[:, :, :, None] * key
     del key
     r_k_rate_scaled = mix_rho[:, :, None] * r_k_rate
     del r_k_rate
@@ -115,27 +115,27 @@ def chunked_forward(args, valid, h0, steps, keep):
     del bonus_2
     k_G_before_scaled = xi[:, :, None] * k_G_before
     del k_G_before
-    S_new_2 = w1_1[:, :, :, None] * G_after_k_rate
+    S_new_1 = w1_1[:, :, :, None] * G_after_k_rate
     del G_after_k_rate, w1_1
-    S_new_3 = valid[:, :, :, None] * S_new_1
-    del S_new_1
+    key_G_after_scaled = valid[:, :, :, None] * key_G_after
+    del key_G_after
     f1 = tiles.decay_factors(log2_D, exclusive=True)
-    A = tiles.decay_dot(kappa, key_scaled, f1, strict=True)
-    Av = A @ v
+    P_rp = tiles.decay_dot(kappa, key_, f1, strict=True)
+    P_rp_v = P_rp @ v
     P = tiles.decay_dot(kappa, w1, f1, strict=True)
     del f1, kappa
     f1_2 = tiles.decay_factors(log2_D)
-    A_3 = tiles.decay_dot(r, w1, f1_2)
+    A_2 = tiles.decay_dot(r, w1, f1_2)
     del w1
-    A_2 = tiles.decay_dot(r, key_scaled, f1_2)
-    del f1_2, key_scaled, log2_D
-    Av_2 = A_2 @ v
+    A = tiles.decay_dot(r, key_, f1_2)
+    del f1_2, key_, log2_D
+    Av = A @ v
     inv = tiles.inverse(P)
     del P
     U_1 = kappa_3[:, :, :, None] * k_G_before_scaled
     del k_G_before_scaled, kappa_3
-    S_new_4 = xi[:, :, None] * S_new_2
-    del S_new_2
+    S_new_2 = xi[:, :, None] * S_new_1
+    del S_new_1
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
@@ -143,30 +143,30 @@ def chunked_forward(args, valid, h0, steps, keep):
     S_done = []
     own = False
     for n, (
-        Av_c,
+        P_rp_v_c,
         U_1_c,
         inv_c,
         rG_c,
-        Av_2_c,
-        A_3_c,
+        Av_c,
+        A_2_c,
         G_C_c,
-        S_new_3_c,
+        key_G_after_scaled_c,
         v_c,
-        S_new_4_c,
+        S_new_2_c,
     ) in scan.each(
         steps,
         H,
         (
-            Av,
+            P_rp_v,
             U_1,
             inv,
             rG,
-            Av_2,
-            A_3,
+            Av,
+            A_2,
             G_C[:, :, :, None],
-            S_new_3.mT,
+            key_G_after_scaled.mT,
             v,
-            S_new_4.mT,
+            S_new_2.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -174,12 +174,12 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        U_2 = torch.baddbmm(Av_c, U_1_c, S)
+        U_2 = torch.baddbmm(P_rp_v_c, U_1_c, S)
         U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
-        o = torch.baddbmm(Av_2_c, rG_c, S, out=o_rows.room(n))
-        o = scan.addmm(o, A_3_c, U)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), S_new_3_c, v_c)
-        S_new = scan.addmm(S_new, S_new_4_c, U, -1)
+        o = torch.baddbmm(Av_c, rG_c, S, out=o_rows.room(n))
+        o = scan.addmm(o, A_2_c, U)
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), key_G_after_scaled_c, v_c)
+        S_new = scan.addmm(S_new, S_new_2_c, U, -1)
         if keep:
             U_rows.put(U)
         o_rows.put(o)
@@ -194,8 +194,8 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del o_rows
-    del Av, Av_2, G_C, S_new_3, S_new_4, U_1, rG
-    return (o, bonus), (S_end,), (S, A, A_3, A_2, inv, U) if keep else None
+    del Av, G_C, P_rp_v, S_new_2, U_1, key_G_after_scaled, rG
+    return (o, bonus), (S_end,), (S, P_rp, A_2, A, inv, U) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -233,7 +233,7 @@ def chunked_states(args, valid, h0, steps, keep):
     G_after_k_rate = G_after * k_rate
     del G_after
     k_squared = k * k
-    S_new_1 = key_1 * k_G_after
+    key_G_after = key_1 * k_G_after
     del k_G_after, key_1
     xi_squared = xi * xi
     k_squared_scaled = xi_squared[:, :, None] * k_squared
@@ -249,54 +249,54 @@ def chunked_states(args, valid, h0, steps, keep):
     w1_1 = valid * kappa_3
     w1 = tiles.product(k_rate, (xi * -1)[:, :, None], w1_1[:, :, :, None])
     del k_rate
-    key_scaled = valid[:, :, :, None] * key
+    key_ = valid[:, :, :, None] * key
     del key
     k_G_before_scaled = xi[:, :, None] * k_G_before
     del k_G_before
-    S_new_2 = w1_1[:, :, :, None] * G_after_k_rate
+    S_new_1 = w1_1[:, :, :, None] * G_after_k_rate
     del G_after_k_rate, w1_1
-    S_new_3 = valid[:, :, :, None] * S_new_1
-    del S_new_1
+    key_G_after_scaled = valid[:, :, :, None] * key_G_after
+    del key_G_after
     f1 = tiles.decay_factors(log2_D, exclusive=True)
-    A = tiles.decay_dot(kappa, key_scaled, f1, strict=True)
-    Av = A @ v
+    P_rp = tiles.decay_dot(kappa, key_, f1, strict=True)
+    P_rp_v = P_rp @ v
     P = tiles.decay_dot(kappa, w1, f1, strict=True)
     del f1, kappa
     f1_2 = tiles.decay_factors(log2_D)
-    A_3 = tiles.decay_dot(r, w1, f1_2)
+    A_2 = tiles.decay_dot(r, w1, f1_2)
     del w1
-    A_2 = tiles.decay_dot(r, key_scaled, f1_2)
-    del f1_2, key_scaled, log2_D
+    A = tiles.decay_dot(r, key_, f1_2)
+    del f1_2, key_, log2_D
     inv = tiles.inverse(P)
     del P
     U_1 = kappa_3[:, :, :, None] * k_G_before_scaled
     del k_G_before_scaled, kappa_3
-    S_new_4 = xi[:, :, None] * S_new_2
-    del S_new_2
+    S_new_2 = xi[:, :, None] * S_new_1
+    del S_new_1
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        Av_c,
+        P_rp_v_c,
         U_1_c,
         inv_c,
         G_C_c,
-        S_new_3_c,
+        key_G_after_scaled_c,
         v_c,
-        S_new_4_c,
+        S_new_2_c,
     ) in scan.each(
         steps,
         H,
         (
-            Av,
+            P_rp_v,
             U_1,
             inv,
             G_C[:, :, :, None],
-            S_new_3.mT,
+            key_G_after_scaled.mT,
             v,
-            S_new_4.mT,
+            S_new_2.mT,
         ),
     ):
         if S.shape[0] > n:
@@ -304,10 +304,10 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        U_2 = torch.baddbmm(Av_c, U_1_c, S)
+        U_2 = torch.baddbmm(P_rp_v_c, U_1_c, S)
         U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), S_new_3_c, v_c)
-        S_new = scan.addmm(S_new, S_new_4_c, U, -1)
+        S_new = scan.addmm(scan.scale(S, G_C_c, own), key_G_after_scaled_c, v_c)
+        S_new = scan.addmm(S_new, S_new_2_c, U, -1)
         if keep:
             U_rows.put(U)
         S = S_new
@@ -319,15 +319,15 @@ def chunked_states(args, valid, h0, steps, keep):
         U = U_rows.joined()
     del S_rows
     del U_rows
-    del Av, G_C, S_new_3, S_new_4, U_1
-    return (), (S_end,), (S, A, A_3, A_2, inv, U) if keep else None
+    del G_C, P_rp_v, S_new_2, U_1, key_G_after_scaled
+    return (), (S_end,), (S, P_rp, A_2, A, inv, U) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (r, w, k, v, a_, w0, xi, mix, rho) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, A, r_w1, r_key_scaled, inv, U) = kept
+    (S, P_rp, r_w1, r_key, inv, U) = kept
     (do, dbonus) = douts
     C = valid.shape[2]
     H = h0[0].shape[1]
@@ -381,7 +381,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_after_k_rate = G_after * k_rate
     k_squared = k * k
     r_k_rate = r * k_rate
-    dv_1 = key_1 * k_G_after
+    key_G_after = key_1 * k_G_after
     mix_rho = mix * rho
     xi_squared = xi * xi
     dw_3 = log2_D_1 * log2e
@@ -396,9 +396,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     kappa = kappa_3[:, :, :, None] * k_scaled
     w1_1 = valid * kappa_3
     w1 = tiles.product(k_rate, (xi * -1)[:, :, None], w1_1[:, :, :, None])
-    key_scaled = valid[:, :, :, None] * key
+    key_ = valid[:, :, :, None] * key
     r_k_rate_scaled = mix_rho[:, :, None] * r_k_rate
-    dv_2 = r_k_rate_scaled.sum(3)
+    dv_1 = r_k_rate_scaled.sum(3)
     del r_k_rate_scaled
     rk_scaled_2 = mix_rho[:, :, None] * rk
     rk_scaled_sum = rk_scaled_2.sum(3)
@@ -407,16 +407,16 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del rk
     rk_scaled_sum_2 = rk_scaled_3.sum(3)
     del rk_scaled_3
-    dv_3 = dv_2 + rk_scaled_sum_2 - rk_scaled_sum
-    del dv_2, rk_scaled_sum, rk_scaled_sum_2
+    dv_2 = dv_1 + rk_scaled_sum_2 - rk_scaled_sum
+    del dv_1, rk_scaled_sum, rk_scaled_sum_2
     k_G_before_scaled = xi[:, :, None] * k_G_before
     dxi_1 = w1_1[:, :, :, None] * G_after_k_rate
-    dv_4 = xi[:, :, None] * G_after_k_rate
+    dv_3 = xi[:, :, None] * G_after_k_rate
     dlog2_G = rG * drG * ln2
     dw_4 = tiles.suffix_sum(dlog2_G, 2)
     del dlog2_G
-    dbonus_scaled = dv_3[:, :, :, None] * dbonus
-    del dv_3
+    dbonus_scaled = dv_2[:, :, :, None] * dbonus
+    del dv_2
     rk_scaled_sum_3 = rk_scaled.sum(2)
     k_rate_scaled = tiles.product(k_rate, v_dbonus_sum[:, :, :, None], mix_rho[:, :, None])
     dk_2 = tiles.product(r, rate, v_dbonus_sum[:, :, :, None], mix_rho[:, :, None])
@@ -437,8 +437,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del mix_rho, v_dbonus_sum
     dk_4 = r * dk_3
     k_G_before_scaled_2 = kappa_3[:, :, :, None] * k_G_before
-    r_key_scaled_do = r_key_scaled.mT @ do
-    dr_1, dk_1_, dw_5 = tiles.decay_dot_grads(do_v, r, key_scaled, f1)
+    r_key_do = r_key.mT @ do
+    dr_1, dk_1_, dw_5 = tiles.decay_dot_grads(do_v, r, key_, f1)
     del do_v
     dU = r_w1.mT @ do
     do_U = do @ U.mT
@@ -450,25 +450,25 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dr = tiles.addcmul_(k_rate_scaled + dr_1 + dr_2, G, drG)
     dr = tiles.addcmul_(dr, k, dk_3)
     del G, dk_3, drG, dr_1, dr_2, k_rate_scaled
-    dv_5 = w1_1[:, :, :, None] * dv_4
-    del dv_4
+    dv_4 = w1_1[:, :, :, None] * dv_3
+    del dv_3
     dS_before_1 = xi[:, :, None] * k_G_before_scaled_2
     del k_G_before_scaled_2
     v_dS_rows = scan.Rows(steps, H, True)
     dG_C_rows = scan.Rows(steps, H, True)
-    dv_8_rows = scan.Rows(steps, H, True)
+    key_G_after_dS_rows = scan.Rows(steps, H, True)
     U_dS_rows = scan.Rows(steps, H, True)
-    dv_7_rows = scan.Rows(steps, H, True)
+    dv_6_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        dv_5_c,
+        dv_4_c,
         dU_c,
         inv_c,
         v_c,
         S_c,
-        dv_1_c,
+        key_G_after_c,
         U_c,
         G_C_c,
         rG_c,
@@ -478,12 +478,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            dv_5,
+            dv_4,
             dU,
             inv.mT,
             v,
             S,
-            dv_1,
+            key_G_after,
             U,
             G_C[:, :, :, None],
             rG.mT,
@@ -494,35 +494,35 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dv_6 = torch.baddbmm(dU_c, dv_5_c, dS, alpha=-1)
-        dv_7 = torch.bmm(inv_c, dv_6, out=dv_7_rows.room(n))
+        dv_5 = torch.baddbmm(dU_c, dv_4_c, dS, alpha=-1)
+        dv_6 = torch.bmm(inv_c, dv_5, out=dv_6_rows.room(n))
         v_dS = torch.bmm(v_c, dS.mT, out=v_dS_rows.room(n))
         S_dS = S_c * dS
         dG_C = S_dS.sum(2)
-        dv_8 = torch.bmm(dv_1_c, dS, out=dv_8_rows.room(n))
+        key_G_after_dS = torch.bmm(key_G_after_c, dS, out=key_G_after_dS_rows.room(n))
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), rG_c, do_c)
-        dS_before = scan.addmm(dS_before, dS_before_1_c, dv_7)
+        dS_before = scan.addmm(dS_before, dS_before_1_c, dv_6)
         v_dS_rows.put(v_dS)
         dG_C_rows.put(dG_C)
-        dv_8_rows.put(dv_8)
+        key_G_after_dS_rows.put(key_G_after_dS)
         U_dS_rows.put(U_dS)
-        dv_7_rows.put(dv_7)
+        dv_6_rows.put(dv_6)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     v_dS = v_dS_rows.joined()
     dG_C = dG_C_rows.joined()
-    dv_8 = dv_8_rows.joined()
+    key_G_after_dS = key_G_after_dS_rows.joined()
     U_dS = U_dS_rows.joined()
-    dv_7 = dv_7_rows.joined()
+    dv_6 = dv_6_rows.joined()
     del v_dS_rows
     del dG_C_rows
-    del dv_8_rows
+    del key_G_after_dS_rows
     del U_dS_rows
-    del dv_7_rows
-    del dS_before_1, dU, dv_1, dv_5, rG
+    del dv_6_rows
+    del dS_before_1, dU, dv_4, key_G_after, rG
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
@@ -559,18 +559,18 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del U_dS, dxi_1
     dxi_7 = dxi_6.sum(2)
     del dxi_6
-    dk_8 = dv_7 @ U.mT
+    dk_8 = dv_6 @ U.mT
     dk_9 = dk_8.tril(-1)
     del dk_8
     f1_2 = tiles.decay_factors(log2_D, exclusive=True)
     dk_10, dk_11, dw_8 = tiles.decay_dot_grads(dk_9, kappa, w1, f1_2, strict=True)
     del dk_9, log2_D, w1
-    dk_12 = dv_7 @ v.mT
-    dv_9 = A.mT @ dv_7
-    dk_13, dk_14, dw_9 = tiles.decay_dot_grads(dk_12, kappa, key_scaled, f1_2, strict=True)
-    del dk_12, f1_2, kappa, key_scaled
-    dk_15 = dv_7 @ S.mT
-    del dv_7
+    dk_12 = dv_6 @ v.mT
+    dv_7 = P_rp.mT @ dv_6
+    dk_13, dk_14, dw_9 = tiles.decay_dot_grads(dk_12, kappa, key_, f1_2, strict=True)
+    del dk_12, f1_2, kappa, key_
+    dk_15 = dv_6 @ S.mT
+    del dv_6
     dk_16 = tiles.product(G_before, dk_15, xi[:, :, None], kappa_3[:, :, :, None])
     del G_before
     dxi_8 = k_G_before * dk_15
@@ -647,8 +647,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dmix_11, dmix_2, dmix_4, dmix_6, dmix_9, rho_rk_scaled_sum
     da = tiles.addcmul_(da_2 * da_3, da_2, drate)
     del da_2, da_3, drate
-    dv = tiles.addcmul_(dbonus_scaled + r_key_scaled_do + dv_9, valid[:, :, :, None], dv_8)
-    del dbonus_scaled, dv_8, dv_9, r_key_scaled_do
+    dv = tiles.addcmul_(dbonus_scaled + r_key_do + dv_7, valid[:, :, :, None], key_G_after_dS)
+    del dbonus_scaled, dv_7, key_G_after_dS, r_key_do
     dk_26 = k_G_before_scaled * dk_15
     del dk_15, k_G_before_scaled
     dk_27 = dk_26.sum(3)
@@ -926,8 +926,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dr_3, dr_4, dr_5, rho_scaled
     k_xi_scaled = dk_2[:, :, None] * k_xi
     dS_before_2_rows = scan.Rows(steps, H, True)
-    dS_before_3_rows = scan.Rows(steps, H, True)
-    dS_before_5_rows = scan.Rows(steps, H, True)
+    dkappa_S_1_rows = scan.Rows(steps, H, True)
+    dkappa_S_3_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
@@ -949,22 +949,22 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dS_before_2 = dS + dS_before_1_c
-        dS_before_3 = -dS - dS_before_1_c
-        dS_before_4 = k_xi_rate_c[:, :, None] * dS_before_3
-        dS_before_5 = dS_before_4.sum(1)
-        dS_before = tiles.addcmul_(k_xi_scaled_c * dS_before_5[:, None], decay_c, dS_before_2)
+        dkappa_S_1 = -dS - dS_before_1_c
+        dkappa_S_2 = k_xi_rate_c[:, :, None] * dkappa_S_1
+        dkappa_S_3 = dkappa_S_2.sum(1)
+        dS_before = tiles.addcmul_(k_xi_scaled_c * dkappa_S_3[:, None], decay_c, dS_before_2)
         dS_before_2_rows.put(dS_before_2)
-        dS_before_3_rows.put(dS_before_3)
-        dS_before_5_rows.put(dS_before_5)
+        dkappa_S_1_rows.put(dkappa_S_1)
+        dkappa_S_3_rows.put(dkappa_S_3)
         dS = dS_before
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     dS_before_2 = dS_before_2_rows.joined()
-    dS_before_3 = dS_before_3_rows.joined()
-    dS_before_5 = dS_before_5_rows.joined()
+    dkappa_S_1 = dkappa_S_1_rows.joined()
+    dkappa_S_3 = dkappa_S_3_rows.joined()
     del dS_before_2_rows
-    del dS_before_3_rows
-    del dS_before_5_rows
+    del dkappa_S_1_rows
+    del dkappa_S_3_rows
     del dS_before_1, k_xi_rate, k_xi_scaled
     dk_3 = v[:, :, None] * dS_before_2
     dk_4 = dk_3.sum(3)
@@ -973,19 +973,19 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     dw0_2 = S * dS_before_2
     dw0_3 = dw0_2.sum(3)
     del dw0_2
-    dk_5 = u[:, :, None] * dS_before_3
-    del dS_before_3
+    dk_5 = u[:, :, None] * dkappa_S_1
+    del dkappa_S_1
     dk_6 = dk_5.sum(3)
     del dk_5
     dk_7 = kappa_2[:, :, None] * dk_6
     del dk_6
     dk_8 = tiles.product(xi, rate, dk_7)
-    dk_9 = u * dS_before_5
+    dk_9 = u * dkappa_S_3
     del u
     dk_10 = dk_9.sum(2)
     del dk_9
-    dk_11 = kappa_2[:, :, None] * dS_before_5
-    del dS_before_5
+    dkappa_S = kappa_2[:, :, None] * dkappa_S_3
+    del dkappa_S_3
     dv_3 = key[:, :, :, None] * dS_before_2
     del dS_before_2, key
     dv_4 = dv_3.sum(2)
@@ -995,30 +995,31 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del rk_mix_rho_scaled
     da = tiles.product(rate, drate, da_1)
     del da_1, drate, rate
-    dk_12 = (dk_11[..., None, :] @ S.mT).squeeze(-2)
-    del dk_11
-    dk_13 = kappa_2[:, :, None] * dk_12
-    dk_14 = k_xi * dk_12
-    del dk_12
-    dk_15 = dk_14.sum(2)
-    del dk_14
-    dk_16 = dk_10 + dk_15
-    del dk_10, dk_15
-    dk_17 = tiles.product(kappa_2, dk_16, dk_2, (-0.5))
-    del dk_16, dk_2, kappa_2
-    dk_18 = tiles.product(xi, k_xi, dk_17[:, :, None])
+    dkappa = (dkappa_S[..., None, :] @ S.mT).squeeze(-2)
+    del dkappa_S
+    dkappa_scaled = kappa_2[:, :, None] * dkappa
+    k_xi_dkappa = k_xi * dkappa
+    del dkappa
+    k_xi_dkappa_sum = k_xi_dkappa.sum(2)
+    del k_xi_dkappa
+    dk_11 = dk_10 + k_xi_dkappa_sum
+    del dk_10, k_xi_dkappa_sum
+    dk_12 = tiles.product(kappa_2, dk_11, dk_2, (-0.5))
+    del dk_11, dk_2, kappa_2
+    dk_13 = tiles.product(xi, k_xi, dk_12[:, :, None])
     del k_xi
     dw0 = tiles.product(decay, dw0_3, dw0_1, decay_4, (-1))
     del decay, decay_4, dw0_1, dw0_3
     dmix = rho_rk_scaled + rho_rk_rate_scaled - dmix_1
     dmix = tiles.addcmul_(dmix, dk_4, k_rate)
     del dmix_1, rho_rk_rate_scaled, rho_rk_scaled
-    dxi = tiles.addcmul_(tiles.addcmul_(k_rate * dk_7, k, dk_13), dk_17[:, :, None], k_k_xi, 2)
-    del dk_17, dk_7, k_k_xi, k_rate
+    dxi = tiles.addcmul_(k_rate * dk_7, k, dkappa_scaled)
+    dxi = tiles.addcmul_(dxi, dk_12[:, :, None], k_k_xi, 2)
+    del dk_12, dk_7, k_k_xi, k_rate
     dv = dbonus_scaled + dv_4
     del dbonus_scaled, dv_4
     dk = r_rho_scaled + r_mix_rho_scaled + dk_1 + dk_8
-    dk = tiles.addcmul_(torch.add(dk, dk_18, alpha=2), key_1, dk_4)
-    dk = tiles.addcmul_(dk, xi, dk_13)
-    del dk_1, dk_13, dk_18, dk_4, dk_8, key_1, r_mix_rho_scaled, r_rho_scaled
+    dk = tiles.addcmul_(torch.add(dk, dk_13, alpha=2), key_1, dk_4)
+    dk = tiles.addcmul_(dk, xi, dkappa_scaled)
+    del dk_1, dk_13, dk_4, dk_8, dkappa_scaled, key_1, r_mix_rho_scaled, r_rho_scaled
     return (dr, dw0, dk, dv, da, dw0, dxi, dmix, drho), (dS_end,)
