@@ -24,6 +24,7 @@ WARPS = (4, 8, 16)
 STAGES = (1, 2, 3)
 # Bytes of registers in memory that are let pass: none where every chunk waits for them.
 STACK, STACK_SERIAL = 64, 0
+NEAR = 48  # registers: an estimate that is not off by more may be wrong
 
 
 class Measured(NamedTuple):
@@ -40,7 +41,7 @@ Findings = Mapping[Configuration, Measured]
 class Choice(NamedTuple):
     """How one kernel runs, what it needs, the time it is estimated to take for a token and head, and how many
     candidates were dropped for want of what. `measured`: what a compiler made of it, if that is known;
-    `fits`: whether it keeps the limits.
+    `excess`: registers that do not fit.
     """
 
     configuration: Configuration
@@ -48,7 +49,11 @@ class Choice(NamedTuple):
     times: Times
     dropped: tuple[tuple[str, int], ...]
     measured: Measured | None
-    fits: bool
+    excess: float
+
+    @property
+    def fits(self) -> bool:
+        return self.excess <= 0
 
 
 class Tiling(NamedTuple):
@@ -140,11 +145,11 @@ def ranked(
         if needs.shared > hardware.shared_program:
             dropped["shared memory"] += 1
             continue
-        excess = _excess(work, needs, said, configuration, hardware)
-        dropped["registers"] += excess > 0
+        left = excess(work, needs, said, configuration, hardware)
+        dropped["registers"] += left > 0
         spent = times(work, sizes, configuration, needs, hardware, size)
-        order = (excess > 0, spent.seconds * (1 + excess / 32))
-        found.append((*order, Choice(configuration, needs, spent, (), said, excess <= 0)))
+        order = (left > 0, spent.seconds * (1 + left / 16))
+        found.append((*order, Choice(configuration, needs, spent, (), said, left)))
     if not found:
         raise TooLarge(f"chunks of {chunk} tokens do not fit the shared memory of {hardware.name}")
     counts = tuple(dropped.items())
@@ -158,7 +163,13 @@ def best(
     return ranked(work, sizes, size, hardware, chunk, findings)[0]
 
 
-def _excess(
+def plausible(choices: Iterable[Choice]) -> list[Choice]:
+    """The choices whose estimate is not far from what there is, in the order of their times."""
+    near = [choice for choice in choices if choice.excess <= NEAR]
+    return sorted(near or choices, key=lambda choice: choice.times.seconds)
+
+
+def excess(
     work: Work, needs: Need, said: Measured | None, configuration: Configuration, hardware: Hardware
 ) -> float:
     """How many registers of a thread do not fit."""

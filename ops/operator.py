@@ -16,7 +16,7 @@ from torch import Tensor
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.dsl.stages import gates, split, wide
-from rnnc.ops import cache, traced
+from rnnc.ops import cache, traced, tuned
 from rnnc.ops.errors import ArgumentError, SpecWarning, UnavailableError
 from rnnc.ops.function import Function, Outputs, single
 from rnnc.ops.options import NAMES, check_options
@@ -45,7 +45,7 @@ class Operator(Function):
             carried(recurrence),
             lambda: self._gates,
             partial(default, recurrence),
-            TritonKernels(recurrence, self._generate),
+            TritonKernels(recurrence, self._generate, tuned.findings),
         )
         self.spec, self.source, self.name = spec, source, recurrence.name
         self.__doc__ = recurrence.doc
@@ -238,7 +238,9 @@ class StagedOperator(Operator, Pipeline):  # type: ignore[misc]
     def __init__(self, spec: str, recurrence: Recurrence, module: ModuleType, source: str) -> None:
         super().__init__(spec, recurrence, module, source)
         parts = split(recurrence)
-        self.kernels_of = [TritonKernels(part, partial(self._generate, n)) for n, part in enumerate(parts)]
+        self.kernels_of = [
+            TritonKernels(part, partial(self._generate, n), tuned.findings) for n, part in enumerate(parts)
+        ]
         self.stages = tuple(
             Function(
                 part, stage_module(module, n + 1), carried(part), partial(wide, recurrence, n), None, kernels

@@ -228,8 +228,9 @@ class TritonKernels:
         hardware = hardware_of(device)
         key = (*sizes.values(), size, hardware.name, chunk)
         if key not in self.tilings:
-            found = tiling(self.available[0], sizes, size, hardware, chunk, self.findings)
-            self.tilings[key] = tiled(found, hardware)
+            module, text = self.available
+            known = self.findings(text, module.WORK, sizes, size, hardware) if self.findings else None
+            self.tilings[key] = tiled(tiling(module, sizes, size, hardware, chunk, known), hardware)
         return self.tilings[key]
 
 

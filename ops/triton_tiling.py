@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from types import ModuleType
 
@@ -12,9 +12,9 @@ from rnnc.codegen.hardware import SM_90, Hardware, like
 from rnnc.codegen.tiling import Findings, Tiling, choose
 from rnnc.ops.triton_launch import Tiled
 
-# From the module of the kernels, the sizes of axes, the bytes of an entry and the hardware: what compilers
-# made of configurations, by kernel.
-FindingsOf = Callable[[ModuleType, Mapping[str, int], int, Hardware], Mapping[str, Findings]]
+# From the text of a module, its kernels, the sizes of axes, the bytes of an entry and the hardware: what
+# compilers made of configurations, by kernel.
+FindingsOf = Callable[[str, Iterable[str], Mapping[str, int], int, Hardware], Mapping[str, Findings]]
 
 
 def tiling(
@@ -23,21 +23,24 @@ def tiling(
     size: int,
     hardware: Hardware,
     chunk: int | None = None,
-    findings: FindingsOf | None = None,
+    findings: Mapping[str, Findings] | None = None,
 ) -> Tiling:
     """The choice for the chunked kernels of a module, for chunks of that many tokens if given.
 
-    `size`: bytes of an entry of a vector. Raises TooLarge.
+    `size`: bytes of an entry of a vector; `findings`: what is known of kernels, by name. Raises TooLarge.
     """
-    known = findings(module, sizes, size, hardware) if findings else None
-    return choose(module.WORK, sizes, size, hardware, chunk, known)
+    return choose(module.WORK, sizes, size, hardware, chunk, findings)
 
 
 def tiled(found: Tiling, hardware: Hardware) -> Tiled:
     """What a launch needs to know of a choice."""
-    precision = "tf32x3" if hardware.name.startswith("sm_") else "ieee"
     each = {name: choice.configuration for name, choice in found.kernels.items()}
-    return Tiled(found.chunk, each, precision)
+    return Tiled(found.chunk, each, precision(hardware))
+
+
+def precision(hardware: Hardware) -> str:
+    """How products of float32 operands are formed."""
+    return "tf32x3" if hardware.name.startswith("sm_") else "ieee"
 
 
 @cache

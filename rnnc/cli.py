@@ -19,6 +19,7 @@ from rnnc import (
     commands_evidence,
     commands_models,
     commands_spec,
+    commands_tune,
 )
 from rnnc.console import err, say, say_spec_error
 from rnnc.dsl.diagnostics import SpecError
@@ -59,6 +60,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "test": commands_evidence.property_tests,
     "cost": commands_evidence.cost,
     "bench": commands_bench.bench,
+    "tune": commands_tune.tune,
     "regenerate": commands_models.regenerate,
     "list": commands_models.list_models,
     "new": commands_models.new,

@@ -37,7 +37,8 @@ def report(job: dict[str, Any]) -> dict[str, Any]:
         source = ASTSource(function, job["signature"], constants, attributes)
         compiled = triton.compile(source, target=target, options=job["options"])
     except Exception as error:  # whatever the compiler says is the report
-        return {"error": str(error).strip().splitlines()[-1][:200]}
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return {"error": " | ".join(lines[-3:])[-600:] or type(error).__name__}
     seconds = round(time.perf_counter() - start, 1)
     found = _cuda(compiled.asm["cubin"]) if target.backend == "cuda" else _hip(compiled.asm["amdgcn"])
     return found | {"shared": compiled.metadata.shared, "seconds": seconds}

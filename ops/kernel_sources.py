@@ -1,0 +1,53 @@
+"""What the binary of a kernel depends on beside its arguments: its text, and that of what it calls."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+from importlib.resources import files
+
+
+def kernel_of(text: str, name: str) -> ast.FunctionDef:
+    """A kernel in the text of a generated module."""
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return node
+    raise AssertionError(f"no kernel {name}")
+
+
+def sources(text: str, kernel: ast.FunctionDef) -> list[str]:
+    """The text of the kernel, comments and layout left out, and of the files that it needs."""
+    source = ast.unparse(kernel)
+    return [source, *_library(text, source)]
+
+
+def fingerprint(text: str, name: str) -> str:
+    """A digest of `sources`."""
+    return hashlib.sha256("\0".join(sources(text, kernel_of(text, name))).encode()).hexdigest()[:32]
+
+
+def _library(text: str, source: str) -> list[str]:
+    """The texts of the files of tile operations that a kernel calls, and of those that these import."""
+    waiting = [
+        file
+        for file, names in _imports(text).items()
+        if any(re.search(rf"\b{name}\(", source) for name in names)
+    ]
+    found: dict[str, str] = {}
+    while waiting:
+        file = waiting.pop(0)
+        if file not in found:
+            found[file] = files("rnnc.ops").joinpath(f"{file}.py").read_text("utf-8")
+            waiting += _imports(found[file])
+    return list(found.values())
+
+
+def _imports(text: str) -> dict[str, list[str]]:
+    """The files of `rnnc.ops` that a module imports from, and the names that it takes from each."""
+    found: dict[str, list[str]] = {}
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rnnc.ops."):
+            file = (node.module or "").removeprefix("rnnc.ops.")
+            found.setdefault(file, []).extend(alias.name for alias in node.names)
+    return found

@@ -1,0 +1,123 @@
+"""`rnnc tune`: which configurations of kernels compile without spills, found without a GPU."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rnnc.commands_spec import Json
+from rnnc.console import err, say, say_json, say_table
+from rnnc.files import builtin_specs, read_spec, write_text
+from rnnc.refusal import FAILED, Refusal
+
+ARCHITECTURES = ("sm_80", "sm_90", "sm_100", "gfx942")
+DTYPES = ("bf16", "fp16", "fp32")
+
+
+def tune(
+    specs: Annotated[list[str] | None, typer.Argument(help="Models or files; all models if none.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="By compiling alone, without a GPU.")] = False,
+    arch: Annotated[str, typer.Option(help=", ".join(ARCHITECTURES))] = "sm_90",
+    sizes: Annotated[str, typer.Option(help="Of all axes, one after the other.")] = "128,64",
+    dtype: Annotated[str, typer.Option(help="bf16, fp16, fp32, one or several.")] = "bf16",
+    budget: Annotated[float, typer.Option(min=1, help="Seconds, at most about so many.")] = 660.0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that compile.")] = os.cpu_count() or 1,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The table; that of the package if not given.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compiles the best candidates of every kernel and keeps, in a table, those that fit without spills.
+
+    What was compiled is remembered: a run that the budget ended goes on when it is started again.
+    """
+    if not offline:
+        raise Refusal("tune: times on a GPU are not taken in this version: give --offline")
+    if arch not in ARCHITECTURES:
+        raise Refusal(f"tune: --arch: expected {', '.join(ARCHITECTURES)}, got '{arch}'")
+    dtypes = dtype.split(",")
+    if unknown := [each for each in dtypes if each not in DTYPES]:
+        raise Refusal(f"tune: --dtype: expected {', '.join(DTYPES)}, got '{unknown[0]}'")
+    numbers = sizes.split(",")
+    if wrong := [each for each in numbers if not each.isdecimal() or int(each) < 1]:
+        raise Refusal(f"tune: --sizes: expected whole numbers above 0, got '{wrong[0]}'")
+    table = output or Path(str(files("rnnc.ops.tuned").joinpath(f"{arch}.json")))
+    with tempfile.TemporaryDirectory() as folder:
+        targets = _targets(
+            specs or list(builtin_specs()), arch, list(map(int, numbers)), dtypes, Path(folder)
+        )
+        found = _run(targets, arch, workers, budget, table)
+    rows = [row for each in found for row in each.rows()]
+    if as_json:
+        say_json({"table": str(table), "done": all(each.done for each in found), "compiled": rows})
+    else:
+        _show(rows)
+    left = len(targets) - sum(each.done for each in found)
+    if left:
+        say(f"{left} of {len(targets)} not finished: the same command goes on", "yellow", console=err)
+
+
+def _targets(
+    specs: Sequence[str], arch: str, sizes: Sequence[int], dtypes: Sequence[str], folder: Path
+) -> list[Any]:
+    """What is searched for, the first size and dtype of all specs first."""
+    from rnnc.codegen.kernels import UnsupportedOnGpu
+    from rnnc.kernel_jobs import subjects
+    from rnnc.tuning import Target
+
+    found = []
+    for name in specs:
+        text, path = read_spec(name)
+        try:
+            found += subjects(Path(path).stem, text, folder)
+        except (UnsupportedOnGpu, NotImplementedError) as reason:
+            say(f"{name}: no kernels: {reason}", "yellow", console=err)
+    chunked = [subject for subject in found if subject.module.FORWARD]
+    return [
+        Target(subject, arch, dtype, subject.axes(size))
+        for dtype in dtypes
+        for size in sizes
+        for subject in chunked
+    ]
+
+
+def _run(targets: Sequence[Any], arch: str, workers: int, budget: float, table: Path) -> list[Any]:
+    """The search; the table is written as it goes."""
+    import json
+
+    from rnnc.compiler_processes import processes
+    from rnnc.ops.cache import directory
+    from rnnc.progress import track
+    from rnnc.tuning import Answers, entries, merged, search, written
+
+    answers_file = directory().parent / "compiled" / f"{arch}.jsonl"
+    done = []
+    with processes(workers, budget) as compile_one:
+        answers = Answers(answers_file, compile_one)
+        results = search(targets, answers, workers, budget)
+        for found in track(results, f"tuning for {arch}", len(targets)):
+            done.append(found)
+            if found.kernels:
+                old = json.loads(table.read_text("utf-8")) if table.is_file() else {}
+                write_text(table, written(merged(old, entries(found))))
+    say(f"{answers.compiled} kernels compiled; {table}", console=err)
+    if not any(found.kernels for found in done):
+        raise Refusal("tune: nothing was compiled: more --budget?", FAILED)
+    return done
+
+
+def _show(rows: Sequence[dict[str, Any]]) -> None:
+    numbers = ("chunk", "tile", "warps", "stages", "registers", "stack", "shared")
+    lines = []
+    for row in rows:
+        sizes = " ".join(f"{axis}={size}" for axis, size in row["sizes"].items())
+        matrix = " ".join(f"{name} {count}" for name, count in row.get("matrix", {}).items())
+        found = (str(row.get(name, "")) for name in numbers)
+        lines.append((row["kernel"], sizes, row["dtype"], *found, row.get("error", matrix)))
+    say_table(("kernel", "sizes", "dtype", *numbers, ""), lines)

@@ -1,0 +1,209 @@
+"""The search for configurations that compile without spills, without a GPU.
+
+For each length of a chunk, those that cost least first, a kernel's candidates are compiled in the order of
+their estimated time until one keeps the limits. Longer search stops where no other chunk can be faster than
+what was found. What a compiler said is kept: another run goes on where the last one stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rnnc.codegen.resources import Configuration
+from rnnc.codegen.tiling import CHUNKS, Choice, Measured, TooLarge, excess, plausible, ranked
+from rnnc.compiler_processes import Compile, Report
+from rnnc.kernel_jobs import Job, Subject, hardware_of, itemsize, recorded
+
+TRIES = 6  # candidates of a kernel, for one length of a chunk
+
+
+class Answers:
+    """What compilers said, by the key of a job, in a file of lines of JSON."""
+
+    def __init__(self, file: Path, compile_one: Compile) -> None:
+        self.file, self.compile_one = file, compile_one
+        self.lock = threading.Lock()
+        self.known: dict[str, Report] = {}
+        self.compiled = 0
+        if file.is_file():
+            for line in file.read_text("utf-8").splitlines():
+                key, report = json.loads(line)
+                self.known[key] = report
+
+    def of(self, job: Job) -> Report:
+        """The report on a kernel, compiled if it was not before."""
+        if job.key not in self.known:
+            report = self.compile_one(job.task)
+            with self.lock:
+                self.known[job.key] = report
+                self.compiled += 1
+                self.file.parent.mkdir(parents=True, exist_ok=True)
+                with self.file.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([job.key, report]) + "\n")
+        return self.known[job.key]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A recurrence at sizes of axes, in a dtype, for an architecture."""
+
+    subject: Subject
+    arch: str
+    dtype: str
+    axes: Mapping[str, int]
+
+    def __str__(self) -> str:
+        sizes = " ".join(f"{axis}={size}" for axis, size in self.axes.items())
+        return f"{self.subject.name} {self.dtype} {sizes}"
+
+
+@dataclass
+class Found:
+    """What was found for a target: by kernel and configuration; `done` if the search came to its end."""
+
+    target: Target
+    kernels: dict[str, dict[Configuration, Report]] = field(default_factory=dict)
+    done: bool = False
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """One record per kernel and configuration."""
+        for kernel, reports in self.kernels.items():
+            for configuration, report in reports.items():
+                known = {"model": self.target.subject.name, "kernel": kernel, "dtype": self.target.dtype}
+                yield known | {"sizes": dict(self.target.axes)} | configuration._asdict() | report
+
+
+def search(targets: Sequence[Target], answers: Answers, workers: int, seconds: float) -> Iterator[Found]:
+    """The targets as they are done; after that many seconds, none is begun, and those that are stop."""
+    deadline = time.monotonic() + seconds
+    with ThreadPoolExecutor(workers) as threads:
+        yield from threads.map(lambda target: _Search(target, answers, deadline).run(), targets)
+
+
+class _Search:
+    """The search for one target."""
+
+    def __init__(self, target: Target, answers: Answers, deadline: float) -> None:
+        self.target, self.answers, self.deadline = target, answers, deadline
+        self.hardware, self.size = hardware_of(target.arch), itemsize(target.dtype)
+        self.works = target.subject.module.WORK
+        self.found = Found(target)
+
+    def run(self) -> Found:
+        """All lengths of chunks that may be the fastest."""
+        best = float("inf")
+        for seconds, candidates in sorted(self._chunks(), key=lambda each: each[0]):
+            if seconds >= best:
+                break
+            spent, fits = 0.0, True
+            for kernel, choices in candidates.items():
+                choice = self._first(kernel, choices)
+                if choice is None:
+                    return self.found
+                spent, fits = spent + choice.times.seconds, fits and choice.fits
+            if fits:
+                best = min(best, spent)
+        self.found.done = True
+        return self.found
+
+    def _chunks(self) -> Iterator[tuple[float, dict[str, list[Choice]]]]:
+        """For every length of a chunk the least time that it may take, and the candidates of each kernel."""
+        for chunk in CHUNKS:
+            try:
+                each = {
+                    kernel: plausible(ranked(work, self.target.axes, self.size, self.hardware, chunk, {}))
+                    for kernel, work in self.works.items()
+                }
+            except TooLarge:
+                continue
+            yield sum(choices[0].times.seconds for choices in each.values()), each
+
+    def _first(self, kernel: str, choices: Sequence[Choice]) -> Choice | None:
+        """The first candidate that keeps the limits, else the one that spills least; None: out of time."""
+        tried: list[tuple[float, Choice]] = []
+        for choice in choices[:TRIES]:
+            if time.monotonic() > self.deadline:
+                return None
+            report = self._compiled(kernel, choice)
+            if "error" in report or report["shared"] > self.hardware.shared_program:
+                continue
+            said = Measured(report["registers"], report["stack"], report["shared"])
+            left = excess(self.works[kernel], choice.need, said, choice.configuration, self.hardware)
+            tried.append((left, choice._replace(measured=said, excess=left)))
+            if left <= 0:
+                break
+        if not tried:
+            return choices[0]._replace(excess=float("inf"))
+        _, best = min(tried, key=lambda each: each[0])
+        return best
+
+    def _compiled(self, kernel: str, choice: Choice) -> Report:
+        from rnnc.ops.triton_launch import Tiled
+        from rnnc.ops.triton_tiling import precision
+
+        how = choice.configuration
+        tiled = Tiled(how.chunk, dict.fromkeys(self.works, how), precision(self.hardware))
+        target = self.target
+        jobs = recorded(target.subject, target.arch, target.dtype, target.axes, tiled)
+        (job,) = (job for job in jobs if job.task["kernel"] == kernel)
+        report = self.answers.of(job)
+        self.found.kernels.setdefault(kernel, {})[how] = report
+        return report
+
+
+def entries(found: Found) -> dict[str, dict[str, Any]]:
+    """What was found as entries of the table that is shipped (`rnnc.ops.tuned`): per kernel and length of a
+    chunk, the best of what was compiled.
+    """
+    from rnnc.ops.tuned import class_of, key, triton_version
+
+    target = found.target
+    hardware, size = hardware_of(target.arch), itemsize(target.dtype)
+    made = {}
+    for kernel, reports in found.kernels.items():
+        findings = {
+            how: Measured(said["registers"], said["stack"], said["shared"])
+            for how, said in reports.items()
+            if "error" not in said
+        }
+        rows = []
+        for chunk in sorted({how.chunk for how in findings}):
+            work = target.subject.module.WORK[kernel]
+            try:
+                best = ranked(work, target.axes, size, hardware, chunk, findings)[0]
+            except TooLarge:
+                continue
+            rows.append([*best.configuration, *findings[best.configuration]])
+        made[key(target.subject.text, kernel, target.axes, size, hardware.name)] = {
+            "kernel": kernel,
+            "bytes": size,
+            "sizes": class_of(target.axes),
+            "triton": triton_version(),
+            "found": rows,
+        }
+    return made
+
+
+def merged(old: Mapping[str, dict[str, Any]], new: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The entries of a table after a search: a kernel has one for its sizes, bytes and version of Triton."""
+
+    def same(entry: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(entry[name] for name in ("kernel", "sizes", "bytes", "triton"))
+
+    again = {same(entry) for entry in new.values()}
+    kept = {each: entry for each, entry in old.items() if same(entry) not in again}
+    together = kept | dict(new)
+    return dict(sorted(together.items(), key=lambda item: (*map(str, same(item[1])), item[0])))
+
+
+def written(table: Mapping[str, Any]) -> str:
+    """The text of a table: a line for each entry."""
+    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(entry)}" for key, entry in table.items())
+    return f"{{\n{lines}\n}}\n"
