@@ -5,9 +5,12 @@ from __future__ import annotations
 import ast
 import hashlib
 import re
+from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
 
 
+@cache
 def kernel_of(text: str, name: str) -> ast.FunctionDef:
     """A kernel in the text of a generated module."""
     for node in ast.parse(text).body:
@@ -16,15 +19,16 @@ def kernel_of(text: str, name: str) -> ast.FunctionDef:
     raise AssertionError(f"no kernel {name}")
 
 
-def sources(text: str, kernel: ast.FunctionDef) -> list[str]:
-    """The text of the kernel, comments and layout left out, and of the files that it needs."""
-    source = ast.unparse(kernel)
-    return [source, *_library(text, source)]
+@cache
+def sources(text: str, name: str) -> tuple[str, ...]:
+    """The text of a kernel, comments and layout left out, and of the files that it needs."""
+    source = ast.unparse(kernel_of(text, name))
+    return source, *_library(text, source)
 
 
 def fingerprint(text: str, name: str) -> str:
     """A digest of `sources`."""
-    return hashlib.sha256("\0".join(sources(text, kernel_of(text, name))).encode()).hexdigest()[:32]
+    return hashlib.sha256("\0".join(sources(text, name)).encode()).hexdigest()[:32]
 
 
 def _library(text: str, source: str) -> list[str]:
@@ -43,7 +47,8 @@ def _library(text: str, source: str) -> list[str]:
     return list(found.values())
 
 
-def _imports(text: str) -> dict[str, list[str]]:
+@cache
+def _imports(text: str) -> Mapping[str, list[str]]:
     """The files of `rnnc.ops` that a module imports from, and the names that it takes from each."""
     found: dict[str, list[str]] = {}
     for node in ast.walk(ast.parse(text)):

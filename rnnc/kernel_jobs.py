@@ -97,8 +97,17 @@ def itemsize(dtype: str) -> int:
     return 4 if dtype == "fp32" else 2
 
 
-def recorded(subject: Subject, arch: str, dtype: str, axes: Mapping[str, int], how: Any | None) -> list[Job]:
-    """The kernels of the chunked form, run in that way, or, without one, of the recurrent form."""
+def recorded(
+    subject: Subject,
+    arch: str,
+    dtype: str,
+    axes: Mapping[str, int],
+    how: Any | None,
+    only: str | None = None,
+) -> list[Job]:
+    """The kernels of the chunked form, run in that way, or, without one, of the recurrent form; with `only`,
+    that one.
+    """
     import torch
 
     from rnnc.ops.triton_recording import Shapes, record
@@ -110,7 +119,8 @@ def recorded(subject: Subject, arch: str, dtype: str, axes: Mapping[str, int], h
     roles = {launch.kernel: launch.role for group in groups for launch in group}
     shapes = Shapes(1, 8192, 96, 96, axes)
     forward, backward = record(module, subject.recurrence, shapes, kind, states=True, form=form, how=how)
-    launches = [one for one in (*forward, *backward) if one.kernel in roles]  # not the sums
+    # Without the launch that sums gradients.
+    launches = [one for one in (*forward, *backward) if one.kernel in ({only} if only else roles)]
     return [_job(subject, arch, dtype, roles[one.kernel], one.kernel, one.options) for one in launches]
 
 
@@ -119,8 +129,7 @@ def _job(
 ) -> Job:
     from rnnc.ops.kernel_sources import kernel_of, sources
 
-    function = kernel_of(subject.text, kernel)
-    signature, constants, aligned = _signature(function, arguments)
+    signature, constants, aligned = _signature(kernel_of(subject.text, kernel), arguments)
     options = {option: arguments.get(option, default) for option, default in DEFAULTS.items()}
     configuration = {
         "kernel": kernel,
@@ -130,7 +139,7 @@ def _job(
         "options": options,
         "target": TARGETS[arch.removeprefix("sm_")],
     }
-    parts = [*sources(subject.text, function), json.dumps(configuration, sort_keys=True), version("triton")]
+    parts = [*sources(subject.text, kernel), json.dumps(configuration, sort_keys=True), version("triton")]
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
     return Job(subject.name, dtype, role, key, configuration | {"module": str(subject.path)})
 

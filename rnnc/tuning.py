@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from rnnc.codegen.resources import Configuration
-from rnnc.codegen.tiling import CHUNKS, Choice, Measured, TooLarge, excess, plausible, ranked
+from rnnc.codegen.tiling import CHUNKS, NEAR, TILES, Choice, Measured, TooLarge, excess, plausible, ranked
 from rnnc.compiler_processes import Compile, Report
 from rnnc.kernel_jobs import Job, Subject, hardware_of, itemsize, recorded
 
-TRIES = 6  # candidates of a kernel, for one length of a chunk
+TRIES = 5  # candidates of a kernel, for one length of a chunk
 
 
 class Answers:
@@ -102,19 +102,23 @@ class _Search:
         for seconds, candidates in sorted(self._chunks(), key=lambda each: each[0]):
             if seconds >= best:
                 break
-            spent, fits = 0.0, True
+            spent = 0.0
             for kernel, choices in candidates.items():
                 choice = self._first(kernel, choices)
                 if choice is None:
                     return self.found
-                spent, fits = spent + choice.times.seconds, fits and choice.fits
-            if fits:
+                spent += choice.times.seconds
+                if not choice.fits:
+                    break
+            else:
                 best = min(best, spent)
         self.found.done = True
         return self.found
 
     def _chunks(self) -> Iterator[tuple[float, dict[str, list[Choice]]]]:
-        """For every length of a chunk the least time that it may take, and the candidates of each kernel."""
+        """For every length of a chunk the least time that it may take, and the candidates of each kernel,
+        those first that are likely not to fit.
+        """
         for chunk in CHUNKS:
             try:
                 each = {
@@ -123,12 +127,19 @@ class _Search:
                 }
             except TooLarge:
                 continue
-            yield sum(choices[0].times.seconds for choices in each.values()), each
+            tightest = sorted(each, key=lambda name: -min(choice.excess for choice in each[name]))
+            yield (
+                sum(choices[0].times.seconds for choices in each.values()),
+                {kernel: each[kernel] for kernel in tightest},
+            )
 
     def _first(self, kernel: str, choices: Sequence[Choice]) -> Choice | None:
         """The first candidate that keeps the limits, else the one that spills least; None: out of time."""
         tried: list[tuple[float, Choice]] = []
-        for choice in choices[:TRIES]:
+        room = float("inf")  # registers by the estimate: what is above it spills too
+        for choice in choices:
+            if choice.need.registers > room:
+                continue
             if time.monotonic() > self.deadline:
                 return None
             report = self._compiled(kernel, choice)
@@ -137,8 +148,9 @@ class _Search:
             said = Measured(report["registers"], report["stack"], report["shared"])
             left = excess(self.works[kernel], choice.need, said, choice.configuration, self.hardware)
             tried.append((left, choice._replace(measured=said, excess=left)))
-            if left <= 0:
+            if left <= 0 or len(tried) == TRIES:
                 break
+            room = min(room, choice.need.registers - min(left, NEAR) / 2)
         if not tried:
             return choices[0]._replace(excess=float("inf"))
         _, best = min(tried, key=lambda each: each[0])
@@ -149,10 +161,11 @@ class _Search:
         from rnnc.ops.triton_tiling import precision
 
         how = choice.configuration
-        tiled = Tiled(how.chunk, dict.fromkeys(self.works, how), precision(self.hardware))
+        others = how._replace(tile=how.tile or TILES[0])
+        each = dict.fromkeys(self.works, others) | {kernel: how}
+        tiled = Tiled(how.chunk, each, precision(self.hardware))
         target = self.target
-        jobs = recorded(target.subject, target.arch, target.dtype, target.axes, tiled)
-        (job,) = (job for job in jobs if job.task["kernel"] == kernel)
+        (job,) = recorded(target.subject, target.arch, target.dtype, target.axes, tiled, kernel)
         report = self.answers.of(job)
         self.found.kernels.setdefault(kernel, {})[how] = report
         return report

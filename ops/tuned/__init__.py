@@ -29,7 +29,7 @@ def findings(
     entries = table(hardware.name)
     if not entries:
         return {}
-    found = {}
+    found: dict[str, Findings] = {}
     for kernel in kernels:
         entry = entries.get(key(text, kernel, sizes, size, hardware.name))
         if entry is not None:

@@ -11,6 +11,7 @@ pytest.importorskip("triton")
 
 from rnnc import offline, offline_worker
 from rnnc.offline import all_jobs, file_of, jobs, reports, update
+from rnnc.ops import kernel_sources
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def test_keys_hold_all_that_counts(folder: Path) -> None:
 
 def test_keys_follow_imports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """What a file of tile operations imports from another counts as its own text does."""
-    monkeypatch.setattr(offline, "files", lambda package: tmp_path)
+    monkeypatch.setattr(kernel_sources, "files", lambda package: tmp_path)
     texts = {
         "first": "from rnnc.ops.second import half\n",
         "second": "from rnnc.ops.third import one\nfrom rnnc.ops.first import more\n",
@@ -42,8 +43,10 @@ def test_keys_follow_imports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     for name, text in texts.items():
         (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
     module = "from rnnc.ops.first import more\nfrom rnnc.ops.fourth import other\n"
-    assert offline._library(module, "x = more(y)") == [texts[name] for name in ("first", "second", "third")]
-    assert offline._library(module, "x = y") == []
+    assert kernel_sources._library(module, "x = more(y)") == [
+        texts[name] for name in ("first", "second", "third")
+    ]
+    assert kernel_sources._library(module, "x = y") == []
 
 
 def test_compiled_once(folder: Path) -> None:

@@ -1,0 +1,156 @@
+"""The search for configurations, with a made-up compiler; the table that it writes, and who reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton")
+
+import rnnc.ops
+from rnnc.cli import main
+from rnnc.codegen.hardware import SM_90
+from rnnc.codegen.resources import Configuration
+from rnnc.codegen.tiling import Measured
+from rnnc.kernel_jobs import Subject, subjects
+from rnnc.ops import tuned
+from rnnc.ops.triton_tiling import tiling
+from rnnc.tuning import Answers, Found, Target, entries, merged, search, written
+
+SIZES = {"K": 128, "V": 128}
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    text = rnnc.ops.linear_attention.spec
+    (found,) = subjects("linear_attention", text, tmp_path_factory.mktemp("modules"))
+    return found
+
+
+class Compiler:
+    """Says that whatever has fewer than 8 warps spills, and counts what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Mapping[str, Any]] = []
+
+    def __call__(self, task: Mapping[str, Any]) -> dict[str, Any]:
+        self.asked.append(task)
+        stack = 0 if task["options"]["num_warps"] >= 8 else 80
+        return {"registers": 200, "stack": stack, "shared": 40_000, "matrix": {"HGMMA": 4}, "seconds": 0.1}
+
+
+def found_by(compiler: Any, subject: Subject, folder: Path, seconds: float = 1e6) -> Found:
+    target = Target(subject, "sm_90", "bf16", SIZES)
+    (found,) = search([target], Answers(folder / "answers.jsonl", compiler), 1, seconds)
+    return found
+
+
+def test_what_spills_is_dropped_and_what_is_cheapest_is_kept(subject: Subject, tmp_path: Path) -> None:
+    found = found_by(Compiler(), subject, tmp_path)
+    assert found.done
+    assert set(found.kernels) == set(subject.module.WORK)
+    table = entries(found)
+    assert len(table) == len(subject.module.WORK)
+    for entry in table.values():
+        assert entry["sizes"] == "K=128 V=128"
+        for chunk, _, warps, _, _, stack, _ in entry["found"]:
+            assert stack == 0, entry
+            assert warps >= 8
+            assert chunk in (16, 32, 64, 128, 256)
+    assert {row["kernel"] for row in found.rows()} == set(found.kernels)
+
+
+def test_another_run_asks_for_nothing_again(subject: Subject, tmp_path: Path) -> None:
+    first, second = Compiler(), Compiler()
+    once, again = (found_by(compiler, subject, tmp_path) for compiler in (first, second))
+    assert first.asked
+    assert not second.asked
+    assert once.kernels == again.kernels
+
+
+def test_a_run_that_is_stopped_goes_on(subject: Subject, tmp_path: Path) -> None:
+    assert not found_by(Compiler(), subject, tmp_path, seconds=0).done
+
+    class Stopped(Compiler):
+        def __call__(self, task: Mapping[str, Any]) -> dict[str, Any]:
+            if len(self.asked) == 2:
+                raise KeyboardInterrupt
+            return super().__call__(task)
+
+    with pytest.raises(KeyboardInterrupt):
+        found_by(Stopped(), subject, tmp_path)
+    whole, rest = Compiler(), Compiler()
+    assert found_by(rest, subject, tmp_path).done
+    (tmp_path / "answers.jsonl").unlink()
+    found_by(whole, subject, tmp_path)
+    assert len(rest.asked) == len(whole.asked) - 2
+
+
+def test_errors_of_the_compiler_are_no_configurations(subject: Subject, tmp_path: Path) -> None:
+    found = found_by(lambda task: {"error": "out of something"}, subject, tmp_path)
+    assert found.done
+    assert all(not entry["found"] for entry in entries(found).values())
+
+
+def test_tables_are_merged(subject: Subject, tmp_path: Path) -> None:
+    table = entries(found_by(Compiler(), subject, tmp_path))
+    older = {f"old{index}": entry for index, entry in enumerate(table.values())}
+    other = {"other": {**next(iter(table.values())), "sizes": "K=64 V=64"}}
+    together = merged(older | other, table)
+    assert set(together) == {*table, "other"}
+    assert json.loads(written(together)) == together
+
+
+def test_what_was_found_is_taken_before_the_estimate(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the class of sizes, the width of entries and the architecture that it was found for."""
+    table = entries(found_by(Compiler(), subject, tmp_path))
+    monkeypatch.setattr(tuned, "table", lambda name: table if name == "sm_90" else {})
+    names = subject.module.WORK
+    known = tuned.findings(subject.text, names, SIZES, 2, SM_90)
+    assert set(known) == set(names)
+    assert not tuned.findings(subject.text, names, SIZES, 4, SM_90)
+    assert not tuned.findings(subject.text, names, {"K": 100, "V": 128}, 2, SM_90)
+    assert not tuned.findings(subject.text + "\n", names, SIZES, 2, SM_90._replace(name="sm_80"))
+    changed = subject.text.replace("tl.dot(", "tl.dot (").replace("b_S = tl.zeros", "b_S = 1 + tl.zeros")
+    assert len(tuned.findings(changed, names, SIZES, 2, SM_90)) < len(names)
+    for choice in tiling(subject.module, SIZES, 2, SM_90, None, known).kernels.values():
+        assert choice.measured is not None
+        assert choice.configuration.warps >= 8
+
+
+def test_without_an_entry_the_estimate_decides(subject: Subject) -> None:
+    chosen = tiling(subject.module, SIZES, 2, SM_90)
+    known = {"nothing": {Configuration(16, 16, 4, 1): Measured(1, 0, 1)}}
+    assert tiling(subject.module, SIZES, 2, SM_90, None, known) == chosen
+    assert all(choice.measured is None for choice in chosen.kernels.values())
+
+
+def test_shipped_tables_are_whole() -> None:
+    """Every entry says what it is for, and nothing that is kept for a serial kernel is guessed."""
+    for name in ("sm_80", "sm_90", "sm_100", "gfx942"):
+        for entry in tuned.table(name).values():
+            assert set(entry) == {"kernel", "bytes", "sizes", "triton", "found"}
+            assert all(len(row) == 7 for row in entry["found"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["linear_attention"], "give --offline"),
+        (["--offline", "--arch", "sm_1"], "--arch: expected sm_80"),
+        (["--offline", "--dtype", "bf17"], "--dtype: expected bf16"),
+        (["--offline", "--sizes", "12,x"], "--sizes: expected whole numbers"),
+        (["--offline", "no_such_model"], "no such file"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["tune", *arguments])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
