@@ -97,6 +97,7 @@ class StepsPrinter:
         varying = [n for n in self.nodes if isinstance(n.op, ir.Load) and n.op.kind != "param"]
         self.varying = dependents(self.nodes, varying)
         self.once: list[Line] = []
+        self.elsewhere: set[str] = set()  # names in another loop of the kernel
         self.known = self._carried()
         self.paragraphs = Paragraphs(self._word, values.is_symbol)
 
@@ -162,8 +163,15 @@ class StepsPrinter:
         for argument in node.args:
             self.need(argument, self.once if steady else lines)
         text = self._load(self.loads[node]) if node in self.loads else self._line(node)
-        self.known[node] = self.names.fresh(f"b_{self.values.name(node)}")
+        self.known[node] = self._called(f"b_{self.values.name(node)}", steady)
         (self.once if steady else lines).append(Line((f"{self.known[node]} = {text}",), _used(node), node))
+
+    def _called(self, name: str, steady: bool) -> str:
+        """A free name; what is formed once for all tokens is there in every loop."""
+        free = self.names.fresh(name)
+        while steady and free in self.elsewhere:
+            free = self.names.fresh(name)
+        return free
 
     def _line(self, node: Node) -> str:
         match node.op:
@@ -292,6 +300,7 @@ class StepsPrinter:
         again = self.body(self.kernel.again, ())
         steady = {node: name for node, name in self.known.items() if node.number not in self.varying}
         self.known = steady | self._carried()
+        self.elsewhere = self.names.taken - before
         self.names.taken = before | set(steady.values())
         body = self.body(self.kernel.carries, self.kernel.stores)
         zeros = (f"tl.zeros([{self.memory.tile(a.axes)}], tl.float32)" if a.axes else "0.0" for a in sums)
