@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from functools import partial
 
+from rnnc.codegen import operations as ir
 from rnnc.codegen.factors import (
     components,
     largest_factor,
@@ -17,38 +18,8 @@ from rnnc.codegen.factors import (
     without_broadcasts,
     without_inverses,
 )
-from rnnc.codegen.operations import (
-    COLUMN,
-    COLUMNS,
-    ROW,
-    ROWS,
-    TIME_AXES,
-    Add,
-    Apply,
-    Assemble,
-    AxisSize,
-    Block,
-    Broadcast,
-    Const,
-    Deinterleave,
-    Dot,
-    First,
-    Flatten,
-    Interleave,
-    Keep,
-    Load,
-    Mask,
-    Multiply,
-    NamedConst,
-    Number,
-    Op,
-    Rename,
-    Running,
-    Segment,
-    Solve,
-    Sum,
-    Unflatten,
-)
+from rnnc.codegen.gradient_notes import Gradients
+from rnnc.codegen.operations import COLUMN, COLUMNS, ROW, ROWS, TIME_AXES, Number, Op
 from rnnc.codegen.program import Node
 from rnnc.dsl.expression import Axes, union
 from rnnc.dsl.functions import LN2, LOG2E
@@ -60,7 +31,7 @@ class Builder:
     def __init__(self, features: Axes = ()) -> None:
         self.order = {axis: number for number, axis in enumerate((*TIME_AXES, *features))}
         self._nodes: dict[tuple[Op, tuple[int, ...], Axes], Node] = {}
-        self._gradients: dict[Node, Node] = {}
+        self.gradients = Gradients()
 
     def copy(self) -> Builder:
         """A builder that finds the nodes made so far, and whose new nodes this one does not know."""
@@ -68,36 +39,24 @@ class Builder:
         other.order, other._nodes = self.order, dict(self._nodes)
         return other
 
-    # What nodes mean, for their names
-
-    def is_gradient(self, node: Node, value: Node) -> None:
-        """Notes that a node is the gradient in a value."""
-        self._gradients.setdefault(node, value)
-
-    def gradient_of(self, node: Node) -> Node | None:
-        """The value that a node is the gradient in, if it is known to be one."""
-        return self._gradients.get(node)
-
-    def replaced(self, old: Node, new: Node) -> None:
-        """Notes that a node takes the place of another: what is known of one is true of the other."""
-        if old is not new and old in self._gradients:
-            self._gradients.setdefault(new, self._gradients[old])
-
     # Nodes
 
     def node(self, op: Op, args: Sequence[Node], axes: Axes) -> Node:
+        """The one node of an operation on these arguments, as it is."""
         key = (op, tuple(argument.number for argument in args), axes)
         if key not in self._nodes:
             self._nodes[key] = Node(op, tuple(args), axes, len(self._nodes))
         return self._nodes[key]
 
-    def load(self, load: Load, axes: Axes) -> Node:
+    def load(self, load: ir.Load, axes: Axes) -> Node:
+        """A value given to the program."""
         return self.node(load, (), axes)
 
     def constant(self, value: Number | int) -> Node:
+        """A number; ln 2 and log2 e by name."""
         if value in (LN2, LOG2E):
-            return self.node(NamedConst("ln2" if value == LN2 else "log2e"), (), ())
-        return self.node(Const(_exact(value)), (), ())
+            return self.node(ir.NamedConst("ln2" if value == LN2 else "log2e"), (), ())
+        return self.node(ir.Const(_exact(value)), (), ())
 
     # Elementwise
 
@@ -107,7 +66,7 @@ class Builder:
         constant: Number = Fraction(0)
         for coefficient, node in terms:
             for inner, argument in self._terms(_exact(coefficient), node):
-                if isinstance(argument.op, Const):
+                if isinstance(argument.op, ir.Const):
                     constant = constant + inner * argument.op.value
                 else:
                     collected[argument] = collected.get(argument, Fraction(0)) + inner
@@ -120,7 +79,7 @@ class Builder:
         if len(kept) == 1:
             return self.multiply([kept[0][1]], kept[0][0])
         nodes = [node for _, node in kept]
-        return self.node(Add(tuple(c for c, _ in kept)), nodes, self.joined(nodes))
+        return self.node(ir.Add(tuple(c for c, _ in kept)), nodes, self.joined(nodes))
 
     def _factored(self, terms: dict[Node, Number]) -> dict[Node, Number]:
         """Terms that are the same large value times small factors become one: a x + b x = (a + b) x."""
@@ -141,20 +100,20 @@ class Builder:
 
     def _merge_interleaved(self, terms: dict[Node, Number]) -> dict[Node, Number]:
         """Interleaved terms become one, part by part."""
-        stacked = [(c, n) for n, c in terms.items() if isinstance(n.op, Interleave) and c]
+        stacked = [(c, n) for n, c in terms.items() if isinstance(n.op, ir.Interleave) and c]
         if len(stacked) < 2:
             return terms
         count = len(stacked[0][1].args)
         parts = [self.add((c, n.args[index]) for c, n in stacked) for index in range(count)]
-        rest = {n: c for n, c in terms.items() if not isinstance(n.op, Interleave)}
-        merged = self.node(Interleave(), parts, stacked[0][1].axes)
+        rest = {n: c for n, c in terms.items() if not isinstance(n.op, ir.Interleave)}
+        merged = self.node(ir.Interleave(), parts, stacked[0][1].axes)
         return {**rest, merged: rest.get(merged, Fraction(0)) + 1}
 
     def _terms(self, coefficient: Number, node: Node) -> list[tuple[Number, Node]]:
         match node.op:
-            case Add(inner):
+            case ir.Add(inner):
                 return [(coefficient * c, a) for c, a in zip(inner, node.args, strict=True)]
-            case Multiply(inner_coefficient) if inner_coefficient != 1:
+            case ir.Multiply(inner_coefficient) if inner_coefficient != 1:
                 return [(coefficient * inner_coefficient, self.multiply(node.args))]
             case _:
                 return [(coefficient, node)]
@@ -165,9 +124,9 @@ class Builder:
         flat: list[Node] = []
         for factor in factors:
             match factor.op:
-                case Const(value):
+                case ir.Const(value):
                     number = number * value
-                case Multiply(inner):
+                case ir.Multiply(inner):
                     number = number * inner
                     flat += factor.args
                 case _:
@@ -180,35 +139,40 @@ class Builder:
         flat.sort(key=lambda node: node.number)
         if len(flat) == 1 and number == 1:
             return flat[0]
-        if len(flat) == 1 and isinstance(flat[0].op, Add):
+        if len(flat) == 1 and isinstance(flat[0].op, ir.Add):
             op = flat[0].op
             return self.add(zip((number * c for c in op.coefficients), flat[0].args, strict=True))
-        return self.node(Multiply(number), flat, self.joined(flat))
+        return self.node(ir.Multiply(number), flat, self.joined(flat))
 
     def apply(self, function: str, *args: Node | Number | int) -> Node:
+        """An elementwise function of `rnnc.dsl.functions`."""
         nodes = [self.value(argument) for argument in args]
-        return self.node(Apply(function), nodes, self.joined(nodes))
+        return self.node(ir.Apply(function), nodes, self.joined(nodes))
 
     def power(self, base: Node, exponent: Fraction) -> Node:
+        """base ** exponent; small whole powers as products."""
         if exponent.denominator == 1 and 1 <= exponent <= 4:
             return self.multiply([base] * int(exponent))
         if exponent == -1:
             return self.apply("reciprocal", base)
         if exponent == Fraction(-1, 2):
             return self.apply("rsqrt", base)
-        return self.node(Apply("power", exponent), [base], base.axes)
+        return self.node(ir.Apply("power", exponent), [base], base.axes)
 
     def keep(self, value: Node, valid: Node, fill: int = 0) -> Node:
-        return self.node(Keep(fill), [value, valid], self.joined([value, valid]))
+        """The value for tokens that exist, `fill` for others."""
+        return self.node(ir.Keep(fill), [value, valid], self.joined([value, valid]))
 
     def sorted(self, axes: Axes) -> Axes:
         """The axes in one order for the whole program: time, then features as declared."""
         return tuple(sorted(axes, key=lambda axis: self.order.get(axis, len(self.order))))
 
     def joined(self, nodes: Iterable[Node]) -> Axes:
+        """The axes of what the nodes broadcast to."""
         return self.sorted(union(node.axes for node in nodes))
 
     def value(self, value: Node | Number | int) -> Node:
+        """A number as a node."""
         return value if isinstance(value, Node) else self.constant(value)
 
     # Axes
@@ -218,37 +182,38 @@ class Builder:
         if old == new or old not in value.axes:
             return value
         match value.op:
-            case Add(coefficients):
+            case ir.Add(coefficients):
                 parts = [self.rename(argument, old, new) for argument in value.args]
                 return self.add(zip(coefficients, parts, strict=True))
-            case Multiply(coefficient):
+            case ir.Multiply(coefficient):
                 return self.multiply(
                     [self.rename(argument, old, new) for argument in value.args], coefficient
                 )
-            case Apply() | Keep():
+            case ir.Apply() | ir.Keep():
                 parts = [self.rename(argument, old, new) for argument in value.args]
                 return self.node(value.op, parts, self.joined(parts))
-            case Sum(axis) if axis not in (*TIME_AXES, new):
+            case ir.Sum(axis) if axis not in (*TIME_AXES, new):
                 return self.sum(self.rename(value.args[0], old, new), axis)
-            case Rename(first, middle) if middle == old:
+            case ir.Rename(first, middle) if middle == old:
                 return self.rename(value.args[0], first, new)
             case _:
                 axes = tuple(new if axis == old else axis for axis in value.axes)
-                return self.node(Rename(old, new), [value], axes)
+                return self.node(ir.Rename(old, new), [value], axes)
 
     def broadcast(self, value: Node, axis: str) -> Node:
+        """The value repeated along an axis, if it lacks it."""
         return (
             value
             if axis in value.axes
-            else self.node(Broadcast(axis), [value], self.sorted((axis, *value.axes)))
+            else self.node(ir.Broadcast(axis), [value], self.sorted((axis, *value.axes)))
         )
 
     def sum(self, value: Node, axis: str) -> Node:
         """The sum over an axis; a product of two values that share only that axis becomes a dot."""
         if axis not in value.axes:
-            return self.multiply([value, self.node(AxisSize(axis), (), ())])
+            return self.multiply([value, self.node(ir.AxisSize(axis), (), ())])
         match value.op:
-            case Multiply(coefficient):
+            case ir.Multiply(coefficient):
                 inside = [factor for factor in value.args if axis in factor.axes]
                 outside = [factor for factor in value.args if axis not in factor.axes]
                 parts = components(inside, axis)
@@ -257,11 +222,11 @@ class Builder:
                     return self.multiply([*outside, self.dot(left, right, axis)], coefficient)
                 if outside or coefficient != 1:
                     return self.multiply([*outside, self.sum(self.multiply(inside), axis)], coefficient)
-            case Broadcast(own) if own == axis:
+            case ir.Broadcast(own) if own == axis:
                 return self.sum(value.args[0], axis)
             case _:
                 pass
-        return self.node(Sum(axis), [value], tuple(a for a in value.axes if a != axis))
+        return self.node(ir.Sum(axis), [value], tuple(a for a in value.axes if a != axis))
 
     def dot(self, left: Node, right: Node, axis: str) -> Node:
         """sum over axis of left * right."""
@@ -272,7 +237,7 @@ class Builder:
         sides: list[Node] = []
         number: Number = Fraction(1)
         for side in (left, right):
-            if isinstance(side.op, Multiply):
+            if isinstance(side.op, ir.Multiply):
                 number = number * side.op.coefficient
                 outside += [f for f in side.args if axis not in f.axes]
                 lone += [f for f in side.args if f.axes == (axis,)]
@@ -289,54 +254,61 @@ class Builder:
         free = [tuple(a for a in side.axes if a != axis) for side in (left, right)]
         if self.sorted((*free[0], *free[1])) != (*free[0], *free[1]):
             left, right, free = right, left, free[::-1]
-        return self.multiply([*outside, self.node(Dot(axis), [left, right], (*free[0], *free[1]))], number)
+        return self.multiply([*outside, self.node(ir.Dot(axis), [left, right], (*free[0], *free[1]))], number)
 
     # Time
 
     def running(self, value: Node, direction: str, exclusive: bool) -> Node:
-        return self.node(Running(direction, exclusive), [value], value.axes)  # type: ignore[arg-type]
+        """Running sums along time; see `Running`."""
+        return self.node(ir.Running(direction, exclusive), [value], value.axes)  # type: ignore[arg-type]
 
     def first(self, value: Node) -> Node:
         """The first row; of running sums from the end, that is the sum."""
         match value.op:
-            case Running("suffix", False):
+            case ir.Running("suffix", False):
                 return self.sum(value.args[0], ROW)
-            case Apply() if all(argument.axes[:1] in ((ROW,), ()) for argument in value.args):
+            case ir.Apply() if all(argument.axes[:1] in ((ROW,), ()) for argument in value.args):
                 return self.node(
                     value.op, [self.first(a) if a.axes else a for a in value.args], value.axes[1:]
                 )
             case _:
                 assert value.axes[0] == ROW, value.axes
-                return self.node(First(), [value], value.axes[1:])
+                return self.node(ir.First(), [value], value.axes[1:])
 
     def segment(self, value: Node, exclusive: bool, strict: bool) -> Node:
-        return self.node(Segment(exclusive, strict), [value], (ROW, COLUMN))
+        """Sums between pairs of tokens; see `Segment`."""
+        return self.node(ir.Segment(exclusive, strict), [value], (ROW, COLUMN))
 
     def mask(self, value: Node, strict: bool) -> Node:
-        if isinstance(value.op, Const) and value.op.value == 0:
+        """The lower triangle of a matrix; see `Mask`."""
+        if isinstance(value.op, ir.Const) and value.op.value == 0:
             return value
-        return self.node(Mask(strict), [value], value.axes)
+        return self.node(ir.Mask(strict), [value], value.axes)
 
     def solve(self, matrix: Node, right: Node, transposed: bool = False) -> Node:
+        """(I - matrix)^-1 right, or with the transposed inverse."""
         row, column = matrix.axes
         old, new = (row, column) if transposed else (column, row)
         axes = tuple(new if axis == old else axis for axis in right.axes)
-        return self.node(Solve(transposed), [matrix, right], axes)
+        return self.node(ir.Solve(transposed), [matrix, right], axes)
 
     def interleave(self, parts: Sequence[Node]) -> Node:
         """Parts over (ROW, ...) stacked row by row; a part may be the constant 0."""
         (axes,) = {part.axes[1:] for part in parts if part.axes}
-        return self.node(Interleave(), parts, (ROWS, *axes))
+        return self.node(ir.Interleave(), parts, (ROWS, *axes))
 
     def deinterleave(self, value: Node, index: int, count: int) -> Node:
+        """Part `index` of `count` of a stacked value."""
         assert value.axes[0] == ROWS, value.axes
-        return self.node(Deinterleave(index, count), [value], (ROW, *value.axes[1:]))
+        return self.node(ir.Deinterleave(index, count), [value], (ROW, *value.axes[1:]))
 
     def assemble(self, blocks: Sequence[Node]) -> Node:
-        return self.node(Assemble(), blocks, (ROWS, COLUMNS))
+        """Blocks between tokens, row-major, as one matrix between stacked rows."""
+        return self.node(ir.Assemble(), blocks, (ROWS, COLUMNS))
 
     def block(self, value: Node, row: int, column: int, count: int) -> Node:
-        return self.node(Block(row, column, count), [value], (ROW, COLUMN))
+        """One block of a matrix between stacked rows."""
+        return self.node(ir.Block(row, column, count), [value], (ROW, COLUMN))
 
     # Micro-steps
 
@@ -347,31 +319,31 @@ class Builder:
         """
         if micro not in value.axes and time not in value.axes:
             return value
-        op = Flatten(micro, time, ROWS if time == ROW else COLUMNS)
+        op = ir.Flatten(micro, time, ROWS if time == ROW else COLUMNS)
         flat = partial(self.flatten, micro=micro, time=time)
         inner = None if micro not in value.axes else value.op
         match inner:
-            case Add(coefficients):
+            case ir.Add(coefficients):
                 return self.add(zip(coefficients, map(flat, value.args), strict=True))
-            case Multiply(coefficient):
+            case ir.Multiply(coefficient):
                 return self.multiply(map(flat, value.args), coefficient)
-            case Apply() | Keep():
+            case ir.Apply() | ir.Keep():
                 parts = [flat(argument) for argument in value.args]
                 return self.node(inner, parts, self.joined(parts))
-            case Sum(axis) if axis not in TIME_AXES:
+            case ir.Sum(axis) if axis not in TIME_AXES:
                 return self.sum(flat(value.args[0]), axis)
-            case Dot(axis) if axis not in TIME_AXES:
+            case ir.Dot(axis) if axis not in TIME_AXES:
                 return self.dot(flat(value.args[0]), flat(value.args[1]), axis)
-            case Broadcast(axis) if axis not in (micro, time):
+            case ir.Broadcast(axis) if axis not in (micro, time):
                 return self.broadcast(flat(value.args[0]), axis)
-            case Unflatten() if inner == Unflatten(micro, time, op.rows):
+            case ir.Unflatten() if inner == ir.Unflatten(micro, time, op.rows):
                 return value.args[0]
             case _:
                 value = self.broadcast(self.broadcast(value, micro), time)
                 axes = (op.rows if axis == time else axis for axis in value.axes if axis != micro)
                 return self.node(op, [value], tuple(axes))
 
-    def unflatten(self, value: Node, op: Flatten) -> Node:
+    def unflatten(self, value: Node, op: ir.Flatten) -> Node:
         """The tokens and micro-steps of a flattened value."""
         if op.rows not in value.axes:
             return value
@@ -379,22 +351,22 @@ class Builder:
             return value.args[0]
         split = ((op.time, op.micro) if axis == op.rows else (axis,) for axis in value.axes)
         axes = tuple(axis for part in split for axis in part)
-        return self.node(Unflatten(op.micro, op.time, op.rows), [value], axes)
+        return self.node(ir.Unflatten(op.micro, op.time, op.rows), [value], axes)
 
     # Rebuilding
 
     def with_args(self, node: Node, args: Sequence[Node]) -> Node:
         """The node with other arguments, simplified anew where the operation can be."""
         match node.op:
-            case Add(coefficients):
+            case ir.Add(coefficients):
                 return self.add(zip(coefficients, args, strict=True))
-            case Multiply(coefficient):
+            case ir.Multiply(coefficient):
                 return self.multiply(args, coefficient)
-            case Sum(axis):
+            case ir.Sum(axis):
                 return self.sum(args[0], axis)
-            case Dot(axis):
+            case ir.Dot(axis):
                 return self.dot(args[0], args[1], axis)
-            case Rename(old, new):
+            case ir.Rename(old, new):
                 return self.rename(args[0], old, new)
             case _:
                 return self.node(node.op, args, node.axes)

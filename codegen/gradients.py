@@ -38,7 +38,7 @@ def differentiate(program: Program, builder: Builder) -> Program:
             continue
         total = builder.add((1, part) for part in cotangents.pop(node))
         totals[node] = total
-        builder.is_gradient(total, node)
+        builder.gradients.note(total, node)
         for argument, gradient in zip(node.args, RULES[type(node.op)](builder, node, total), strict=True):
             if gradient is not None and not _is_zero(gradient):
                 cotangents.setdefault(argument, []).append(_reduced(builder, gradient, argument))

@@ -112,7 +112,7 @@ def _rebuilt(
         else:
             args = [current(argument) for argument in node.args]
             new[node] = node if list(node.args) == args else builder.node(node.op, args, node.axes)
-        builder.replaced(node, new[node])
+        builder.gradients.replaced(node, new[node])
     return [
         replace(
             program,

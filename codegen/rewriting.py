@@ -19,7 +19,7 @@ def rewritten(
         made = rule(node, args, builder)
         if made is None:
             made = node if list(node.args) == args else builder.with_args(node, args)
-        builder.replaced(node, made)
+        builder.gradients.replaced(node, made)
         new[node] = made
     return replace(
         program,

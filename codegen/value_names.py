@@ -95,7 +95,7 @@ class ValueNames:
     def _gradients(self, builder: Builder) -> None:
         """What `differentiate` formed, and what took its place since."""
         for node in self.nodes:
-            value = builder.gradient_of(node)
+            value = builder.gradients.value_of(node)
             if value is None or node in self.symbols or isinstance(node.op, ir.Load) or is_number(node):
                 continue
             if stem := self._stem(value):

@@ -18,6 +18,8 @@ from rnnc.ops.random_cases import Case
 from rnnc.ops.testing import FORMS, distance
 from rnnc.ops.trial import draw_trial
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 LIMIT = 1e-9
 IN_FLOAT32 = 1e-4  # or ten times the error of the loop itself
 
@@ -163,7 +165,7 @@ def draw_call(data: st.DataObject, text: str) -> Case:
 
 # Each part is a run of its own, so that workers share them.
 @pytest.mark.parametrize("part", range(4))
-def test_all_stages_agree(part: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_all_stages_agree(part: int) -> None:
     @seed(part)
     @settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
@@ -179,13 +181,11 @@ def test_all_stages_agree(part: int, tmp_path_factory: pytest.TempPathFactory) -
                 error = distance(value, trial.expected[what], trial.scales[what])
                 assert error <= LIMIT, f"{form}: {what}: {error:.1e}\n{case}"
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RNNC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        run()
+    run()
 
 
 @pytest.mark.parametrize("part", range(2))
-def test_kernels_agree(part: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_kernels_agree(part: int) -> None:
     pytest.importorskip("triton")
 
     @seed(100 + part)
@@ -206,6 +206,4 @@ def test_kernels_agree(part: int, tmp_path_factory: pytest.TempPathFactory) -> N
                         f"{form}: {what}: {error:.1e}\n{case}"
                     )
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RNNC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        run()
+    run()

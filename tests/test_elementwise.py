@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -17,6 +15,8 @@ from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case
 from rnnc.ops.testing import property_test
 from rnnc.ops.trial import draw_trial
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 CHANNELS = """recurrence channels[K]:
     input x[K], f[K]
@@ -72,13 +72,6 @@ KEY = """recurrence key[K, V]:
 """
 ALONE = {"channels": CHANNELS, "shared": SHARED, "scalar": SCALAR, "sums": SUMS}
 SPECS = ALONE | {"mean_gate": MEAN_GATE, "key": KEY}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RNNC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module", params=SPECS)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 
@@ -22,6 +20,8 @@ from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case, draw_case
 from rnnc.ops.testing import property_test
 from rnnc.ops.trial import draw_trial
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 SLOTS = """recurrence slots[M, K, V]:
     input q[K], k[K], v[V], s[M]
@@ -50,13 +50,6 @@ MEMORY = """recurrence memory[K, V]:
     o <- R.T @ q * sum(x, V)
 """
 SPECS = {"slots": SLOTS, "memory": MEMORY}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RNNC_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="module", params=SPECS)
