@@ -23,6 +23,7 @@ from rnnc.codegen.layer_printer import check_layer
 from rnnc.codegen.numerics import describe
 from rnnc.codegen.torch_module import Form, print_module, print_stages, schedule_forms
 from rnnc.dsl.checker import check
+from rnnc.dsl.delays import delayed, without_delays
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.normal import Normal
@@ -41,6 +42,7 @@ class Compiled:
     recurrence: Recurrence
     normal: Normal
     warnings: tuple[Diagnostic, ...]
+    declared: Recurrence  # with its delays, which `recurrence` is given as inputs
 
     @property
     def stages(self) -> tuple[Compiled, ...]:
@@ -66,7 +68,7 @@ class Compiled:
 
     def explain(self) -> str:
         """What was declared, derived and decided, as text."""
-        return explain(self.normal, describe(self.normal, self.decay_range))
+        return explain(self.normal, describe(self.normal, self.decay_range), delayed(self.declared))
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Staged:
     recurrence: Recurrence
     stages: tuple[Compiled, ...]
     warnings: tuple[Diagnostic, ...]
+    declared: Recurrence
 
     @cached_property
     def source(self) -> str:
@@ -91,7 +94,8 @@ class Staged:
 
     def explain(self) -> str:
         """What is handed from stage to stage, and the account of each."""
-        return explain_stages(self.recurrence, [(stage.recurrence, stage.explain()) for stage in self.stages])
+        stages = [(stage.recurrence, stage.explain()) for stage in self.stages]
+        return explain_stages(self.recurrence, stages, delayed(self.declared))
 
 
 Spec = Compiled | Staged
@@ -108,14 +112,14 @@ def analyse(text: str, path: str = "<spec>") -> Spec:
     for part in split(recurrence):
         normal = normalise(part)
         findings += check_claim(normal)
-        stages.append(Compiled(part, normal, ()))
+        stages.append(Compiled(part, normal, (), part))
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         raise SpecError(errors, recurrence.source, recurrence.path)
     warnings = (*recurrence.warnings, *dict.fromkeys(findings))
     if len(stages) == 1:
-        return replace(stages[0], warnings=warnings)
-    return Staged(recurrence, tuple(stages), warnings)
+        return replace(stages[0], warnings=warnings, declared=recurrence)
+    return Staged(without_delays(recurrence), tuple(stages), warnings, recurrence)
 
 
 def compile_text(text: str, path: str = "<spec>") -> Spec:

@@ -12,6 +12,7 @@ from rnnc.codegen.equations import (
     normal_equations,
     recurrent_lines,
 )
+from rnnc.dsl.delays import Delayed
 from rnnc.dsl.interval import REAL
 from rnnc.dsl.normal import Coupled, Normal
 from rnnc.dsl.pretty import pretty
@@ -22,13 +23,14 @@ from rnnc.dsl.tracking import signs, tracking
 __all__ = ["explain", "normal_equations"]
 
 
-def explain(normal: Normal, decisions: Sequence[str] = ()) -> str:
+def explain(normal: Normal, decisions: Sequence[str] = (), delays: Sequence[Delayed] = ()) -> str:
     """The account of a recurrence that `rnnc explain` prints; `decisions` are sentences on the numerics."""
     shortened = Shortened(normal)
     recurrence = normal.recurrence
     chunk = f"Chunked form, for {chunk_size(normal)} tokens at once with the {incoming(normal)}"
     sections = [
         ("Declared", _declared(recurrence, shortened)),
+        ("Delays", _delays(delays)),
         ("Class", _class(normal)),
         ("Normal form", [*shortened.token_lines(), "", *shortened.symbol_lines()]),
         ("Recurrent form, token by token", [*recurrent_lines(normal), *shortened.output_lines()]),
@@ -45,7 +47,9 @@ def explain(normal: Normal, decisions: Sequence[str] = ()) -> str:
     return "\n\n".join(blocks)
 
 
-def explain_stages(recurrence: Recurrence, stages: Sequence[tuple[Recurrence, str]]) -> str:
+def explain_stages(
+    recurrence: Recurrence, stages: Sequence[tuple[Recurrence, str]], delays: Sequence[Delayed] = ()
+) -> str:
     """The account of a recurrence in stages: what each takes from the others, then each by itself."""
     given = {item.name for item in recurrence.arguments}
     declared = {output.name for output in recurrence.outputs}
@@ -61,8 +65,17 @@ def explain_stages(recurrence: Recurrence, stages: Sequence[tuple[Recurrence, st
         "the transition of all states together is block triangular: its eigenvalues are those of the stages",
         "what is said below of eigenvalues and of long sequences holds for each stage by itself",
     ]
-    head = "\n".join(["Stages", *_indented([*why, "", *lines])])
+    head = "\n".join(["Stages", *_indented([*why, *_delays(delays), "", *lines])])
     return "\n\n".join([head, *(text for _, text in stages)])
+
+
+def _delays(delays: Sequence[Delayed]) -> list[str]:
+    """What is given of earlier tokens."""
+    if not delays:
+        return []
+    whose = [(d, "the token before" if d.lag == 1 else f"{d.lag} tokens before") for d in delays]
+    lines = [f"{d.name}{_axes(d.axes)}  {d.source} of {token}, zero at the start" for d, token in whose]
+    return ["formed for all tokens before anything else, and carried from call to call", *lines]
 
 
 def _indented(lines: Iterable[str]) -> list[str]:

@@ -24,6 +24,7 @@ from rnnc.codegen.exact import random_fraction, rationals
 from rnnc.codegen.points import Chain, Point, Values
 from rnnc.codegen.polynomials import Polynomials, polynomials
 from rnnc.codegen.torch_module import Form
+from rnnc.dsl.delays import delayed
 from rnnc.dsl.recurrence import Recurrence
 
 
@@ -49,6 +50,7 @@ class Proof:
     name: str
     checks: tuple[Check, ...]
     seconds: float
+    given: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return all(not check.failure for check in self.checks)
@@ -71,6 +73,8 @@ class Proof:
             "Not covered: rounding, the printed text and the libraries that run it (property tests compare",
             "those).",
         ]
+        if self.given:
+            lines.append(f"Delayed values are given to the programs: {', '.join(self.given)}.")
         return "\n".join(lines)
 
 
@@ -86,7 +90,8 @@ def prove(compiled: Spec) -> Proof:
             for check in _stage_checks(stage)
         ]
         checks += _together(compiled)
-    return Proof(compiled.recurrence.name, tuple(checks), time.perf_counter() - begin)
+    given = tuple(each.name for each in delayed(compiled.declared))
+    return Proof(compiled.recurrence.name, tuple(checks), time.perf_counter() - begin, given)
 
 
 def _stage_checks(compiled: Compiled) -> list[Check]:

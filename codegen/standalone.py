@@ -24,6 +24,7 @@ from rnnc.codegen.scalars import scalar
 from rnnc.codegen.templating import template
 from rnnc.codegen.torch_module import stage_prefix
 from rnnc.codegen.triton_module import triton_source
+from rnnc.dsl.diagnostics import Diagnostic, SpecError
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.interval import Interval
@@ -101,6 +102,11 @@ class StandaloneText:
 def standalone(compiled: Spec) -> str:
     """The file's text; the same for the same spec. Raises SpecError where its layer block does not fit."""
     recurrence = compiled.recurrence
+    if compiled.declared != recurrence:
+        message = "a recurrence with delays cannot be printed as a file of its own yet"
+        raise SpecError(
+            [Diagnostic("unsupported", message)], compiled.declared.source, compiled.declared.path
+        )
     kernel_texts = [_kernel_text(stage) for stage in compiled.stages]
     several = len(compiled.stages) > 1
     wanted = [PIPELINE if several else FUNCTION, *(KERNELS if any(kernel_texts) else ())]

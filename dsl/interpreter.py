@@ -112,12 +112,14 @@ def carried(recurrence: Recurrence) -> tuple[Carried, ...]:
                 raise ValueError("a delay is of a declared name")
             depths[node.body.name] = max(depths.get(node.body.name, 0), node.steps)
             axes[node.body.name] = node.body.axes
-    states = tuple(Carried(state.name, state.axes) for state in recurrence.states)
-    return states + tuple(
-        Carried(f"prev_{name}" if lag == 1 else f"prev_{name}_{lag}", axes[name], name, lag)
-        for name, depth in depths.items()
-        for lag in range(1, depth + 1)
-    )
+    found = [Carried(state.name, state.axes) for state in recurrence.states]
+    for source, depth in depths.items():
+        for lag in range(1, depth + 1):
+            name = f"prev_{source}" if lag == 1 else f"prev_{source}_{lag}"
+            while any(name == other.name for other in found):
+                name += "_"
+            found.append(Carried(name, axes[source], source, lag))
+    return tuple(found)
 
 
 def run(
@@ -150,9 +152,10 @@ def run(
         for t in range(steps):
             scope = dict(params)
             scope.update({name: values[t] for name, values in inputs.items()})
-            token = _Token(recurrence, arithmetic, scope | now, final)
+            scope.update({_key(array): now[array.name] for array in arrays})
+            token = _Token(recurrence, arithmetic, scope, final)
             token.execute(statements)
-            now = {array.name: _carry(array, token.scope, now) for array in arrays}
+            now = {array.name: _carry(array, token.scope) for array in arrays}
             for name in outputs:
                 if name in token.scope:
                     outputs[name].append(token.scope[name])
@@ -173,16 +176,21 @@ def evaluate(expression: Expression, arithmetic: Arithmetic, scope: Mapping[str,
 _Outputs = dict[str, list[Value]]
 
 
-def _carry(array: Carried, scope: Mapping[str, Value], now: Mapping[str, Value]) -> Value:
-    if not array.source:
-        return scope[array.name]
-    if array.lag == 1:
-        return scope[array.source]
-    return now[_lagged(array.source, array.lag - 1)]
+def _carry(array: Carried, scope: Mapping[str, Value]) -> Value:
+    """What is carried on after a token."""
+    if array.lag > 1:
+        return scope[_lagged(array.source, array.lag - 1)]
+    return scope[array.source or array.name]
 
 
-def _lagged(name: str, lag: int) -> str:
-    return f"prev_{name}" if lag == 1 else f"prev_{name}_{lag}"
+def _key(array: Carried) -> str:
+    """Where a token finds the array: a state by its name."""
+    return _lagged(array.source, array.lag) if array.source else array.name
+
+
+def _lagged(source: str, lag: int) -> str:
+    """The key of a delayed value: no name of a spec is like it."""
+    return f"{source} -{lag}"
 
 
 @dataclass(slots=True)

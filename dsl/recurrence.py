@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from rnnc.dsl.diagnostics import NOWHERE, Diagnostic, Span
 from rnnc.dsl.expression import Axes, Expression
@@ -104,6 +104,13 @@ def unrolled(body: Iterable[Statement]) -> Iterator[Let | Assign]:
             yield from unrolled(statement.body)
         else:
             yield statement
+
+
+def mapped(statement: Statement, change: Callable[[Expression], Expression]) -> Statement:
+    """The statement with every value in it changed."""
+    if isinstance(statement, Loop):
+        return replace(statement, body=tuple(mapped(inner, change) for inner in statement.body))
+    return replace(statement, value=change(statement.value))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from rnnc.dsl.delays import delayed, without_delays
 from rnnc.dsl.dependence import Dependence, Group, ordered_groups
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
 from rnnc.dsl.expression import Expression, Name, Select, Size, map_children, names, walk
@@ -26,9 +27,12 @@ Place = tuple[int, int]  # number of the statement, and 0 before it, 1 in its pl
 def split(recurrence: Recurrence) -> tuple[Recurrence, ...]:
     """The stages in the order in which they are computed; the recurrence itself where there is one.
 
+    Delayed values are inputs of the stages (see `delays`).
+
     Every input of a stage is a declared one or an output of an earlier stage, by name. Raises SpecError for
     values of micro-steps that would have to be handed from one stage to another.
     """
+    recurrence = without_delays(recurrence)
     if len(recurrence.states) < 2:
         return (recurrence,)
     dependence = Dependence(recurrence)
@@ -72,6 +76,7 @@ def gates(recurrence: Recurrence) -> frozenset[str]:
         if {output.name for output in stage.outputs} & found:
             found |= {item.name for item in stage.arguments if item.name not in others}
         found = found.union(*map(names, decays))
+    found |= {each.source for each in delayed(recurrence) if each.name in found}
     return frozenset(found & {item.name for item in recurrence.arguments})
 
 

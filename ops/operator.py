@@ -13,10 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnnc.dsl.delays import delayed, without_delays
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.dsl.stages import gates, split, wide
 from rnnc.ops import cache, traced, tuned
+from rnnc.ops.delays import WithDelays
 from rnnc.ops.errors import ArgumentError, SpecWarning, UnavailableError
 from rnnc.ops.function import Function, Outputs, single
 from rnnc.ops.options import NAMES, check_options
@@ -254,8 +256,25 @@ class StagedOperator(Operator, Pipeline):  # type: ignore[misc]
         return "\n\n".join(kernels.available[1] for kernels in self.kernels_of)
 
 
+class DelayedOperator(Operator, WithDelays):  # type: ignore[misc]
+    """A recurrence with delays: an operator that is given the delayed values too does the rest."""
+
+    inner: Operator
+
+    def __init__(self, spec: str, recurrence: Recurrence, module: ModuleType, source: str) -> None:
+        super().__init__(spec, recurrence, module, source)
+        self.inner = operator(spec, without_delays(recurrence), module, source)
+
+    @property
+    def triton_source(self) -> str:
+        """The text of the Triton kernels, which read the delayed values."""
+        return self.inner.triton_source
+
+
 def operator(spec: str, recurrence: Recurrence, module: ModuleType, source: str) -> Operator:
     """The operator of a checked spec: its text, the generated module and its text."""
+    if delayed(recurrence):
+        return DelayedOperator(spec, recurrence, module, source)
     kind = Operator if len(split(recurrence)) == 1 else StagedOperator
     return kind(spec, recurrence, module, source)
 
@@ -273,6 +292,6 @@ def compile(spec: str | os.PathLike[str]) -> Operator:  # noqa: A001
     compiled = analyse(text, path)
     for finding in compiled.warnings:
         warnings.warn(finding.render(text, path), SpecWarning, stacklevel=2)
-    recurrence = compiled.recurrence
+    recurrence = compiled.declared
     module, source = cache.load(recurrence.name, text, lambda: compiled.source)
     return operator(text, recurrence, module, source)

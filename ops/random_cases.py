@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rnnc.dsl.expression import Axes
+from rnnc.dsl.interpreter import carried
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.recurrence import Input, Param, Recurrence, State
 
@@ -93,10 +94,10 @@ def draw_arguments(recurrence: Recurrence, case: Case, scale: float = 1.0) -> li
 
 
 def draw_states(recurrence: Recurrence, case: Case) -> list[Tensor]:
-    """One float32 array [N, H, axes] per declared state."""
+    """One float32 array [N, H, axes] per array that is carried."""
     source = torch.Generator().manual_seed(case.seed + 1)
     N = len(case.lengths)
-    return [torch.randn(N, case.H, *_sizes(x.axes, case), generator=source) for x in recurrence.states]
+    return [torch.randn(N, case.H, *_sizes(x.axes, case), generator=source) for x in carried(recurrence)]
 
 
 def _shape(declared: Input | Param, case: Case) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnnc.dsl.interpreter import carried
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case, draw_arguments, draw_states
 
@@ -62,7 +63,7 @@ class Trial:
         call = self.operator.reference if form is None else self.operator
         outputs, final = call(*arguments, initial_state=_initial(states), output_final_state=True, **options)
         found = self._outputs(outputs)
-        found |= _named("final", self.operator.recurrence.states, final)
+        found |= _named("final", carried(self.operator.recurrence), final)
         leaves = self._leaves(arguments, states)
         functional = torch.stack([(_cotangent(x, i) * x).sum() for i, x in enumerate(found.values())]).sum()
         gradients = torch.autograd.grad(functional, list(leaves.values()), allow_unused=True)
@@ -91,7 +92,7 @@ class Trial:
     def _leaves(self, arguments: Iterable[Tensor], states: Iterable[Tensor]) -> Tensors:
         recurrence = self.operator.recurrence
         leaves = _named("gradient of", (*recurrence.inputs, *recurrence.params), tuple(arguments))
-        return leaves | _named("gradient of initial", recurrence.states, tuple(states))
+        return leaves | _named("gradient of initial", carried(recurrence), tuple(states))
 
 
 def draw_trial(operator: Operator, case: Case) -> Trial:

@@ -124,8 +124,8 @@ def test_a_wrong_order_of_stages_is_no_proof() -> None:
     compiled = analyse(SLOTS)
     first, second = compiled.stages
     other = analyse(SLOTS.replace("a * A", "(1 - a) * A")).stages[0]
-    assert not prove(Staged(compiled.recurrence, (other, second), ()))
-    assert prove(Staged(compiled.recurrence, (first, second), ()))
+    assert not prove(Staged(compiled.recurrence, (other, second), (), compiled.recurrence))
+    assert prove(Staged(compiled.recurrence, (first, second), (), compiled.recurrence))
 
 
 def test_all_forms_agree(staged: Operator) -> None:

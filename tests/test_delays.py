@@ -1,0 +1,132 @@
+"""`prev` and `delay`: every form, back end and call against the naive loop, which has them from the spec."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+import rnnc
+from rnnc.codegen.compiler import analyse
+from rnnc.codegen.proof import prove
+from rnnc.codegen.standalone import standalone
+from rnnc.dsl.delays import delayed, without_delays
+from rnnc.dsl.diagnostics import SpecError
+from rnnc.ops.operator import Operator
+from rnnc.ops.random_cases import Case
+from rnnc.ops.testing import distance, property_test
+from rnnc.ops.trial import draw_trial
+
+TRAPEZOID = (Path(__file__).parent / "dsl" / "specs" / "mamba3.rnn").read_text("utf-8")
+SEVERAL = """recurrence several[K, V]:
+    input q[K], v[V]
+    input k[K] per group
+    input a, prev_a
+    param p[K] shared
+    let u = unit(k) * p
+    state S[K, V]
+    S <- sigmoid(prev(a)) * S + 0.1 * u @ (v - S.T @ u).T + delay(u, 3) @ v.T
+    output o[V]
+    o <- S.T @ (q + prev(k)) * sigmoid(prev_a)
+"""
+STAGED = """recurrence staged[K, V]:
+    input q[K], k[K], v[V], a
+    state A[K, V], S[K, V]
+    A <- sigmoid(a) * A + prev(k) @ v.T
+    S <- 0.9 * S + k @ tanh(A.T @ k + prev(v)).T
+    output o[V]
+    o <- S.T @ q
+"""
+SPECS = {"trapezoid": TRAPEZOID, "several": SEVERAL, "staged": STAGED}
+every = pytest.mark.parametrize("name", SPECS)
+
+
+@cache
+def operator(name: str) -> Operator:
+    return rnnc.compile(SPECS[name])
+
+
+def test_delayed_values_are_inputs_with_names_of_their_own() -> None:
+    declared = operator("several").recurrence
+    assert [(d.source, d.lag, d.name) for d in delayed(declared)] == [
+        ("a", 1, "prev_a_"),
+        ("u", 1, "prev_u"),
+        ("u", 2, "prev_u_2"),
+        ("u", 3, "prev_u_3"),
+        ("k", 1, "prev_k"),
+    ]
+    inputs = [item.name for item in without_delays(declared).inputs]
+    assert inputs == ["q", "v", "k", "a", "prev_a", "prev_a_", "prev_u_3", "prev_k"]
+    assert without_delays(without_delays(declared)) == without_delays(declared)
+
+
+@every
+def test_every_form_agrees(name: str) -> None:
+    report = property_test(operator(name), 5)
+    assert report, str(report)
+
+
+@every
+@pytest.mark.parametrize("packed", [False, True])
+def test_kernels_agree(name: str, packed: bool) -> None:
+    pytest.importorskip("triton")
+    op = operator(name)
+    groups = {item.name: 1 for item in op.recurrence.inputs if item.per_group}
+    lengths = (0, 17, 5, 0) if packed else (21,)
+    trial = draw_trial(op, Case(7, lengths, packed, 2, {"K": 5, "V": 3}, groups, True, packed, 16))
+    for form in ("chunked", "recurrent"):
+        for what, value in trial.to(torch.float32).evaluate(form, backend="triton").items():
+            assert distance(value, trial.expected[what], trial.scales[what]) <= 1e-4, (form, what)
+
+
+@every
+def test_proven(name: str) -> None:
+    proof = prove(analyse(SPECS[name]))
+    assert proof
+    assert "Delayed values are given to the programs: prev_" in str(proof)
+
+
+def test_the_state_holds_what_is_delayed() -> None:
+    op, (B, T, H, K, V) = operator("trapezoid"), (2, 9, 2, 4, 3)
+    q, k = (torch.randn(B, T, H, K) for _ in range(2))
+    v, gates = torch.randn(B, T, H, V), [torch.randn(B, T, H) for _ in range(3)]
+    whole, state = op(q, k, v, *gates, output_final_state=True)
+    assert state._fields == ("S", "prev_u", "prev_v")
+    torch.testing.assert_close(state.prev_v, v[:, -1])
+    _, state = op(*(x[:, :-2] for x in (q, k, v, *gates)), output_final_state=True)
+    for t in (T - 2, T - 1):
+        place = tuple(torch.empty_like(x) for x in state)
+        out, state = op.step(*(x[:, t] for x in (q, k, v, *gates)), state=state, out_state=place)
+        torch.testing.assert_close(out, whole[:, t])
+    again, _ = op.step(*(x[:, 0] for x in (q, k, v, *gates)), state=state, out_state=state)
+    assert again.shape == out.shape
+    torch.testing.assert_close(state[2], v[:, 0])
+
+
+def test_a_traced_call_is_one_node() -> None:
+    op = operator("trapezoid")
+    given = [torch.randn(1, 7, 2, *axes) for axes in ((4,), (4,), (3,), (), (), ())]
+    counted = []
+
+    def inspect(graph: torch.fx.GraphModule, _: object) -> object:
+        counted.append(sum("forward" in str(node.target) for node in graph.graph.nodes))
+        return graph
+
+    traced = torch.compile(lambda *xs: op(*xs)[0], fullgraph=True, backend=inspect)
+    torch.testing.assert_close(traced(*given), op(*given)[0])
+    assert counted == [1]
+
+
+def test_the_layer_continues_a_sequence() -> None:
+    torch.manual_seed(0)
+    layer = operator("trapezoid").Layer(d_model=16, num_heads=2)
+    x = torch.randn(2, 9, 16)
+    first, state = layer(x[:, :5], return_state=True)
+    torch.testing.assert_close(torch.cat([first, layer(x[:, 5:], state=state)], 1), layer(x))
+
+
+def test_no_file_of_its_own_yet() -> None:
+    with pytest.raises(SpecError, match="delays cannot be printed"):
+        standalone(analyse(TRAPEZOID))
