@@ -111,7 +111,7 @@ def cases(dry: bool, dtype: str, size: int) -> Iterator[Call]:
         yield Call(1, sum(lengths), 2, (size, size), lengths=lengths, states=True)
     if dtype == "bf16":
         yield Call(1, 130, 3, (72, 40), reverse=True)
-        yield from (Call(2, 200, 2, (size, size), states=True, chunk=chunk) for chunk in (16, 32))
+        yield from (Call(2, 200, 2, (size, size), states=True, chunk=chunk) for chunk in (16, 32, 64))
         yield Call(1, sum(lengths), 2, (size, size), lengths=lengths, states=True, form="recurrent")
     if dtype == "fp32":
         yield Call(2, 200, 4, (size, size), G=2, states=True, form="recurrent")

@@ -9,7 +9,7 @@ value axis, what is formed without that axis, every one of them forms anew. Elem
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from rnnc.codegen import operations as ir
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled, Spec, Staged
 from rnnc.codegen.footprint import footprint
-from rnnc.codegen.hardware import KNOWN
+from rnnc.codegen.hardware import KNOWN, Hardware
 from rnnc.codegen.kernels import Kernel, plan_kernels
 from rnnc.codegen.program import Node, reachable
 from rnnc.codegen.resources import cover, rows_for
@@ -29,6 +29,9 @@ from rnnc.dsl.recurrence import Recurrence
 
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+# From a spec, its kernels, the sizes of axes, the bytes of an entry and the hardware: what compilers made of
+# configurations, by kernel.
+FindingsOf = Callable[[Compiled, Iterable[str], Mapping[str, int], int, Hardware], Mapping[str, Findings]]
 STATES = "@states"  # among the arrays of a minimum: the states at both ends of the sequences
 SUM_TILE = 32  # sums of one program of the launch that sums gradients
 
@@ -135,13 +138,13 @@ def cost(
     save: str = "states",
     form: str = "chunked",
     arch: str = "sm_90",
-    findings: Mapping[str, Findings] | None = None,
+    findings: FindingsOf | None = None,
     **sizes: int,
 ) -> Cost:
     """The cost of one call; `sizes` gives B, T, H and every axis by name, and G where there are groups.
 
     With `states`, an initial state is given and the final state taken; chunks of `chunk` tokens, or of as
-    many as cost least on the architecture, given `findings` on how kernels compile for it, by name.
+    many as cost least on the architecture, given `findings` on how kernels compile for it.
     `save="inputs"`: the forward pass keeps nothing, the backward pass begins with what of it it needs.
     `form`: chunked or recurrent. Raises UnsupportedOnGpu where there are no kernels, and ValueError for
     options that make no sense.
@@ -172,7 +175,9 @@ def cost(
     forward, backward = plan_kernels(chunked, compiled.normal)
     works = {kernel.name: footprint(kernel) for kernel in (*forward, *backward)}
     axes = {axis: known[axis] for axis in compiled.recurrence.axes}
-    tiling = choose(works, axes, BYTES[_dtype(dtype)], KNOWN[arch], chunk, findings)
+    size, hardware = BYTES[_dtype(dtype)], KNOWN[arch]
+    known_of = findings(compiled, works, axes, size, hardware) if findings else None
+    tiling = choose(works, axes, size, hardware, chunk, known_of)
     count = _Count(compiled, _dtype(dtype), tiling, known, states)
     written = {array.name: array for kernel in forward for array in kernel.stores}
     kept = [a.name for kernel in backward for a in kernel.loads if a.name in written]

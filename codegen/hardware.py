@@ -48,7 +48,7 @@ SM_100 = Hardware(
     *(8e12, 12e12, 2250e12, 1125e12 / 3, 64, 0.7e-6, 0.25e-6),
 )
 GFX942 = Hardware(
-    *("gfx942", 304, 64, 32, 131072, 512, 64 * KB, 64 * KB),
+    *("gfx942", 304, 64, 32, 131072, 256, 64 * KB, 64 * KB),
     *(5.3e12, 10e12, 1307e12, 163e12, 0, 1.0e-6, 0.5e-6, False),
 )
 # Of the same years, with less memory and no asynchronous matrix units.

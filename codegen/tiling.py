@@ -24,6 +24,7 @@ WARPS = (4, 8, 16)
 STAGES = (1, 2, 3)
 # Bytes of registers in memory that are let pass: none where every chunk waits for them.
 STACK, STACK_SERIAL = 64, 0
+CLOSE = 1.25  # times within this factor are alike: then what moves fewer bytes is taken
 NEAR = 48  # registers: an estimate that is not off by more may be wrong
 
 
@@ -68,6 +69,11 @@ class Tiling(NamedTuple):
         return sum(choice.times.seconds for choice in self.kernels.values())
 
     @property
+    def memory(self) -> float:
+        """Seconds for what goes through memory: unlike the others, not an estimate."""
+        return sum(choice.times.memory for choice in self.kernels.values())
+
+    @property
     def fits(self) -> bool:
         return all(choice.fits for choice in self.kernels.values())
 
@@ -103,7 +109,10 @@ def choose(
             found.append(Tiling(tokens, each))
     if not found:
         raise reason
-    return min(found, key=lambda tiling: (not tiling.fits, tiling.seconds))
+    fitting = [tiling for tiling in found if tiling.fits] or found
+    least = min(tiling.seconds for tiling in fitting)
+    near = [tiling for tiling in fitting if tiling.seconds <= CLOSE * least]
+    return min(near, key=lambda tiling: (tiling.memory, tiling.seconds))
 
 
 def longest(works: Mapping[str, Work], sizes: Mapping[str, int], size: int, hardware: Hardware) -> int:
@@ -164,9 +173,12 @@ def best(
 
 
 def plausible(choices: Iterable[Choice]) -> list[Choice]:
-    """The choices whose estimate is not far from what there is, in the order of their times."""
-    near = [choice for choice in choices if choice.excess <= NEAR]
-    return sorted(near or choices, key=lambda choice: choice.times.seconds)
+    """The choices whose estimate is not far from what there is, in the order of their times; where there is
+    none, the least far.
+    """
+    by_excess = sorted(choices, key=lambda choice: choice.excess)
+    near = [choice for choice in by_excess if choice.excess <= NEAR]
+    return sorted(near, key=lambda choice: choice.times.seconds) or by_excess[:1]
 
 
 def excess(

@@ -136,7 +136,7 @@ class Operator(Function):
         from rnnc.codegen.kernels import UnsupportedOnGpu
 
         try:
-            return cost(self._compiled, dtype, chunk, states, save, form, arch, None, **sizes)
+            return cost(self._compiled, dtype, chunk, states, save, form, arch, tuned.of_spec, **sizes)
         except (UnsupportedOnGpu, NotImplementedError) as reason:
             raise UnavailableError(
                 f"cost: no {form} Triton kernels for {self.name} in this version: {reason}"

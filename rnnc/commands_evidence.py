@@ -73,6 +73,7 @@ def cost(
     from rnnc.codegen.compiler import compile_text
     from rnnc.codegen.cost import cost as cost_of
     from rnnc.codegen.kernels import UnsupportedOnGpu
+    from rnnc.ops.tuned import of_spec
 
     given = axis_sizes("cost", sizes)
     options = given.keys() & {"dtype", "chunk", "states", "save", "form", "arch"}
@@ -81,7 +82,7 @@ def cost(
     text, path = read_spec(file)
     compiled = compile_text(text, path)
     try:
-        found = cost_of(compiled, dtype, chunk, False, save, form, arch, None, **given)
+        found = cost_of(compiled, dtype, chunk, False, save, form, arch, of_spec, **given)
     except (UnsupportedOnGpu, NotImplementedError) as reason:
         message = f"cost: no {form} Triton kernels for {compiled.recurrence.name} in this version: {reason}"
         raise Refusal(message + "; see --form recurrent" * (form == "chunked"), FAILED) from None

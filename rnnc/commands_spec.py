@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rnnc.analysis import Analysis, analyse_file
 from rnnc.console import err, out, say, say_diagnostics, say_json, say_table
 from rnnc.files import read_spec, write_text
-from rnnc.refusal import FAILED
+from rnnc.refusal import FAILED, Refusal
+
+if TYPE_CHECKING:
+    from rnnc.codegen.compiler import Spec
 
 SpecFile = Annotated[str, typer.Argument(metavar="FILE", help="A spec, - for standard input, or a built-in.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -54,7 +57,10 @@ def _print_facts(analysis: Analysis) -> None:
         say_table(("name", "range", ""), [(name, *found) for name, found in analysis.ranges.items()])
 
 
-def explain(file: SpecFile) -> None:
+def explain(
+    file: SpecFile,
+    arch: Annotated[str, typer.Option(help="How kernels run there: sm_80, sm_90, sm_100, gfx942.")] = "",
+) -> None:
     """The normal form and the derived forms as equations; the numerics chosen and why."""
     from rnnc.codegen.compiler import compile_text
 
@@ -62,6 +68,29 @@ def explain(file: SpecFile) -> None:
     compiled = compile_text(text, path)
     say_diagnostics(compiled.warnings, text, path)
     say(compiled.explain())
+    if arch:
+        say("\n" + _kernels(compiled, arch))
+
+
+def _kernels(compiled: Spec, arch: str) -> str:
+    """How the chunked kernels run for axes of 128 in bf16, and why."""
+    from rnnc.codegen.cost import cost
+    from rnnc.codegen.kernels import UnsupportedOnGpu
+    from rnnc.codegen.tiling_text import sentence
+    from rnnc.ops.tuned import of_spec
+
+    axes = dict.fromkeys(compiled.recurrence.axes, 128) | dict.fromkeys(compiled.recurrence.loops, 2)
+    head = f"Kernels on {arch}, bf16, {' '.join(f'{axis}={size}' for axis, size in axes.items())}"
+    sizes = {"B": 1, "T": 8192, "H": 96} | axes
+    try:
+        found = cost(compiled, "bf16", None, False, "states", "chunked", arch, of_spec, **sizes)
+    except (UnsupportedOnGpu, NotImplementedError) as reason:
+        return f"{head}\n  none in chunks: {reason}"
+    except ValueError as error:
+        raise Refusal(f"explain: {error}") from None
+    kernels = (*found.forward.kernels, *found.backward.kernels)
+    lines = [f"  {each.name}: {sentence(each.how)}" for each in kernels if each.how]
+    return "\n".join([f"{head}: chunks of {found.chunk} tokens", *lines])
 
 
 def compile_file(

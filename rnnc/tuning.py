@@ -17,7 +17,18 @@ from pathlib import Path
 from typing import Any
 
 from rnnc.codegen.resources import Configuration
-from rnnc.codegen.tiling import CHUNKS, NEAR, TILES, Choice, Measured, TooLarge, excess, plausible, ranked
+from rnnc.codegen.tiling import (
+    CHUNKS,
+    CLOSE,
+    NEAR,
+    TILES,
+    Choice,
+    Measured,
+    TooLarge,
+    excess,
+    plausible,
+    ranked,
+)
 from rnnc.compiler_processes import Compile, Report
 from rnnc.kernel_jobs import Job, Subject, hardware_of, itemsize, recorded
 
@@ -100,7 +111,7 @@ class _Search:
         """All lengths of chunks that may be the fastest."""
         best = float("inf")
         for seconds, candidates in sorted(self._chunks(), key=lambda each: each[0]):
-            if seconds >= best:
+            if seconds >= CLOSE * best:
                 break
             spent = 0.0
             for kernel, choices in candidates.items():

@@ -12,12 +12,15 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.resources import Configuration, cover
 from rnnc.codegen.tiling import Findings, Measured
 from rnnc.ops.kernel_sources import fingerprint
+
+if TYPE_CHECKING:
+    from rnnc.codegen.compiler import Compiled
 
 Entry = dict[str, Any]
 
@@ -35,6 +38,17 @@ def findings(
         if entry is not None:
             found[kernel] = {Configuration(*row[:4]): Measured(*row[4:]) for row in entry["found"]}
     return found
+
+
+def of_spec(
+    compiled: Compiled, kernels: Iterable[str], sizes: Mapping[str, int], size: int, hardware: Hardware
+) -> dict[str, Findings]:
+    """What is known of the kernels of a spec."""
+    from rnnc.codegen.triton_module import triton_source
+
+    if not table(hardware.name):
+        return {}
+    return findings(triton_source(compiled), kernels, sizes, size, hardware)
 
 
 @cache

@@ -73,6 +73,7 @@ def test_growth(cost_of: Callable[..., Cost]) -> None:
         assert b.flops == 2 * a.flops
         assert abs(b.bytes / a.bytes - 2) < 1e-3
         assert a.launches == b.launches
+        assert [kernel.how for kernel in a.kernels] == [kernel.how for kernel in b.kernels]
         assert a.bytes > a.minimum_bytes
 
 

@@ -154,3 +154,27 @@ def test_wrong_usage(arguments: list[str], message: str, capsys: pytest.CaptureF
         main(["tune", *arguments])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_explain_and_cost_say_how_kernels_run(capsys: pytest.CaptureFixture[str]) -> None:
+    main_quietly(["explain", "linear_attention", "--arch", "sm_90"])
+    told = capsys.readouterr().out
+    assert "Kernels on sm_90, bf16, K=128 V=128: chunks of" in told
+    assert "linear_attention_chunked_scan: tiles of" in told
+    assert "bound by" in told
+    main_quietly(
+        ["cost", "linear_attention", "B=1", "T=64", "H=1", "K=16", "V=16", "--arch", "gfx942", "--json"]
+    )
+    kernels = json.loads(capsys.readouterr().out)["forward"]["kernels"]
+    said = {"tile", "warps", "stages", "registers", "shared", "fits", "bound", "dropped"}
+    assert said <= set(kernels[-1]["how"])
+    with pytest.raises(SystemExit):
+        main(["explain", "linear_attention", "--arch", "sm_9"])
+    assert "arch: expected sm_80" in capsys.readouterr().err
+
+
+def main_quietly(arguments: list[str]) -> None:
+    """The command, whose exit status is 0."""
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 0
