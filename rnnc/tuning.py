@@ -1,8 +1,8 @@
 """The search for configurations that compile without spills, without a GPU.
 
-For each length of a chunk, those that cost least first, a kernel's candidates are compiled in the order of
-their estimated time until one keeps the limits. Longer search stops where no other chunk can be faster than
-what was found. What a compiler said is kept: another run goes on where the last one stopped.
+For each length of a chunk, those that move the fewest bytes first, a kernel's candidates are compiled in the
+order of their estimated time until one keeps the limits. Lengths that cannot be chosen, given what was found,
+are left out. What a compiler said is kept: another run goes on where the last one stopped.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rnnc.codegen.resources import Configuration
 from rnnc.codegen.tiling import (
@@ -55,6 +55,8 @@ class Answers:
             with self.lock:
                 self.known[job.key] = report
                 self.compiled += 1
+                if "the compiler" in report.get("error", ""):  # was stopped: it may do better another time
+                    return report
                 self.file.parent.mkdir(parents=True, exist_ok=True)
                 with self.file.open("a", encoding="utf-8") as file:
                     file.write(json.dumps([job.key, report]) + "\n")
@@ -98,6 +100,17 @@ def search(targets: Sequence[Target], answers: Answers, workers: int, seconds: f
         yield from threads.map(lambda target: _Search(target, answers, deadline).run(), targets)
 
 
+class _Plan(NamedTuple):
+    """One length of a chunk: whether a kernel is far from fitting, the least time through memory and in all,
+    and the candidates of each kernel.
+    """
+
+    hopeless: bool
+    memory: float
+    seconds: float
+    candidates: dict[str, list[Choice]]
+
+
 class _Search:
     """The search for one target."""
 
@@ -108,13 +121,16 @@ class _Search:
         self.found = Found(target)
 
     def run(self) -> Found:
-        """All lengths of chunks that may be the fastest."""
+        """All lengths of chunks that the choice may take, fewest bytes first.
+
+        What moves more bytes than a length that fits is taken only if it is faster by a factor.
+        """
         best = float("inf")
-        for seconds, candidates in sorted(self._chunks(), key=lambda each: each[0]):
-            if seconds >= CLOSE * best:
-                break
+        for plan in sorted(self._chunks(), key=lambda plan: (plan.hopeless, plan.memory)):
+            if plan.seconds >= best / CLOSE:
+                continue
             spent = 0.0
-            for kernel, choices in candidates.items():
+            for kernel, choices in plan.candidates.items():
                 choice = self._first(kernel, choices)
                 if choice is None:
                     return self.found
@@ -126,10 +142,8 @@ class _Search:
         self.found.done = True
         return self.found
 
-    def _chunks(self) -> Iterator[tuple[float, dict[str, list[Choice]]]]:
-        """For every length of a chunk the least time that it may take, and the candidates of each kernel,
-        those first that are likely not to fit.
-        """
+    def _chunks(self) -> Iterator[_Plan]:
+        """For every length of a chunk, the kernels first that are likely not to fit."""
         for chunk in CHUNKS:
             try:
                 each = {
@@ -138,10 +152,12 @@ class _Search:
                 }
             except TooLarge:
                 continue
-            tightest = sorted(each, key=lambda name: -min(choice.excess for choice in each[name]))
-            yield (
+            least = {kernel: min(choice.excess for choice in choices) for kernel, choices in each.items()}
+            yield _Plan(
+                max(least.values()) > NEAR,
+                sum(choices[0].times.memory for choices in each.values()),
                 sum(choices[0].times.seconds for choices in each.values()),
-                {kernel: each[kernel] for kernel in tightest},
+                {kernel: each[kernel] for kernel in sorted(each, key=lambda kernel: -least[kernel])},
             )
 
     def _first(self, kernel: str, choices: Sequence[Choice]) -> Choice | None:
