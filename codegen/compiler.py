@@ -50,16 +50,15 @@ class Compiled:
         return (self,)
 
     @cached_property
-    def decay_range(self) -> Interval | None:
-        """The range of the decay, or None if there is none."""
-        if self.normal.decay is None:
-            return None
-        return infer(self.normal.decay, environment(self.recurrence))
+    def decay_ranges(self) -> tuple[Interval, ...]:
+        """The ranges of the factors of the decay."""
+        known = environment(self.recurrence)
+        return tuple(infer(decay, known) for decay in self.normal.decays)
 
     @cached_property
     def forms(self) -> tuple[Form, ...]:
         """The chunked and the recurrent form, scheduled."""
-        return schedule_forms(self.normal, self.decay_range)
+        return schedule_forms(self.normal, self.decay_ranges)
 
     @cached_property
     def source(self) -> str:
@@ -68,7 +67,7 @@ class Compiled:
 
     def explain(self) -> str:
         """What was declared, derived and decided, as text."""
-        return explain(self.normal, describe(self.normal, self.decay_range), delayed(self.declared))
+        return explain(self.normal, describe(self.normal, self.decay_ranges), delayed(self.declared))
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+from rnnc.codegen.chunk_equations import chunk_templates, recurrent_rows
 from rnnc.codegen.coupled_equations import (
     coupled_chunked_lines,
     coupled_recurrent_lines,
     coupled_symbols,
 )
-from rnnc.codegen.step_equations import chunked_rows, readout_rows, recurrent_rows, scan_chunk, scan_token
+from rnnc.codegen.scan_equations import scan_chunk, scan_token
 from rnnc.dsl.abbreviations import Abbreviations
 from rnnc.dsl.expression import Add, Constant, Expression, Multiply, Name, Select, Sum, map_children, names
 from rnnc.dsl.normal import Coupled, Elementwise, Normal, Readout, Write
@@ -23,7 +24,7 @@ from rnnc.dsl.pretty import pretty
 from rnnc.dsl.ranges import inference
 from rnnc.dsl.recurrence import Let, Loop, unrolled
 
-SYMBOLS = re.compile(r"(?<![#^])\b(D|T|w|v|f|q|r|u|G|P|A|U|C)(?=\d*\b|\d*_#|_[rXY])")
+SYMBOLS = re.compile(r"(?<![#^])\b(D|E|T|w|v|f|q|r|u|G|H|P|A|B|U|C)(?=\d*\b|\d*_#|_[rXY])")
 
 
 def normal_equations(normal: Normal) -> str:
@@ -76,7 +77,7 @@ def _declared(normal: Normal) -> set[str]:
 
 def _same(normal: Normal) -> set[str]:
     """The symbols that stand for the spec's own value of that name."""
-    pairs = [("D", normal.decay)]
+    pairs = [("D", normal.decay), ("E", normal.value_decay)]
     if normal.elementwise is not None:
         pairs.append(("v", normal.elementwise.added))
     if len(normal.writes) == 1:
@@ -124,7 +125,8 @@ class Shortened:
         if normal.coupled is not None:
             rows = coupled_symbols(normal.coupled, self.text, lambda symbol: _of_states(normal, symbol))
             return [*(row for row in rows if row), *self._queries()]
-        rows = [] if normal.decay is None else [self._definition("D", normal.decay)]
+        decays = (("D", normal.decay), ("E", normal.value_decay))
+        rows = [self._definition(symbol, decay) for symbol, decay in decays if decay is not None]
         counted = len(normal.writes) > 1
         for number, write in enumerate(ordered(normal), 1):
             rows.append(self._write_line(write, str(number) if counted else ""))
@@ -200,8 +202,8 @@ class Shortened:
         normal = self.normal
         if normal.coupled is not None:
             return self._coupled_lines(normal.coupled)
-        old, new = (Name(f"{normal.state}[{time}]", normal.axes) for time in ("t-1", "t"))
-        decayed = old if normal.decay is None else _product([self._names.shorten(normal.decay), old])
+        old, new = (Name(f"{normal.state}[{time}]", normal.state_axes) for time in ("t-1", "t"))
+        decayed = _product([*map(self._names.shorten, normal.decays), old])
         if normal.elementwise is not None:
             added = normal.elementwise.added
             terms = [decayed] if added is None else [decayed, self._names.shorten(added)]
@@ -216,16 +218,29 @@ class Shortened:
     def _written(self, write: Write, old: Name) -> Expression:
         terms = [] if write.value is None else [self._names.shorten(write.value)]
         if write.read is not None:
-            terms.append(_contracted(self._names.shorten(write.read), old, self.normal.key_axis))
-        return _product([self._names.shorten(write.key), terms[0] if len(terms) == 1 else Add(tuple(terms))])
+            terms.append(self._read(write.read, old))
+        sides = [self._names.shorten(write.key), terms[0] if len(terms) == 1 else Add(tuple(terms))]
+        if self.normal.axes == self.normal.state_axes:
+            return _product(sides)
+        scalars, key = _split(sides[0], self.normal.key_axis)
+        return _product([*scalars, sides[1], *key])
+
+    def _read(self, read: Expression, old: Name) -> Expression:
+        """A read of the old state; before a loop it has decayed already."""
+        found = _contracted(self._names.shorten(read), old, self.normal.key_axis)
+        decay = self.normal.value_decay
+        if decay is None or self.loop is not None:
+            return found
+        factors, rest = _split(found, self.normal.value_axis)
+        return _product([*factors, self._names.shorten(decay), *rest])
 
     def _with_readouts(self, expression: Expression) -> Expression:
         """The expression with `q^T S` in place of the readouts' names."""
         readouts = {readout.name: readout for readout in self.normal.readouts}
         if isinstance(expression, Name) and expression.name in readouts:
             readout = readouts[expression.name]
-            state = Name(f"{readout.state}[{'t-1' if readout.old else 't'}]", self.normal.axes)
-            return _contracted(self._names.shorten(readout.query), state, self.normal.key_axis)
+            state = Name(f"{readout.state}[{'t-1' if readout.old else 't'}]", self.normal.state_axes)
+            return _contracted(self._names.shorten(readout.query), state, readout.over)
         if isinstance(expression, Name):
             return replace(expression, name=_tokens(self.normal).get(expression.name, expression.name))
         return map_children(expression, self._with_readouts)
@@ -262,6 +277,11 @@ def recurrent_lines(normal: Normal) -> list[str]:
         return [_symbols(normal, line).replace("#", normal.state) for line in scan_token(normal)]
     if normal.micro is not None:
         return _with_readouts(normal, recurrent_rows(normal))
+    decays = [
+        symbol for symbol, decay in (("D", normal.decay), ("E", normal.value_decay)) if decay is not None
+    ]
+    if "E" in decays and normal.reads:  # of what has decayed
+        lines.append(f"# = {decays.pop()} * #")
     for number, write in enumerate(ordered(normal), 1):
         index = str(number) if many else ""
         if write.read is None:
@@ -270,72 +290,39 @@ def recurrent_lines(normal: Normal) -> list[str]:
         value = f"v{index} + " if write.value is not None else ""
         lines.append(f"u{index} = {value}#^T f{index}")
         updates.append(f"w{index} u{index}^T")
-    lines.append(" + ".join(["# = #" if normal.decay is None else "# = D * #", *updates]))
+    lines.append(" + ".join([f"# = {' * '.join([*decays, '#'])}", *updates]))
     return _with_readouts(normal, lines)
 
 
 def _with_readouts(normal: Normal, update: Sequence[str]) -> list[str]:
     """The lines of the update between those of the readouts before and after it."""
-    readouts = [(f"r{n} = #^T q{n}", r.old) for r in normal.readouts for n in [_number(normal, r)]]
+    readouts = [
+        (f"r{_number(normal, r)} = #{'^T' if r.over == normal.key_axis else ''} q{_number(normal, r)}", r.old)
+        for r in normal.readouts
+    ]
     lines = [line for line, old in readouts if old]
     lines += update
     lines += [line for line, old in readouts if not old]
-    return [_symbols(normal, line).replace("#", normal.state) for line in lines]
+    return [_stated(normal, line) for line in lines]
 
 
 def chunked_lines(normal: Normal) -> list[str]:
     """The chunked form, without what this recurrence does not have."""
     if normal.coupled is not None:
         return [_of_states(normal, line) for line in coupled_chunked_lines(normal, normal.coupled)]
-    decays = normal.decay is not None
     if normal.elementwise is not None:
         return [_symbols(normal, line).replace("#", normal.state) for line in scan_chunk(normal)]
-    lines = ["G[i] = D[1] * ... * D[i],  G[0] = 1"] if decays and normal.micro is None else []
-    if normal.micro is not None:
-        lines += chunked_rows(normal)
-    elif normal.reads:
-        lines += _solve_lines(normal)
-    lines += _readout_lines(normal)
-    weights = "(w * G[C]/G)^T" if decays else "w^T"
-    weights = "(w[l] * G[C]/G[t(l)])^T" if decays and normal.micro is not None else weights
-    lines.append(f"#_out = {'G[C] * ' if decays else ''}#_in + {weights} {'U' if normal.reads else 'v'}")
-    return [_symbols(normal, line).replace("#", normal.state) for line in lines]
+    numbers = [_number(normal, readout) for readout in normal.readouts]
+    return [_stated(normal, line) for line in chunk_templates(normal, numbers)]
 
 
-def _solve_lines(normal: Normal) -> list[str]:
-    """U, the values that are written: the reads see the writes before them in the chunk."""
-    decays, reading = normal.decay is not None, len(normal.reads)
-    after = decays and all(write.read_of_decayed is not None for write in normal.reads)
-    plain = len(normal.writes) > reading
-    read, row = ("f'", "G[i]") if after else ("f", "G[i-1]")
-    ratio = f"({row}/G[j]) " if decays else ""
-    terms = ["v"] if any(write.value is not None for write in normal.reads) else []
-    terms.append(f"({read} * {'G' if after else row}) #_in" if decays else f"{read} #_in")
-    if plain:
-        terms.append("P_rp v_p")
-    lines = [f"P[i,j] = {read}[i]^T {ratio}w[j],  j < i"]
-    if reading > 1:
-        lines.append(f"one row for each of the {reading} reads of a token, which see the same old state")
-    lines.append(f"U = (I - {'P_rr' if plain else 'P'})^-1 ({' + '.join(terms)})")
-    if plain:
-        lines.append("_r are the writes that read, _p those that do not: there U = v")
-    return lines
-
-
-def _readout_lines(normal: Normal) -> list[str]:
-    decays = normal.decay is not None
-    values = "U" if normal.reads else "v"
-    lines = []
-    for readout in normal.readouts:
-        n = _number(normal, readout)
-        if normal.micro is not None:
-            lines += readout_rows(decays, bool(normal.reads), n, readout.old)
-            continue
-        row, bound = ("G[i-1]", "j < i") if readout.old else ("G[i]", "j <= i")
-        ratio = f"({row}/G[j]) " if decays else ""
-        start = f"(q{n} * {row if readout.old else 'G'}) #_in" if decays else f"q{n} #_in"
-        lines += [f"A{n}[i,j] = q{n}[i]^T {ratio}w[j],  {bound}", f"r{n} = A{n} {values} + {start}"]
-    return lines
+def _stated(normal: Normal, template: str) -> str:
+    """The line with the state's name for `#`; S^T where the reads contract the second axis."""
+    line, name = _symbols(normal, template), normal.state
+    if normal.axes == normal.state_axes:
+        return line.replace("#", name)
+    line = re.sub(r"#(_in|_out)?\^T", rf"{name}\1", line)
+    return re.sub(r"#(_in|_out)?", rf"{name}\1^T", line)
 
 
 def _number(normal: Normal, readout: Readout) -> str:
@@ -344,15 +331,13 @@ def _number(normal: Normal, readout: Readout) -> str:
 
 def _expressions(normal: Normal) -> list[Expression]:
     writes = [part for w in normal.writes for part in (w.key, w.value, w.read) if part is not None]
-    decay = [] if normal.decay is None else [normal.decay]
     if normal.coupled is not None:
-        entries = (entry for row in normal.coupled.mixing for entry in row)
         vectors = (part for w in normal.coupled.writes for part in (*w.keys, w.value, *w.reads))
-        writes = [part for part in (*entries, *vectors) if part is not None]
+        writes = [part for part in vectors if part is not None]
     queries = [readout.query for readout in normal.readouts]
     if normal.elementwise is not None and normal.elementwise.added is not None:
-        decay.append(normal.elementwise.added)
-    return [*decay, *writes, *queries, *(value for _, value in normal.outputs)]
+        writes.append(normal.elementwise.added)
+    return [*normal.decays, *writes, *queries, *(value for _, value in normal.outputs)]
 
 
 def _product(factors: Sequence[Expression]) -> Expression:
@@ -361,10 +346,14 @@ def _product(factors: Sequence[Expression]) -> Expression:
     return Multiply(tuple(flat))
 
 
+def _split(product: Expression, axis: str) -> tuple[list[Expression], list[Expression]]:
+    """The factors without the axis, and those with it."""
+    factors = product.factors if isinstance(product, Multiply) else (product,)
+    return [f for f in factors if axis not in f.axes], [f for f in factors if axis in f.axes]
+
+
 def _contracted(vector: Expression, state: Name, axis: str) -> Expression:
     """`state.T @ vector`, scalar factors in front."""
-    factors = vector.factors if isinstance(vector, Multiply) else (vector,)
-    outside = [factor for factor in factors if axis not in factor.axes]
-    inside = [factor for factor in factors if axis in factor.axes]
+    outside, inside = _split(vector, axis)
     body = Sum(Multiply((state, *inside)), axis)
     return Multiply((*outside, body)) if outside else body

@@ -106,7 +106,7 @@ def _same_normal_form(left: Recurrence, right: Recurrence) -> bool:
 def _content(normal: Normal) -> tuple[Any, ...]:
     """All of a normal form but the recurrence it came from; outputs in the order of their names."""
     readouts = set(normal.readouts)
-    update = (normal.decay, normal.writes, normal.coupled, normal.elementwise)
+    update = (normal.decay, normal.value_decay, normal.writes, normal.coupled, normal.elementwise)
     return (normal.state, normal.axes, *update, readouts, dict(normal.outputs))
 
 

@@ -184,6 +184,8 @@ class _Evaluation:
                 )
             case ir.Inverse():
                 return self.substitute(args[0], self.identity(args[0].shape[0]), False)
+            case ir.InverseAdjoint():
+                return np.tril(args[0].T @ args[1] @ args[0].T, -1)
             case ir.Interleave():
                 shape = next(a.shape for a in args if a.shape)
                 parts = [np.broadcast_to(a, shape) for a in args]

@@ -13,6 +13,7 @@ from rnnc.codegen.equations import (
     recurrent_lines,
 )
 from rnnc.dsl.delays import Delayed
+from rnnc.dsl.expression import Expression
 from rnnc.dsl.interval import REAL
 from rnnc.dsl.normal import Coupled, Normal
 from rnnc.dsl.pretty import pretty
@@ -113,15 +114,11 @@ def _axes(axes: Sequence[str]) -> str:
 def _class(normal: Normal) -> list[str]:
     if normal.elementwise is not None:
         return _scan_class(normal)
-    key, value = normal.axes
+    first, second = normal.state_axes
     if normal.coupled is not None:
-        return _class_of_several(normal.coupled, f"[{key}, {value}]")
-    if normal.decay is None:
-        decay = "no decay"
-    elif key in normal.decay.axes:
-        decay = f"a decay for each row of '{key}'"
-    else:
-        decay = "one decay for the whole state"
+        return _class_of_several(normal.coupled, f"[{first}, {second}]")
+    found = [_decay(decay, first) for decay in normal.decays]
+    decay = " times ".join(found) if found else "no decay"
     reads, writes = len(normal.reads), len(normal.writes)
     what = "one write" if writes == 1 else f"{writes} writes"
     who = "all of which read" if reads == writes else f"{reads} of which read"
@@ -129,8 +126,10 @@ def _class(normal: Normal) -> list[str]:
     how = {0: "none of which reads", 1: "one of which reads"}.get(reads, who)
     if writes == 1:
         how = "which reads" if reads else "which does not read"
+    side = "" if normal.axes == normal.state_axes or not reads else " from the right"
+    state = f"{normal.state}[{first}, {second}]"
     return [
-        f"linear in the state {normal.state}[{key}, {value}]: {decay} and {what} per {when}, {how} the state",
+        f"linear in the state {state}: {decay} and {what} per {when}, {how} the state{side}",
         "forms: recurrent, chunked, parallel",
     ]
 
@@ -151,6 +150,12 @@ def _scan_class(normal: Normal) -> list[str]:
     else:
         decay = "a decay for every entry" if normal.decay.axes == normal.axes else "one decay for all entries"
     return [f"the entries of the state {state} do not mix: {decay}", "forms: recurrent, chunked, parallel"]
+
+
+def _decay(decay: Expression, first: str) -> str:
+    if not decay.axes:
+        return "one decay for the whole state"
+    return f"a decay for each {'row' if decay.axes == (first,) else 'column'} of '{decay.axes[0]}'"
 
 
 def _eigenvalues(normal: Normal) -> list[str]:

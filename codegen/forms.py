@@ -11,6 +11,16 @@ With G[i] = D[1] ... D[i] inside a chunk that starts from S0,
 where f^T S[t-1] with f = D f' is f'^T (D S[t-1]): G[i-1] then becomes G[i] and f' takes the place of f.
 The parallel form is the chunked one with a single chunk. Rows beyond the sequence have D = 1 and w = 0.
 
+K is the axis that reads contract, V the other. A decay over V as well, with H[i] its product, leaves
+S[i] / H[i] to the equations above, if the reads see the state after it: then
+
+    R       = v_r + sum_p sum_l P[r,p][.,l] (H[.] / H[l]) v_p[l]
+    U_r[i]  = sum_j (I - P)^-1[i,j] (H[i] / H[j]) R[j] + H[i] ( (I - P)^-1 (f_r * G) S0 )[i]
+    r[i]    = sum_w,j A_w[i,j] (H[i] / H[j]) U_w[j] + H[i] (q * G[i]) S0
+    S_out   = G[C] * H[C] * S0 + sum_w (w * G[C] / G)^T (U_w * H[C] / H)
+
+and a readout over V gives sum_w,j (G[i] / G[j]) w[j] (q[i]^T (H[i] / H[j]) U_w[j]) + G[i] S0 (q[i] * H[i]).
+
 Micro-steps are rows of their own: n for each token, which share its decay and its readouts. They read the
 state after the decay of their token, so that with t(m) the token of row m
 
@@ -22,15 +32,18 @@ and the recurrent form is the solve for the rows of one token, P[m,l] = f[m]^T w
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.coupled_forms import coupled_chunked, coupled_recurrent
 from rnnc.codegen.elementwise import chunked_elementwise, recurrent_elementwise
 from rnnc.codegen.lowering import Lowering
-from rnnc.codegen.operations import COLUMN, COLUMNS, ROW, ROWS, VALID, DecayDot, Load, Path, RunningProduct
+from rnnc.codegen.operations import COLUMN, COLUMNS, ROW, ROWS, VALID, Inverse, Load
 from rnnc.codegen.program import Carry, Node, Program
 from rnnc.codegen.rows import solved
+from rnnc.codegen.sides import Side
 from rnnc.dsl.expression import Expression
 from rnnc.dsl.normal import Normal, Readout, Write
 
@@ -45,18 +58,21 @@ def recurrent_form(normal: Normal, builder: Builder) -> Program:
         return _Token(normal, builder, normal.micro).program()
     build, key, value_axis = builder, normal.key_axis, normal.value_axis
     lowering = Lowering(builder, normal.recurrence, None)
-    old = build.load(Load(normal.state, "state"), normal.axes)
-    terms = [old if normal.decay is None else build.multiply([lowering.lower(normal.decay), old])]
+    old = build.load(Load(normal.state, "state"), normal.state_axes)
+    terms = [build.multiply([*map(lowering.lower, normal.decays), old])]
     for write in normal.writes:
         parts = [] if write.value is None else [build.broadcast(lowering.lower(write.value), value_axis)]
         if write.read is not None:
-            parts.append(build.dot(build.broadcast(lowering.lower(write.read), key), old, key))
+            read = build.dot(build.broadcast(lowering.lower(write.read), key), old, key)
+            if normal.value_decay is not None:
+                read = build.multiply([lowering.lower(normal.value_decay), read])
+            parts.append(read)
         written = build.add((1, part) for part in parts)
         terms.append(build.multiply([build.broadcast(lowering.lower(write.key), key), written]))
     new = build.add((1, term) for term in terms)
     for readout in normal.readouts:
-        query = build.broadcast(lowering.lower(readout.query), key)
-        lowering.names[readout.name] = build.dot(query, old if readout.old else new, key)
+        query = build.broadcast(lowering.lower(readout.query), readout.over)
+        lowering.names[readout.name] = build.dot(query, old if readout.old else new, readout.over)
     results = {name: lowering.lower(value) for name, value in normal.outputs}
     return Program("recurrent", results, (Carry(normal.state, old, new),))
 
@@ -82,26 +98,33 @@ class _Row:
     inclusive: bool
 
 
+@dataclass(frozen=True)
+class _Written:
+    """What is written along a key: U = value + H * carried, either of which may be missing."""
+
+    key: Node
+    value: Node | None
+    carried: Node | None = None
+
+
 class _Chunk:
     def __init__(self, normal: Normal, builder: Builder) -> None:
         self.normal, self.build = normal, builder
         self.lowering = Lowering(builder, normal.recurrence, ROW)
-        self.row, self.column = (ROW, COLUMN) if normal.micro is None else (ROWS, COLUMNS)
         self.valid = builder.load(Load(VALID, "valid"), (ROW,))
-        self.start = builder.load(Load(normal.state, "state"), normal.axes)
-        self.decay: Node | None = None
-        if normal.decay is not None:
-            decay = self._timed(normal.decay)
-            self.decay = builder.keep(decay, self.valid, fill=1)
+        self.start = builder.load(Load(normal.state, "state"), normal.state_axes)
+        self.key = self._side(normal.key_axis, normal.decay)
+        self.value = self._side(normal.value_axis, normal.value_decay)
+
+    def _side(self, axis: str, decay: Expression | None) -> Side:
+        node = None if decay is None else self.build.keep(self._timed(decay), self.valid, fill=1)
+        return Side(self.build, axis, node, self.normal.micro)
 
     def program(self) -> Program:
         rows = [self._row(write) for write in self.normal.writes]
         reading = [row for row in rows if row.read is not None]
-        plain = [(row.key, row.value) for row in rows if row.read is None]
-        written = [
-            (row.key, update) for row, update in zip(reading, self._updates(reading, plain), strict=True)
-        ]
-        written += [(key, value) for key, value in plain if value is not None]
+        plain = [_Written(row.key, row.value) for row in rows if row.read is None and row.value is not None]
+        written = [*self._updates(reading, plain), *plain]
         for readout in self.normal.readouts:
             self.lowering.names[readout.name] = self._readout(readout, written)
         results = {name: self._timed(value) for name, value in self.normal.outputs}
@@ -116,99 +139,119 @@ class _Chunk:
     def _row(self, write: Write) -> _Row:
         key, value = self.normal.axes
         read = write.read if write.read_of_decayed is None else write.read_of_decayed
+        rows = self.key.rows
         return _Row(
-            key=self._rows(self.build.multiply([self._timed(write.key, key), self.valid])),
-            value=None if write.value is None else self._rows(self._timed(write.value, value)),
-            read=None if read is None else self._rows(self._timed(read, key)),
+            key=rows(self.build.multiply([self._timed(write.key, key), self.valid])),
+            value=None if write.value is None else rows(self._timed(write.value, value)),
+            read=None if read is None else rows(self._timed(read, key)),
             inclusive=write.read_of_decayed is not None or self.normal.micro is not None,
         )
 
-    def _rows(self, value: Node, time: str = ROW) -> Node:
-        """A value per token as one for every row."""
-        return value if self.normal.micro is None else self.build.flatten(value, self.normal.micro, time)
-
-    # U = (I - P)^-1 ( v + (f * G[i-1]) S0 + P_rp v_p )
-    def _updates(self, reading: list[_Row], plain: list[tuple[Node, Node | None]]) -> list[Node]:
-        build, count = self.build, len(reading)
-        rights = []
+    # U = (I - P)^-1 ( v + (f * G[i-1]) S0 + P_rp v_p );  with H, U/H and v/H take the places of U and v
+    def _updates(self, reading: list[_Row], plain: list[_Written]) -> list[_Written]:
+        if not reading:
+            return []
+        given: list[Node | None] = []
+        stored = []
         for row in reading:
-            assert row.read is not None
-            exclusive = not row.inclusive
-            terms = [] if row.value is None else [row.value]
-            terms.append(build.dot(self._from_start(row.read, exclusive), self.start, self.normal.key_axis))
-            for key, value in plain:
-                if value is not None:
-                    scores = self._scores(row.read, key, exclusive, strict=True)
-                    terms.append(build.dot(scores, build.rename(value, self.row, self.column), self.column))
-            rights.append(build.add((1, term) for term in terms))
-        blocks = [
-            self._scores(row.read, other.key, not row.inclusive, strict=True)
-            if count > 1
-            else self._pairs(row.read, other.key, not row.inclusive)
-            for row in reading
-            if row.read is not None
-            for other in reading
-        ]
-        return solved(build, blocks, rights, self.row, self.column)
+            stored.append(self._of_start(row))
+            given.append(self._sum([row.value, *(self._of_plain(row, other) for other in plain)]))
+        blocks = self._blocks(reading)
+        keys = [row.key for row in reading]
+        if self.value.decay is None:
+            rights = [self._sum(pair) or pair[1] for pair in zip(given, stored, strict=True)]
+            return [_Written(*pair) for pair in zip(keys, self._solved(blocks, rights), strict=True)]
+        values = self._weighted_by_inverse(blocks, given)
+        return [_Written(*each) for each in zip(keys, values, self._solved(blocks, stored), strict=True)]
 
-    # r = sum_w A_w U_w + (q * G) S0
-    def _readout(self, readout: Readout, written: list[tuple[Node, Node]]) -> Node:
-        build = self.build
-        query = self._timed(readout.query, self.normal.key_axis)
-        terms = [build.dot(self._from_start(query, readout.old), self.start, self.normal.key_axis)]
-        for key, update in written:
-            scores = self._scores(query, key, readout.old, strict=readout.old)
-            terms.append(build.dot(scores, build.rename(update, self.row, self.column), self.column))
-        return build.add((1, term) for term in terms)
+    def _sum(self, terms: Iterable[Node | None]) -> Node | None:
+        found = [term for term in terms if term is not None]
+        return self.build.add((1, term) for term in found) if found else None
 
-    # S_out = G[C] * S0 + sum_w (w * G[C] / G)^T U_w
-    def _end(self, written: list[tuple[Node, Node]]) -> Node:
-        build = self.build
-        total, to_end = self._totals()
-        terms = [self.start if total is None else build.multiply([total, self.start])]
-        for key, update in written:
-            scaled = key if to_end is None else build.multiply([key, self._rows(to_end)])
-            terms.append(build.dot(scaled, update, self.row))
-        return build.add((1, term) for term in terms)
+    def _of_start(self, row: _Row) -> Node:
+        """What a read sees of the incoming state, without H."""
+        assert row.read is not None
+        read = self.key.from_start(row.read, not row.inclusive)
+        return self.build.dot(read, self.start, self.normal.key_axis)
 
-    def _totals(self) -> tuple[Node | None, Node | None]:
-        """G[C], and G[C] / G[i]."""
-        if self.decay is None:
-            return None, None
-        suffix = self.build.node(RunningProduct("suffix", True), [self.decay], self.decay.axes)
-        whole = self.build.node(RunningProduct("suffix", False), [self.decay], self.decay.axes)
-        return self.build.first(whole), suffix
+    def _of_plain(self, row: _Row, other: _Written) -> Node:
+        """What a read sees of the writes that do not read."""
+        assert row.read is not None
+        assert other.value is not None
+        scores = self.key.scores(row.read, other.key, not row.inclusive, strict=True)
+        return self.value.weighted(scores, other.value, exclusive=False, strict=True)
 
-    def _from_start(self, value: Node, exclusive: bool) -> Node:
-        """value * G[i], or G[i-1]."""
-        if self.decay is None:
-            return value
-        running = self.build.node(RunningProduct("prefix", exclusive), [self.decay], self.decay.axes)
-        return self.build.multiply([value, self._rows(running) if ROWS in value.axes else running])
+    def _blocks(self, reading: list[_Row]) -> list[Node]:
+        """P: what every read sees of the writes that read, row-major."""
+        pairs = [(row, other) for row in reading for other in reading]
+        form = self.key.pairs if len(reading) == 1 else partial(self.key.scores, strict=True)
+        return [form(row.read, other.key, exclusive=not row.inclusive) for row, other in pairs if row.read]
 
-    def _pairs(self, left: Node, key: Node, exclusive: bool) -> Node:
-        """What a solve reads: as `_scores`, with no care for the diagonal and above."""
-        build, axis = self.build, self.normal.key_axis
-        if self.decay is None:
-            return build.dot(left, build.rename(key, self.row, self.column), axis)
-        strict = axis in self.decay.axes
-        return self._scores(left, key, exclusive, strict, masked=strict or self.row == ROW)
+    def _solved(self, blocks: Sequence[Node], rights: Sequence[Node]) -> list[Node]:
+        row, column = (ROW, COLUMN) if self.normal.micro is None else (ROWS, COLUMNS)
+        return solved(self.build, blocks, rights, row, column)
 
-    def _scores(self, left: Node, key: Node, exclusive: bool, strict: bool, masked: bool = True) -> Node:
-        """left[i]^T (G[i] / G[j]) key[j], masked; exclusive: G[i-1], which leaves j < i alone."""
-        build, axis = self.build, self.normal.key_axis
-        right = build.rename(key, self.row, self.column)
-        row = ROWS if ROWS in left.axes else ROW
-        if self.decay is None:
-            return build.mask(build.dot(left, right, axis), strict)
-        if axis in self.decay.axes:
-            op = DecayDot(axis, "product", exclusive, strict)
-            return build.node(op, [left, right, self.decay], (row, self.column))
-        path = build.node(Path(exclusive, strict and row == ROW), [self.decay], (ROW, COLUMN))
-        scores = build.dot(left, right, axis)
-        if row == ROWS:  # within a token, rows follow each other without a decay
-            path, scores = self._rows(path), build.mask(scores, strict) if masked else scores
-        return build.multiply([self._rows(path, COLUMN), scores])
+    def _weighted_by_inverse(
+        self, blocks: Sequence[Node], rights: Sequence[Node | None]
+    ) -> list[Node | None]:
+        """The sum over j of (I - P)^-1[i,j] (H[i] / H[j]) R[j], of the reads one by one."""
+        build, count = self.build, len(rights)
+        if not any(rights):
+            return [None] * count
+        matrix = blocks[0] if count == 1 else build.assemble(blocks)
+        inverse = build.node(Inverse(), [matrix], matrix.axes)
+        given = [build.constant(0) if right is None else right for right in rights]
+        right = given[0] if count == 1 else build.interleave(given)
+        found = self.value.weighted(inverse, right, exclusive=False, strict=False)
+        return [found] if count == 1 else [build.deinterleave(found, n, count) for n in range(count)]
+
+    # over K:  r = sum_w A_w U_w + (q * G) S0,          A_w[i,j] = q[i]^T (G[i]/G[j]) w[j],  times H[i]/H[j]
+    # over V:  r = sum_w B_w w + ((q * H) S0^T) * G,    B_w[i,j] = q[i]^T (H[i]/H[j]) U_w[j],  times G[i]/G[j]
+    def _readout(self, readout: Readout, written: list[_Written]) -> Node:
+        read, kept = (self.key, self.value) if readout.over == self.key.axis else (self.value, self.key)
+        moved = read.from_start(self._timed(readout.query, read.axis), readout.old)
+        carried: list[Node | None] = [self.build.dot(moved, self.start, read.axis)]
+        known: list[Node | None] = []
+        for each in written:
+            if read is self.value:
+                known.append(kept.weighted(self._matched(readout, each), each.key, readout.old, readout.old))
+                continue
+            masked = kept.decay is None or each.carried is not None
+            scores = read.scores(
+                self._timed(readout.query, read.axis), each.key, readout.old, readout.old, masked
+            )
+            if each.carried is not None:
+                carried.append(self.build.dot(scores, *kept.columns(each.carried)))
+            if each.value is not None:
+                known.append(kept.weighted(scores, each.value, readout.old, readout.old))
+        of_start = self._sum(carried)
+        assert of_start is not None
+        return self._sum([kept.from_start(of_start, readout.old), *known]) or of_start
+
+    def _matched(self, readout: Readout, each: _Written) -> Node:
+        """B: a query over the value axis with what is written."""
+        build, old, side = self.build, readout.old, self.value
+        query = self._timed(readout.query, side.axis)
+        terms = [] if each.value is None else [side.scores(query, each.value, old, old, masked=False)]
+        if each.carried is not None:
+            terms.append(build.dot(side.from_start(query, old), side.columns(each.carried)[0], side.axis))
+        scores = build.add((1, term) for term in terms)
+        return build.mask(scores, old) if self.key.decay is None else scores
+
+    # S_out = G[C] * H[C] * S0 + sum_w (w * G[C]/G)^T (U_w * H[C]/H)
+    def _end(self, written: list[_Written]) -> Node:
+        build, row = self.build, ROW if self.normal.micro is None else ROWS
+        keys = [self.key.to_end(each.key) for each in written]
+        carried: list[Node | None] = [self.key.total(self.start)]
+        known: list[Node | None] = []
+        for key, each in zip(keys, written, strict=True):
+            if each.carried is not None:
+                carried.append(build.dot(key, each.carried, row))
+            if each.value is not None:
+                known.append(build.dot(key, self.value.to_end(each.value), row))
+        of_start = self._sum(carried)
+        assert of_start is not None
+        return self._sum([self.value.total(of_start), *known]) or of_start
 
 
 class _Token:
@@ -220,13 +263,13 @@ class _Token:
 
     def program(self) -> Program:
         build, normal, lowering = self.build, self.normal, self.lowering
-        old = build.load(Load(normal.state, "state"), normal.axes)
-        state = old if normal.decay is None else build.multiply([lowering.lower(normal.decay), old])
+        old = build.load(Load(normal.state, "state"), normal.state_axes)
+        state = build.multiply([*map(lowering.lower, normal.decays), old])
         written = self._written(state)
         new = build.add([(1, state), *((1, build.dot(key, update, ROWS)) for key, update in written)])
         for readout in normal.readouts:
-            query = build.broadcast(lowering.lower(readout.query), normal.key_axis)
-            lowering.names[readout.name] = build.dot(query, old if readout.old else new, normal.key_axis)
+            query = build.broadcast(lowering.lower(readout.query), readout.over)
+            lowering.names[readout.name] = build.dot(query, old if readout.old else new, readout.over)
         results = {name: lowering.lower(value) for name, value in normal.outputs}
         return Program("recurrent", results, (Carry(normal.state, old, new),))
 

@@ -189,6 +189,17 @@ def _decay_dot(build: Builder, node: Node, out: Node) -> Gradients:
     return [dx, dy, build.node(ir.DecayDotDecay(*attributes), [out, x, y, g], (ROW, op.axis))]
 
 
+def _decay_dot_rows(build: Builder, node: Node, out: Node) -> Gradients:
+    """The derivatives by M, y and the decay of what is the derivative by x."""
+    op = node.op
+    assert isinstance(op, ir.DecayDotRows)
+    matrix, y, g = node.args
+    attributes = (op.axis, op.mode, op.exclusive, op.strict)
+    dmatrix = build.node(ir.DecayDot(*attributes), [out, y, g], matrix.axes)
+    dy = build.node(ir.DecayDotColumns(*attributes), [matrix, out, g], y.axes)
+    return [dmatrix, dy, build.node(ir.DecayDotDecay(*attributes), [matrix, out, y, g], (ROW, op.axis))]
+
+
 def _solve(build: Builder, node: Node, out: Node) -> Gradients:
     """U = (I - P)^-1 R: dR = (I - P)^-T dU, dP = tril(dR U^T); no differential of the inverse itself."""
     assert isinstance(node.op, ir.Solve)
@@ -265,11 +276,12 @@ RULES: dict[type[Any], Rule] = {
     ir.RunningProduct: _running_product,
     ir.RunningProductAdjoint: _refused,
     ir.DecayDot: _decay_dot,
-    ir.DecayDotRows: _refused,
+    ir.DecayDotRows: _decay_dot_rows,
     ir.DecayDotColumns: _refused,
     ir.DecayDotDecay: _refused,
     ir.Solve: _solve,
-    ir.Inverse: _refused,
+    ir.Inverse: lambda build, node, out: [build.node(ir.InverseAdjoint(), [node, out], node.axes)],
+    ir.InverseAdjoint: _refused,
     ir.Interleave: _interleave,
     ir.Deinterleave: _deinterleave,
     ir.Assemble: _assemble,

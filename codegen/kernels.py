@@ -73,6 +73,7 @@ def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[
         raise UnsupportedOnGpu("several states that mix")
     if normal.elementwise is not None:
         raise UnsupportedOnGpu("a scan of entries that do not mix")
+    _refuse_sides(normal)
     for plan in (form.forward, form.backward):
         _refuse(plan.program)
     form = kernel_form(form, normal.value_axis, normal.micro)
@@ -83,6 +84,17 @@ def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[
         backward = fold_factors(backward, form.builder)
     kernels, kept = _plan_forward(forward, normal, given)
     return kernels, _plan_backward(backward, forward, normal, kept, form.builder)
+
+
+def _refuse_sides(normal: Normal) -> None:
+    """Raises UnsupportedOnGpu for what the kernels of chunks have no place for yet."""
+    first, second = normal.state_axes
+    if normal.value_decay is not None:
+        raise UnsupportedOnGpu(f"a decay over '{normal.value_axis}', the value axis")
+    if normal.key_axis != first:
+        raise UnsupportedOnGpu(f"reads from the right, over '{second}'")
+    if any(readout.over != first for readout in normal.readouts):
+        raise UnsupportedOnGpu(f"a readout over '{second}'")
 
 
 def _plan_forward(

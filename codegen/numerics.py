@@ -8,9 +8,10 @@ gradients at 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
@@ -25,9 +26,9 @@ from rnnc.dsl.normal import Coupled, Normal
 from rnnc.dsl.ranges import environment, infer
 
 
-def stabilise(program: Program, builder: Builder, normal: Normal, decay_range: Interval | None) -> Program:
+def stabilise(program: Program, builder: Builder, normal: Normal, ranges: Sequence[Interval]) -> Program:
     """The same mathematics with the numerics that the ranges of the decays ask for."""
-    decided = replace(program, decisions=(*program.decisions, *describe(normal, decay_range)))
+    decided = replace(program, decisions=(*program.decisions, *describe(normal, ranges)))
     valid = builder.load(Load(VALID, "valid"), (ROW,))
     lowering = Lowering(builder, normal.recurrence, ROW)
 
@@ -35,21 +36,24 @@ def stabilise(program: Program, builder: Builder, normal: Normal, decay_range: I
         return builder.keep(builder.broadcast(lowering.lower(value), ROW), valid, fill=1)
 
     logs: dict[Node, Node] = {}
-    for decay, log in _logarithms(normal, decay_range):
+    for decay, log in _logarithms(normal, ranges):
         value = builder.broadcast(lowering.lower(log), ROW)
         logs[in_rows(decay)] = builder.keep(value, valid, fill=0)
     return rewrite(decided, builder, logs) if logs else decided
 
 
-def _logarithms(normal: Normal, decay_range: Interval | None) -> Iterator[tuple[Expression, Expression]]:
+def _logarithms(normal: Normal, ranges: Sequence[Interval]) -> Iterator[tuple[Expression, Expression]]:
     """The decays that have a base-2 logarithm, with it."""
     if normal.coupled is not None:
         for _, decay in own_decays(normal.coupled):
             log = _logarithm_of(decay, normal)
             if log is not None:
                 yield decay, log
-    elif normal.decay is not None and (log := log_decay(normal, decay_range)) is not None:
-        yield normal.decay, log
+        return
+    for decay, decay_range in zip(normal.decays, ranges, strict=True):
+        log = log_decay(normal, decay, decay_range)
+        if log is not None:
+            yield decay, log
 
 
 def own_decays(coupled: Coupled) -> Iterator[tuple[str, Expression]]:
@@ -65,11 +69,11 @@ def _logarithm_of(decay: Expression, normal: Normal) -> Expression | None:
     return logarithm(decay, known) if excludes_zero(infer(decay, known)) else None
 
 
-def log_decay(normal: Normal, decay_range: Interval | None) -> Expression | None:
-    """log2 of the decay; None where there is none, or products have to do."""
-    if normal.decay is None or decay_range is None or not excludes_zero(decay_range):
+def log_decay(normal: Normal, decay: Expression, decay_range: Interval) -> Expression | None:
+    """log2 of the decay; None where products have to do."""
+    if not excludes_zero(decay_range):
         return None
-    return logarithm(normal.decay, environment(normal.recurrence))
+    return logarithm(decay, environment(normal.recurrence))
 
 
 def _describe_coupled(normal: Normal, coupled: Coupled) -> Iterator[str]:
@@ -87,47 +91,48 @@ def _describe_coupled(normal: Normal, coupled: Coupled) -> Iterator[str]:
     yield "from state to state: sums of products over the tokens between, no logarithm and no division"
 
 
-def describe(normal: Normal, decay_range: Interval | None) -> tuple[str, ...]:
-    """What was chosen for the decay and why, as sentences."""
+def describe(normal: Normal, ranges: Sequence[Interval]) -> tuple[str, ...]:
+    """What was chosen for the decays and why, as sentences."""
     if normal.coupled is not None:
         return tuple(_describe_coupled(normal, normal.coupled))
-    if normal.decay is None or decay_range is None:
+    if not normal.decays:
         return ("no decay: scores are masked products, nothing is exponentiated",)
     if normal.elementwise is not None:
-        return (_scan_sentence(normal, decay_range),)
-    channels = normal.key_axis in normal.decay.axes
-    shape = f"per channel of '{normal.key_axis}'" if channels else "scalar"
+        return tuple(_scan_sentence(normal, *each) for each in zip(normal.decays, ranges, strict=True))
+    return tuple(
+        _chosen(normal, decay, decay_range) for decay, decay_range in zip(normal.decays, ranges, strict=True)
+    )
+
+
+def _chosen(normal: Normal, decay: Expression, decay_range: Interval) -> str:
+    channels = [axis for axis in normal.axes if axis in decay.axes]
+    shape = f"per channel of '{channels[0]}'" if channels else "scalar"
     where = f"the decay ({shape}) lies in {decay_range}"
-    if log_decay(normal, decay_range) is not None:
+    if log_decay(normal, decay, decay_range) is not None:
         levels = (
             "dyadic levels C/2, ..., 1, row exponents from the cut to i, column exponents from j to the cut"
         )
         how = levels if channels else "a C x C matrix of segment sums, masked before exp2"
-        return (f"{where}, above 0: base-2 logarithms; {how}",)
+        return f"{where}, above 0: base-2 logarithms; {how}"
     why = "but may round to 0" if excludes_zero(decay_range) else "which reaches 0"
     how = "running products on dyadic levels" if channels else "a C x C matrix of products"
-    return (f"{where}, {why}: {how}; no logarithm and no division",)
+    return f"{where}, {why}: {how}; no logarithm and no division"
 
 
-def _scan_sentence(normal: Normal, decay_range: Interval) -> str:
-    assert normal.decay is not None
-    each = f"each entry of '{normal.key_axis}' its own" if normal.decay.axes else "scalar"
-    logs = log_decay(normal, decay_range) is not None
-    how = (
-        "a scan of pairs (decay, value) in a chunk"
-        if normal.decay.axes == normal.axes
-        else "products in a chunk"
-    )
+def _scan_sentence(normal: Normal, decay: Expression, decay_range: Interval) -> str:
+    each = f"each entry of '{normal.key_axis}' its own" if decay.axes else "scalar"
+    logs = log_decay(normal, decay, decay_range) is not None
+    how = "a scan of pairs (decay, value) in a chunk" if decay.axes == normal.axes else "products in a chunk"
     carried = "base-2 logarithms" if logs else "products"
     return f"the decay ({each}) lies in {decay_range}: {how}; from the start of a chunk to a token, {carried}"
 
 
 def rewrite(program: Program, builder: Builder, logs: Mapping[Node, Node]) -> Program:
     """Every product of decays that have a logarithm, over the rows, written as exp2 of a sum of logs."""
-    return rewritten(program, builder, lambda node, args, build: _positive(node, args, build, logs))
+    return rewritten(program, builder, partial(_positive, logs))
 
 
-def _positive(node: Node, args: list[Node], build: Builder, logs: Mapping[Node, Node]) -> Node:
+def _positive(logs: Mapping[Node, Node], node: Node, args: list[Node], build: Builder) -> Node:
     log = logs.get(node.args[-1]) if node.args else None
     match node.op:
         case ir.Path(exclusive, strict) if log is not None:
@@ -137,7 +142,8 @@ def _positive(node: Node, args: list[Node], build: Builder, logs: Mapping[Node, 
         case ir.First():
             return build.first(args[0])
         case ir.DecayDot(axis, "product", exclusive, strict) if log is not None:
-            op = ir.DecayDot(axis, "log", exclusive, strict)
-            return build.node(op, [args[0], args[1], log], node.axes)
+            return build.node(ir.DecayDot(axis, "log", exclusive, strict), [*args[:2], log], node.axes)
+        case ir.DecayDotRows(axis, "product", exclusive, strict) if log is not None:
+            return build.node(ir.DecayDotRows(axis, "log", exclusive, strict), [*args[:2], log], node.axes)
         case _:
             return node if list(node.args) == args else build.with_args(node, args)

@@ -265,7 +265,12 @@ class Solve:
 
 @dataclass(frozen=True, slots=True)
 class Inverse:
-    """P -> (I - P)^-1: introduced by the schedule from Solve, never differentiated."""
+    """P -> (I - P)^-1, P strictly lower triangular: what the schedule makes of Solve, and decays weigh."""
+
+
+@dataclass(frozen=True, slots=True)
+class InverseAdjoint:
+    """(X, dX) with X = (I - P)^-1 -> dP, the part of X^T dX X^T below the diagonal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,6 +383,7 @@ Op = (
     | DecayDotDecay
     | Solve
     | Inverse
+    | InverseAdjoint
     | Interleave
     | Deinterleave
     | Assemble

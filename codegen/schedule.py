@@ -14,10 +14,15 @@ from rnnc.codegen.builder import Builder
 from rnnc.codegen.program import Node, Program, dependents, reachable
 from rnnc.codegen.rewriting import rewritten
 
+PAIRS = (ir.DecayDot, ir.DecayDotRows, ir.DecayDotColumns, ir.DecayDotDecay)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A program cut at its carried states. `given` are values that another program kept for it."""
+    """A program cut at its carried states. `given` are values that another program kept for it.
+
+    `fused`: what comes after the scan, but for pairs of tokens under decays by channel, is done in it.
+    """
 
     program: Program
     pre: tuple[Node, ...]
@@ -25,6 +30,7 @@ class Plan:
     post: tuple[Node, ...]
     given: tuple[Node, ...] = ()
     keeps: tuple[Node, ...] = ()
+    fused: bool = False
 
     def __str__(self) -> str:
         stages = [
@@ -45,14 +51,18 @@ def cut(
 ) -> Plan:
     """The plan of a program that finds `given` computed and hands out `keeps` beside its results.
 
-    `fused` does in the scan what could come after it, while the state is at hand.
+    `fused` does in the scan what could come after it, while the state is at hand; but not what takes many
+    steps for each chunk.
     """
     known = tuple(given)
     keeps = tuple(keeps)
     nodes = needed([*program.results.values(), *(c.end for c in program.carries), *keeps], known)
     moving = dependents(nodes, [carry.start for carry in program.carries])
     towards_end = {node.number for node in needed([c.end for c in program.carries], known)}
-    scan = moving if fused else {number for number in moving if number in towards_end}
+    scan = moving & towards_end
+    if fused:
+        pairs = [n for n in nodes if isinstance(n.op, PAIRS) and n.number in moving - towards_end]
+        scan = moving - dependents(nodes, pairs)
     computed = [node for node in nodes if not isinstance(node.op, ir.Load)]
     return Plan(
         program,
@@ -61,6 +71,7 @@ def cut(
         post=tuple(node for node in computed if node.number in moving and node.number not in scan),
         given=known,
         keeps=keeps,
+        fused=fused,
     )
 
 

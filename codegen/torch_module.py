@@ -53,12 +53,12 @@ class ModuleContext:
     functions: Sequence[str]
 
 
-def schedule_forms(normal: Normal, decay_range: Interval | None) -> tuple[Form, ...]:
+def schedule_forms(normal: Normal, ranges: Sequence[Interval]) -> tuple[Form, ...]:
     """Derive, stabilise, differentiate and cut both forms."""
     forms = []
     for derive in (chunked_form, recurrent_form):
         builder = Builder(_in_order(normal))
-        program = stabilise(derive(normal, builder), builder, normal, decay_range)
+        program = stabilise(derive(normal, builder), builder, normal, ranges)
         backward = differentiate(program, builder)
         forms.append(_schedule(program, backward, builder))
     return tuple(forms)
@@ -66,8 +66,8 @@ def schedule_forms(normal: Normal, decay_range: Interval | None) -> tuple[Form, 
 
 def _in_order(normal: Normal) -> Axes:
     """The recurrence's axes, those of the state in the order that they have there."""
-    state = iter(normal.axes)
-    return tuple(next(state) if axis in normal.axes else axis for axis in normal.recurrence.axes)
+    state = iter(normal.state_axes)
+    return tuple(next(state) if axis in normal.state_axes else axis for axis in normal.recurrence.axes)
 
 
 def _schedule(program: Program, backward: Program, builder: Builder) -> Form:

@@ -346,6 +346,8 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
             return f"{args[0]}.tril({-1 if strict else 0})"
         case ir.Inverse():
             return f"tiles.inverse({args[0]})"
+        case ir.InverseAdjoint():
+            return f"tiles.inverse_grad({args[0]}, {args[1]})"
         case ir.Interleave():
             return f"tiles.interleave([{', '.join(_zero_filled(node, args))}], {names.batch})"
         case ir.Deinterleave(index, count):

@@ -20,7 +20,7 @@ from rnnc.codegen.torch_sums import is_number, plain
 
 def for_torch(plan: Plan, builder: Builder) -> Plan:
     """The plan with scales moved out of the scan, and products that are added to a state moved into it."""
-    fused = not plan.post
+    fused = plan.fused or not plan.post
     program = share_contractions(plan.program, plan.given, builder)
     plan = cut(program, plan.given, plan.keeps, fused)
     program, new = _with_scales_before(plan, builder)

@@ -15,6 +15,7 @@ from rnnc.dsl.expression import Expression
 from rnnc.dsl.normal import Coupled, CoupledWrite
 from rnnc.dsl.polynomial import ONE, ZERO, Atom, Leaf, Monomial, Polynomial, product
 from rnnc.dsl.recurrence import State
+from rnnc.dsl.sides import UNIT_ROW
 from rnnc.dsl.writes import Collector, Table, common_scalar, grouped
 
 STATES = "@state"  # the label of the unit vectors, one for each state
@@ -28,11 +29,13 @@ def couple(states: Sequence[State], updates: Mapping[str, Polynomial]) -> Couple
     for target in states:
         row: list[Expression | None] = []
         for source in states:
-            part = Collector(source)
+            part = Collector(source, source.axes)
             part.take(_reading(updates[target.name], source))
+            if part.split() is not UNIT_ROW:
+                raise _mixed_by_a_vector(target, source)
             row.append(_scalar(part.decay, target, source))
             _enter(reads, part.reads, target, source)
-        free = Collector(target)
+        free = Collector(target, target.axes)
         free.take(_free(updates[target.name], states))
         _enter(values, free.values, target, None)
         mixing.append(tuple(row))
@@ -59,10 +62,14 @@ def _scalar(decay: Polynomial, target: State, source: State) -> Expression | Non
     if not decay.terms:
         return None
     if decay.labels:
-        what = "itself" if source is target else f"'{source.name}'"
-        message = f"'{target.name}' takes {what} times a vector: states that mix do so by scalars"
-        raise SpecError([Diagnostic("unsupported", message)])
+        raise _mixed_by_a_vector(target, source)
     return to_expression(decay)
+
+
+def _mixed_by_a_vector(target: State, source: State) -> SpecError:
+    what = "itself" if source is target else f"'{source.name}'"
+    message = f"'{target.name}' takes {what} times a vector: states that mix do so by scalars"
+    return SpecError([Diagnostic("unsupported", message)])
 
 
 def _enter(table: Table, found: Table, target: State, source: State | None) -> None:

@@ -16,6 +16,10 @@ Several states S_1, ..., S_m over the same axes mix by scalars, and share their 
 
     S_a[t] = sum_b D_ab[t] S_b[t-1] + sum_r w_a[t,r] (v[t,r] + sum_b f_b[t,r]^T S_b[t-1])^T
 
+Reads contract the *key axis*: the first axis of the state or, where it is read from the right,
+`(S f) w^T`, the second: then all of this is said of S^T. With a decay over the value axis, H, there is
+H * S[t-1] in the place of S[t-1], in the update and in its reads; readouts may contract either axis.
+
 All expressions are in canonical order and free of the state and of lets.
 """
 
@@ -23,7 +27,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rnnc.dsl.expression import Axes, Expression
+from rnnc.dsl.expression import Axes, Expression, names
 from rnnc.dsl.recurrence import Recurrence
 
 
@@ -43,10 +47,11 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Readout:
-    """`name[V] = query^T S`, of the state S after the update, or before it if `old`."""
+    """`name = query^T S`, over the axis `over` of S after the update, or before it if `old`."""
 
     name: str
     query: Expression
+    over: str
     old: bool = False
     state: str = ""
 
@@ -106,9 +111,10 @@ class Elementwise:
 class Normal:
     """A recurrence in normal form. `decay` is None for D = 1, else over () or (key_axis,).
 
-    `micro` is the axis of the micro-steps, which keys, values and reads then may have. Of several states
-    `state` is the first; what they do stands in `coupled`, `decay` and `writes` are empty.
-    Of a state without a key axis, what is added stands in `elementwise`; its own axis is both axes.
+    `value_decay` is None for H = 1, else over (value_axis,). `micro` is the axis of the micro-steps, which
+    keys, values and reads then may have. Of several states `state` is the first; what they do stands in
+    `coupled`, `decay` and `writes` are empty. Of a state without a key axis, what is added stands in
+    `elementwise`; its own axis is both axes.
     """
 
     recurrence: Recurrence
@@ -122,6 +128,7 @@ class Normal:
     micro: str | None = None
     coupled: Coupled | None = None
     elementwise: Elementwise | None = None
+    value_decay: Expression | None = None
 
     @property
     def axes(self) -> Axes:
@@ -131,10 +138,20 @@ class Normal:
         return (self.key_axis, self.value_axis)
 
     @property
+    def state_axes(self) -> Axes:
+        """The axes of the state as it is declared."""
+        return next(state.axes for state in self.recurrence.states if state.name == self.state)
+
+    @property
     def decays(self) -> tuple[Expression, ...]:
-        """What scales the old state, or several."""
-        entries = ((self.decay,),) if self.coupled is None else self.coupled.mixing
+        """What scales the old state, the factor over the key axis first; or several states."""
+        entries = ((self.decay, self.value_decay),) if self.coupled is None else self.coupled.mixing
         return tuple(entry for row in entries for entry in row if entry is not None)
+
+    @property
+    def gates(self) -> frozenset[str]:
+        """The names that the decay is made of."""
+        return frozenset().union(*map(names, self.decays))
 
     @property
     def reads(self) -> tuple[Write, ...]:

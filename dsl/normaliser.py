@@ -6,7 +6,7 @@ What has no such form is refused, the smallest part of a statement underlined th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -15,9 +15,9 @@ from rnnc.dsl.coupling import couple
 from rnnc.dsl.diagnostics import NOWHERE, Diagnostic, Span, SpecError
 from rnnc.dsl.elementwise import elementwise, is_elementwise
 from rnnc.dsl.expansion import expand, to_expression
-from rnnc.dsl.expression import Add, Expression, Name
+from rnnc.dsl.expression import Add, Axes, Expression, Name
 from rnnc.dsl.linearity import check_linear, refuse_unsupported
-from rnnc.dsl.normal import Normal, Readout, Write
+from rnnc.dsl.normal import Normal, Readout
 from rnnc.dsl.polynomial import (
     ONE,
     UNIT,
@@ -27,7 +27,8 @@ from rnnc.dsl.polynomial import (
 )
 from rnnc.dsl.readouts import split_readouts
 from rnnc.dsl.recurrence import Assign, Let, Loop, Recurrence, State, Statement
-from rnnc.dsl.writes import Collector
+from rnnc.dsl.sides import roles
+from rnnc.dsl.writes import Collector, Update
 
 Statements = tuple[Statement, ...]
 
@@ -100,11 +101,11 @@ def _smallest(statement: Assign, refused: Callable[[Assign], bool]) -> Span:
 
 @dataclass(frozen=True)
 class _MicroSteps:
-    """A loop: the axis it runs over, the decay before it, and the writes of one micro-step."""
+    """A loop: the axis it runs over, the state before it, and what one micro-step makes of the state."""
 
     axis: str
-    decay: Polynomial
-    writes: tuple[Write, ...]
+    before: Polynomial
+    step: Polynomial
 
 
 @dataclass
@@ -170,8 +171,8 @@ class _Substitution:
     def micro_steps(self, loop: Loop) -> _MicroSteps:
         """What the loop does, after a decay alone."""
         (state,) = self.states
-        decay, writes = Collector(state).collect(self.versions[state.name][-1])
-        if writes:
+        before = self.versions[state.name][-1]
+        if Collector(state, roles(state, [before])).collect(before).writes:
             message = f"the state '{state.name}' is written before the loop"
             hint = "before a loop the state may be scaled, as in `S <- exp(g) * S`"
             raise SpecError([Diagnostic("unsupported", message, self.updated, hints=(hint,))])
@@ -179,16 +180,27 @@ class _Substitution:
         lets = {name: value for name, value in self.lets.items() if name not in reading}
         inside = _Substitution(self.recurrence, lets, hidden=frozenset(reading))
         inside.run(loop.body)
-        inner, steps = Collector(state, loop.axis).collect(inside.versions[state.name][-1])
-        if inner != UNIT:
+        step = inside.versions[state.name][-1]
+        inner = Collector(state, roles(state, [step]), loop.axis).collect(step)
+        if not inner.decay == inner.value_decay == UNIT:
             message = f"the state '{state.name}' is scaled in the loop"
             hint = "put the decay before the loop; in it, only terms without it may be added"
             raise SpecError([Diagnostic("unsupported", message, hints=(hint,))])
-        if sum(write.read is not None for write in steps) > 1:
+        if sum(write.read is not None for write in inner.writes) > 1:
             message = f"a micro-step reads the state '{state.name}' along several vectors"
             hint = "give every read a micro-step of its own"
             raise SpecError([Diagnostic("unsupported", message, hints=(hint,))])
-        return _MicroSteps(loop.axis, decay, steps)
+        return _MicroSteps(loop.axis, before, step)
+
+    def collected(self, state: State, update: Polynomial, readouts: Sequence[Readout]) -> tuple[Axes, Update]:
+        """The key and the value axis of the state, and its update."""
+        if self.micro is None:
+            axes = roles(state, [update], readouts)
+            return axes, Collector(state, axes).collect(update)
+        axes = roles(state, [self.micro.step], readouts)
+        before = Collector(state, axes).collect(self.micro.before)
+        step = Collector(state, axes, self.micro.axis).collect(self.micro.step)
+        return axes, replace(before, writes=step.writes)
 
     def run(self, statements: Statements) -> None:
         """Run the statements on the old states."""
@@ -209,27 +221,35 @@ class _Substitution:
     def normal(self) -> Normal:
         self.run(self.recurrence.statements)
         updates = {name: versions[-1] for name, versions in self.versions.items()}
-        state, coupled = self.states[0], None
-        decay, writes = UNIT, tuple[Write, ...]()
+        state = self.states[0]
+        readouts, outputs = self.read_out()
+        axes, update, coupled = state.axes, Update(UNIT, UNIT, ()), None
         if len(self.states) > 1:
             coupled = couple(self.states, updates)
-        elif self.micro is None:
-            decay, writes = Collector(state).collect(updates[state.name])
+            self.check_sides(readouts)
         else:
-            decay, writes = self.micro.decay, self.micro.writes
-        readouts, outputs = self.read_out()
+            axes, update = self.collected(state, updates[state.name], readouts)
         return Normal(
             recurrence=self.recurrence,
             state=state.name,
-            key_axis=state.axes[0],
-            value_axis=state.axes[1],
-            decay=None if decay == UNIT else to_expression(decay),
-            writes=writes,
+            key_axis=axes[0],
+            value_axis=axes[1],
+            decay=None if update.decay == UNIT else to_expression(update.decay),
+            value_decay=None if update.value_decay == UNIT else to_expression(update.value_decay),
+            writes=update.writes,
             readouts=readouts,
             outputs=outputs,
             micro=None if self.micro is None else self.micro.axis,
             coupled=coupled,
         )
+
+    def check_sides(self, readouts: Sequence[Readout]) -> None:
+        """Raises SpecError where several states are read out over their second axis."""
+        for readout in readouts:
+            if readout.over != self.states[0].axes[0]:
+                message = f"'{readout.state}' is read out over '{readout.over}'"
+                hint = f"states that mix are read out over '{self.states[0].axes[0]}'"
+                raise SpecError([Diagnostic("unsupported", message, hints=(hint,))])
 
     def read_out(self) -> tuple[tuple[Readout, ...], tuple[tuple[str, Expression], ...]]:
         """What the outputs read of the states, and the outputs in terms of it."""

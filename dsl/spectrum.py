@@ -19,7 +19,7 @@ from rnnc.dsl.interval import REAL, Interval, point
 from rnnc.dsl.normal import Coupled, Normal
 from rnnc.dsl.polynomial import UNIT, Polynomial
 from rnnc.dsl.proportions import direction, ratio
-from rnnc.dsl.ranges import environment
+from rnnc.dsl.ranges import environment, infer
 from rnnc.dsl.transition import Pair, Transition, transition_of
 from rnnc.dsl.witness import Witness, find_witness
 from rnnc.dsl.writes import undecayed
@@ -57,6 +57,32 @@ def spectrum(normal: Normal) -> Spectrum:
     """The strongest enclosure of the eigenvalues that one of the rules proves."""
     if normal.coupled is not None:
         return _of_several(normal, normal.coupled)
+    found = _of_key_side(normal)
+    if normal.value_decay is None:
+        return found
+    column = infer(normal.value_decay, environment(normal.recurrence))
+    reason = (
+        f"each channel of '{normal.value_axis}' has a factor of its own, in {column}: {_times(found, column)}"
+    )
+    return replace(
+        found,
+        interval=found.interval * column,
+        norm=found.norm * column.magnitude,
+        decay=found.decay * column,
+        reasons=(*found.reasons, reason),
+    )
+
+
+def _times(found: Spectrum, column: Interval) -> str:
+    """The eigenvalues of all columns of the state, in words."""
+    interval = found.interval * column
+    if found.real:
+        return f"all eigenvalues are real and lie in {interval}"
+    return f"every eigenvalue's modulus is at most {interval.magnitude:.6g}"
+
+
+def _of_key_side(normal: Normal) -> Spectrum:
+    """The same without a decay over the value axis: of the matrix that all columns of the state share."""
     transition = transition_of(normal)
     if normal.micro is not None and transition.pairs:
         return _micro_steps(transition, normal.micro)

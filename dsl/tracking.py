@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from math import inf
 from typing import Literal
 
-from rnnc.dsl.expression import names
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.normal import Normal
 from rnnc.dsl.samples import Samples
@@ -139,7 +138,7 @@ def _diagonal(normal: Normal, found: Spectrum) -> Iterator[Statement]:
     topic, text = "regular languages", "no regular language that is not star-free"
     yield Statement(topic, "no", text, LAYERS, SARROF)
     inputs = {declared.name for declared in normal.recurrence.inputs}
-    if normal.decay is not None and names(normal.decay) & inputs and _reaches(found.decay, 0, 1):
+    if normal.gates & inputs and _reaches(found.decay, 0, 1):
         text = "every star-free regular language"
         yield Statement(topic, "yes", text, f"{SATURATED}, as many layers as it takes", SARROF)
 

@@ -73,20 +73,23 @@ def witness(normal: Normal, values: Values, said: str) -> Witness:
 
 
 def transition_at(normal: Normal, values: Values) -> Matrix:
-    """The transition for given inputs, entry by entry, as proven intervals."""
+    """The transition of one column of the state for given inputs, entry by entry, as proven intervals."""
     if normal.coupled is not None:
         return _coupled_at(normal.coupled, normal.key_axis, values)
     key = normal.key_axis
     zero, one = point(0), point(1)
     decay = [one if normal.decay is None else evaluate(normal.decay, values, {key: i}) for i in range(SIZE)]
-    diagonal = (decay[0], zero), (zero, decay[1])
+    matrix: Matrix = (decay[0], zero), (zero, decay[1])
     if normal.micro is None:
-        return _plus_reads(diagonal, normal, values, {})
-    matrix = diagonal
-    for step in range(SIZE):
+        matrix = _plus_reads(matrix, normal, values, {})
+    for step in range(0 if normal.micro is None else SIZE):
+        assert normal.micro is not None
         factor = _plus_reads(((one, zero), (zero, one)), normal, values, {normal.micro: step})
         matrix = _product(factor, matrix)
-    return matrix
+    if normal.value_decay is None:
+        return matrix
+    column = evaluate(normal.value_decay, values, {normal.value_axis: 0})
+    return _product(((column, zero), (zero, column)), matrix)
 
 
 def _coupled_at(coupled: Coupled, key: str, values: Values) -> Matrix:
@@ -161,7 +164,7 @@ def _outside(matrix: Matrix, claim: Interval) -> str | None:
 
 def transition_names(normal: Normal) -> dict[str, Axes]:
     """The inputs and parameters that the transition depends on, with their axes."""
-    parts: list[Expression] = [] if normal.decay is None else [normal.decay]
+    parts: list[Expression] = list(normal.decays)
     if normal.coupled is not None:
         parts += normal.coupled.transition()
     parts += [part for write in normal.reads for part in (write.key, write.read) if part is not None]

@@ -1,7 +1,7 @@
 """The terms of an update -> a decay, and as few writes as the smaller side of them allows.
 
 Every term is a decay (the state itself, scaled), a read (`w (f^T S)`), or free of the state (`w v^T`). What
-does not fit is refused with the reason.
+does not fit is refused with the reason. The key axis is the one that reads contract.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from fractions import Fraction
 from rnnc.dsl.algebra import all_steps, around, contract, relabel
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
 from rnnc.dsl.expansion import split_common, to_expression
-from rnnc.dsl.expression import Expression
+from rnnc.dsl.expression import Axes, Expression
 from rnnc.dsl.normal import Write
 from rnnc.dsl.polynomial import (
     ONE,
     ZERO,
     Atom,
     Contraction,
+    Function,
     Leaf,
     Monomial,
     Polynomial,
@@ -29,8 +30,18 @@ from rnnc.dsl.polynomial import (
     times,
 )
 from rnnc.dsl.recurrence import State
+from rnnc.dsl.sides import Row, factored, proportion, written_out
 
 Table = dict[Monomial, dict[Monomial, Polynomial]]
+
+
+@dataclass(frozen=True)
+class Update:
+    """A decay as factors over the key axis and over the value axis, and writes."""
+
+    decay: Polynomial
+    value_decay: Polynomial
+    writes: tuple[Write, ...]
 
 
 @dataclass
@@ -38,19 +49,45 @@ class Collector:
     """Sorts the terms of an update into decay, reads and values, and groups them into writes."""
 
     state: State
+    axes: Axes  # the key axis and the value axis
     micro: str | None = None  # the axis of the loop that the update stands in
     decay: Polynomial = ZERO
+    decays: Table = field(default_factory=dict)  # key part -> value part -> scalar
+    scaled: dict[Monomial, Table] = field(
+        default_factory=dict
+    )  # key part -> read part -> value part -> scalar
     reads: Table = field(default_factory=dict)  # key part -> read part -> scalar
     values: Table = field(default_factory=dict)  # key part -> value part -> scalar
 
-    def collect(self, update: Polynomial) -> tuple[Polynomial, tuple[Write, ...]]:
+    def collect(self, update: Polynomial) -> Update:
         self.take(update)
+        value_decay = self.split()
         groups: dict[Polynomial, list[Polynomial]] = {}
         for side, table in enumerate((self.reads, self.values)):
             for key, other in grouped(table):
                 pair = groups.setdefault(key, [ZERO, ZERO])
                 pair[side] = pair[side] + other
-        return self.decay, tuple(self._write(key, read, value) for key, (read, value) in groups.items())
+        writes = tuple(self._write(key, read, value) for key, (read, value) in groups.items())
+        return Update(self.decay, written_out(value_decay), writes)
+
+    def split(self) -> Row:
+        """The decay's factor over the value axis, which reads have too; `decay` and `reads` are without."""
+        key_axis, value_axis = self.axes
+        factors = factored(self.decays)
+        if factors is None:
+            raise self._refused(
+                f"its decay is no product of one over '{key_axis}' and one over '{value_axis}'"
+            )
+        self.decay, side = factors
+        for key, row in self.scaled.items():
+            for read, parts in row.items():
+                scalar = proportion(parts, side)
+                if scalar is None and parts.keys() == {()}:
+                    raise self._refused(f"the state is read as it was before its decay over '{value_axis}'")
+                if scalar is None:
+                    raise self._refused(f"what is read of the state is scaled along '{value_axis}'")
+                self.reads.setdefault(key, {})[read] = scalar
+        return side
 
     def take(self, update: Polynomial) -> None:
         """Sorts all terms."""
@@ -58,7 +95,7 @@ class Collector:
             self._sort(monomial, coefficient)
 
     def _sort(self, monomial: Monomial, coefficient: Fraction) -> None:
-        key_axis, value_axis = self.state.axes
+        key_axis, value_axis = self.axes
         scalar: list[tuple[Atom, Fraction]] = []
         key: list[tuple[Atom, Fraction]] = []
         value: list[tuple[Atom, Fraction]] = []
@@ -77,18 +114,16 @@ class Collector:
             elif self._axes(atom) == {value_axis}:
                 value.append((atom, exponent))
             else:
-                raise self._refused(
-                    f"a factor over both '{key_axis}' and '{value_axis}' is not an outer product"
-                )
+                sums = isinstance(atom.node, Function) and atom.node.name == "exp"
+                hints = ("write exp(a + b) as exp(a) * exp(b)",) if sums else ()
+                why = f"a factor over both '{key_axis}' and '{value_axis}' is not an outer product"
+                raise self._refused(why, *hints)
         weight = Polynomial(((product(scalar), coefficient),))
-        if (decays or read is not None) and value:
-            raise self._refused(f"the state is scaled or read along its value axis '{value_axis}'")
-        if decays:
-            self.decay = self.decay + weight * Polynomial(((product(key), ONE),))
-            return
-        table, other = (self.values, product(value)) if read is None else (self.reads, read)
-        row = table.setdefault(product(key), {})
-        row[other] = row.get(other, ZERO) + weight
+        table = self.decays if decays else self.values
+        if read is not None:
+            table = self.scaled.setdefault(product(key), {})
+        row = table.setdefault(product(key) if read is None else read, {})
+        row[product(value)] = row.get(product(value), ZERO) + weight
 
     @property
     def _step(self) -> frozenset[str]:
@@ -101,25 +136,26 @@ class Collector:
 
     def _read(self, atom: Atom) -> Monomial:
         """The read vector of `sum_x f[x] S[x, V]`, over the key axis."""
-        key_axis, value_axis = self.state.axes
+        key_axis, value_axis = self.axes
         if not isinstance(atom.node, Contraction):
             raise self._refused("the state stands inside a function")
         factors, bound = atom.node.monomial, atom.node.bound
         (state,) = [a.node for a, _ in factors if isinstance(a.node, Leaf) and a.node.version is not None]
         rest = [(a, e) for a, e in factors if a.node is not state]
-        if state.labels[0] == key_axis and state.labels[1] in bound:
-            raise self._refused(f"the state is read along its value axis '{value_axis}' (from the right)")
-        if state.labels[0] not in bound or state.labels[1] != value_axis:
+        key, value = state.labels if self.axes == self.state.axes else state.labels[::-1]
+        if key == key_axis and value in bound:
+            raise self._refused(f"the state is read over '{value_axis}', not over '{key_axis}'")
+        if key not in bound or value != value_axis:
             raise self._refused("the state is read along both of its axes at once")
-        _, labels = around(rest, state.labels[0], bound)
+        _, labels = around(rest, key, bound)
         if labels != set(bound) or monomial_labels(product(rest)) - labels - self._step:
             raise self._refused("the state is multiplied by a full matrix")
         query = Polynomial(((product(rest), ONE),))
-        query = relabel(contract(query, tuple(labels - {state.labels[0]})), {state.labels[0]: key_axis})
+        query = relabel(contract(query, tuple(labels - {key})), {key: key_axis})
         return query.terms[0][0]
 
     def _write(self, key: Polynomial, read: Polynomial, value: Polynomial) -> Write:
-        key_axis, value_axis = self.state.axes
+        key_axis, value_axis = self.axes
         shared = common_scalar(read, value, self._step)
         inverse = Polynomial(((tuple((a, -e) for a, e in shared.terms[0][0]), 1 / shared.terms[0][1]),))
         key, read, value = key * shared, read * inverse, value * inverse
@@ -138,14 +174,15 @@ class Collector:
         found = undecayed(read, self.decay)
         return None if found is None else to_expression(found)
 
-    def _refused(self, why: str) -> SpecError:
-        key_axis, value_axis = self.state.axes
+    def _refused(self, why: str, *hints: str) -> SpecError:
+        (key, value), name = self.state.axes, self.state.name
         note = (
-            f"handled are a decay (constant, per token, or over '{key_axis}'), reads over '{key_axis}' "
-            f"(f.T @ S), and writes w @ x.T with w over '{key_axis}' and x over '{value_axis}'"
+            f"handled are a decay (constant, per token, over '{key}' or '{value}', or a product of these), "
+            f"reads over one axis (f.T @ {name} or {name} @ f) of the state after its decay over the other, "
+            f"and writes w @ x.T with w over '{key}' and x over '{value}'"
         )
         message = f"the transition of '{self.state.name}' is not handled: {why}"
-        return SpecError([Diagnostic("unsupported", message, notes=(note,))])
+        return SpecError([Diagnostic("unsupported", message, notes=(note,), hints=hints)])
 
 
 def undecayed(read: Polynomial, decay: Polynomial) -> Polynomial | None:

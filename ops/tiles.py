@@ -51,6 +51,7 @@ from rnnc.ops.halving import (
     sum_tokens,
 )
 from rnnc.ops.triangular import inverse as inverse
+from rnnc.ops.triangular import inverse_grad as inverse_grad
 
 Direction = Literal["prefix", "suffix"]
 LN2 = math.log(2.0)

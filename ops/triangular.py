@@ -38,6 +38,11 @@ def inverse(p: Tensor) -> Tensor:
     return x
 
 
+def inverse_grad(x: Tensor, grad: Tensor) -> Tensor:
+    """The gradient of P from that of X = (I - P)^-1: the part of X^T dX X^T below the diagonal."""
+    return (x.mT @ grad @ x.mT).tril(-1)
+
+
 def _diagonal_inverses(p: Tensor, block: int) -> list[Tensor]:
     """The inverses of the diagonal blocks, all but a shorter last one in one batch."""
     whole = p.shape[-1] // block

@@ -11,7 +11,6 @@ from typing import Any
 from rnnc.console import diagnostic_record
 from rnnc.dsl.checker import check
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
-from rnnc.dsl.expression import names
 from rnnc.dsl.interval import REAL
 from rnnc.dsl.normal import Coupled, Normal
 from rnnc.dsl.normaliser import normalise
@@ -127,7 +126,7 @@ def _facts(normal: Normal, found: Spectrum) -> dict[str, str]:
             "eigenvalues": _eigenvalues(found),
             "forms": "recurrent, chunked, parallel",
         }
-    axes = ", ".join(normal.axes)
+    axes = ", ".join(normal.state_axes)
     reads = len(normal.reads)
     step = "token" if normal.micro is None else f"micro-step, {normal.micro} for each token"
     if normal.coupled is not None:
@@ -155,11 +154,11 @@ def _facts_of_several(normal: Normal, coupled: Coupled, found: Spectrum) -> dict
 
 
 def _decay(normal: Normal) -> str:
-    if normal.decay is None:
+    if not normal.decays:
         return "none"
-    kind = f"a vector over {normal.decay.axes[0]}" if normal.decay.axes else "a scalar"
-    changes = names(normal.decay) & {x.name for x in normal.recurrence.inputs}
-    return f"{kind} per {'token' if changes else 'head'}"
+    kinds = [f"a vector over {decay.axes[0]}" if decay.axes else "a scalar" for decay in normal.decays]
+    changes = normal.gates & {x.name for x in normal.recurrence.inputs}
+    return f"{' times '.join(kinds)} per {'token' if changes else 'head'}"
 
 
 def _eigenvalues(found: Spectrum) -> str:

@@ -96,14 +96,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
     del log2_G_after
-    log2_G_C = log2_D.sum(2)
-    del log2_D
-    G_C = torch.exp2(log2_G_C)
-    del log2_G_C
     G_after_2 = G_after[:, :, :, None].expand(-1, -1, -1, n_)
     del G_after
     G_after_rows_2 = G_after_2.flatten(2, 3)
     del G_after_2
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
     S_new_1 = valid_rows * sigmoid_b_rows
     S_new_2 = rnorm_k_rows * S_new_1
     del S_new_1
@@ -243,14 +243,14 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
     del log2_G_after
-    log2_G_C = log2_D.sum(2)
-    del log2_D
-    G_C = torch.exp2(log2_G_C)
-    del log2_G_C
     G_after_2 = G_after[:, :, :, None].expand(-1, -1, -1, n_)
     del G_after
     G_after_rows_2 = G_after_2.flatten(2, 3)
     del G_after_2
+    log2_G_C = log2_D.sum(2)
+    del log2_D
+    G_C = torch.exp2(log2_G_C)
+    del log2_G_C
     S_new_1 = valid_rows * sigmoid_b_rows
     S_new_2 = rnorm_k_rows * S_new_1
     del S_new_1
@@ -380,13 +380,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
     del log2_G_after
+    G_after_2 = G_after[:, :, :, None].expand(-1, -1, -1, n_)
+    G_after_rows_2 = G_after_2.flatten(2, 3)
+    del G_after_2
     log2_G_C = log2_D.sum(2)
     del log2_D
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    G_after_2 = G_after[:, :, :, None].expand(-1, -1, -1, n_)
-    G_after_rows_2 = G_after_2.flatten(2, 3)
-    del G_after_2
     ln2 = tiles.LN2
     log2e = tiles.LOG2E
     do_S = do @ S.mT

@@ -266,12 +266,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del k_G_after_dS_rows
     del dG_C_rows
     del k_G_after, qG
-    dk_1 = tiles.product(G_after, v_dS, valid[:, :, :, None])
-    del G_after
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
     del dlog2_G_C
+    dk_1 = tiles.product(G_after, v_dS, valid[:, :, :, None])
+    del G_after
     dk = dk_1 + dk_scaled_scaled
     del dk_1, dk_scaled_scaled
     dv = torch.addcmul(dv_, valid[:, :, :, None], k_G_after_dS)

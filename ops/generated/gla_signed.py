@@ -241,11 +241,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del k_G_after_dS_rows
     del dG_C_rows
     del G_C, k_G_after, qG
-    dk_1 = tiles.product(G_after, v_dS, valid[:, :, :, None])
     dG_from = tiles.at_first(dG_C, C)
     del dG_C
     dD_3 = tiles.running_product_grad(D, dG_from, 2, "suffix")
     del G_from, dG_from
+    dk_1 = tiles.product(G_after, v_dS, valid[:, :, :, None])
     dk = dk_1 + dk_scaled_scaled
     del dk_1, dk_scaled_scaled
     dv = torch.addcmul(dv_, valid[:, :, :, None], k_G_after_dS)

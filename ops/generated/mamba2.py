@@ -290,17 +290,17 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del B_dS_rows
     del S_dS_sum_rows
     del dCS
-    B_dB_scaled = B * dB_scaled
-    B_dB_scaled_sum = B_dB_scaled.sum(3)
-    del B_dB_scaled
-    ddt_3 = tiles.product(valid, G_after, B_dB_scaled_sum)
-    del G_after
     dG_C = S_dS_sum.sum(2)
     del S_dS_sum
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C)
     del dlog2_G_C
+    B_dB_scaled = B * dB_scaled
+    B_dB_scaled_sum = B_dB_scaled.sum(3)
+    del B_dB_scaled
+    ddt_3 = tiles.product(valid, G_after, B_dB_scaled_sum)
+    del G_after
     dlog2_G_after = B_dB_scaled_sum * dlog2_G_after_1 * ln2
     del B_dB_scaled_sum
     dA_log_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)

@@ -43,9 +43,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     D_ = torch.where(valid > 0, alpha, 1)
     del alpha
     G = tiles.running_product(D_, 2, "prefix")
-    G_ij = tiles.path(D_)
     CB = C_ @ B.mT
-    A = G_ij * CB
+    G_ij = tiles.path(D_)
+    A = CB * G_ij
     del CB, G_ij
     u_scaled = D[:, :, None, None] * u
     G_after = tiles.running_product(D_, 2, "suffix", exclusive=True)
@@ -177,9 +177,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     D_ = torch.where(valid > 0, alpha, 1)
     del alpha
     G = tiles.running_product(D_, 2, "prefix")
-    G_ij = tiles.path(D_)
     CB = C_ @ B.mT
-    G_ij_CB = G_ij * CB
+    G_ij = tiles.path(D_)
+    CB_G_ij = CB * G_ij
     G_after = tiles.running_product(D_, 2, "suffix", exclusive=True)
     G_from = tiles.running_product(D_, 2, "suffix")
     G_C = G_from[:, :, 0]
@@ -190,7 +190,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dD = u_do_sum.sum(2)
     del u_do_sum
     do_u = do @ u.mT
-    G_ij_CB_do = G_ij_CB.mT @ do
+    CB_G_ij_do = CB_G_ij.mT @ do
     G_ij_do_u = G_ij * do_u
     del G_ij
     G_ij_do_u_C = G_ij_do_u.mT @ C_
@@ -202,20 +202,20 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     valid_delta_2 = valid * delta
     del delta
     du_1 = G_after * valid_delta
-    G_ij_CB_do_scaled = valid_delta[:, :, :, None] * G_ij_CB_do
-    del G_ij_CB_do
-    G_ij_CB_do_u = G_ij_CB * do_u
-    del G_ij_CB
-    G_ij_CB_do_u_sum = G_ij_CB_do_u.sum(2)
-    del G_ij_CB_do_u
-    ddt_2 = tiles.product(valid, G_ij_CB_do_u_sum, ddt_1)
-    del G_ij_CB_do_u_sum
+    CB_G_ij_do_scaled = valid_delta[:, :, :, None] * CB_G_ij_do
+    del CB_G_ij_do
+    CB_G_ij_do_u = CB_G_ij * do_u
+    del CB_G_ij
+    CB_G_ij_do_u_sum = CB_G_ij_do_u.sum(2)
+    del CB_G_ij_do_u
+    ddt_2 = tiles.product(valid, CB_G_ij_do_u_sum, ddt_1)
+    del CB_G_ij_do_u_sum
     G_ij_do_u_C_scaled = valid_delta[:, :, :, None] * G_ij_do_u_C
     del G_ij_do_u_C
-    dG_ij = tiles.product(CB, do_u, valid_delta_2[:, :, None])
-    del CB, do_u
     dCB = valid_delta_2[:, :, None] * G_ij_do_u
-    del G_ij_do_u, valid_delta_2
+    del G_ij_do_u
+    dG_ij = tiles.product(CB, do_u, valid_delta_2[:, :, None])
+    del CB, do_u, valid_delta_2
     dA_log_1 = tiles.path_grad(D_, dG_ij)
     del dG_ij
     ddt_bias_1 = ddt_2.sum(2)
@@ -274,24 +274,24 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del B_dS_rows
     del S_dS_sum_rows
     del G_C, dCS
-    B_dB_scaled = B * dB_scaled
-    B_dB_scaled_sum = B_dB_scaled.sum(3)
-    del B_dB_scaled
-    ddt_3 = tiles.product(valid, G_after, B_dB_scaled_sum)
     dG_C = S_dS_sum.sum(2)
     del S_dS_sum
     dG_from = tiles.at_first(dG_C, C)
     del dG_C
     dA_log_3 = tiles.running_product_grad(D_, dG_from, 2, "suffix")
     del G_from, dG_from
+    B_dB_scaled = B * dB_scaled
+    B_dB_scaled_sum = B_dB_scaled.sum(3)
+    del B_dB_scaled
+    ddt_3 = tiles.product(valid, G_after, B_dB_scaled_sum)
     dG_after = B_dB_scaled_sum * valid_delta
     del B_dB_scaled_sum
     dA_log_4 = tiles.running_product_grad(D_, dG_after, 2, "suffix", exclusive=True)
     del D_, G_after, dG_after
     dB = torch.addcmul(G_ij_do_u_C_scaled, du_1[:, :, :, None], dB_scaled)
     del G_ij_do_u_C_scaled, dB_scaled
-    du = tiles.addcmul_(do_scaled + G_ij_CB_do_scaled, du_1[:, :, :, None], B_dS)
-    del B_dS, G_ij_CB_do_scaled, do_scaled, du_1
+    du = tiles.addcmul_(do_scaled + CB_G_ij_do_scaled, du_1[:, :, :, None], B_dS)
+    del B_dS, CB_G_ij_do_scaled, do_scaled, du_1
     dA_log_5 = dA_log_3 + dA_log_4 + dA_log_2 + dA_log_1
     del dA_log_1, dA_log_2, dA_log_3, dA_log_4
     dA_log_6 = exp_delta_scaled * dA_log_5

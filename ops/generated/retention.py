@@ -266,15 +266,15 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del k_dS_rows
     del S_dS_sum_rows
     del do_scaled
-    k_dk_scaled = k * dk_scaled
-    k_dk_scaled_sum = k_dk_scaled.sum(3)
-    del k_dk_scaled
     dG_C = S_dS_sum.sum(2)
     del S_dS_sum
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C)
     del dlog2_G_C
+    k_dk_scaled = k * dk_scaled
+    k_dk_scaled_sum = k_dk_scaled.sum(3)
+    del k_dk_scaled
     dlog2_G_after = k_dk_scaled_sum * valid_G_after * ln2
     del k_dk_scaled_sum
     dgamma_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)

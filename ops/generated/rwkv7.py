@@ -115,10 +115,10 @@ def chunked_forward(args, valid, h0, steps, keep):
     del bonus_2
     k_G_before_scaled = xi[:, :, None] * k_G_before
     del k_G_before
-    S_new_1 = w1_1[:, :, :, None] * G_after_k_rate
-    del G_after_k_rate, w1_1
     key_G_after_scaled = valid[:, :, :, None] * key_G_after
     del key_G_after
+    S_new_1 = w1_1[:, :, :, None] * G_after_k_rate
+    del G_after_k_rate, w1_1
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     P_rp = tiles.decay_dot(kappa, key_, f1, strict=True)
     P_rp_v = P_rp @ v
@@ -253,10 +253,10 @@ def chunked_states(args, valid, h0, steps, keep):
     del key
     k_G_before_scaled = xi[:, :, None] * k_G_before
     del k_G_before
-    S_new_1 = w1_1[:, :, :, None] * G_after_k_rate
-    del G_after_k_rate, w1_1
     key_G_after_scaled = valid[:, :, :, None] * key_G_after
     del key_G_after
+    S_new_1 = w1_1[:, :, :, None] * G_after_k_rate
+    del G_after_k_rate, w1_1
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     P_rp = tiles.decay_dot(kappa, key_, f1, strict=True)
     P_rp_v = P_rp @ v

@@ -49,8 +49,8 @@ DECAYS = [
 @pytest.mark.parametrize(("decay", "expected"), DECAYS)
 def test_logarithm(decay: str, expected: float | None) -> None:
     compiled = analyse(SPEC.format(decay=decay, range="(0, 1]"))
-    log = log_decay(compiled.normal, compiled.decay_range)
-    (said,) = describe(compiled.normal, compiled.decay_range)
+    log = log_decay(compiled.normal, *compiled.normal.decays, *compiled.decay_ranges)
+    (said,) = describe(compiled.normal, compiled.decay_ranges)
     assert ("base-2 logarithms" in said) == (expected is not None)
     assert ("no logarithm and no division" in said) == (expected is None)
     if expected is None:
@@ -66,8 +66,8 @@ def test_logarithm(decay: str, expected: float | None) -> None:
 
 def test_a_closed_range_stays_a_product() -> None:
     compiled = analyse(SPEC.format(decay="d", range="[0, 1]"))
-    assert log_decay(compiled.normal, compiled.decay_range) is None
-    assert "which reaches 0" in describe(compiled.normal, compiled.decay_range)[0]
+    assert log_decay(compiled.normal, *compiled.normal.decays, *compiled.decay_ranges) is None
+    assert "which reaches 0" in describe(compiled.normal, compiled.decay_ranges)[0]
 
 
 def test_exact_powers_share_a_root() -> None:

@@ -43,7 +43,7 @@ def work(programs: Sequence[Program]) -> int:
 def test_sharing(path: Path) -> None:
     found = analyse(path.read_text("utf-8"), path.name)
     builder = Builder(found.recurrence.axes)
-    program = stabilise(chunked_form(found.normal, builder), builder, found.normal, found.decay_range)
+    program = stabilise(chunked_form(found.normal, builder), builder, found.normal, found.decay_ranges)
     before = [on_rows(with_inverses(p, builder), builder) for p in (program, differentiate(program, builder))]
     after = share_products(before, builder)
     assert work(after) <= work(before)

@@ -67,7 +67,7 @@ def test_what_the_backward_pass_is_given_is_kept(path: Path) -> None:
 
 def passes(found: Compiled) -> tuple[Builder, Program, Program]:
     builder = Builder(found.recurrence.axes)
-    program = stabilise(chunked_form(found.normal, builder), builder, found.normal, found.decay_range)
+    program = stabilise(chunked_form(found.normal, builder), builder, found.normal, found.decay_ranges)
     return builder, program, differentiate(program, builder)
 
 

@@ -43,6 +43,9 @@ RWKV7 = """
     let decay = exp(-exp(-0.5) * sigmoid(w))
     let rate = sigmoid(a)
 """
+VALUE = """
+    input q[K], k[K], v[V], g[K], h[V], a
+"""
 TWO_READS = """
     input q[K], k[K], e[K], v[V], a, b, c
     let alpha = sigmoid(a)
@@ -88,6 +91,40 @@ SPELLINGS = {
         ["S <- (I * decay - (kappa * rate) @ kappa.T) @ S + k @ v.T"],
         ["let removed = S.T @ kappa", "S <- S * decay + k * v", "S <- S - rate * kappa * removed"],
     ),
+    "decays over both": (
+        VALUE,
+        ["S <- sigmoid(a) * exp(g) * S * exp(h) + k @ v.T"],
+        ["S <- exp(h) * S", "S <- sigmoid(a) * (exp(g) * S) + k * v"],
+        ["let gate = exp(h) * exp(g) * S", "S <- sigmoid(a) * gate + (v @ k.T).T"],
+    ),
+    "complements over both": (
+        VALUE,
+        ["S <- sigmoid(a) * (1 - sigmoid(g)) * (1 - sigmoid(h)) * S"],
+        ["S <- S - sigmoid(g) * S", "S <- sigmoid(a) * (S - S * sigmoid(h))"],
+        ["S <- S - sigmoid(g) * S - sigmoid(h) * S + sigmoid(h) * sigmoid(g) * S", "S <- S * sigmoid(a)"],
+    ),
+    "complements of one gate and of V": (
+        VALUE,
+        ["S <- (1 - sigmoid(a)) * (1 - sigmoid(h)) * S"],
+        ["S <- S - sigmoid(a) * S", "S <- S - S * sigmoid(h)"],
+    ),
+    "a complement of one gate": (
+        VALUE,
+        ["S <- (1 - sigmoid(a)) * exp(h) * S"],
+        ["S <- exp(h) * S", "S <- S - S * sigmoid(a)"],
+    ),
+    "delta under a decay over V": (
+        VALUE,
+        ["S <- exp(h) * S", "S <- S - sigmoid(a) * k @ (S.T @ k - v).T"],
+        ["S <- exp(h) * S - sigmoid(a) * k @ (exp(h) * (S.T @ k)).T + sigmoid(a) * k @ v.T"],
+        ["S <- (I - sigmoid(a) * k @ k.T) @ (S * exp(h)) + k @ (v * sigmoid(a)).T"],
+    ),
+    "oja": (
+        VALUE,
+        ["S <- exp(h) * S", "S <- S + sigmoid(a) * (k - S @ v) @ v.T"],
+        ["S <- exp(h) * S + sigmoid(a) * (k - S @ (exp(h) * v)) @ v.T"],
+        ["S <- (S * exp(h)) @ (I - sigmoid(a) * v @ v.T) + k @ (sigmoid(a) * v).T"],
+    ),
     "two reads": (
         TWO_READS,
         ["S <- alpha * (S - sigmoid(b) * u @ (u.T @ S) - sigmoid(c) * w @ (w.T @ S)) + k @ v.T"],
@@ -127,7 +164,7 @@ def test_one_form_and_one_module(model: str) -> None:
     found = normal_form(spec(declared, first))
     for other in others:
         again = normal_form(spec(declared, other))
-        for part in ("decay", "writes", "readouts", "outputs"):
+        for part in ("axes", "decay", "value_decay", "writes", "readouts", "outputs"):
             assert getattr(again, part) == getattr(found, part), (part, other)
     texts = {body(analyse(spec(declared, updates)).source) for updates in (first, *others)}
     assert len(texts) == 1
@@ -180,6 +217,15 @@ def test_the_decay_of_a_read_cancels() -> None:
     assert found.writes[0].read_of_decayed is not None
     declared, *spellings = SPELLINGS["rwkv7"]
     assert all(write.read_of_decayed is None for write in normal_form(spec(declared, spellings[0])).writes)
+
+
+def test_reads_decide_the_key_axis_and_then_readouts() -> None:
+    declared, *spellings = SPELLINGS["oja"]
+    assert normal_form(spec(declared, spellings[0])).axes == ("V", "K")
+    turned = "recurrence r[K, V]:\n    input q[K], k[K], v[V]\n    state S[V, K]\n    output o[V]\n"
+    found = normal_form(f"{turned}    S <- S + v @ k.T\n    o <- S @ q\n")
+    assert found.axes == ("K", "V")
+    assert found.state_axes == ("V", "K")
 
 
 UNLIKE = [

@@ -20,7 +20,7 @@ from torch import Tensor
 import rnnc
 import rnnc.ops
 from rnnc.codegen.numerics import own_decays
-from rnnc.dsl.expression import Expression, names
+from rnnc.dsl.expression import Expression, Multiply, names
 from rnnc.dsl.interpreter import evaluate
 from rnnc.dsl.interval import Interval, hull
 from rnnc.dsl.normaliser import normalise
@@ -75,6 +75,8 @@ TURNING = (
     "{0}\nstate M[K, V]\nlet old = S\nS <- {1} * (cos(b) * S - sin(b) * M) + k @ v.T\n"
     "M <- {1} * (sin(b) * old + cos(b) * M)\no <- S.T @ q + M.T @ k"
 )
+DECAYED = "let u = unit(k)\n{0}\nS <- {1} * S\nS <- S + sigmoid(b) * u @ (v - S.T @ u).T\no <- S.T @ unit(q)"
+OJA = "let w = unit(v)\n{0}\nS <- {1}\nS <- S + sigmoid(b) * (k - S @ w) @ w.T\no <- S.T @ unit(q)"
 PLAIN = "{0}\nS <- {1} * S + k @ v.T\no <- S.T @ q"
 EXTRA = {
     "log_decay": ("input g in (-inf, 0]", PLAIN, "exp(g)"),
@@ -89,6 +91,9 @@ EXTRA = {
     "signed_momentum": ("input d in [-1, 1]\ninput b", MOMENTUM, "d"),
     "turning": ("input d in [-1, 1]\ninput b", TURNING, "d"),
     "log_delta": ("input g in (-inf, 0]\ninput b", OLD, "exp(g)"),
+    "decays_of_both": ("input g[K] in (-inf, 0]\ninput h[V]", PLAIN, "exp(g) * (1 - sigmoid(h))"),
+    "value_resets": ("input d[V] in [0, 1]\ninput b", DECAYED, "d"),
+    "oja_of_both": ("input g[V] in (-inf, 0]\ninput d[K] in [0, 1]\ninput b", OJA, "exp(g) * d * S"),
     "log_deltas": ("input g[K] in (-inf, 0]\ninput b", OLD, "exp(g)"),
 }
 NAMES = [*rnnc.ops.builtin_names(), *EXTRA]
@@ -185,7 +190,7 @@ def decays(name: str, momentum: bool = False) -> tuple[Expression, ...]:
     """
     normal = normalise(operator(name).recurrence)
     if normal.coupled is None:
-        return () if normal.decay is None else (normal.decay,)
+        return (Multiply(normal.decays),) if normal.decays else ()
     read = {readout.state for readout in normal.readouts}
     return tuple(decay for state, decay in own_decays(normal.coupled) if momentum or state in read)
 
@@ -292,7 +297,8 @@ def test_gates_over_their_whole_range(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["resets", "signed", "channel_resets", "channel_signed", "resetting_momentum", "turning"]
+    "name",
+    ["resets", "signed", "channel_resets", "channel_signed", "value_resets", "resetting_momentum", "turning"],
 )
 def test_a_reset_cuts_the_sequence(name: str) -> None:
     """A decay of zero: the same as two packed sequences, values and gradients."""

@@ -18,13 +18,13 @@ from rnnc.ops.initialisers import INITIALISERS
 pytestmark = pytest.mark.smoke
 NAMES = tuple(
     "comba delta_net delta_net_signed delta_product dplr gated_delta_net gated_delta_net2 "
-    "gated_delta_product gla gla_signed iplr kda kimi_delta_product linear_attention mamba2 mamba2_signed "
-    "momentum_delta retention rwkv6 rwkv7 titans_linear".split()
+    "gated_delta_product gated_oja gla gla_signed iplr kda kimi_delta_product linear_attention mamba2 "
+    "mamba2_signed momentum_delta retention rwkv6 rwkv7 titans_linear".split()
 )
 COUPLED = ("momentum_delta", "titans_linear")
 READS = dict.fromkeys(
     "comba delta_net delta_net_signed delta_product dplr gated_delta_net gated_delta_net2 "
-    "gated_delta_product iplr kda kimi_delta_product rwkv7".split(),
+    "gated_delta_product gated_oja iplr kda kimi_delta_product rwkv7".split(),
     1,
 )
 NONE = dict.fromkeys("delta_net delta_net_signed delta_product iplr linear_attention".split())
@@ -32,7 +32,8 @@ NONE |= dict.fromkeys(COUPLED)
 CHANNELS = dict.fromkeys(
     "dplr gated_delta_net2 gla gla_signed kda kimi_delta_product rwkv6 rwkv7".split(), ("K",)
 )
-DECAYS = {**NONE, **CHANNELS}
+VALUES = {"gated_oja": ("V",)}
+DECAYS = {**NONE, **CHANNELS, **VALUES}
 
 
 def checked(name: str) -> Recurrence:
