@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.kernel_docs import token_doc
+from rnnc.codegen.line_breaks import bare
 from rnnc.codegen.names import Names
 from rnnc.codegen.paragraphs import Line, Paragraphs
 from rnnc.codegen.program import Carry, Node, dependents, reachable
@@ -162,7 +163,7 @@ class StepsPrinter:
         steady = node.number not in self.varying
         for argument in node.args:
             self.need(argument, self.once if steady else lines)
-        text = self._load(self.loads[node]) if node in self.loads else self._line(node)
+        text = self._load(self.loads[node]) if node in self.loads else bare(self._line(node))
         self.known[node] = self._called(f"b_{self.values.name(node)}", steady)
         (self.once if steady else lines).append(Line((f"{self.known[node]} = {text}",), _used(node), node))
 
@@ -217,7 +218,8 @@ class StepsPrinter:
         mask = self.memory.masked(array, array.axes)
         address = self.memory.address(array, argument, array.axes)
         kind = f"{argument}.dtype.element_ty"
-        return f"tl.store({address}, ({value}).to({kind}){f', mask={mask}' if mask else ''})"
+        value = value if value.isidentifier() else f"({value})"
+        return f"tl.store({address}, {value}.to({kind}){f', mask={mask}' if mask else ''})"
 
     # Bodies
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import lru_cache
 from importlib.resources import files
 
@@ -34,3 +35,12 @@ def comment(text: str) -> str:
     """
     printable = "".join(c if c.isprintable() else " " for c in text)
     return printable.replace("\\", "\\\\").replace('"""', "'''").rstrip('"')
+
+
+def literal(value: object) -> str:
+    """A constant: texts, numbers, tuples; in double quotes, as an axis may end in a single one."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, tuple):
+        return f"({', '.join(map(literal, value))}{',' if len(value) == 1 else ''})"
+    return repr(value)

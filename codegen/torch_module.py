@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
 
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.forms import chunked_form, recurrent_form
@@ -16,7 +14,7 @@ from rnnc.codegen.numerics import stabilise
 from rnnc.codegen.products import share_products
 from rnnc.codegen.program import Program
 from rnnc.codegen.schedule import Plan, cut, on_rows, with_inverses, worth_keeping
-from rnnc.codegen.templating import comment, template
+from rnnc.codegen.templating import comment, literal, template
 from rnnc.codegen.torch_plan import for_torch
 from rnnc.codegen.torch_printer import Function
 from rnnc.codegen.torch_sums import plain
@@ -145,12 +143,12 @@ def _module(recurrence: Recurrence, functions: Sequence[str], equations: str) ->
     context = ModuleContext(
         header=header(recurrence, equations),
         imports=_imports(functions),
-        name=_literal(recurrence.name),
-        spec_hash=_literal(spec_hash(recurrence)),
-        inputs=_literal(tuple((d.name, d.axes) for d in recurrence.inputs)),
-        params=_literal(tuple((d.name, d.axes) for d in recurrence.params)),
-        states=_literal(tuple((d.name, d.axes) for d in recurrence.states)),
-        outputs=_literal(tuple((d.name, d.axes) for d in recurrence.outputs)),
+        name=literal(recurrence.name),
+        spec_hash=literal(spec_hash(recurrence)),
+        inputs=literal(tuple((d.name, d.axes) for d in recurrence.inputs)),
+        params=literal(tuple((d.name, d.axes) for d in recurrence.params)),
+        states=literal(tuple((d.name, d.axes) for d in recurrence.states)),
+        outputs=literal(tuple((d.name, d.axes) for d in recurrence.outputs)),
         functions=[text.rstrip("\n") for text in functions],
     )
     holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
@@ -165,13 +163,6 @@ def _imports(functions: Sequence[str]) -> str:
     if re.search(r"\bF\.", text):
         lines.append("import torch.nn.functional as F")
     return "\n".join(lines)
-
-
-def _literal(value: str | tuple[Any, ...]) -> str:
-    """A constant of names, in double quotes (an axis may end in a single one)."""
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    return f"({', '.join(map(_literal, value))}{',' if len(value) == 1 else ''})"
 
 
 def header(recurrence: Recurrence, equations: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from rnnc.codegen import operations as ir
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.kernels import Kernel
+from rnnc.codegen.line_breaks import bare
 from rnnc.codegen.names import Names
 from rnnc.codegen.paragraphs import Line, Paragraphs
 from rnnc.codegen.phases import Anew, Part, Phase, Read, Step, Store, is_free
@@ -122,7 +123,7 @@ class Body:
             case Node() if step in self.groups:
                 return self.gradients(self.groups[step], step)
             case Node():
-                text, name, uses = line(step, self), self.call(step), _values(step.args)
+                text, name, uses = bare(line(step, self)), self.call(step), _values(step.args)
                 if step not in sums:
                     return Line((f"{name} = {text}",), uses, step)
                 if isinstance(step.op, ir.Max):

@@ -10,10 +10,11 @@ from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.explain import normal_equations
 from rnnc.codegen.footprint import footprint
 from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_kernels
+from rnnc.codegen.line_breaks import broken
 from rnnc.codegen.operations import TIME_AXES
 from rnnc.codegen.recurrent_kernels import TokenKernel, base, plan_tokens
 from rnnc.codegen.steps_printer import StepsPrinter
-from rnnc.codegen.templating import template
+from rnnc.codegen.templating import literal, template
 from rnnc.codegen.torch_module import header
 from rnnc.codegen.torch_sums import plain
 from rnnc.codegen.triton_printer import KernelPrinter
@@ -54,7 +55,7 @@ def triton_source(compiled: Compiled) -> str:
     context = TritonContext(
         header=header(compiled.recurrence, normal_equations(compiled.normal)),
         value_axis=compiled.normal.value_axis,
-        no_chunks=repr(no_chunks),
+        no_chunks=literal(no_chunks),
         work=work,
         micro_axis=f'"{compiled.normal.micro or ""}"',
         forward=_tuple(forward[0]),
@@ -64,7 +65,7 @@ def triton_source(compiled: Compiled) -> str:
         kernels=[*forward[1], *backward[1], *step_texts],
     )
     holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
-    return template("triton_module.py.jinja").render(holes)
+    return broken(template("triton_module.py.jinja").render(holes))
 
 
 def chunk_kernels(compiled: Compiled) -> tuple[tuple[Kernel, ...], tuple[Kernel, ...]]:
@@ -121,7 +122,7 @@ def _launch(printer: KernelPrinter) -> str:
     tiled = tuple(axis for axis, _ in sizes if axis in kernel.tiled)
     groups = tuple(printer.addresses.groups)
     parts = (kernel.name, kernel.role, reads, writes, groups, sizes, tiled, printer.optional)
-    return f"Launch({', '.join(map(repr, parts))})"
+    return f"Launch({', '.join(map(literal, parts))})"
 
 
 def _array(printer: KernelPrinter, array: Array) -> tuple[str, str, str, tuple[str, ...]]:
@@ -140,6 +141,5 @@ def _step_launch(printer: StepsPrinter) -> str:
         for group in (kernel.loads, kernel.stores)
     ]
     parts = (kernel.name, kernel.role, *arrays, tuple(printer.groups), tuple(printer.sizes.items()))
-    return (
-        f"StepLaunch({', '.join(map(repr, (*parts, printer.state_arguments(), kernel.tile, kernel.micro)))})"
-    )
+    rest = (printer.state_arguments(), kernel.tile, kernel.micro)
+    return f"StepLaunch({', '.join(map(literal, (*parts, *rest)))})"

@@ -152,9 +152,9 @@ def _number(node: Node, names: Namer) -> str:
             factors = [] if coefficient == 1 else [number(coefficient)]
             return f"({' * '.join([*map(names.name, node.args), *factors])})"
         case ir.Apply("rsqrt"):
-            return f"({names.name(node.args[0])} ** -0.5)"
+            return f"({names.name(node.args[0])}**-0.5)"
         case ir.Apply("power", exponent):
-            return f"({names.name(node.args[0])} ** {number(exponent or Fraction(1))})"
+            return f"({names.name(node.args[0])}**{number(exponent or Fraction(1))})"
         case ir.Apply("reciprocal"):
             return f"(1 / {names.name(node.args[0])})"
         case ir.Apply(function):
