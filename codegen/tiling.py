@@ -9,6 +9,7 @@ on the sizes of axes, not on those of the batch: no head count and no length com
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import NamedTuple
@@ -25,6 +26,7 @@ STAGES = (1, 2, 3)
 # Bytes of registers in memory that are let pass: none where every chunk waits for them.
 STACK, STACK_SERIAL = 64, 0
 CLOSE = 1.25  # times within this factor are alike: then what moves fewer bytes is taken
+STEP = 16  # registers: of what does not fit, what is off by less is alike
 NEAR = 48  # registers: an estimate that is not off by more may be wrong
 
 
@@ -74,8 +76,13 @@ class Tiling(NamedTuple):
         return sum(choice.times.memory for choice in self.kernels.values())
 
     @property
+    def excess(self) -> int:
+        """How far its kernels are from fitting, in steps."""
+        return sum(math.ceil(choice.excess / STEP) for choice in self.kernels.values())
+
+    @property
     def fits(self) -> bool:
-        return all(choice.fits for choice in self.kernels.values())
+        return not self.excess
 
 
 class TooLarge(ValueError):
@@ -109,7 +116,8 @@ def choose(
             found.append(Tiling(tokens, each))
     if not found:
         raise reason
-    fitting = [tiling for tiling in found if tiling.fits] or found
+    tightest = min(tiling.excess for tiling in found)
+    fitting = [tiling for tiling in found if tiling.excess == tightest]
     least = min(tiling.seconds for tiling in fitting)
     near = [tiling for tiling in fitting if tiling.seconds <= CLOSE * least]
     return min(near, key=lambda tiling: (tiling.memory, tiling.seconds))
@@ -138,11 +146,12 @@ def candidates(work: Work, sizes: Mapping[str, int], chunk: int) -> Iterator[Con
 def ranked(
     work: Work, sizes: Mapping[str, int], size: int, hardware: Hardware, chunk: int, findings: Findings
 ) -> list[Choice]:
-    """The candidates that fit the shared memory, the best first: those that fit the registers, by time.
+    """The candidates that fit the shared memory, the best first: those that fit the registers, by time,
+    then those that fit them least badly.
 
     Raises TooLarge if there is none.
     """
-    found: list[tuple[bool, float, Choice]] = []
+    found: list[tuple[int, float, Choice]] = []
     dropped = {"registers": 0, "shared memory": 0}
     known = {each: said for each, said in findings.items() if each.chunk == chunk}
     for configuration in known or candidates(work, sizes, chunk):
@@ -157,8 +166,8 @@ def ranked(
         left = excess(work, needs, said, configuration, hardware)
         dropped["registers"] += left > 0
         spent = times(work, sizes, configuration, needs, hardware, size)
-        order = (left > 0, spent.seconds * (1 + left / 16))
-        found.append((*order, Choice(configuration, needs, spent, (), said, left)))
+        order = math.ceil(left / STEP)
+        found.append((order, spent.seconds, Choice(configuration, needs, spent, (), said, left)))
     if not found:
         raise TooLarge(f"chunks of {chunk} tokens do not fit the shared memory of {hardware.name}")
     counts = tuple(dropped.items())
