@@ -31,6 +31,7 @@ class Scope:
         self.scanned = {carry.start for carry in plan.program.carries} | set(plan.scan)
         self.sliced: dict[str, tuple[str, str]] = {}  # text -> (its rows in the step, what it is made of)
         self.collected: set[Node] = set()
+        self.kept: dict[Node, str] = {}  # states that the scan hands out, and to what
         self.overwritten: Node | None = None
         self.inside, self.batch = False, BATCH
         self.factored: dict[tuple[Node, str, bool], str] = {}
@@ -87,8 +88,11 @@ class Scope:
         return node in self.inline
 
     def state(self, node: Node) -> str | None:
-        """Where the sum at hand may overwrite the state: whether it is the scan's own."""
-        return "own" if self.inside and plain(node) is self.overwritten else None
+        """Where the sum at hand may overwrite the state: whether it is the scan's own; where it is kept."""
+        if not self.inside or plain(node) is not self.overwritten:
+            return None
+        kept = self.kept.get(plain(node))
+        return f"own, {kept}" if kept else "own"
 
     def room(self, node: Node) -> str | None:
         """Where the value may be computed, if the scan hands it out."""

@@ -233,7 +233,8 @@ def _product(node: Node, coefficient: ir.Number, args: Sequence[str], batch: int
         else:
             groups.setdefault(argument.axes, []).append(text)
     ordered = sorted(groups.items(), key=lambda group: len(group[0]))
-    if groups.get(node.axes) and len(groups[node.axes]) + len(ordered) > 3:
+    alone = bool(numbers) and len(ordered) == 1 < len(node.axes)  # the numbers are a pass of their own
+    if groups.get(node.axes) and len(groups[node.axes]) + len(ordered) + alone > 3:
         return _long_product(node, ordered, numbers, batch)
     out, axes = "", node.axes[:0]
     for own, texts in ordered:
@@ -257,7 +258,7 @@ def _long_product(
         term = " * ".join([*texts, *numbers] if position == 0 else texts)
         factors.append(aligned(f"({term})" if " " in term else term, own, node.axes, batch))
     if not any(own != node.axes for own, _ in groups) and numbers:
-        factors += [f"({' * '.join(numbers)})"]
+        factors.append(" * ".join(numbers))
     return f"tiles.product({', '.join(factors)})"
 
 

@@ -2,7 +2,8 @@
 
 A row scale of a matrix product with the state goes to the operand that is known before: all chunks at once.
 A product of the shape of the state that is only added to it is formed there, not for all chunks before; one
-that only reads it is formed there too, so that the states of all chunks are not collected.
+that only reads it is formed there too, so that the states of all chunks are not collected. Products with the
+states that were kept are formed together, chunk after chunk: these are much to read.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ def for_torch(plan: Plan, builder: Builder) -> Plan:
     plan = cut(program, plan.given, plan.keeps, fused)
     program, new = _with_scales_before(plan, builder)
     given, keeps = ([new.get(node, node) for node in nodes] for nodes in (plan.given, plan.keeps))
-    return _with_readers(_with_products(cut(program, given, keeps, fused)))
+    return _with_readers_of_kept(_with_readers(_with_products(cut(program, given, keeps, fused))))
 
 
 def _users(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
@@ -154,4 +155,57 @@ def _readers(
             if node in wanted:
                 return None
             waiting += [user for user in users.get(node, []) if user not in found]
+    return found
+
+
+def _with_readers_of_kept(plan: Plan) -> Plan:
+    """Matrix products with a kept state that the scan does not wait for are formed in it, if it, or another
+    of them, reads that state too.
+    """
+    kept = {node for node in plan.given if not set(node.axes) & set(ir.TIME_AXES)}
+    users = _users((*plan.pre, *plan.scan, *plan.post))
+    scan, after = set(plan.scan), set(plan.post)
+    moved: set[Node] = set()
+    later: set[Node] = set()
+    for node in (*plan.pre, *plan.post):
+        if not isinstance(node.op, ir.Dot) or not set(node.axes) & set(ir.TIME_AXES):
+            continue
+        led_to = _led_to(node, users)
+        waits = any(plain(argument) in after for argument in node.args)
+        if kept & set(map(plain, node.args)) and not waits and not led_to & scan:
+            moved.add(node)
+            later |= led_to
+    readers = [node for node in {*plan.scan, *moved} if kept & set(map(plain, node.args))]
+    if not moved or len(readers) < 2 or later & moved:
+        return plan
+    later |= {node for node in plan.pre if _joins(node, users, later)}
+    order = sorted({*plan.post, *later} - moved, key=lambda node: node.number)
+    return replace(
+        plan,
+        pre=tuple(node for node in plan.pre if node not in moved | later),
+        scan=(*plan.scan, *sorted(moved, key=lambda node: node.number)),
+        post=tuple(order),
+    )
+
+
+def _joins(node: Node, users: dict[Node, list[Node]], sums: set[Node]) -> bool:
+    """Whether the node is a product that one of the sums takes alone, and is printed with it."""
+    added = users.get(node, [])
+    return (
+        isinstance(node.op, ir.Multiply)
+        and len(added) == 1
+        and isinstance(added[0].op, ir.Add)
+        and added[0] in sums
+    )
+
+
+def _led_to(node: Node, users: dict[Node, list[Node]]) -> set[Node]:
+    """Everything that needs the node."""
+    found: set[Node] = set()
+    waiting = [*users.get(node, [])]
+    while waiting:
+        user = waiting.pop()
+        if user not in found:
+            found.add(user)
+            waiting += users.get(user, [])
     return found

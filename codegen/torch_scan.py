@@ -33,6 +33,8 @@ class Scan:
         scope = self.scope
         collected = self._collected()
         scope.collected = set(collected)
+        starts = {carry.start for carry in self.carries} & scope.collected
+        scope.kept = {node: f"{scope.known[node]}_rows{self._condition(node)}" for node in starts}
         outer, scope.statements = scope.statements, []
         scope.inside, scope.batch, scope.sliced = True, 1, {}
         for node in self._ordered():
@@ -136,15 +138,19 @@ class Scan:
             text for node, name in names.items() if node not in starts for text in self._put(node, name)
         ]
         lines.append(f"{', '.join(self.states)} = {', '.join(ends)}")
-        if any(", own)" in text for text in texts):
+        if any(", own" in text for text in texts):
             lines.append("own = True")
         return lines
 
     def _put(self, node: Node, name: str) -> list[str]:
         """A value that is only kept is collected where anything is kept."""
-        if self.direction == "forward" and node not in self._needed():
+        if self._condition(node):
             return ["if keep:", f"    {name}_rows.put({name})"]
         return [f"{name}_rows.put({name})"]
+
+    def _condition(self, node: Node) -> str:
+        """For a value that is only handed out where anything is kept."""
+        return " if keep else None" if self.direction == "forward" and node not in self._needed() else ""
 
     def _resized(self) -> list[str]:
         """Sequences that are over leave, backwards they enter."""

@@ -35,9 +35,15 @@ def each(
     return reversed(list(found)) if backwards else iter(found)
 
 
-def scale(state: Tensor, factor: Tensor | float, own: bool) -> Tensor:
-    """factor * state: in the state itself if it is the scan's `own` and the gradient is not recorded."""
-    return state.mul_(factor) if own and not torch.is_grad_enabled() else state * factor
+def scale(state: Tensor, factor: Tensor | float, own: bool, rows: Rows | None = None) -> Tensor:
+    """factor * state. Unless the gradient is recorded: where the next step's state is kept in `rows`, there;
+    else in the state itself if it is the scan's `own`.
+    """
+    if torch.is_grad_enabled():
+        return state * factor
+    if rows is not None:
+        return torch.mul(state, factor, out=rows.room(state.shape[0]))
+    return state.mul_(factor) if own else state * factor
 
 
 def addmm(x: Tensor, left: Tensor, right: Tensor, alpha: float = 1) -> Tensor:
@@ -52,38 +58,31 @@ class Rows:
 
     def __init__(self, steps: Sequence[tuple[int, int]], heads: int, backwards: bool = False) -> None:
         self.heads, self.backwards = heads, backwards
-        self.total = steps[-1][1] * heads
-        self.place = self.total if backwards else 0
+        self.counts = [(b - a) * heads for a, b in steps]
         self.parts: list[Tensor] = []
         self.array: Tensor | None = None
+        self.rooms: list[Tensor] = []  # of the steps to come, the next one last
 
     def room(self, n: int) -> Tensor | None:
-        """Where the value of the step at hand, of n rows, may be computed; None before it has a place."""
-        if self.array is None:
-            return None
-        start = self.place - n if self.backwards else self.place
-        return self.array[start : start + n]
+        """Where the next value may be computed if it has n rows; None before there is an array."""
+        return self.rooms[-1] if self.rooms and self.rooms[-1].shape[0] == n else None
 
     def put(self, x: Tensor) -> None:
         """Takes the value of the step at hand."""
         if torch.is_grad_enabled():
             self.parts.append(x)
             return
-        n = x.shape[0]
         if self.array is None:
-            self.array = x if n == self.total else x.new_empty((self.total, *x.shape[1:]))
-        room = self.room(n)
-        if room is not None and self.array is not x and not _is_same(room, x):
+            single = len(self.counts) == 1
+            self.array = x if single else x.new_empty((sum(self.counts), *x.shape[1:]))
+            rooms = (x,) if single else self.array.split(self.counts)
+            self.rooms = list(rooms if self.backwards else rooms[::-1])
+        room = self.rooms.pop()
+        if room is not x:
             room.copy_(x)
-        self.place += -n if self.backwards else n
 
     def joined(self) -> Tensor:
         """The values of all steps, [M, H, axes...]."""
         parts = self.parts[::-1] if self.backwards else self.parts
         array = torch.cat(parts) if self.array is None else self.array
         return array.unflatten(0, (-1, self.heads))
-
-
-def _is_same(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors begin at the same place; a trace, which cannot know, is told that they do not."""
-    return not torch.compiler.is_compiling() and one.data_ptr() == other.data_ptr()

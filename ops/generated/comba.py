@@ -152,7 +152,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
         o = -1 * torch.bmm(o_1_c, S, out=o_rows.room(n))
         o = scan.addmm(o, A_scaled_c, U, -1 * rsqrt_K)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_scaled_c, U)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_scaled_c, U)
         if keep:
             U_rows.put(U)
         o_rows.put(o)
@@ -259,7 +260,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         U_2 = torch.baddbmm(v_c, k_scaled_2_c, S, alpha=-1)
         U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_scaled_c, U)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_scaled_c, U)
         if keep:
             U_rows.put(U)
         S = S_new
@@ -297,7 +299,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     sigmoid_s = torch.sigmoid(s)
-    kS = k @ S
     kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
     q_squared = q * q
@@ -332,7 +333,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del log2_G_C
     ln2 = tiles.LN2
     log2e = tiles.LOG2E
-    do_S = do @ S.mT
     do_scaled = G[:, :, :, None] * do
     db_1 = -beta + 1
     ds_1 = -sigmoid_s + 1
@@ -368,8 +368,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dv_1 = dlog2_G_ij_2.mT @ do
     dv_2 = w_scale_scaled[:, :, :, None] * dv_1
     del dv_1
-    do_S_scaled = G_scaled[:, :, :, None] * do_S
-    del G_scaled
     k_scaled = rnorm_k_G_before[:, :, :, None] * k
     do_U = do @ U.mT
     dlog2_G_ij_3 = dlog2_G_ij_2 * do_U
@@ -388,50 +386,18 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_ij_do_U
     dq_scaled_1 = G_ij_do_U_scaled_k * rsqrt_K
     del G_ij_do_U_scaled_k
-    dk_2 = -do_S_scaled - dq_scaled_1
-    dq_scaled = do_S_scaled + dq_scaled_1
-    del do_S_scaled, dq_scaled_1
-    q_dq_scaled = q * dq_scaled
-    drnorm_q = q_dq_scaled.sum(3)
-    del q_dq_scaled
-    dk_3 = rnorm_k_scaled[:, :, :, None] * dk_2
-    del rnorm_k_scaled
-    dd_1 = k * dk_2
-    del dk_2
-    dd_2 = rnorm_k[:, :, :, None] * dd_1
-    dd_3 = dd_2.sum(2)
-    del dd_2
-    dd = dd_3.sum(2)
-    del dd_3
-    dk_4 = dd_1.sum(3)
-    del dd_1
-    dk_5 = d[:, :, None] * dk_4
-    del dk_4
     db_3 = db_2 * rsqrt_K
     del db_2
     db_4 = valid_rnorm_k * db_3
-    dk_6 = valid_beta * db_3
-    del db_3
-    dk_7 = w_scale_scaled[:, :, :, None] * dk_1
-    del dk_1, w_scale_scaled
-    dq_1 = rnorm_q_cubed * drnorm_q
-    del drnorm_q, rnorm_q_cubed
-    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * dq_scaled, dq_1[:, :, :, None], q, -1)
-    del dq_1, dq_scaled, rnorm_q
-    da_3 = dS_before_1 * do_S
-    del do_S
-    da_4 = da_3.sum(3)
-    del da_3
-    da_5 = G * da_4 * -1 * rsqrt_K_ln2
-    del G, da_4
-    da_6 = tiles.suffix_sum(da_5, 2)
-    del da_5
     k_scaled_2 = G_after_w_scale[:, :, :, None] * k
     k_scaled_scaled = sigmoid_s[:, :, None, None] * k_scaled
     del k_scaled
+    kS_rows = scan.Rows(steps, H, True)
     S_dS_sum_rows = scan.Rows(steps, H, True)
+    do_S_rows = scan.Rows(steps, H, True)
     dk_scaled_rows = scan.Rows(steps, H, True)
     dv_rows = scan.Rows(steps, H, True)
+    dk_2_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -441,6 +407,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         inv_c,
         S_c,
         U_c,
+        k_c,
+        do_c,
+        S_c_2,
         G_C_c,
         dS_before_1_c,
         do_scaled_c,
@@ -454,6 +423,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             inv.mT,
             S,
             U,
+            k,
+            do,
+            S.mT,
             G_C[:, :, None, None],
             dS_before_1.mT,
             do_scaled,
@@ -468,41 +440,81 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         S_dS = S_c * dS
         S_dS_sum = S_dS.sum(1)
         dk_scaled = torch.bmm(U_c, dS.mT, out=dk_scaled_rows.room(n))
+        kS = torch.bmm(k_c, S_c, out=kS_rows.room(n))
+        do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
+        dk_2 = torch.bmm(dv, S_c_2, out=dk_2_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), dS_before_1_c, do_scaled_c, -1 * rsqrt_K)
         dS_before = scan.addmm(dS_before, k_scaled_scaled_c, dv, -1)
+        kS_rows.put(kS)
         S_dS_sum_rows.put(S_dS_sum)
+        do_S_rows.put(do_S)
         dk_scaled_rows.put(dk_scaled)
         dv_rows.put(dv)
+        dk_2_rows.put(dk_2)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
+    kS = kS_rows.joined()
     S_dS_sum = S_dS_sum_rows.joined()
+    do_S = do_S_rows.joined()
     dk_scaled = dk_scaled_rows.joined()
     dv = dv_rows.joined()
+    dk_2 = dk_2_rows.joined()
+    del kS_rows
     del S_dS_sum_rows
+    del do_S_rows
     del dk_scaled_rows
     del dv_rows
-    del dS_before_1, do_scaled, dv_2, k_scaled_2, k_scaled_scaled
+    del dk_2_rows
+    del do_scaled, dv_2, k_scaled_2, k_scaled_scaled
     dG_C = S_dS_sum.sum(2)
     del S_dS_sum
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C)
     del dlog2_G_C
+    do_S_scaled = G_scaled[:, :, :, None] * do_S
+    del G_scaled
     k_dk_scaled = k * dk_scaled
     k_dk_scaled_sum = k_dk_scaled.sum(3)
     del k_dk_scaled
-    dk_8 = tiles.product(G_after, k_dk_scaled_sum, valid_beta)
+    dk_3 = tiles.product(G_after, k_dk_scaled_sum, valid_beta)
     del G_after
     dlog2_G_after_1 = k_dk_scaled_sum * G_after_w_scale
     del k_dk_scaled_sum
     dlog2_G_after = dlog2_G_after_1 * ln2
-    da_7 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    da_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    dk_9 = dv @ U.mT
-    dk_10 = dk_9.tril(-1)
-    del dk_9
+    dk_4 = -do_S_scaled - dq_scaled_1
+    dq_scaled = do_S_scaled + dq_scaled_1
+    del do_S_scaled, dq_scaled_1
+    q_dq_scaled = q * dq_scaled
+    drnorm_q = q_dq_scaled.sum(3)
+    del q_dq_scaled
+    dd_1 = k * dk_4
+    dd_2 = rnorm_k[:, :, :, None] * dd_1
+    dd_3 = dd_2.sum(2)
+    del dd_2
+    dd = dd_3.sum(2)
+    del dd_3
+    dk_5 = dd_1.sum(3)
+    del dd_1
+    dq_1 = rnorm_q_cubed * drnorm_q
+    del drnorm_q, rnorm_q_cubed
+    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * dq_scaled, dq_1[:, :, :, None], q, -1)
+    del dq_1, dq_scaled, rnorm_q
+    da_4 = dS_before_1 * do_S
+    del dS_before_1, do_S
+    da_5 = da_4.sum(3)
+    del da_4
+    da_6 = G * da_5 * -1 * rsqrt_K_ln2
+    del G, da_5
+    da_7 = tiles.suffix_sum(da_6, 2)
+    del da_6
+    dk_6 = dv @ U.mT
+    dk_7 = dk_6.tril(-1)
+    del dk_6
     ds_2 = kS * dv
     del kS
     ds_3 = rnorm_k_G_before[:, :, :, None] * ds_2
@@ -514,13 +526,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del ds_2
     da_9 = tiles.product(da_8, rnorm_k_G_before, (sigmoid_s_scaled * -1)[:, :, None])
     del rnorm_k_G_before
-    dk_11 = G_before_ij * dk_10
-    del G_before_ij, dk_10
-    ds_6 = kk * dk_11
+    dk_8 = G_before_ij * dk_7
+    del G_before_ij, dk_7
+    ds_6 = kk * dk_8
     del kk
-    dk_12 = w_scale_2[:, :, None] * ds_6
-    dk_13 = dk_12.sum(3)
-    del dk_12
+    dk_9 = w_scale_2[:, :, None] * ds_6
+    dk_10 = dk_9.sum(3)
+    del dk_9
     ds_7 = rnorm_k[:, :, :, None] * ds_6
     del ds_6
     ds_8 = ds_7.sum(2)
@@ -533,44 +545,47 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del da_10
     da_12 = tiles.suffix_sum(da_9, 2, exclusive=True)
     del da_9
-    dk_14 = w_scale_2[:, :, None] * dk_11
+    dk_11 = w_scale_2[:, :, None] * dk_8
     del w_scale_2
-    dk_15 = dk_14 @ k
-    del dk_14
-    dk_16 = rnorm_k[:, :, :, None] * dk_11
-    del dk_11, rnorm_k
-    dk_17 = dk_16.mT @ k
-    del dk_16
+    dk_12 = dk_11 @ k
+    del dk_11
+    dk_13 = rnorm_k[:, :, :, None] * dk_8
+    del dk_8, rnorm_k
+    dk_14 = dk_13.mT @ k
+    del dk_13
     db_5 = sigmoid_s[:, :, None] * ds_8
     del ds_8
     db_6 = tiles.addcmul_(-db_4, valid_rnorm_k, db_5, -1)
     del db_4, valid_rnorm_k
     db_7 = tiles.product(beta, db_1, db_6)
     del beta, db_6
-    dk_18 = tiles.product(G_before, da_8, sigmoid_s[:, :, None])
+    dk_15 = tiles.product(G_before, da_8, sigmoid_s[:, :, None])
     del G_before, da_8
-    dk_19 = tiles.addcmul_(-dk_6 - dk_18, valid_beta, db_5, -1)
-    del db_5, dk_18, dk_6, valid_beta
-    dk_20 = tiles.product(dk_17, sigmoid_s[:, :, None, None], w_scale[:, :, :, None])
-    del dk_17, w_scale
-    dk_21 = dv @ S.mT
+    dk_16 = tiles.addcmul_(-dk_15, valid_beta, db_3, -1)
+    dk_16 = tiles.addcmul_(dk_16, valid_beta, db_5, -1)
+    del db_3, db_5, dk_15, valid_beta
+    dk_17 = tiles.product(dk_14, sigmoid_s[:, :, None, None], w_scale[:, :, :, None])
+    del dk_14, w_scale
     ds_11 = -ds_5 - ds_10
     del ds_10, ds_5
     ds = tiles.product(sigmoid_s, ds_1, ds_11)
     del ds_1, ds_11
-    dk_22 = tiles.addcmul_(dk_8 + dk_5, sigmoid_s[:, :, None], dk_13, -1)
-    del dk_13, dk_5, dk_8, sigmoid_s
+    dk_18 = tiles.addcmul_(torch.addcmul(dk_3, d[:, :, None], dk_5), sigmoid_s[:, :, None], dk_10, -1)
+    del dk_10, dk_3, dk_5, sigmoid_s
     db = torch.addcmul(db_7, db_1, dlog2_G_after_1)
     del db_1, db_7, dlog2_G_after_1
-    dk_23 = tiles.addcmul_(dk_22 * -1 * rnorm_k_cubed, dk_19, rnorm_k_cubed, -1)
-    del dk_19, dk_22, rnorm_k_cubed
-    dk = tiles.addcmul_(dk_3 - dk_7 - dk_20, G_after_w_scale[:, :, :, None], dk_scaled)
-    dk = tiles.addcmul_(dk, dk_23[:, :, :, None], k)
-    dk = tiles.addcmul_(dk, f_scale[:, :, :, None], dk_15, -1)
-    dk = tiles.addcmul_(dk, U_1[:, :, :, None], dk_21, -1)
-    del G_after_w_scale, U_1, dk_15, dk_20, dk_21, dk_23, dk_3, dk_7, dk_scaled, f_scale
-    da_13 = dlog2_G_C_2 + da_6 + da_7 + da_2 + da_11 + da_12
-    del da_11, da_12, da_2, da_6, da_7, dlog2_G_C_2
+    dk_19 = tiles.addcmul_(dk_18 * -1 * rnorm_k_cubed, dk_16, rnorm_k_cubed, -1)
+    del dk_16, dk_18, rnorm_k_cubed
+    dk = tiles.addcmul_(-dk_17, G_after_w_scale[:, :, :, None], dk_scaled)
+    dk = tiles.addcmul_(dk, rnorm_k_scaled[:, :, :, None], dk_4)
+    dk = tiles.addcmul_(dk, dk_19[:, :, :, None], k)
+    dk = tiles.addcmul_(dk, w_scale_scaled[:, :, :, None], dk_1, -1)
+    dk = tiles.addcmul_(dk, f_scale[:, :, :, None], dk_12, -1)
+    dk = tiles.addcmul_(dk, U_1[:, :, :, None], dk_2, -1)
+    del G_after_w_scale, U_1, dk_1, dk_12, dk_17, dk_19, dk_2, dk_4, dk_scaled, f_scale, rnorm_k_scaled
+    del w_scale_scaled
+    da_13 = dlog2_G_C_2 + da_7 + da_3 + da_2 + da_11 + da_12
+    del da_11, da_12, da_2, da_3, da_7, dlog2_G_C_2
     da_14 = valid * da_13
     del da_13
     da_15 = da_1 * da_14
@@ -665,7 +680,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         fS = (f_c[..., None, :] @ S).squeeze(-2)
         u_ = v_c + fS
-        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), w_c, u_[:, None])
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new, w_c, u_[:, None])
         o = (q__c[..., None, :] @ S_new).squeeze(-2)
         o_rows.put(o)
         S = S_new
@@ -737,7 +753,8 @@ def recurrent_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         fS = (f_c[..., None, :] @ S).squeeze(-2)
         u_ = v_c + fS
-        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), w_c, u_[:, None])
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new, w_c, u_[:, None])
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -809,7 +826,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     dnorm2_q_eps_1 = q * dq_3
     dnorm2_q_eps_2 = dnorm2_q_eps_1.sum(2)
     del dnorm2_q_eps_1
-    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, dnorm2_q_eps_2, rnorm_q_scaled, (-0.5))
+    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, dnorm2_q_eps_2, rnorm_q_scaled, -0.5)
     del dnorm2_q_eps_2, rnorm_q
     dd_1 = k * dq_3
     dd_2 = dd_1.sum(2)
@@ -880,9 +897,9 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del k_dk_scaled
     drnorm_k = tiles.addcmul_(tiles.addcmul_(-drnorm_k_1, beta, db_3), sigmoid_s, k_dk_scaled_sum, -1)
     del beta, db_3, drnorm_k_1, sigmoid_s
-    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, (-0.5))
+    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, -0.5)
     del drnorm_k, rnorm_k
-    ds = tiles.product(k_dk_scaled_sum, ds_1, f_scale, (-1))
+    ds = tiles.product(k_dk_scaled_sum, ds_1, f_scale, -1)
     del ds_1, k_dk_scaled_sum
     ddt_bias_2 = S * dS_before_4
     del dS_before_4
@@ -892,7 +909,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del ddt_bias_3
     ddt_bias_5 = alpha * ddt_bias_4
     del alpha, ddt_bias_4
-    ddt_bias = tiles.product(exp_A_log, ddt_bias_5, ddt_bias_1, (-1))
+    ddt_bias = tiles.product(exp_A_log, ddt_bias_5, ddt_bias_1, -1)
     del ddt_bias_1, exp_A_log
     dA_log = ddt_bias_5 * alpha_3 * -1
     del alpha_3, ddt_bias_5

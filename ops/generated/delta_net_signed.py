@@ -101,7 +101,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         U_1 = torch.baddbmm(v_c, u_c, S, alpha=-1)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
         o = scan.addmm(torch.bmm(q__c, S, out=o_rows.room(n)), A_c, U)
-        S_new = scan.addmm(scan.scale(S, 1, own), k_scaled_c, U, 2)
+        S_new = scan.scale(S, 1, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_scaled_c, U, 2)
         if keep:
             U_rows.put(U)
         o_rows.put(o)
@@ -160,7 +161,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         U_1 = torch.baddbmm(v_c, u_c, S, alpha=-1)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, 1, own), k_scaled_c, U, 2)
+        S_new = scan.scale(S, 1, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_scaled_c, U, 2)
         if keep:
             U_rows.put(U)
         S = S_new
@@ -202,7 +204,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del norm2_q_eps
     qk = q @ k.mT
     dqS = rnorm_q[:, :, :, None] * do
-    do_S = do @ S.mT
     db_1 = -sigmoid_b + 1
     valid_sigmoid_b = valid * sigmoid_b
     w_scale = rnorm_k * valid_sigmoid_b
@@ -241,23 +242,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_1 = dqk_scaled_scaled_2.mT @ q
     del dqk_scaled_scaled_2
     db_4 = db_3 * valid_rnorm_k
-    dk_2 = db_3 * valid_sigmoid_b
-    del db_3
-    dk_3 = w_scale[:, :, :, None] * dk_1
-    del dk_1
-    q_do_S = q * do_S
-    q_do_S_sum = q_do_S.sum(3)
-    del q_do_S
-    dq_4 = torch.add(q_do_S_sum, dq_2, alpha=2)
-    del dq_2, q_do_S_sum
-    dq_5 = rnorm_q_cubed * dq_4
-    del dq_4, rnorm_q_cubed
-    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * do_S, rnorm_q[:, :, :, None], dq_3, 2)
-    dq = tiles.addcmul_(dq, dq_5[:, :, :, None], q, -1)
-    del do_S, dq_3, dq_5, rnorm_q
     k_scaled = w_scale[:, :, :, None] * k
+    do_S_rows = scan.Rows(steps, H, True)
     U_dS_rows = scan.Rows(steps, H, True)
     dv_rows = scan.Rows(steps, H, True)
+    dk_2_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -266,6 +255,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dU_c,
         inv_c,
         U_c,
+        do_c,
+        S_c,
         q_c,
         dqS_c,
         u_c,
@@ -277,6 +268,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             dU,
             inv.mT,
             U,
+            do,
+            S.mT,
             q.mT,
             dqS,
             u.mT,
@@ -288,65 +281,83 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dv_1 = torch.baddbmm(dU_c, k_scaled_c, dS, alpha=2)
         dv = torch.bmm(inv_c, dv_1, out=dv_rows.room(n))
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        do_S = torch.bmm(do_c, S_c, out=do_S_rows.room(n))
+        dk_2 = torch.bmm(dv, S_c, out=dk_2_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, 1, own), q_c, dqS_c)
         dS_before = scan.addmm(dS_before, u_c, dv, -1)
+        do_S_rows.put(do_S)
         U_dS_rows.put(U_dS)
         dv_rows.put(dv)
+        dk_2_rows.put(dk_2)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
+    do_S = do_S_rows.joined()
     U_dS = U_dS_rows.joined()
     dv = dv_rows.joined()
+    dk_2 = dk_2_rows.joined()
+    del do_S_rows
     del U_dS_rows
     del dv_rows
+    del dk_2_rows
     del dU, dqS, k_scaled, u
     k_U_dS = k * U_dS
     k_U_dS_sum = k_U_dS.sum(3)
     del k_U_dS
     db_5 = tiles.product(db_1, k_U_dS_sum, w_scale)
-    dk_4 = dv @ U.mT
-    dk_5 = dk_4.tril(-1)
-    del dk_4
-    db_6 = kk * dk_5
+    q_do_S = q * do_S
+    q_do_S_sum = q_do_S.sum(3)
+    del q_do_S
+    dq_4 = torch.add(q_do_S_sum, dq_2, alpha=2)
+    del dq_2, q_do_S_sum
+    dq_5 = rnorm_q_cubed * dq_4
+    del dq_4, rnorm_q_cubed
+    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * do_S, rnorm_q[:, :, :, None], dq_3, 2)
+    dq = tiles.addcmul_(dq, dq_5[:, :, :, None], q, -1)
+    del do_S, dq_3, dq_5, rnorm_q
+    dk_3 = dv @ U.mT
+    dk_4 = dk_3.tril(-1)
+    del dk_3
+    db_6 = kk * dk_4
     del kk
-    dk_6 = w_scale_2[:, :, None] * db_6
-    dk_7 = dk_6.sum(3)
-    del dk_6
+    dk_5 = w_scale_2[:, :, None] * db_6
+    dk_6 = dk_5.sum(3)
+    del dk_5
     db_7 = rnorm_k[:, :, :, None] * db_6
     del db_6
     db_8 = db_7.sum(2)
     del db_7
-    dk_8 = w_scale_2[:, :, None] * dk_5
+    dk_7 = w_scale_2[:, :, None] * dk_4
     del w_scale_2
-    dk_9 = dk_8 @ k
-    del dk_8
-    dk_10 = rnorm_k[:, :, :, None] * dk_5
-    del dk_5
-    dk_11 = dk_10.mT @ k
-    del dk_10
+    dk_8 = dk_7 @ k
+    del dk_7
+    dk_9 = rnorm_k[:, :, :, None] * dk_4
+    del dk_4
+    dk_10 = dk_9.mT @ k
+    del dk_9
     db_9 = tiles.addcmul_(2 * db_4, db_8, valid_rnorm_k, -2)
     del db_4, valid_rnorm_k
     db_10 = tiles.product(sigmoid_b, db_1, db_9)
     del db_1, db_9, sigmoid_b
-    dk_12 = dv @ S.mT
-    dk_13 = tiles.addcmul_(-2 * dk_7, k_U_dS_sum, valid_sigmoid_b, 2)
-    del dk_7, k_U_dS_sum
+    dk_11 = tiles.addcmul_(-2 * dk_6, k_U_dS_sum, valid_sigmoid_b, 2)
+    del dk_6, k_U_dS_sum
     db = torch.add(db_10, db_5, alpha=2)
     del db_10, db_5
-    dk_14 = k * dk_12
-    dk_15 = dk_14.sum(3)
-    del dk_14
-    dk_16 = tiles.addcmul_(torch.add(-dk_15, dk_2, alpha=2), db_8, valid_sigmoid_b, -2)
-    del db_8, dk_15, dk_2, valid_sigmoid_b
-    dk_17 = tiles.addcmul_(dk_13 * -1 * rnorm_k_cubed, dk_16, rnorm_k_cubed, -1)
-    del dk_13, dk_16, rnorm_k_cubed
-    dk = tiles.addcmul_(2 * dk_3, dk_17[:, :, :, None], k)
-    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_11, -2)
+    dk_12 = k * dk_2
+    dk_13 = dk_12.sum(3)
+    del dk_12
+    dk_14 = tiles.addcmul_(-dk_13, db_3, valid_sigmoid_b, 2)
+    dk_14 = tiles.addcmul_(dk_14, db_8, valid_sigmoid_b, -2)
+    del db_3, db_8, dk_13, valid_sigmoid_b
+    dk_15 = tiles.addcmul_(dk_11 * -1 * rnorm_k_cubed, dk_14, rnorm_k_cubed, -1)
+    del dk_11, dk_14, rnorm_k_cubed
+    dk = tiles.addcmul_(dk_15[:, :, :, None] * k, w_scale[:, :, :, None], dk_1, 2)
+    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_10, -2)
     dk = tiles.addcmul_(dk, w_scale[:, :, :, None], U_dS, 2)
-    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_9, -2)
-    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_12, -1)
-    del U_dS, dk_11, dk_12, dk_17, dk_3, dk_9, rnorm_k, w_scale
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_8, -2)
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_2, -1)
+    del U_dS, dk_1, dk_10, dk_15, dk_2, dk_8, rnorm_k, w_scale
     return (dq, dk, dv, db), (dS_end,)
 
 
@@ -388,7 +399,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         fS = (f_c[..., None, :] @ S).squeeze(-2)
         u_ = v_c + fS
-        S_new = tiles.addcmul_(scan.scale(S, 1, own), k_scaled_c, u_[:, None], 2)
+        S_new = scan.scale(S, 1, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new, k_scaled_c, u_[:, None], 2)
         o = (q__c[..., None, :] @ S_new).squeeze(-2)
         o_rows.put(o)
         S = S_new
@@ -432,7 +444,8 @@ def recurrent_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         fS = (f_c[..., None, :] @ S).squeeze(-2)
         u_ = v_c + fS
-        S_new = tiles.addcmul_(scan.scale(S, 1, own), k_scaled_c, u_[:, None], 2)
+        S_new = scan.scale(S, 1, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new, k_scaled_c, u_[:, None], 2)
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -485,7 +498,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     q_dq = q * dq_
     drnorm_q = q_dq.sum(2)
     del q_dq
-    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, rnorm_q, drnorm_q, (-0.5))
+    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, rnorm_q, drnorm_q, -0.5)
     del drnorm_q
     dq = tiles.addcmul_(rnorm_q[:, :, None] * dq_, dnorm2_q_eps[:, :, None], q, 2)
     del dnorm2_q_eps, dq_, rnorm_q
@@ -545,7 +558,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del k_df
     drnorm_k = tiles.addcmul_(-k_df_sum, sigmoid_b, db_3)
     del db_3, k_df_sum, sigmoid_b
-    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, (-0.5))
+    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, -0.5)
     del drnorm_k
     dk = tiles.addcmul_(w_scale[:, :, None] * dk_2, dnorm2_k_eps[:, :, None], k, 2)
     dk = tiles.addcmul_(dk, rnorm_k[:, :, None], df, -1)

@@ -112,7 +112,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         U_1 = torch.baddbmm(v_rows_c, k_rows_scaled_2_c, S, alpha=-1)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
         o = scan.addmm(torch.bmm(q__c, S, out=o_rows.room(n)), A_c, U)
-        S_new = scan.addmm(scan.scale(S, 1, own), k_rows_scaled_c, U, 2)
+        S_new = scan.scale(S, 1, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_rows_scaled_c, U, 2)
         if keep:
             U_rows.put(U)
         o_rows.put(o)
@@ -193,7 +194,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         U_1 = torch.baddbmm(v_rows_c, k_rows_scaled_2_c, S, alpha=-1)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, 1, own), k_rows_scaled_c, U, 2)
+        S_new = scan.scale(S, 1, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_rows_scaled_c, U, 2)
         if keep:
             U_rows.put(U)
         S = S_new
@@ -241,7 +243,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del norm2_q_eps
     q_k_rows = q @ k_rows.mT
     dqS = rnorm_q[:, :, :, None] * do
-    do_S = do @ S.mT
     db_1 = -sigmoid_b_rows + 1
     k_rows_scaled = rnorm_k_rows[:, :, :, None] * k_rows
     dk_1 = valid_rows * sigmoid_b_rows
@@ -282,23 +283,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_5 = dk_4.mT @ q
     del dk_4
     db_5 = db_4 * db_2
-    dk_6 = db_4 * dk_1
-    del db_4
-    dk_7 = dk_2[:, :, :, None] * dk_5
-    del dk_5
-    q_do_S = q * do_S
-    q_do_S_sum = q_do_S.sum(3)
-    del q_do_S
-    dq_6 = torch.add(q_do_S_sum, dq_3, alpha=2)
-    del dq_3, q_do_S_sum
-    dq_7 = rnorm_q_cubed * dq_6
-    del dq_6, rnorm_q_cubed
-    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * do_S, rnorm_q[:, :, :, None], dq_5, 2)
-    dq = tiles.addcmul_(dq, dq_7[:, :, :, None], q, -1)
-    del do_S, dq_5, dq_7, rnorm_q
     k_rows_scaled_2 = dk_2[:, :, :, None] * k_rows
+    do_S_rows = scan.Rows(steps, H, True)
     U_dS_rows = scan.Rows(steps, H, True)
     dv_2_rows = scan.Rows(steps, H, True)
+    dk_6_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -307,6 +296,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dU_c,
         inv_c,
         U_c,
+        do_c,
+        S_c,
         q_c,
         dqS_c,
         k_rows_scaled_c,
@@ -318,6 +309,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             dU,
             inv.mT,
             U,
+            do,
+            S.mT,
             q.mT,
             dqS,
             k_rows_scaled.mT,
@@ -329,71 +322,88 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dv_1 = torch.baddbmm(dU_c, k_rows_scaled_2_c, dS, alpha=2)
         dv_2 = torch.bmm(inv_c, dv_1, out=dv_2_rows.room(n))
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        do_S = torch.bmm(do_c, S_c, out=do_S_rows.room(n))
+        dk_6 = torch.bmm(dv_2, S_c, out=dk_6_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, 1, own), q_c, dqS_c)
         dS_before = scan.addmm(dS_before, k_rows_scaled_c, dv_2, -1)
+        do_S_rows.put(do_S)
         U_dS_rows.put(U_dS)
         dv_2_rows.put(dv_2)
+        dk_6_rows.put(dk_6)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
+    do_S = do_S_rows.joined()
     U_dS = U_dS_rows.joined()
     dv_2 = dv_2_rows.joined()
+    dk_6 = dk_6_rows.joined()
+    del do_S_rows
     del U_dS_rows
     del dv_2_rows
+    del dk_6_rows
     del dU, dqS, k_rows_scaled, k_rows_scaled_2
     k_rows_U_dS = k_rows * U_dS
     k_rows_U_dS_sum = k_rows_U_dS.sum(3)
     del k_rows_U_dS
     db_6 = tiles.product(db_1, k_rows_U_dS_sum, dk_2)
-    dk_8 = dv_2 @ U.mT
-    dk_9 = dk_8.tril(-1)
-    del dk_8
-    db_7 = k_rows_k_rows * dk_9
+    q_do_S = q * do_S
+    q_do_S_sum = q_do_S.sum(3)
+    del q_do_S
+    dq_6 = torch.add(q_do_S_sum, dq_3, alpha=2)
+    del dq_3, q_do_S_sum
+    dq_7 = rnorm_q_cubed * dq_6
+    del dq_6, rnorm_q_cubed
+    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * do_S, rnorm_q[:, :, :, None], dq_5, 2)
+    dq = tiles.addcmul_(dq, dq_7[:, :, :, None], q, -1)
+    del do_S, dq_5, dq_7, rnorm_q
+    dk_7 = dv_2 @ U.mT
+    dk_8 = dk_7.tril(-1)
+    del dk_7
+    db_7 = k_rows_k_rows * dk_8
     del k_rows_k_rows
-    dk_10 = P_2[:, :, None] * db_7
-    dk_11 = dk_10.sum(3)
-    del dk_10
+    dk_9 = P_2[:, :, None] * db_7
+    dk_10 = dk_9.sum(3)
+    del dk_9
     db_8 = rnorm_k_rows[:, :, :, None] * db_7
     del db_7
     db_9 = db_8.sum(2)
     del db_8
-    dk_12 = P_2[:, :, None] * dk_9
+    dk_11 = P_2[:, :, None] * dk_8
     del P_2
-    dk_13 = dk_12 @ k_rows
-    del dk_12
-    dk_14 = rnorm_k_rows[:, :, :, None] * dk_9
-    del dk_9
-    dk_15 = dk_14.mT @ k_rows
-    del dk_14
+    dk_12 = dk_11 @ k_rows
+    del dk_11
+    dk_13 = rnorm_k_rows[:, :, :, None] * dk_8
+    del dk_8
+    dk_14 = dk_13.mT @ k_rows
+    del dk_13
     db_10 = tiles.addcmul_(2 * db_5, db_9, db_2, -2)
     del db_2, db_5
     db_11 = tiles.product(sigmoid_b_rows, db_1, db_10)
     del db_1, db_10, sigmoid_b_rows
-    dk_16 = dv_2 @ S.mT
     dv = dv_2.unflatten(2, (-1, n_))
     del dv_2
-    dk_17 = tiles.addcmul_(-2 * dk_11, k_rows_U_dS_sum, dk_1, 2)
-    del dk_11, k_rows_U_dS_sum
+    dk_15 = tiles.addcmul_(-2 * dk_10, k_rows_U_dS_sum, dk_1, 2)
+    del dk_10, k_rows_U_dS_sum
     db_12 = torch.add(db_11, db_6, alpha=2)
     del db_11, db_6
     db = db_12.unflatten(2, (-1, n_))
     del db_12
-    dk_18 = k_rows * dk_16
-    dk_19 = dk_18.sum(3)
-    del dk_18
-    dk_20 = tiles.addcmul_(torch.add(-dk_19, dk_6, alpha=2), db_9, dk_1, -2)
-    del db_9, dk_1, dk_19, dk_6
-    dk_21 = tiles.addcmul_(dk_17 * -1 * rnorm_k_rows_cubed, dk_20, rnorm_k_rows_cubed, -1)
-    del dk_17, dk_20, rnorm_k_rows_cubed
-    dk_22 = tiles.addcmul_(2 * dk_7, dk_21[:, :, :, None], k_rows)
-    dk_22 = tiles.addcmul_(dk_22, dk_2[:, :, :, None], dk_15, -2)
-    dk_22 = tiles.addcmul_(dk_22, dk_2[:, :, :, None], U_dS, 2)
-    dk_22 = tiles.addcmul_(dk_22, rnorm_k_rows[:, :, :, None], dk_13, -2)
-    dk_22 = tiles.addcmul_(dk_22, rnorm_k_rows[:, :, :, None], dk_16, -1)
-    del U_dS, dk_13, dk_15, dk_16, dk_2, dk_21, dk_7, k_rows, rnorm_k_rows
-    dk = dk_22.unflatten(2, (-1, n_))
-    del dk_22
+    dk_16 = k_rows * dk_6
+    dk_17 = dk_16.sum(3)
+    del dk_16
+    dk_18 = tiles.addcmul_(tiles.addcmul_(-dk_17, db_4, dk_1, 2), db_9, dk_1, -2)
+    del db_4, db_9, dk_1, dk_17
+    dk_19 = tiles.addcmul_(dk_15 * -1 * rnorm_k_rows_cubed, dk_18, rnorm_k_rows_cubed, -1)
+    del dk_15, dk_18, rnorm_k_rows_cubed
+    dk_20 = tiles.addcmul_(dk_19[:, :, :, None] * k_rows, dk_2[:, :, :, None], dk_5, 2)
+    dk_20 = tiles.addcmul_(dk_20, dk_2[:, :, :, None], dk_14, -2)
+    dk_20 = tiles.addcmul_(dk_20, dk_2[:, :, :, None], U_dS, 2)
+    dk_20 = tiles.addcmul_(dk_20, rnorm_k_rows[:, :, :, None], dk_12, -2)
+    dk_20 = tiles.addcmul_(dk_20, rnorm_k_rows[:, :, :, None], dk_6, -1)
+    del U_dS, dk_12, dk_14, dk_19, dk_2, dk_5, dk_6, k_rows, rnorm_k_rows
+    dk = dk_20.unflatten(2, (-1, n_))
+    del dk_20
     return (dq, dk, dv, db), (dS_end,)
 
 
@@ -459,7 +469,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         U_1 = torch.baddbmm(v_c, k_scaled_2_c, S, alpha=-1)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, 1, own), k_scaled_c, U, 2)
+        S_new = scan.scale(S, 1, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_scaled_c, U, 2)
         o = (q__c[..., None, :] @ S_new).squeeze(-2)
         if keep:
             U_rows.put(U)
@@ -529,7 +540,8 @@ def recurrent_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         U_1 = torch.baddbmm(v_c, k_scaled_2_c, S, alpha=-1)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, 1, own), k_scaled_c, U, 2)
+        S_new = scan.scale(S, 1, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_scaled_c, U, 2)
         if keep:
             U_rows.put(U)
         S = S_new
@@ -568,7 +580,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del norm2_k_2
     rnorm_k_2 = torch.rsqrt(norm2_k_eps_2)
     del norm2_k_eps_2
-    kS = k @ S
     kk = k @ k.mT
     q_squared = q * q
     norm2_q = q_squared.sum(2)
@@ -608,8 +619,10 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del drnorm_q, rnorm_q_cubed
     dq = tiles.addcmul_(rnorm_q[:, :, None] * dq_, dq_2[:, :, None], q, -1)
     del dq_, dq_2, rnorm_q
+    kS_rows = scan.Rows(steps, H, True)
     dk_scaled_U_rows = scan.Rows(steps, H, True)
     dv_rows = scan.Rows(steps, H, True)
+    dk_1_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -617,6 +630,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         dk_scaled_U_1_c,
         k_c,
         inv_scaled_c,
+        S_c,
+        S_c_2,
         k_scaled_c,
     ) in scan.each(
         steps,
@@ -625,6 +640,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
             dk_scaled_U_1,
             k,
             inv_scaled.mT,
+            S,
+            S.mT,
             k_scaled.mT,
         ),
         True,
@@ -634,17 +651,25 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         dk_scaled_U = torch.add(2 * dS, dk_scaled_U_1_c, alpha=2)
         k_dk_scaled_U = torch.bmm(k_c, dk_scaled_U)
         dv = torch.bmm(inv_scaled_c, k_dk_scaled_U, out=dv_rows.room(n))
+        kS = torch.bmm(k_c, S_c, out=kS_rows.room(n))
+        dk_1 = torch.bmm(dv, S_c_2, out=dk_1_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, 1, own) + dk_scaled_U_1_c, k_scaled_c, dv, -1)
+        kS_rows.put(kS)
         dk_scaled_U_rows.put(dk_scaled_U)
         dv_rows.put(dv)
+        dk_1_rows.put(dk_1)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
+    kS = kS_rows.joined()
     dk_scaled_U = dk_scaled_U_rows.joined()
     dv = dv_rows.joined()
+    dk_1 = dk_1_rows.joined()
+    del kS_rows
     del dk_scaled_U_rows
     del dv_rows
+    del dk_1_rows
     del dk_scaled_U_1, inv_scaled, k_scaled
     dk_scaled = U @ dk_scaled_U.mT
     del dk_scaled_U
@@ -653,40 +678,39 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dkk_scaled_1
     kk_dkk_scaled = kk * dkk_scaled
     del kk
-    dk_1 = sigmoid_b_rnorm_k[:, :, None] * kk_dkk_scaled
-    dk_2 = dk_1.sum(3)
-    del dk_1
+    dk_2 = sigmoid_b_rnorm_k[:, :, None] * kk_dkk_scaled
+    dk_3 = dk_2.sum(3)
+    del dk_2
     db_3 = rnorm_k_2[:, :, :, None] * kk_dkk_scaled
     del kk_dkk_scaled
     db_4 = db_3.sum(2)
     del db_3
     dkk_scaled_scaled = sigmoid_b_rnorm_k[:, :, None] * dkk_scaled
     del sigmoid_b_rnorm_k
-    dk_3 = dkk_scaled_scaled @ k
+    dk_4 = dkk_scaled_scaled @ k
     del dkk_scaled_scaled
     dkk_scaled_scaled_2 = rnorm_k_2[:, :, :, None] * dkk_scaled
     del dkk_scaled, rnorm_k_2
-    dk_4 = dkk_scaled_scaled_2.mT @ k
+    dk_5 = dkk_scaled_scaled_2.mT @ k
     del dkk_scaled_scaled_2
-    dk_5 = kS * dv
+    dk_6 = kS * dv
     del kS
-    dk_6 = dk_5.sum(3)
-    del dk_5
-    dk_7 = tiles.addcmul_(-dk_6, sigmoid_b, db_4, -2)
+    dk_7 = dk_6.sum(3)
     del dk_6
-    dk_8 = dv @ S.mT
+    dk_8 = tiles.addcmul_(-dk_7, sigmoid_b, db_4, -2)
+    del dk_7
     k_dk_scaled = k * dk_scaled
     k_dk_scaled_sum = k_dk_scaled.sum(3)
     del k_dk_scaled
-    dk_9 = tiles.addcmul_(-2 * dk_2, sigmoid_b, k_dk_scaled_sum)
-    del dk_2, sigmoid_b
+    dk_9 = tiles.addcmul_(-2 * dk_3, sigmoid_b, k_dk_scaled_sum)
+    del dk_3, sigmoid_b
     db = tiles.addcmul_(k_dk_scaled_sum * db_2, db_4, db_2, -2)
     del db_2, db_4, k_dk_scaled_sum
-    dk_10 = tiles.addcmul_(dk_7 * -1 * rnorm_k_cubed, dk_9, rnorm_k_cubed, -1)
-    del dk_7, dk_9, rnorm_k_cubed
+    dk_10 = tiles.addcmul_(dk_8 * -1 * rnorm_k_cubed, dk_9, rnorm_k_cubed, -1)
+    del dk_8, dk_9, rnorm_k_cubed
     dk = tiles.addcmul_(w_scale[:, :, :, None] * dk_scaled, dk_10[:, :, :, None], k)
-    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_4, -2)
-    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_3, -2)
-    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_8, -1)
-    del dk_10, dk_3, dk_4, dk_8, dk_scaled, rnorm_k, w_scale
+    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_5, -2)
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_4, -2)
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_1, -1)
+    del dk_1, dk_10, dk_4, dk_5, dk_scaled, rnorm_k, w_scale
     return (dq, dk, dv, db), (dS_end,)

@@ -119,7 +119,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
         o = torch.baddbmm(Av_c, qG_c, S, alpha=rsqrt_K, out=o_rows.room(n))
         o = scan.addmm(o, A_2_c, U)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, v_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_G_after_scaled_c, v_c)
         S_new = scan.addmm(S_new, b_G_after_scaled_c, U)
         if keep:
             U_rows.put(U)
@@ -213,7 +214,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         U_1 = torch.baddbmm(P_rp_v_c, a_G_before_c, S)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, v_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_G_after_scaled_c, v_c)
         S_new = scan.addmm(S_new, b_G_after_scaled_c, U)
         if keep:
             U_rows.put(U)
@@ -267,9 +269,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     f1 = tiles.decay_factors(log2_D)
     dq_1, dk_1, dg_1 = tiles.decay_dot_grads(dq_k_scaled, q_, k_scaled, f1)
     del dq_k_scaled
-    do_S = do @ S.mT
-    G_do_S = G * do_S * rsqrt_K
-    del G
     log2e = tiles.LOG2E
     q_k_scaled_do = q_k_scaled.mT @ do
     dU = q_b_scaled.mT @ do
@@ -278,23 +277,17 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dq_b_scaled, f1, q_
     dq_ = dq_1 + dq_2
     del dq_1, dq_2
-    dq_scaled = dq_ * rsqrt_K
-    del dq_
-    dq = G_do_S + dq_scaled
-    del G_do_S, dq_scaled
     rsqrt_K_ln2 = rsqrt_K * ln2
     G_after_scaled = valid[:, :, :, None] * G_after
     b_G_after_scaled = valid[:, :, :, None] * b_G_after
     del b_G_after
-    dlog2_G = qG * do_S * rsqrt_K_ln2
-    del do_S
-    dg_3 = tiles.suffix_sum(dlog2_G, 2)
-    del dlog2_G
     v_dS_rows = scan.Rows(steps, H, True)
     k_G_after_dS_rows = scan.Rows(steps, H, True)
     dG_C_rows = scan.Rows(steps, H, True)
+    do_S_rows = scan.Rows(steps, H, True)
     U_dS_rows = scan.Rows(steps, H, True)
     dv_2_rows = scan.Rows(steps, H, True)
+    da_1_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -306,9 +299,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         k_G_after_c,
         S_c,
         U_c,
+        do_c,
+        S_c_2,
         G_C_c,
         qG_c,
-        do_c,
         a_G_before_c,
     ) in scan.each(
         steps,
@@ -321,9 +315,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             k_G_after,
             S,
             U,
+            do,
+            S.mT,
             G_C[:, :, :, None],
             qG.mT,
-            do,
             a_G_before.mT,
         ),
         True,
@@ -337,13 +332,17 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         S_dS = S_c * dS
         dG_C = S_dS.sum(2)
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
+        da_1 = torch.bmm(dv_2, S_c_2, out=da_1_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), qG_c, do_c, rsqrt_K)
         dS_before = scan.addmm(dS_before, a_G_before_c, dv_2)
         v_dS_rows.put(v_dS)
         k_G_after_dS_rows.put(k_G_after_dS)
         dG_C_rows.put(dG_C)
+        do_S_rows.put(do_S)
         U_dS_rows.put(U_dS)
         dv_2_rows.put(dv_2)
+        da_1_rows.put(da_1)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
@@ -351,45 +350,58 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     v_dS = v_dS_rows.joined()
     k_G_after_dS = k_G_after_dS_rows.joined()
     dG_C = dG_C_rows.joined()
+    do_S = do_S_rows.joined()
     U_dS = U_dS_rows.joined()
     dv_2 = dv_2_rows.joined()
+    da_1 = da_1_rows.joined()
     del v_dS_rows
     del k_G_after_dS_rows
     del dG_C_rows
+    del do_S_rows
     del U_dS_rows
     del dv_2_rows
-    del b_G_after_scaled, dU, k_G_after, qG
+    del da_1_rows
+    del b_G_after_scaled, dU, k_G_after
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
     del dlog2_G_C
+    G_do_S = tiles.product(G, do_S, rsqrt_K)
+    del G
+    dq_scaled = dq_ * rsqrt_K
+    del dq_
+    dq = G_do_S + dq_scaled
+    del G_do_S, dq_scaled
+    dlog2_G = tiles.product(qG, do_S, rsqrt_K_ln2)
+    del do_S, qG
+    dg_3 = tiles.suffix_sum(dlog2_G, 2)
+    del dlog2_G
     dG_after = tiles.addcmul_(v_dS * k_scaled, U_dS, b_scaled)
-    dlog2_G_after = G_after * dG_after * ln2
+    dlog2_G_after = tiles.product(G_after, dG_after, ln2)
     del G_after, dG_after
     dg_4 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    da_1 = dv_2 @ U.mT
-    da_2 = da_1.tril(-1)
-    del da_1
+    da_2 = dv_2 @ U.mT
+    da_3 = da_2.tril(-1)
+    del da_2
     f1_2 = tiles.decay_factors(log2_D, exclusive=True)
-    da_3, db_2, dg_5 = tiles.decay_dot_grads(da_2, a_, b_scaled, f1_2, strict=True)
-    del b_scaled, da_2, log2_D
-    da_4 = dv_2 @ v.mT
+    da_4, db_2, dg_5 = tiles.decay_dot_grads(da_3, a_, b_scaled, f1_2, strict=True)
+    del b_scaled, da_3, log2_D
+    da_5 = dv_2 @ v.mT
     dv_3 = P_rp.mT @ dv_2
-    da_5, dk_2, dg_6 = tiles.decay_dot_grads(da_4, a_, k_scaled, f1_2, strict=True)
-    del da_4, f1_2, k_scaled
-    da_6 = dv_2 @ S.mT
     del dv_2
+    da_6, dk_2, dg_6 = tiles.decay_dot_grads(da_5, a_, k_scaled, f1_2, strict=True)
+    del da_5, f1_2, k_scaled
     db_3 = db_1 + db_2
     del db_1, db_2
     dk_3 = dk_1 + dk_2
     del dk_1, dk_2
-    da = tiles.addcmul_(da_3 + da_5, G_before, da_6)
-    del G_before, da_3, da_5
+    da = tiles.addcmul_(da_4 + da_6, G_before, da_1)
+    del G_before, da_4, da_6
     dv = tiles.addcmul_(q_k_scaled_do + dv_3, valid[:, :, :, None], k_G_after_dS)
     del dv_3, k_G_after_dS, q_k_scaled_do
-    dg_7 = a_G_before * da_6 * ln2
-    del a_G_before, da_6
+    dg_7 = tiles.product(a_G_before, da_1, ln2)
+    del a_G_before, da_1
     dg_8 = tiles.suffix_sum(dg_7, 2, exclusive=True)
     del dg_7
     dg_9 = dlog2_G_C_2 + dg_3 + dg_1 + dg_4 + dg_2 + dg_5
@@ -440,7 +452,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         u = (a__c[..., None, :] @ S).squeeze(-2)
-        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own) + S_new_1_c, b__c, u[:, None])
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new + S_new_1_c, b__c, u[:, None])
         o = (q__c[..., None, :] @ S_new).squeeze(-2)
         o_rows.put(o)
         S = S_new
@@ -486,7 +499,8 @@ def recurrent_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         u = (a__c[..., None, :] @ S).squeeze(-2)
-        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own) + S_new_1_c, b__c, u[:, None])
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new + S_new_1_c, b__c, u[:, None])
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S

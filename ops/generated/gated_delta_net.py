@@ -99,7 +99,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del rnorm_q_G
     k_scaled = G_after_w_scale[:, :, :, None] * k
     del G_after_w_scale
-    P = G_ij * kk_scaled_scaled * -2
+    P = tiles.product(G_ij, kk_scaled_scaled, -2)
     del G_ij, kk_scaled_scaled
     A_scaled = w_scale_2[:, :, None] * A
     del A, w_scale_2
@@ -147,7 +147,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
         o = torch.bmm(q_scaled_c, S, out=o_rows.room(n))
         o = scan.addmm(o, A_scaled_scaled_c, U, 2)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_scaled_c, U, 2)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_scaled_c, U, 2)
         if keep:
             U_rows.put(U)
         o_rows.put(o)
@@ -218,7 +219,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del kk_scaled, w_scale_2
     k_scaled = G_after_w_scale[:, :, :, None] * k
     del G_after_w_scale
-    P = G_ij * kk_scaled_scaled * -2
+    P = tiles.product(G_ij, kk_scaled_scaled, -2)
     del G_ij, kk_scaled_scaled
     inv = tiles.inverse(P)
     del P
@@ -253,7 +254,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         U_1 = torch.baddbmm(v_c, k_scaled_2_c, S, alpha=-1)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_scaled_c, U, 2)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_scaled_c, U, 2)
         if keep:
             U_rows.put(U)
         S = S_new
@@ -320,7 +322,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del log2_G_C
     ln2 = tiles.LN2
     log2e = tiles.LOG2E
-    do_S = do @ S.mT
     db_1 = -sigmoid_b + 1
     da_1 = torch.sigmoid(log2_D_1)
     del log2_D_1
@@ -374,35 +375,16 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     db_4 = db_3 * rsqrt_K
     del db_3
     db_5 = valid_rnorm_k * db_4
-    dk_1 = valid_sigmoid_b * db_4
-    del db_4
-    dk_2 = w_scale_scaled[:, :, :, None] * G_ij_do_U_scaled_q
-    del G_ij_do_U_scaled_q, w_scale_scaled
-    q_do_S = q * do_S
-    q_do_S_sum = q_do_S.sum(3)
-    del q_do_S
-    G_q_do_S_sum = G * q_do_S_sum * rsqrt_K
-    da_3 = q_do_S_sum * rnorm_q_G * rsqrt_K_ln2
-    del q_do_S_sum, rnorm_q_G
     dq_1 = qk_G_ij_scaled_2 * do_U
     del do_U, qk_G_ij_scaled_2
     dq_2 = dq_1.sum(3)
     del dq_1
-    dq_3 = dq_2 * rsqrt_K
-    del dq_2
-    dq_4 = torch.add(G_q_do_S_sum, dq_3, alpha=2)
-    del G_q_do_S_sum, dq_3
-    dq_5 = rnorm_q_cubed * dq_4
-    del dq_4, rnorm_q_cubed
-    dq = tiles.addcmul_(
-        rnorm_q_G_scaled[:, :, :, None] * do_S, rnorm_q_scaled[:, :, :, None], G_ij_do_U_scaled_k, 2
-    )
-    dq = tiles.addcmul_(dq, dq_5[:, :, :, None], q, -1)
-    del G_ij_do_U_scaled_k, do_S, dq_5, rnorm_q_G_scaled, rnorm_q_scaled
     k_scaled_2 = G_after_w_scale[:, :, :, None] * k
     S_dS_sum_rows = scan.Rows(steps, H, True)
+    do_S_rows = scan.Rows(steps, H, True)
     U_dS_rows = scan.Rows(steps, H, True)
     dv_rows = scan.Rows(steps, H, True)
+    dk_1_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -412,6 +394,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         inv_c,
         S_c,
         U_c,
+        do_c,
+        S_c_2,
         G_C_c,
         q_c,
         do_scaled_c,
@@ -425,6 +409,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             inv.mT,
             S,
             U,
+            do,
+            S.mT,
             G_C[:, :, None, None],
             q.mT,
             do_scaled,
@@ -439,21 +425,29 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         S_dS = S_c * dS
         S_dS_sum = S_dS.sum(1)
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
+        dk_1 = torch.bmm(dv, S_c_2, out=dk_1_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), q_c, do_scaled_c, rsqrt_K)
         dS_before = scan.addmm(dS_before, k_scaled_c, dv, -1)
         S_dS_sum_rows.put(S_dS_sum)
+        do_S_rows.put(do_S)
         U_dS_rows.put(U_dS)
         dv_rows.put(dv)
+        dk_1_rows.put(dk_1)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     S_dS_sum = S_dS_sum_rows.joined()
+    do_S = do_S_rows.joined()
     U_dS = U_dS_rows.joined()
     dv = dv_rows.joined()
+    dk_1 = dk_1_rows.joined()
     del S_dS_sum_rows
+    del do_S_rows
     del U_dS_rows
     del dv_rows
+    del dk_1_rows
     del do_scaled, dv_1, k_scaled, k_scaled_2
     dG_C = S_dS_sum.sum(2)
     del S_dS_sum
@@ -466,67 +460,85 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del k_U_dS
     dlog2_G_after_1 = k_U_dS_sum * G_after_w_scale
     dlog2_G_after = dlog2_G_after_1 * 2 * ln2
-    da_4 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    da_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    dk_3 = tiles.product(G_after, k_U_dS_sum, valid_sigmoid_b)
+    dk_2 = tiles.product(G_after, k_U_dS_sum, valid_sigmoid_b)
     del G_after, k_U_dS_sum
-    dk_4 = dv @ U.mT
-    dk_5 = dk_4.tril(-1)
-    del dk_4
-    dk_6 = G_ij * dk_5
-    db_6 = kk * dk_6
+    q_do_S = q * do_S
+    q_do_S_sum = q_do_S.sum(3)
+    del q_do_S
+    G_q_do_S_sum = G * q_do_S_sum * rsqrt_K
+    da_4 = q_do_S_sum * rnorm_q_G * rsqrt_K_ln2
+    del q_do_S_sum, rnorm_q_G
+    dq_3 = dq_2 * rsqrt_K
+    del dq_2
+    dq_4 = torch.add(G_q_do_S_sum, dq_3, alpha=2)
+    del G_q_do_S_sum, dq_3
+    dq_5 = rnorm_q_cubed * dq_4
+    del dq_4, rnorm_q_cubed
+    dq = tiles.addcmul_(
+        rnorm_q_G_scaled[:, :, :, None] * do_S, rnorm_q_scaled[:, :, :, None], G_ij_do_U_scaled_k, 2
+    )
+    dq = tiles.addcmul_(dq, dq_5[:, :, :, None], q, -1)
+    del G_ij_do_U_scaled_k, do_S, dq_5, rnorm_q_G_scaled, rnorm_q_scaled
+    dk_3 = dv @ U.mT
+    dk_4 = dk_3.tril(-1)
+    del dk_3
+    dk_5 = G_ij * dk_4
+    db_6 = kk * dk_5
     del kk
-    dk_7 = w_scale_2[:, :, None] * db_6
-    dk_8 = dk_7.sum(3)
-    del dk_7
+    dk_6 = w_scale_2[:, :, None] * db_6
+    dk_7 = dk_6.sum(3)
+    del dk_6
     db_7 = rnorm_k[:, :, :, None] * db_6
     del db_6
     db_8 = db_7.sum(2)
     del db_7
-    da_5 = tiles.addcmul_(2 * da_2, dk_5, kk_scaled_scaled, -2)
-    del da_2, dk_5, kk_scaled_scaled
-    da_6 = G_ij * da_5 * ln2
+    da_5 = tiles.addcmul_(2 * da_2, dk_4, kk_scaled_scaled, -2)
+    del da_2, dk_4, kk_scaled_scaled
+    da_6 = tiles.product(G_ij, da_5, ln2)
     del G_ij, da_5
     da_7 = tiles.segment_sum_grad(da_6)
     del da_6
-    dk_9 = w_scale_2[:, :, None] * dk_6
+    dk_8 = w_scale_2[:, :, None] * dk_5
     del w_scale_2
-    dk_10 = dk_9 @ k
-    del dk_9
-    dk_11 = rnorm_k[:, :, :, None] * dk_6
-    del dk_6
-    dk_12 = dk_11.mT @ k
-    del dk_11
+    dk_9 = dk_8 @ k
+    del dk_8
+    dk_10 = rnorm_k[:, :, :, None] * dk_5
+    del dk_5
+    dk_11 = dk_10.mT @ k
+    del dk_10
     db_9 = tiles.addcmul_(2 * db_5, db_8, valid_rnorm_k, -2)
     del db_5, valid_rnorm_k
     db_10 = tiles.product(sigmoid_b, db_1, db_9)
     del db_9, sigmoid_b
-    dk_13 = dv @ S.mT
-    dk_14 = torch.add(-2 * dk_8, dk_3, alpha=2)
-    del dk_3, dk_8
+    dk_12 = torch.add(-2 * dk_7, dk_2, alpha=2)
+    del dk_2, dk_7
     db = torch.addcmul(db_10, db_1, dlog2_G_after_1, value=2)
     del db_1, db_10, dlog2_G_after_1
-    dk_15 = k * dk_13
-    dk_16 = dk_15.sum(3)
-    del dk_15
-    dk_17 = tiles.addcmul_(tiles.addcmul_(2 * dk_1, G, dk_16, -1), db_8, valid_sigmoid_b, -2)
-    del G, db_8, dk_1, valid_sigmoid_b
-    dk_18 = tiles.addcmul_(dk_14 * -1 * rnorm_k_cubed, dk_17, rnorm_k_cubed, -1)
-    del dk_14, dk_17, rnorm_k_cubed
-    dk = tiles.addcmul_(2 * dk_2, dk_18[:, :, :, None], k)
-    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_12, -2)
+    dk_13 = k * dk_1
+    dk_14 = dk_13.sum(3)
+    del dk_13
+    dk_15 = tiles.addcmul_(valid_sigmoid_b * 2 * db_4, G, dk_14, -1)
+    dk_15 = tiles.addcmul_(dk_15, db_8, valid_sigmoid_b, -2)
+    del G, db_4, db_8, valid_sigmoid_b
+    dk_16 = tiles.addcmul_(dk_12 * -1 * rnorm_k_cubed, dk_15, rnorm_k_cubed, -1)
+    del dk_12, dk_15, rnorm_k_cubed
+    dk = tiles.addcmul_(dk_16[:, :, :, None] * k, w_scale_scaled[:, :, :, None], G_ij_do_U_scaled_q, 2)
+    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_11, -2)
     dk = tiles.addcmul_(dk, G_after_w_scale[:, :, :, None], U_dS, 2)
-    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_10, -2)
-    dk = tiles.addcmul_(dk, rnorm_k_G[:, :, :, None], dk_13, -1)
-    del G_after_w_scale, U_dS, dk_10, dk_12, dk_13, dk_18, dk_2, rnorm_k, w_scale
-    da_8 = dk_16 * rnorm_k_G * ln2
-    del dk_16, rnorm_k_G
-    da_9 = da_3 - da_8
-    del da_3, da_8
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_9, -2)
+    dk = tiles.addcmul_(dk, rnorm_k_G[:, :, :, None], dk_1, -1)
+    del G_after_w_scale, G_ij_do_U_scaled_q, U_dS, dk_1, dk_11, dk_16, dk_9, rnorm_k, w_scale
+    del w_scale_scaled
+    da_8 = dk_14 * rnorm_k_G * ln2
+    del dk_14, rnorm_k_G
+    da_9 = da_4 - da_8
+    del da_4, da_8
     da_10 = tiles.suffix_sum(da_9, 2)
     del da_9
-    da_11 = dlog2_G_C_2 + da_4 + da_7 + da_10
-    del da_10, da_4, da_7, dlog2_G_C_2
+    da_11 = dlog2_G_C_2 + da_3 + da_7 + da_10
+    del da_10, da_3, da_7, dlog2_G_C_2
     da_12 = valid * da_11
     del da_11
     da_13 = da_1 * da_12
@@ -616,7 +628,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         fS = (f_c[..., None, :] @ S).squeeze(-2)
         u_ = v_c + fS
-        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), k_scaled_c, u_[:, None], 2)
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new, k_scaled_c, u_[:, None], 2)
         o = (q__c[..., None, :] @ S_new).squeeze(-2)
         o_rows.put(o)
         S = S_new
@@ -687,7 +700,8 @@ def recurrent_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         fS = (f_c[..., None, :] @ S).squeeze(-2)
         u_ = v_c + fS
-        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), k_scaled_c, u_[:, None], 2)
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new, k_scaled_c, u_[:, None], 2)
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -753,7 +767,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     q_dq_scaled = q * dq_scaled
     q_dq_scaled_sum = q_dq_scaled.sum(2)
     del q_dq_scaled
-    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, q_dq_scaled_sum, rnorm_q_scaled, (-0.5))
+    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, q_dq_scaled_sum, rnorm_q_scaled, -0.5)
     del q_dq_scaled_sum, rnorm_q
     w_scale_f_scale = w_scale * f_scale
     dq = tiles.addcmul_(rnorm_q_scaled[:, :, None] * dq_scaled, dnorm2_q_eps[:, :, None], q, 2)
@@ -819,7 +833,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del k_dk_scaled
     drnorm_k = tiles.addcmul_(sigmoid_b * db_3, alpha, k_dk_scaled_sum, -1)
     del db_3, sigmoid_b
-    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, (-0.5))
+    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, -0.5)
     del drnorm_k
     ddt_bias_2 = S * dS_before_2
     del dS_before_2
@@ -831,7 +845,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del ddt_bias_4, k_dk_scaled_sum, rnorm_k
     ddt_bias_6 = alpha * ddt_bias_5
     del alpha, ddt_bias_5
-    ddt_bias = tiles.product(exp_A_log, ddt_bias_6, ddt_bias_1, (-1))
+    ddt_bias = tiles.product(exp_A_log, ddt_bias_6, ddt_bias_1, -1)
     del ddt_bias_1, exp_A_log
     dA_log = ddt_bias_6 * alpha_3 * -1
     del alpha_3, ddt_bias_6

@@ -139,7 +139,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
         o = torch.bmm(qG_scaled_c, S, out=o_rows.room(n))
         o = scan.addmm(o, A_c, U)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, U)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_G_after_scaled_c, U)
         if keep:
             U_rows.put(U)
         o_rows.put(o)
@@ -255,7 +256,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         U_1 = torch.baddbmm(v_write_c, G_k_erase_scaled_c, S, alpha=-1)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, U)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_G_after_scaled_c, U)
         if keep:
             U_rows.put(U)
         S = S_new
@@ -319,7 +321,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del log2_G_C
     k_G_after = k * G_after
     ln2 = tiles.LN2
-    do_S = do @ S.mT
     do_scaled = rnorm_q[:, :, :, None] * do
     log2e = tiles.LOG2E
     dw_1 = -write + 1
@@ -340,15 +341,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     q_scaled = q * rsqrt_K
     erase_scaled = rnorm_k[:, :, :, None] * erase
     k_erase_scaled = rnorm_k[:, :, :, None] * k_erase
-    do_S_scaled = rnorm_q[:, :, :, None] * do_S
     rnorm_q_scaled = rnorm_q * rsqrt_K
     u_ = valid_rnorm_k[:, :, :, None] * k
     f = k_erase_scaled * -1
     q_ = rnorm_q[:, :, :, None] * q_scaled
-    del rnorm_q
-    G_do_S_scaled = G * do_S_scaled * rsqrt_K
-    q_do_S = q_scaled * do_S_scaled
-    del do_S_scaled, q_scaled
     G_k_erase_scaled = rnorm_k[:, :, :, None] * G_k_erase
     del rnorm_k
     dU = qu.mT @ do
@@ -359,25 +355,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     q_dq_scaled = q * dq_scaled
     q_dq_scaled_sum = q_dq_scaled.sum(3)
     del q_dq_scaled
-    dq_1 = q_dq_scaled_sum * rsqrt_K
-    del q_dq_scaled_sum
-    qG_do_S = qG * do_S
-    del do_S
-    qG_do_S_sum = qG_do_S.sum(3)
-    del qG_do_S
-    qG_do_S_sum_scaled = qG_do_S_sum * rsqrt_K
-    del qG_do_S_sum
-    dq_2 = qG_do_S_sum_scaled + dq_1
-    del dq_1, qG_do_S_sum_scaled
-    dq_3 = rnorm_q_cubed * dq_2
-    del dq_2, rnorm_q_cubed
-    dq = torch.addcmul(G_do_S_scaled, rnorm_q_scaled[:, :, :, None], dq_scaled)
-    dq = tiles.addcmul_(dq, dq_3[:, :, :, None], q, -1)
-    del G_do_S_scaled, dq_3, dq_scaled, rnorm_q_scaled
     k_G_after_scaled = valid_rnorm_k[:, :, :, None] * k_G_after
     dG_C_rows = scan.Rows(steps, H, True)
+    do_S_rows = scan.Rows(steps, H, True)
     U_dS_rows = scan.Rows(steps, H, True)
     dw_3_rows = scan.Rows(steps, H, True)
+    dk_2_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -387,6 +370,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         inv_c,
         S_c,
         U_c,
+        do_c,
+        S_c_2,
         G_C_c,
         qG_c,
         do_scaled_c,
@@ -400,6 +385,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             inv.mT,
             S,
             U,
+            do,
+            S.mT,
             G_C[:, :, :, None],
             qG.mT,
             do_scaled,
@@ -414,27 +401,38 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         S_dS = S_c * dS
         dG_C = S_dS.sum(2)
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
+        dk_2 = torch.bmm(dw_3, S_c_2, out=dk_2_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), qG_c, do_scaled_c, rsqrt_K)
         dS_before = scan.addmm(dS_before, G_k_erase_scaled_c, dw_3, -1)
         dG_C_rows.put(dG_C)
+        do_S_rows.put(do_S)
         U_dS_rows.put(U_dS)
         dw_3_rows.put(dw_3)
+        dk_2_rows.put(dk_2)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     dG_C = dG_C_rows.joined()
+    do_S = do_S_rows.joined()
     U_dS = U_dS_rows.joined()
     dw_3 = dw_3_rows.joined()
+    dk_2 = dk_2_rows.joined()
     del dG_C_rows
+    del do_S_rows
     del U_dS_rows
     del dw_3_rows
-    del G_k_erase_scaled, dU, do_scaled, k_G_after_scaled, qG
+    del dk_2_rows
+    del G_k_erase_scaled, dU, do_scaled, k_G_after_scaled
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
     del dlog2_G_C
-    dk_2 = tiles.product(G_after, U_dS, valid_rnorm_k[:, :, :, None])
+    do_S_scaled = rnorm_q[:, :, :, None] * do_S
+    del rnorm_q
+    G_do_S_scaled = tiles.product(G, do_S_scaled, rsqrt_K)
+    dk_3 = tiles.product(G_after, U_dS, valid_rnorm_k[:, :, :, None])
     del G_after
     k_G_after_U_dS = k_G_after * U_dS
     del U_dS, k_G_after
@@ -443,15 +441,29 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del k_G_after_U_dS
     da_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    dk_3 = dw_3 @ U.mT
-    dk_4 = dk_3.tril(-1)
-    del dk_3
-    dk_5, dk_6, da_4 = tiles.decay_dot_grads(dk_4, f, u_, f1, strict=True)
-    del dk_4, f, f1, u_
-    dk_7 = dw_3 @ S.mT
-    da_5 = torch.addcmul(q_do_S, dk_7, k_erase_scaled, value=-1)
-    del k_erase_scaled, q_do_S
-    da_6 = G * da_5 * ln2
+    dq_1 = q_dq_scaled_sum * rsqrt_K
+    del q_dq_scaled_sum
+    qG_do_S = qG * do_S
+    del do_S, qG
+    qG_do_S_sum = qG_do_S.sum(3)
+    del qG_do_S
+    qG_do_S_sum_scaled = qG_do_S_sum * rsqrt_K
+    del qG_do_S_sum
+    dq_2 = qG_do_S_sum_scaled + dq_1
+    del dq_1, qG_do_S_sum_scaled
+    dq_3 = rnorm_q_cubed * dq_2
+    del dq_2, rnorm_q_cubed
+    dq = torch.addcmul(G_do_S_scaled, rnorm_q_scaled[:, :, :, None], dq_scaled)
+    dq = tiles.addcmul_(dq, dq_3[:, :, :, None], q, -1)
+    del G_do_S_scaled, dq_3, dq_scaled, rnorm_q_scaled
+    dk_4 = dw_3 @ U.mT
+    dk_5 = dk_4.tril(-1)
+    del dk_4
+    dk_6, dk_7, da_4 = tiles.decay_dot_grads(dk_5, f, u_, f1, strict=True)
+    del dk_5, f, f1, u_
+    da_5 = tiles.addcmul_(q_scaled * do_S_scaled, dk_2, k_erase_scaled, -1)
+    del do_S_scaled, k_erase_scaled, q_scaled
+    da_6 = tiles.product(G, da_5, ln2)
     del da_5
     da_7 = tiles.suffix_sum(da_6, 2)
     del da_6
@@ -461,18 +473,18 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dw_1, v_write
     dv = write * dw_3
     del dw_3, write
-    dk_8 = dk_1 + dk_6
-    del dk_1, dk_6
+    dk_8 = dk_1 + dk_7
+    del dk_1, dk_7
     dk_9 = k * dk_8
     dk_10 = dk_9.sum(3)
     del dk_9
-    dk_11 = dk_5 * k_erase
+    dk_11 = dk_6 * k_erase
     del k_erase
     dk_12 = dk_11.sum(3)
     del dk_11
-    dk_13 = G * dk_7
+    dk_13 = G * dk_2
     del G
-    db_2 = tiles.addcmul_(dk_13 * -1 * u, dk_5, u, -1)
+    db_2 = tiles.addcmul_(dk_13 * -1 * u, dk_6, u, -1)
     del u
     db = tiles.product(erase, db_1, db_2)
     del db_1, db_2, erase
@@ -495,19 +507,19 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del ddt_bias_1
     dA_log = dA_log_3 * exp_A_log_scaled * -1
     del dA_log_3, exp_A_log_scaled
-    dk_15 = G_k_erase * dk_7
-    del G_k_erase, dk_7
+    dk_15 = G_k_erase * dk_2
+    del G_k_erase, dk_2
     dk_16 = dk_15.sum(3)
     del dk_15
     dk_17 = tiles.addcmul_(-dk_16, valid, dk_10)
     del dk_10, dk_16
     dk_18 = tiles.addcmul_(dk_14 * -1 * rnorm_k_cubed, dk_17, rnorm_k_cubed, -1)
     del dk_14, dk_17, rnorm_k_cubed
-    dk = torch.addcmul(dk_2, valid_rnorm_k[:, :, :, None], dk_8)
+    dk = torch.addcmul(dk_3, valid_rnorm_k[:, :, :, None], dk_8)
     dk = tiles.addcmul_(dk, dk_18[:, :, :, None], k)
     dk = tiles.addcmul_(dk, dk_13, erase_scaled, -1)
-    dk = tiles.addcmul_(dk, dk_5, erase_scaled, -1)
-    del dk_13, dk_18, dk_2, dk_5, dk_8, erase_scaled, valid_rnorm_k
+    dk = tiles.addcmul_(dk, dk_6, erase_scaled, -1)
+    del dk_13, dk_18, dk_3, dk_6, dk_8, erase_scaled, valid_rnorm_k
     return (dq, dk, dv, da, db, dw, dA_log, ddt_bias), (dS_end,)
 
 
@@ -583,7 +595,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         fS = (f_c[..., None, :] @ S).squeeze(-2)
         u_ = v_write_c + fS
-        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), u_c, u_[:, None])
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new, u_c, u_[:, None])
         o = (q__c[..., None, :] @ S_new).squeeze(-2)
         o_rows.put(o)
         S = S_new
@@ -655,7 +668,8 @@ def recurrent_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         fS = (f_c[..., None, :] @ S).squeeze(-2)
         u_ = v_write_c + fS
-        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), u_c, u_[:, None])
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new, u_c, u_[:, None])
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -723,7 +737,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     q_dq_scaled = q * dq_scaled
     q_dq_scaled_sum = q_dq_scaled.sum(2)
     del q_dq_scaled
-    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, q_dq_scaled_sum, rnorm_q_scaled, (-0.5))
+    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, q_dq_scaled_sum, rnorm_q_scaled, -0.5)
     del q_dq_scaled_sum, rnorm_q
     dq = tiles.addcmul_(rnorm_q_scaled[:, :, None] * dq_scaled, dnorm2_q_eps[:, :, None], q, 2)
     del dnorm2_q_eps, dq_scaled, rnorm_q_scaled
@@ -779,7 +793,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     drnorm_k_3 = db_3.sum(2)
     drnorm_k = drnorm_k_2 - drnorm_k_3
     del drnorm_k_2, drnorm_k_3
-    dnorm2_k_eps = tiles.product(rnorm_k, drnorm_k, rnorm_k_squared, (-0.5))
+    dnorm2_k_eps = tiles.product(rnorm_k, drnorm_k, rnorm_k_squared, -0.5)
     del drnorm_k, rnorm_k_squared
     db = tiles.product(db_1, db_3, (rnorm_k * -1)[:, :, None])
     del db_1, db_3

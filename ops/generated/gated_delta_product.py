@@ -173,7 +173,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
         o = torch.bmm(q_scaled_c, S, out=o_rows.room(n))
         o = scan.addmm(o, A_scaled_scaled_c, U, 2)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_rows_scaled_c, U, 2)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_rows_scaled_c, U, 2)
         if keep:
             U_rows.put(U)
         o_rows.put(o)
@@ -301,7 +302,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         U_2 = torch.baddbmm(v_rows_c, k_rows_scaled_2_c, S, alpha=-1)
         U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_rows_scaled_c, U, 2)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_rows_scaled_c, U, 2)
         if keep:
             U_rows.put(U)
         S = S_new
@@ -389,7 +391,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del log2_G_C
     ln2 = tiles.LN2
     log2e = tiles.LOG2E
-    do_S = do @ S.mT
     db_1 = -sigmoid_b_rows + 1
     da_1 = torch.sigmoid(log2_D_1)
     del log2_D_1
@@ -447,33 +448,16 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     db_6 = db_5 * rsqrt_K
     del db_5
     db_7 = db_3 * db_6
-    dk_6 = dG_after_rows_1 * db_6
-    del db_6
-    dk_7 = dk_3[:, :, :, None] * dk_5
-    del dk_3, dk_5
-    q_do_S = q * do_S
-    q_do_S_sum = q_do_S.sum(3)
-    del q_do_S
-    G_q_do_S_sum = G * q_do_S_sum * rsqrt_K
-    da_3 = q_do_S_sum * rnorm_q_scaled
-    del q_do_S_sum
     dq_4 = dq_1 * do_U
     del do_U, dq_1
     dq_5 = dq_4.sum(3)
     del dq_4
-    dq_6 = dq_5 * rsqrt_K
-    del dq_5
-    dq_7 = torch.add(G_q_do_S_sum, dq_6, alpha=2)
-    del G_q_do_S_sum, dq_6
-    dq_8 = rnorm_q_cubed * dq_7
-    del dq_7, rnorm_q_cubed
-    dq = tiles.addcmul_(rnorm_q_G_scaled[:, :, :, None] * do_S, rnorm_q_scaled[:, :, :, None], dq_3, 2)
-    dq = tiles.addcmul_(dq, dq_8[:, :, :, None], q, -1)
-    del do_S, dq_3, dq_8, rnorm_q_G_scaled, rnorm_q_scaled
     k_rows_scaled_2 = db_2[:, :, :, None] * k_rows
     S_dS_sum_rows = scan.Rows(steps, H, True)
+    do_S_rows = scan.Rows(steps, H, True)
     U_dS_rows = scan.Rows(steps, H, True)
     dv_5_rows = scan.Rows(steps, H, True)
+    dk_6_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -483,6 +467,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         inv_c,
         S_c,
         U_c,
+        do_c,
+        S_c_2,
         G_C_c,
         q_c,
         do_scaled_c,
@@ -496,6 +482,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             inv.mT,
             S,
             U,
+            do,
+            S.mT,
             G_C[:, :, None, None],
             q.mT,
             do_scaled,
@@ -510,21 +498,29 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         S_dS = S_c * dS
         S_dS_sum = S_dS.sum(1)
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
+        dk_6 = torch.bmm(dv_5, S_c_2, out=dk_6_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), q_c, do_scaled_c, rsqrt_K)
         dS_before = scan.addmm(dS_before, k_rows_scaled_c, dv_5, -1)
         S_dS_sum_rows.put(S_dS_sum)
+        do_S_rows.put(do_S)
         U_dS_rows.put(U_dS)
         dv_5_rows.put(dv_5)
+        dk_6_rows.put(dk_6)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     S_dS_sum = S_dS_sum_rows.joined()
+    do_S = do_S_rows.joined()
     U_dS = U_dS_rows.joined()
     dv_5 = dv_5_rows.joined()
+    dk_6 = dk_6_rows.joined()
     del S_dS_sum_rows
+    del do_S_rows
     del U_dS_rows
     del dv_5_rows
+    del dk_6_rows
     del do_scaled, dv_3, k_rows_scaled, k_rows_scaled_2
     dG_C = S_dS_sum.sum(2)
     del S_dS_sum
@@ -542,104 +538,116 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dG_after_
     dlog2_G_after = G_after * dG_after_2 * ln2
     del G_after, dG_after_2
-    da_4 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    da_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    dk_8 = tiles.product(G_after_rows_2, k_rows_U_dS_sum, dG_after_rows_1)
+    dk_7 = tiles.product(G_after_rows_2, k_rows_U_dS_sum, dG_after_rows_1)
     del G_after_rows_2
     db_8 = tiles.product(db_1, k_rows_U_dS_sum, db_2)
     del k_rows_U_dS_sum
-    dk_9 = dv_5 @ U.mT
-    dk_10 = dk_9.tril(-1)
-    del dk_9
-    db_9 = k_rows_k_rows * dk_10
+    q_do_S = q * do_S
+    q_do_S_sum = q_do_S.sum(3)
+    del q_do_S
+    G_q_do_S_sum = G * q_do_S_sum * rsqrt_K
+    dq_6 = dq_5 * rsqrt_K
+    del dq_5
+    dq_7 = torch.add(G_q_do_S_sum, dq_6, alpha=2)
+    del G_q_do_S_sum, dq_6
+    dq_8 = rnorm_q_cubed * dq_7
+    del dq_7, rnorm_q_cubed
+    dq = tiles.addcmul_(rnorm_q_G_scaled[:, :, :, None] * do_S, rnorm_q_scaled[:, :, :, None], dq_3, 2)
+    dq = tiles.addcmul_(dq, dq_8[:, :, :, None], q, -1)
+    del do_S, dq_3, dq_8, rnorm_q_G_scaled
+    dk_8 = dv_5 @ U.mT
+    dk_9 = dk_8.tril(-1)
+    del dk_8
+    db_9 = k_rows_k_rows * dk_9
     del k_rows_k_rows
-    da_5 = tiles.product(db_9, (rnorm_k_rows * -2)[:, :, :, None], P_2[:, :, None])
+    da_4 = tiles.product(db_9, (rnorm_k_rows * -2)[:, :, :, None], P_2[:, :, None])
     del P_2
-    dk_11 = db_9 * dk_2
-    dk_12 = dk_11.sum(3)
-    del dk_11
+    dk_10 = db_9 * dk_2
+    dk_11 = dk_10.sum(3)
+    del dk_10
     db_10 = db_9 * P_3
     del db_9
     db_11 = db_10.sum(2)
     del db_10
-    da_6 = da_5.unflatten(3, (-1, n_))
+    da_5 = da_4.unflatten(3, (-1, n_))
+    del da_4
+    da_6 = da_5.sum(4)
     del da_5
-    da_7 = da_6.sum(4)
+    da_7 = da_6.unflatten(2, (-1, n_))
     del da_6
-    da_8 = da_7.unflatten(2, (-1, n_))
-    del da_7
-    da_9 = da_2 + da_8.permute(0, 1, 2, 4, 3)
-    del da_2, da_8
-    da_10 = da_9.sum(4)
-    del da_9
-    da_11 = G_ij * da_10 * ln2
-    del G_ij, da_10
-    da_12 = tiles.segment_sum_grad(da_11)
-    del da_11
-    dk_13 = dk_10 * dk_2
+    da_8 = da_2 + da_7.permute(0, 1, 2, 4, 3)
+    del da_2, da_7
+    da_9 = da_8.sum(4)
+    del da_8
+    da_10 = tiles.product(G_ij, da_9, ln2)
+    del G_ij, da_9
+    da_11 = tiles.segment_sum_grad(da_10)
+    del da_10
+    dk_12 = dk_9 * dk_2
     del dk_2
-    dk_14 = dk_13 @ k_rows
-    del dk_13
-    dk_15 = dk_10 * P_3
-    del P_3, dk_10
-    dk_16 = dk_15.mT @ k_rows
-    del dk_15
+    dk_13 = dk_12 @ k_rows
+    del dk_12
+    dk_14 = dk_9 * P_3
+    del P_3, dk_9
+    dk_15 = dk_14.mT @ k_rows
+    del dk_14
     db_12 = tiles.addcmul_(2 * db_7, db_11, db_3, -2)
     del db_3, db_7
     db_13 = tiles.product(sigmoid_b_rows, db_1, db_12)
     del db_1, db_12, sigmoid_b_rows
-    dk_17 = dv_5 @ S.mT
     dv = dv_5.unflatten(2, (-1, n_))
     del dv_5
-    dk_18 = torch.add(-2 * dk_12, dk_8, alpha=2)
-    del dk_12, dk_8
+    dk_16 = torch.add(-2 * dk_11, dk_7, alpha=2)
+    del dk_11, dk_7
     db_14 = torch.add(db_13, db_8, alpha=2)
     del db_13, db_8
     db = db_14.unflatten(2, (-1, n_))
     del db_14
-    dk_19 = k_rows * dk_17
-    dk_20 = dk_19.sum(3)
-    del dk_19
-    dk_21 = tiles.addcmul_(2 * dk_6, G_rows_2, dk_20, -1)
-    dk_21 = tiles.addcmul_(dk_21, db_11, dG_after_rows_1, -2)
-    del G_rows_2, dG_after_rows_1, db_11, dk_6
-    dk_22 = tiles.addcmul_(dk_18 * -1 * rnorm_k_rows_cubed, dk_21, rnorm_k_rows_cubed, -1)
-    del dk_18, dk_21, rnorm_k_rows_cubed
-    dk_23 = tiles.addcmul_(2 * dk_7, dk_22[:, :, :, None], k_rows)
-    dk_23 = tiles.addcmul_(dk_23, dG_after_rows_2[:, :, :, None], dk_16, -2)
-    dk_23 = tiles.addcmul_(dk_23, db_2[:, :, :, None], U_dS, 2)
-    dk_23 = tiles.addcmul_(dk_23, rnorm_k_rows[:, :, :, None], dk_14, -2)
-    dk_23 = tiles.addcmul_(dk_23, U_1[:, :, :, None], dk_17, -1)
-    del U_1, U_dS, dG_after_rows_2, db_2, dk_14, dk_16, dk_17, dk_22, dk_7, k_rows
-    dk = dk_23.unflatten(2, (-1, n_))
-    del dk_23
-    da_13 = rnorm_k_rows * dk_20 * -1
-    del dk_20, rnorm_k_rows
-    da_14 = da_13.unflatten(2, (-1, n_))
+    dk_17 = k_rows * dk_6
+    dk_18 = dk_17.sum(3)
+    del dk_17
+    dk_19 = tiles.addcmul_(dG_after_rows_1 * 2 * db_6, G_rows_2, dk_18, -1)
+    dk_19 = tiles.addcmul_(dk_19, db_11, dG_after_rows_1, -2)
+    del G_rows_2, dG_after_rows_1, db_11, db_6
+    dk_20 = tiles.addcmul_(dk_16 * -1 * rnorm_k_rows_cubed, dk_19, rnorm_k_rows_cubed, -1)
+    del dk_16, dk_19, rnorm_k_rows_cubed
+    dk_21 = tiles.addcmul_(dk_20[:, :, :, None] * k_rows, dk_3[:, :, :, None], dk_5, 2)
+    dk_21 = tiles.addcmul_(dk_21, dG_after_rows_2[:, :, :, None], dk_15, -2)
+    dk_21 = tiles.addcmul_(dk_21, db_2[:, :, :, None], U_dS, 2)
+    dk_21 = tiles.addcmul_(dk_21, rnorm_k_rows[:, :, :, None], dk_13, -2)
+    dk_21 = tiles.addcmul_(dk_21, U_1[:, :, :, None], dk_6, -1)
+    del U_1, U_dS, dG_after_rows_2, db_2, dk_13, dk_15, dk_20, dk_3, dk_5, dk_6, k_rows
+    dk = dk_21.unflatten(2, (-1, n_))
+    del dk_21
+    da_12 = rnorm_k_rows * dk_18 * -1
+    del dk_18, rnorm_k_rows
+    da_13 = da_12.unflatten(2, (-1, n_))
+    del da_12
+    da_14 = da_13.sum(3)
     del da_13
-    da_15 = da_14.sum(3)
-    del da_14
-    da_16 = da_3 + da_15
-    del da_15, da_3
-    da_17 = G * da_16 * ln2
-    del G, da_16
-    da_18 = tiles.suffix_sum(da_17, 2)
-    del da_17
-    da_19 = dlog2_G_C_2 + da_4 + da_12 + da_18
-    del da_12, da_18, da_4, dlog2_G_C_2
-    da_20 = valid * da_19
-    del da_19
-    da_21 = da_1 * da_20
+    da_15 = torch.addcmul(da_14, q_do_S_sum, rnorm_q_scaled)
+    del da_14, q_do_S_sum, rnorm_q_scaled
+    da_16 = G * da_15 * ln2
+    del G, da_15
+    da_17 = tiles.suffix_sum(da_16, 2)
+    del da_16
+    da_18 = dlog2_G_C_2 + da_3 + da_11 + da_17
+    del da_11, da_17, da_3, dlog2_G_C_2
+    da_19 = valid * da_18
+    del da_18
+    da_20 = da_1 * da_19
     del da_1
-    da = (exp_A_log_scaled * -1)[:, :, None] * da_21
-    dA_log_1 = log2_D_2 * da_20
-    del da_20, log2_D_2
+    da = (exp_A_log_scaled * -1)[:, :, None] * da_20
+    dA_log_1 = log2_D_2 * da_19
+    del da_19, log2_D_2
     dA_log_2 = dA_log_1.sum(2)
     del dA_log_1
     dA_log = dA_log_2 * exp_A_log_scaled * -1
     del dA_log_2
-    ddt_bias_1 = da_21.sum(2)
-    del da_21
+    ddt_bias_1 = da_20.sum(2)
+    del da_20
     ddt_bias = ddt_bias_1 * exp_A_log_scaled * -1
     del ddt_bias_1, exp_A_log_scaled
     return (dq, dk, dv, da, db, dA_log, ddt_bias), (dS_end,)
@@ -724,7 +732,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
         k_scaled_S = torch.bmm(k_scaled_2_c, S)
         U_1 = torch.addcmul(v_c, alpha_c, k_scaled_S, value=-1)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, alpha_c, own), k_scaled_c, U, 2)
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_scaled_c, U, 2)
         o = (q__c[..., None, :] @ S_new).squeeze(-2)
         if keep:
             U_rows.put(U)
@@ -807,7 +816,8 @@ def recurrent_states(args, valid, h0, steps, keep):
         k_scaled_S = torch.bmm(k_scaled_2_c, S)
         U_1 = torch.addcmul(v_c, alpha_c, k_scaled_S, value=-1)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, alpha_c, own), k_scaled_c, U, 2)
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_scaled_c, U, 2)
         if keep:
             U_rows.put(U)
         S = S_new
@@ -850,7 +860,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del norm2_k_2
     rnorm_k_2 = torch.rsqrt(norm2_k_eps_2)
     del norm2_k_eps_2
-    kS = k @ S
     kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
     q_squared = q * q
@@ -878,7 +887,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del alpha_2
     rnorm_q_squared = rnorm_q * rnorm_q
     del rnorm_q
-    kS_scaled = rnorm_k_2[:, :, :, None] * kS
     q_ = rnorm_q_scaled[:, :, None] * q
     alpha_4 = alpha_3 * -1
     alpha = torch.exp(alpha_4)
@@ -903,15 +911,19 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dq_2, dq_scaled, rnorm_q_scaled
     k_scaled_scaled = alpha[:, :, None, None] * k_scaled
     del k_scaled
+    kS_rows = scan.Rows(steps, H, True)
     dS_before_1_rows = scan.Rows(steps, H, True)
     dk_scaled_U_rows = scan.Rows(steps, H, True)
     dv_rows = scan.Rows(steps, H, True)
+    dk_1_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
         dk_scaled_U_1_c,
         k_c,
         inv_scaled_c,
+        S_c,
+        S_c_2,
         alpha_c,
         k_scaled_scaled_c,
     ) in scan.each(
@@ -921,6 +933,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
             dk_scaled_U_1,
             k,
             inv_scaled.mT,
+            S,
+            S.mT,
             alpha[:, :, None, None],
             k_scaled_scaled.mT,
         ),
@@ -932,20 +946,29 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         dk_scaled_U = torch.add(2 * dS, dk_scaled_U_1_c, alpha=2)
         k_dk_scaled_U = torch.bmm(k_c, dk_scaled_U)
         dv = torch.bmm(inv_scaled_c, k_dk_scaled_U, out=dv_rows.room(n))
+        kS = torch.bmm(k_c, S_c, out=kS_rows.room(n))
+        dk_1 = torch.bmm(dv, S_c_2, out=dk_1_rows.room(n))
         dS_before = scan.addmm(alpha_c * dS_before_1, k_scaled_scaled_c, dv, -1)
+        kS_rows.put(kS)
         dS_before_1_rows.put(dS_before_1)
         dk_scaled_U_rows.put(dk_scaled_U)
         dv_rows.put(dv)
+        dk_1_rows.put(dk_1)
         dS = dS_before
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
+    kS = kS_rows.joined()
     dS_before_1 = dS_before_1_rows.joined()
     dk_scaled_U = dk_scaled_U_rows.joined()
     dv = dv_rows.joined()
+    dk_1 = dk_1_rows.joined()
+    del kS_rows
     del dS_before_1_rows
     del dk_scaled_U_rows
     del dv_rows
+    del dk_1_rows
     del dk_scaled_U_1, inv_scaled, k_scaled_scaled
+    kS_scaled = rnorm_k_2[:, :, :, None] * kS
     ddt_bias_2 = S * dS_before_1
     del dS_before_1
     ddt_bias_3 = ddt_bias_2.sum(2)
@@ -965,50 +988,49 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del ddt_bias_6
     kk_dkk_scaled = kk * dkk_scaled
     del kk
-    dk_1 = sigmoid_b_rnorm_k[:, :, None] * kk_dkk_scaled
-    dk_2 = dk_1.sum(3)
-    del dk_1
+    dk_2 = sigmoid_b_rnorm_k[:, :, None] * kk_dkk_scaled
+    dk_3 = dk_2.sum(3)
+    del dk_2
     db_3 = rnorm_k_2[:, :, :, None] * kk_dkk_scaled
     del kk_dkk_scaled
     db_4 = db_3.sum(2)
     del db_3
     dkk_scaled_scaled = sigmoid_b_rnorm_k[:, :, None] * dkk_scaled
     del sigmoid_b_rnorm_k
-    dk_3 = dkk_scaled_scaled @ k
+    dk_4 = dkk_scaled_scaled @ k
     del dkk_scaled_scaled
     dkk_scaled_scaled_2 = rnorm_k_2[:, :, :, None] * dkk_scaled
     del dkk_scaled, rnorm_k_2
-    dk_4 = dkk_scaled_scaled_2.mT @ k
+    dk_5 = dkk_scaled_scaled_2.mT @ k
     del dkk_scaled_scaled_2
-    dk_5 = kS * dv
+    dk_6 = kS * dv
     del kS
-    dk_6 = dk_5.sum(3)
-    del dk_5
-    dk_7 = tiles.addcmul_(alpha[:, :, None] * -1 * dk_6, sigmoid_b, db_4, -2)
+    dk_7 = dk_6.sum(3)
     del dk_6
-    dk_8 = dv @ S.mT
+    dk_8 = tiles.addcmul_(alpha[:, :, None] * -1 * dk_7, sigmoid_b, db_4, -2)
+    del dk_7
     k_dk_scaled = k * dk_scaled
     k_dk_scaled_sum = k_dk_scaled.sum(3)
     del k_dk_scaled
-    dk_9 = tiles.addcmul_(-2 * dk_2, sigmoid_b, k_dk_scaled_sum)
-    del dk_2, sigmoid_b
-    dk_10 = tiles.product(dk_8, alpha[:, :, None, None], rnorm_k[:, :, :, None])
-    del dk_8
+    dk_9 = tiles.addcmul_(-2 * dk_3, sigmoid_b, k_dk_scaled_sum)
+    del dk_3, sigmoid_b
+    dk_10 = tiles.product(dk_1, alpha[:, :, None, None], rnorm_k[:, :, :, None])
+    del dk_1
     ddt_bias_8 = ddt_bias_4 - ddt_bias_7
     del ddt_bias_4, ddt_bias_7
     ddt_bias_9 = alpha * ddt_bias_8
     del alpha, ddt_bias_8
-    ddt_bias = tiles.product(exp_A_log, ddt_bias_1, ddt_bias_9, (-1))
+    ddt_bias = tiles.product(exp_A_log, ddt_bias_1, ddt_bias_9, -1)
     del ddt_bias_1, exp_A_log
     dA_log = alpha_3 * ddt_bias_9 * -1
     del alpha_3, ddt_bias_9
     db = tiles.addcmul_(k_dk_scaled_sum * db_2, db_4, db_2, -2)
     del db_2, db_4, k_dk_scaled_sum
-    dk_11 = tiles.addcmul_(dk_7 * -1 * rnorm_k_cubed, dk_9, rnorm_k_cubed, -1)
-    del dk_7, dk_9, rnorm_k_cubed
+    dk_11 = tiles.addcmul_(dk_8 * -1 * rnorm_k_cubed, dk_9, rnorm_k_cubed, -1)
+    del dk_8, dk_9, rnorm_k_cubed
     dk = tiles.addcmul_(-dk_10, w_scale[:, :, :, None], dk_scaled)
     dk = tiles.addcmul_(dk, dk_11[:, :, :, None], k)
-    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_4, -2)
-    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_3, -2)
-    del dk_10, dk_11, dk_3, dk_4, dk_scaled, rnorm_k, w_scale
+    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_5, -2)
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_4, -2)
+    del dk_10, dk_11, dk_4, dk_5, dk_scaled, rnorm_k, w_scale
     return (dq, dk, dv, ddt_bias, db, dA_log, ddt_bias), (dS_end,)

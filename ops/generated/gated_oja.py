@@ -135,7 +135,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
         qU = torch.bmm(q__c, U.mT, out=qU_rows.room(n))
         U_scaled = w_scale_c[:, :, None] * U
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), U_scaled.mT, v_G_after_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, U_scaled.mT, v_G_after_c)
         G_qS_scaled_scaled_rows.put(G_qS_scaled_scaled)
         if keep:
             U_rows.put(U)
@@ -241,7 +242,8 @@ def chunked_states(args, valid, h0, steps, keep):
         U_1 = torch.baddbmm(k_c, vG_scaled_c, S.mT, alpha=-1)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
         U_2 = torch.bmm(inv_scaled_c, U_1)
-        S_new_2 = scan.addmm(scan.scale(S, G_C_c, own), U_2.mT, v_G_after_c)
+        S_new_2 = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new_2 = scan.addmm(S_new_2, U_2.mT, v_G_after_c)
         if keep:
             U_rows.put(U)
         S = S_new_2
@@ -286,7 +288,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
     del norm2_q_eps
-    qS = q @ S
     log2_D_2 = log2_D_1 * tiles.LOG2E
     del log2_D_1
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_2, 0)
@@ -305,7 +306,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ln2 = tiles.LN2
     log2e = tiles.LOG2E
     G_do = G * do
-    G_do_S = G_do @ S.mT
     db_1 = -beta + 1
     gv_scaled = gv * -1
     sigmoid_gv_scaled = torch.sigmoid(gv_scaled)
@@ -321,29 +321,16 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     rnorm_q_squared = rnorm_q * rnorm_q
     rnorm_q_cubed = rnorm_q_squared * rnorm_q
     del rnorm_q_squared
-    qS_scaled = qS * rsqrt_K
-    qS_scaled_scaled = rnorm_q[:, :, :, None] * qS_scaled
-    del qS_scaled
     rnorm_q_scaled = rnorm_q * rsqrt_K
     w_ = w_scale[:, :, :, None] * v
     f = w * -1
-    dG_1 = do * qS_scaled_scaled
-    del qS_scaled_scaled
-    qS_G_do = qS * G_do
-    del qS
-    qS_G_do_sum = qS_G_do.sum(3)
-    del qS_G_do
-    qS_G_do_sum_scaled = qS_G_do_sum * rsqrt_K
-    del qS_G_do_sum
     G_do_scaled = rnorm_q[:, :, :, None] * G_do
-    del G_do
     qU = q @ U.mT
     qU_scaled = rnorm_q_scaled[:, :, :, None] * qU
     f1 = tiles.decay_factors(log2_D)
     dqU_scaled = tiles.decay_dot(do, w_, f1)
     del log2_D
     dqU_scaled_scaled = rnorm_q[:, :, :, None] * dqU_scaled
-    del rnorm_q
     dU_1 = dqU_scaled_scaled.mT @ q
     del dqU_scaled_scaled
     dU_2 = dU_1 * rsqrt_K
@@ -354,21 +341,15 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del qU
     qU_dqU_scaled_sum = qU_dqU_scaled.sum(3)
     del qU_dqU_scaled
-    drnorm_q_1 = qU_dqU_scaled_sum * rsqrt_K
-    del qU_dqU_scaled_sum
     dqU_scaled_U = dqU_scaled @ U
     del dqU_scaled
-    drnorm_q = qS_G_do_sum_scaled + drnorm_q_1
-    del drnorm_q_1, qS_G_do_sum_scaled
-    dq_1 = rnorm_q_cubed * drnorm_q
-    del drnorm_q, rnorm_q_cubed
-    dq = tiles.addcmul_(rnorm_q_scaled[:, :, :, None] * G_do_S, rnorm_q_scaled[:, :, :, None], dqU_scaled_U)
-    dq = tiles.addcmul_(dq, dq_1[:, :, :, None], q, -1)
-    del G_do_S, dqU_scaled_U, dq_1, rnorm_q_scaled
+    qS_rows = scan.Rows(steps, H, True)
     dU_scaled_rows = scan.Rows(steps, H, True)
     dG_C_rows = scan.Rows(steps, H, True)
+    G_do_S_rows = scan.Rows(steps, H, True)
     U_dS_rows = scan.Rows(steps, H, True)
     dk_rows = scan.Rows(steps, H, True)
+    inv_dU_S_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -380,8 +361,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         rnorm_v_c,
         S_c,
         U_c,
-        G_C_c,
         q_c,
+        G_do_c,
+        S_c_2,
+        G_C_c,
+        q_c_2,
         G_do_scaled_c,
         vG_c,
     ) in scan.each(
@@ -395,6 +379,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             rnorm_v,
             S,
             U,
+            q,
+            G_do,
+            S.mT,
             G_C[:, :, None],
             q.mT,
             G_do_scaled,
@@ -411,54 +398,78 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         S_dS = S_c * dS
         dG_C = S_dS.sum(1)
         U_dS = torch.bmm(U_c, dS, out=U_dS_rows.room(n))
-        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), q_c, G_do_scaled_c, rsqrt_K)
+        qS = torch.bmm(q_c, S_c, out=qS_rows.room(n))
+        G_do_S = torch.bmm(G_do_c, S_c_2, out=G_do_S_rows.room(n))
+        inv_dU_S = torch.bmm(dk, S_c, out=inv_dU_S_rows.room(n))
+        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), q_c_2, G_do_scaled_c, rsqrt_K)
         dS_before = scan.addmm(dS_before, inv_dU_scaled.mT, vG_c, -1)
+        qS_rows.put(qS)
         dU_scaled_rows.put(dU_scaled)
         dG_C_rows.put(dG_C)
+        G_do_S_rows.put(G_do_S)
         U_dS_rows.put(U_dS)
         dk_rows.put(dk)
+        inv_dU_S_rows.put(inv_dU_S)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
+    qS = qS_rows.joined()
     dU_scaled = dU_scaled_rows.joined()
     dG_C = dG_C_rows.joined()
+    G_do_S = G_do_S_rows.joined()
     U_dS = U_dS_rows.joined()
     dk = dk_rows.joined()
+    inv_dU_S = inv_dU_S_rows.joined()
+    del qS_rows
     del dU_scaled_rows
     del dG_C_rows
+    del G_do_S_rows
     del U_dS_rows
     del dk_rows
+    del inv_dU_S_rows
     del G_do_scaled, dU_2
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
     del dlog2_G_C
+    qS_scaled = qS * rsqrt_K
+    qS_scaled_scaled = rnorm_q[:, :, :, None] * qS_scaled
+    del qS_scaled, rnorm_q
+    qS_G_do = qS * G_do
+    del G_do, qS
+    qS_G_do_sum = qS_G_do.sum(3)
+    del qS_G_do
+    qS_G_do_sum_scaled = qS_G_do_sum * rsqrt_K
+    del qS_G_do_sum
     dU_scaled_U = dU_scaled * U
     del dU_scaled
     dU_scaled_U_sum = dU_scaled_U.sum(3)
     del dU_scaled_U
     U_dS_scaled = w_scale[:, :, :, None] * U_dS
     del U_dS
-    dlog2_G_after = v_G_after * U_dS_scaled * ln2
+    dlog2_G_after = tiles.product(v_G_after, U_dS_scaled, ln2)
     del v_G_after
     dlog2_D_2 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
+    drnorm_q_1 = qU_dqU_scaled_sum * rsqrt_K
+    del qU_dqU_scaled_sum
     inv_dU_U = dk @ U.mT
     dv_scaled_v_scaled = inv_dU_U.tril(-1)
     del inv_dU_U
     dv_scaled, dv_2, dlog2_D_3 = tiles.decay_dot_grads(dv_scaled_v_scaled, f, w_, f1, strict=True)
     del dv_scaled_v_scaled, f, f1, w_
-    inv_dU_S = dk @ S
-    dG = torch.addcmul(dG_1, inv_dU_S, w, value=-1)
-    del dG_1, w
-    dlog2_G = G * dG * ln2
+    dG = tiles.addcmul_(do * qS_scaled_scaled, inv_dU_S, w, -1)
+    del qS_scaled_scaled, w
+    dlog2_G = tiles.product(G, dG, ln2)
     del dG
     dlog2_D_4 = tiles.suffix_sum(dlog2_G, 2)
     del dlog2_G
     dlog2_D = dlog2_G_C_2 + dlog2_D_2 + dlog2_D_1 + dlog2_D_3
     dlog2_D = dlog2_D + dlog2_D_4
     del dlog2_D_1, dlog2_D_2, dlog2_D_3, dlog2_D_4, dlog2_G_C_2
+    drnorm_q = qS_G_do_sum_scaled + drnorm_q_1
+    del drnorm_q_1, qS_G_do_sum_scaled
     dv_3 = dv_1 + dv_2
     del dv_1, dv_2
     db_3 = v * dv_3
@@ -475,6 +486,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dU_scaled_U_sum, db_2
     dv_4 = tiles.product(G, inv_dU_S, rnorm_v[:, :, :, None])
     del G
+    dq_1 = rnorm_q_cubed * drnorm_q
+    del drnorm_q, rnorm_q_cubed
+    dq = tiles.addcmul_(rnorm_q_scaled[:, :, :, None] * G_do_S, rnorm_q_scaled[:, :, :, None], dqU_scaled_U)
+    dq = tiles.addcmul_(dq, dq_1[:, :, :, None], q, -1)
+    del G_do_S, dqU_scaled_U, dq_1, rnorm_q_scaled
     vG_inv_dU_S = vG * inv_dU_S
     del inv_dU_S, vG
     vG_inv_dU_S_sum = vG_inv_dU_S.sum(3)
@@ -557,7 +573,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
         fS = (f_c[..., None, :] @ S.mT).squeeze(-2)
         S_new_1 = k_c + fS
         S_new_2 = w_scale_c[:, None] * S_new_1
-        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), S_new_2[:, :, None], v_c)
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new, S_new_2[:, :, None], v_c)
         o = (q__c[..., None, :] @ S_new).squeeze(-2)
         o_rows.put(o)
         S = S_new
@@ -623,7 +640,8 @@ def recurrent_states(args, valid, h0, steps, keep):
         fS = (f_c[..., None, :] @ S.mT).squeeze(-2)
         S_new_1 = k_c + fS
         S_new_2 = w_scale_c[:, None] * S_new_1
-        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), S_new_2[:, :, None], v_c)
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new, S_new_2[:, :, None], v_c)
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -688,7 +706,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     q_dq_scaled = q * dq_scaled
     q_dq_scaled_sum = q_dq_scaled.sum(2)
     del q_dq_scaled
-    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, q_dq_scaled_sum, rnorm_q_scaled, (-0.5))
+    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, q_dq_scaled_sum, rnorm_q_scaled, -0.5)
     del q_dq_scaled_sum, rnorm_q
     dq = tiles.addcmul_(rnorm_q_scaled[:, :, None] * dq_scaled, dnorm2_q_eps[:, :, None], q, 2)
     del dnorm2_q_eps, dq_scaled, rnorm_q_scaled
@@ -749,7 +767,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del drnorm_v_2
     drnorm_v = tiles.addcmul_(-drnorm_v_3, beta, db_3)
     del beta, db_3, drnorm_v_3
-    dnorm2_v_eps = tiles.product(rnorm_v, rnorm_v, rnorm_v, drnorm_v, (-0.5))
+    dnorm2_v_eps = tiles.product(rnorm_v, rnorm_v, rnorm_v, drnorm_v, -0.5)
     del drnorm_v
     dalpha_1 = S * dS_before_2
     del dS_before_2
@@ -759,7 +777,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del drnorm_v_1, rnorm_v
     dalpha = torch.addcmul(dalpha_2, v, dalpha_3, value=-1)
     del dalpha_2
-    dgv = tiles.product(alpha, dalpha, sigmoid_gv_scaled, (0.0625))
+    dgv = tiles.product(alpha, dalpha, sigmoid_gv_scaled, 0.0625)
     del dalpha, sigmoid_gv_scaled
     dv = tiles.addcmul_(w_scale[:, :, None] * dv_2, dnorm2_v_eps[:, :, None], v, 2)
     dv = tiles.addcmul_(dv, alpha, dalpha_3, -1)

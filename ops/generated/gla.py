@@ -88,7 +88,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         o = torch.baddbmm(Av_c, qG_c, S, alpha=rsqrt_K, out=o_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, v_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_G_after_scaled_c, v_c)
         o_rows.put(o)
         S = S_new
         own = True
@@ -152,7 +153,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, v_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_G_after_scaled_c, v_c)
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -199,9 +201,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     f1 = tiles.decay_factors(log2_D)
     dq_, dk_scaled, dlog2_D_1 = tiles.decay_dot_grads(dq_k_scaled, q_, k_scaled, f1)
     del dq_k_scaled, f1, k_scaled, log2_D, q_
-    do_S = do @ S.mT
-    G_do_S = G * do_S * rsqrt_K
-    del G
     log2e = tiles.LOG2E
     dk_scaled_scaled = valid[:, :, :, None] * dk_scaled
     del dk_scaled
@@ -209,19 +208,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     sigmoid_gk_scaled = torch.sigmoid(gk_scaled)
     del gk_scaled
     dv_ = q_k_scaled.mT @ do
-    dq_scaled = dq_ * rsqrt_K
-    del dq_
-    dq = G_do_S + dq_scaled
-    del G_do_S, dq_scaled
     rsqrt_K_ln2 = rsqrt_K * ln2
     k_G_after_scaled = valid[:, :, :, None] * k_G_after
-    dlog2_G = qG * do_S * rsqrt_K_ln2
-    del do_S
-    dlog2_D_2 = tiles.suffix_sum(dlog2_G, 2)
-    del dlog2_G
     v_dS_rows = scan.Rows(steps, H, True)
     k_G_after_dS_rows = scan.Rows(steps, H, True)
     dG_C_rows = scan.Rows(steps, H, True)
+    do_S_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -229,9 +221,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         v_c,
         k_G_after_c,
         S_c,
+        do_c,
+        S_c_2,
         G_C_c,
         qG_c,
-        do_c,
     ) in scan.each(
         steps,
         H,
@@ -239,9 +232,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             v,
             k_G_after,
             S,
+            do,
+            S.mT,
             G_C[:, :, :, None],
             qG.mT,
-            do,
         ),
         True,
     ):
@@ -251,10 +245,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         k_G_after_dS = torch.bmm(k_G_after_c, dS, out=k_G_after_dS_rows.room(n))
         S_dS = S_c * dS
         dG_C = S_dS.sum(2)
+        do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), qG_c, do_c, rsqrt_K)
         v_dS_rows.put(v_dS)
         k_G_after_dS_rows.put(k_G_after_dS)
         dG_C_rows.put(dG_C)
+        do_S_rows.put(do_S)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
@@ -262,25 +258,37 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     v_dS = v_dS_rows.joined()
     k_G_after_dS = k_G_after_dS_rows.joined()
     dG_C = dG_C_rows.joined()
+    do_S = do_S_rows.joined()
     del v_dS_rows
     del k_G_after_dS_rows
     del dG_C_rows
-    del k_G_after, qG
+    del do_S_rows
+    del k_G_after
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
     del dlog2_G_C
     dk_1 = tiles.product(G_after, v_dS, valid[:, :, :, None])
     del G_after
+    G_do_S = tiles.product(G, do_S, rsqrt_K)
+    del G
     dk = dk_1 + dk_scaled_scaled
     del dk_1, dk_scaled_scaled
+    dq_scaled = dq_ * rsqrt_K
+    del dq_
     dv = torch.addcmul(dv_, valid[:, :, :, None], k_G_after_dS)
     del dv_, k_G_after_dS
-    dlog2_G_after = v_dS * k_G_after_scaled * ln2
+    dq = G_do_S + dq_scaled
+    del G_do_S, dq_scaled
+    dlog2_G_after = tiles.product(v_dS, k_G_after_scaled, ln2)
     del k_G_after_scaled, v_dS
-    dlog2_D_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    dlog2_D_2 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    dlog2_D = dlog2_G_C_2 + dlog2_D_3 + dlog2_D_2 + dlog2_D_1
+    dlog2_G = tiles.product(qG, do_S, rsqrt_K_ln2)
+    del do_S, qG
+    dlog2_D_3 = tiles.suffix_sum(dlog2_G, 2)
+    del dlog2_G
+    dlog2_D = dlog2_G_C_2 + dlog2_D_2 + dlog2_D_3 + dlog2_D_1
     del dlog2_D_1, dlog2_D_2, dlog2_D_3, dlog2_G_C_2
     dgk = tiles.product(sigmoid_gk_scaled, dlog2_D, (valid * 0.0625 * log2e)[:, :, :, None])
     del dlog2_D, sigmoid_gk_scaled
@@ -310,7 +318,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.scale(S, alpha_c, own) + S_new_1_c
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = S_new + S_new_1_c
         o = (q__c[..., None, :] @ S_new).squeeze(-2)
         o_rows.put(o)
         S = S_new
@@ -345,7 +354,8 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.scale(S, alpha_c, own) + S_new_1_c
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = S_new + S_new_1_c
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -407,6 +417,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dS_before_2
     dalpha = dalpha_1.sum(3)
     del dalpha_1
-    dgk = tiles.product(alpha, dalpha, sigmoid_gk_scaled, (0.0625))
+    dgk = tiles.product(alpha, dalpha, sigmoid_gk_scaled, 0.0625)
     del alpha, dalpha, sigmoid_gk_scaled
     return (dq, dk, dv, dgk), (dS_end,)

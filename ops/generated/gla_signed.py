@@ -81,7 +81,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         o = torch.baddbmm(Av_c, qG_c, S, alpha=rsqrt_K, out=o_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, v_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_G_after_scaled_c, v_c)
         o_rows.put(o)
         S = S_new
         own = True
@@ -141,7 +142,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, v_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_G_after_scaled_c, v_c)
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -181,22 +183,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dq_k_scaled, f1
     dk_scaled_scaled = valid[:, :, :, None] * dk_scaled
     del dk_scaled
-    do_S = do @ S.mT
-    G_do_S = G * do_S * rsqrt_K
     dgk_1 = alpha * -1 * alpha + 1
     del alpha
     dv_ = q_k_scaled.mT @ do
-    dq_scaled = dq_ * rsqrt_K
-    del dq_
-    dq = G_do_S + dq_scaled
-    del G_do_S, dq_scaled
-    dG = do_S * q_
-    del do_S, q_
-    dD_2 = tiles.running_product_grad(D, dG, 2, "prefix")
-    del G, dG
     v_dS_rows = scan.Rows(steps, H, True)
     k_G_after_dS_rows = scan.Rows(steps, H, True)
     dG_C_rows = scan.Rows(steps, H, True)
+    do_S_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -204,9 +197,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         v_c,
         k_G_after_c,
         S_c,
+        do_c,
+        S_c_2,
         G_C_c,
         qG_c,
-        do_c,
     ) in scan.each(
         steps,
         H,
@@ -214,9 +208,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             v,
             k_G_after,
             S,
+            do,
+            S.mT,
             G_C[:, :, :, None],
             qG.mT,
-            do,
         ),
         True,
     ):
@@ -226,10 +221,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         k_G_after_dS = torch.bmm(k_G_after_c, dS, out=k_G_after_dS_rows.room(n))
         S_dS = S_c * dS
         dG_C = S_dS.sum(2)
+        do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), qG_c, do_c, rsqrt_K)
         v_dS_rows.put(v_dS)
         k_G_after_dS_rows.put(k_G_after_dS)
         dG_C_rows.put(dG_C)
+        do_S_rows.put(do_S)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
@@ -237,24 +234,35 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     v_dS = v_dS_rows.joined()
     k_G_after_dS = k_G_after_dS_rows.joined()
     dG_C = dG_C_rows.joined()
+    do_S = do_S_rows.joined()
     del v_dS_rows
     del k_G_after_dS_rows
     del dG_C_rows
+    del do_S_rows
     del G_C, k_G_after, qG
     dG_from = tiles.at_first(dG_C, C)
     del dG_C
-    dD_3 = tiles.running_product_grad(D, dG_from, 2, "suffix")
+    dD_2 = tiles.running_product_grad(D, dG_from, 2, "suffix")
     del G_from, dG_from
     dk_1 = tiles.product(G_after, v_dS, valid[:, :, :, None])
+    G_do_S = tiles.product(G, do_S, rsqrt_K)
     dk = dk_1 + dk_scaled_scaled
     del dk_1, dk_scaled_scaled
+    dq_scaled = dq_ * rsqrt_K
+    del dq_
     dv = torch.addcmul(dv_, valid[:, :, :, None], k_G_after_dS)
     del dv_, k_G_after_dS
+    dq = G_do_S + dq_scaled
+    del G_do_S, dq_scaled
     dG_after = v_dS * k_scaled
     del k_scaled, v_dS
-    dD_4 = tiles.running_product_grad(D, dG_after, 2, "suffix", exclusive=True)
-    del D, G_after, dG_after
-    dD = dD_3 + dD_4 + dD_2 + dD_1
+    dD_3 = tiles.running_product_grad(D, dG_after, 2, "suffix", exclusive=True)
+    del G_after, dG_after
+    dG = do_S * q_
+    del do_S, q_
+    dD_4 = tiles.running_product_grad(D, dG, 2, "prefix")
+    del D, G, dG
+    dD = dD_2 + dD_3 + dD_4 + dD_1
     del dD_1, dD_2, dD_3, dD_4
     dgk_2 = dgk_1 * dD
     del dD, dgk_1
@@ -289,7 +297,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.scale(S, alpha_c, own) + S_new_1_c
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = S_new + S_new_1_c
         o = (q__c[..., None, :] @ S_new).squeeze(-2)
         o_rows.put(o)
         S = S_new
@@ -322,7 +331,8 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.scale(S, alpha_c, own) + S_new_1_c
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = S_new + S_new_1_c
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S

@@ -99,8 +99,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
         o = torch.baddbmm(Av_c, q_c, S, alpha=rsqrt_K, out=o_rows.room(n))
         o = scan.addmm(o, A_2_c, U)
-        S_new = scan.addmm(scan.scale(S, 1, own), k_scaled_c, v_c)
-        S_new = scan.addmm(S_new, b_scaled_c, U)
+        S_new = scan.scale(S, 1, own, S_rows if keep else None)
+        S_new = scan.addmm(scan.addmm(S_new, k_scaled_c, v_c), b_scaled_c, U)
         if keep:
             U_rows.put(U)
         o_rows.put(o)
@@ -167,8 +167,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         U_1 = torch.baddbmm(P_rp_v_c, a__c, S)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, 1, own), k_scaled_c, v_c)
-        S_new = scan.addmm(S_new, b_scaled_c, U)
+        S_new = scan.scale(S, 1, own, S_rows if keep else None)
+        S_new = scan.addmm(scan.addmm(S_new, k_scaled_c, v_c), b_scaled_c, U)
         if keep:
             U_rows.put(U)
         S = S_new
@@ -204,17 +204,18 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dqk_scaled = dqk_scaled_lower.tril(0)
     del dqk_scaled_lower
     dqk_scaled_scaled = valid[:, :, None] * dqk_scaled
+    dq_1 = dqk_scaled_scaled @ k
+    del dqk_scaled_scaled
     dqk_scaled_q = dqk_scaled.mT @ q
     del dqk_scaled
     dqb_scaled_lower = do @ U.mT
     dqb_scaled = dqb_scaled_lower.tril(0)
     del dqb_scaled_lower
     dqb_scaled_scaled = valid[:, :, None] * dqb_scaled
+    dq_2 = dqb_scaled_scaled @ b_
+    del dqb_scaled_scaled
     dqb_scaled_q = dqb_scaled.mT @ q
     del dqb_scaled
-    dq = tiles.addmm_(rsqrt_K * (dqk_scaled_scaled @ k), do, S.mT, rsqrt_K)
-    dq = tiles.addmm_(dq, dqb_scaled_scaled, b_, rsqrt_K)
-    del dqb_scaled_scaled, dqk_scaled_scaled
     valid_scaled = valid * rsqrt_K
     valid_scaled_2 = valid * rsqrt_K
     qb_scaled = valid_scaled_2[:, :, None] * qb
@@ -236,8 +237,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     b_scaled = valid[:, :, :, None] * b_
     dk_scaled_rows = scan.Rows(steps, H, True)
     k_dS_rows = scan.Rows(steps, H, True)
+    do_S_rows = scan.Rows(steps, H, True)
     db_scaled_rows = scan.Rows(steps, H, True)
     dv_2_rows = scan.Rows(steps, H, True)
+    da_1_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -248,8 +251,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         v_c,
         k_c,
         U_c,
-        q_c,
         do_c,
+        S_c,
+        q_c,
         a__c,
     ) in scan.each(
         steps,
@@ -261,8 +265,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             v,
             k,
             U,
-            q.mT,
             do,
+            S.mT,
+            q.mT,
             a_.mT,
         ),
         True,
@@ -274,49 +279,66 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dk_scaled = torch.bmm(v_c, dS.mT, out=dk_scaled_rows.room(n))
         k_dS = torch.bmm(k_c, dS, out=k_dS_rows.room(n))
         db_scaled = torch.bmm(U_c, dS.mT, out=db_scaled_rows.room(n))
+        do_S = torch.bmm(do_c, S_c, out=do_S_rows.room(n))
+        da_1 = torch.bmm(dv_2, S_c, out=da_1_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, 1, own), q_c, do_c, rsqrt_K)
         dS_before = scan.addmm(dS_before, a__c, dv_2)
         dk_scaled_rows.put(dk_scaled)
         k_dS_rows.put(k_dS)
+        do_S_rows.put(do_S)
         db_scaled_rows.put(db_scaled)
         dv_2_rows.put(dv_2)
+        da_1_rows.put(da_1)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     dk_scaled = dk_scaled_rows.joined()
     k_dS = k_dS_rows.joined()
+    do_S = do_S_rows.joined()
     db_scaled = db_scaled_rows.joined()
     dv_2 = dv_2_rows.joined()
+    da_1 = da_1_rows.joined()
     del dk_scaled_rows
     del k_dS_rows
+    del do_S_rows
     del db_scaled_rows
     del dv_2_rows
+    del da_1_rows
     del b_scaled, dU
-    da_1 = dv_2 @ v.mT
+    dq_3 = dq_1 * rsqrt_K
+    del dq_1
+    do_S_scaled = do_S * rsqrt_K
+    del do_S
+    dq_4 = dq_2 * rsqrt_K
+    del dq_2
+    dq = dq_3 + do_S_scaled + dq_4
+    del do_S_scaled, dq_3, dq_4
+    da_2 = dv_2 @ v.mT
     dv_3 = P_rp.mT @ dv_2
     del P_rp
-    da_2 = da_1.tril(-1)
-    del da_1
-    da_3 = valid[:, :, None] * da_2
-    dk_2 = da_2.mT @ a_
+    da_3 = da_2.tril(-1)
     del da_2
+    da_4 = valid[:, :, None] * da_3
+    dk_2 = da_3.mT @ a_
+    del da_3
     dv = tiles.addcmul_(qk_scaled_lower_do + dv_3, valid[:, :, :, None], k_dS)
     del dv_3, k_dS, qk_scaled_lower_do
     dk = torch.addcmul(dk_1, valid[:, :, :, None], dk_scaled)
     dk = tiles.addcmul_(dk, valid[:, :, :, None], dk_2)
     del dk_1, dk_2, dk_scaled
-    da_4 = dv_2 @ U.mT
-    da_5 = da_4.tril(-1)
-    del da_4
-    da_6 = valid[:, :, None] * da_5
-    db_2 = da_5.mT @ a_
+    da_5 = dv_2 @ U.mT
+    del dv_2
+    da_6 = da_5.tril(-1)
     del da_5
+    da_7 = valid[:, :, None] * da_6
+    db_2 = da_6.mT @ a_
+    del da_6
     db = torch.addcmul(db_1, valid[:, :, :, None], db_2)
     db = tiles.addcmul_(db, valid[:, :, :, None], db_scaled)
     del db_1, db_2, db_scaled
-    da = tiles.addmm_(tiles.addmm_(da_3 @ k, dv_2, S.mT), da_6, b_)
-    del da_3, da_6, dv_2
+    da = tiles.addmm_(da_1 + da_4 @ k, da_7, b_)
+    del da_1, da_4, da_7
     return (dq, dk, dv, da, db), (dS_end,)
 
 
@@ -339,7 +361,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         u = (a__c[..., None, :] @ S).squeeze(-2)
-        S_new = tiles.addcmul_(scan.scale(S, 1, own) + S_new_1_c, b__c, u[:, None])
+        S_new = scan.scale(S, 1, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new + S_new_1_c, b__c, u[:, None])
         o = (q__c[..., None, :] @ S_new).squeeze(-2)
         o_rows.put(o)
         S = S_new
@@ -370,7 +393,8 @@ def recurrent_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         u = (a__c[..., None, :] @ S).squeeze(-2)
-        S_new = tiles.addcmul_(scan.scale(S, 1, own) + S_new_1_c, b__c, u[:, None])
+        S_new = scan.scale(S, 1, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new + S_new_1_c, b__c, u[:, None])
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S

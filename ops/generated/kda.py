@@ -135,7 +135,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
         o = torch.bmm(qG_scaled_c, S, out=o_rows.room(n))
         o = scan.addmm(o, A_c, U)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, U)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_G_after_scaled_c, U)
         if keep:
             U_rows.put(U)
         o_rows.put(o)
@@ -248,7 +249,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         U_1 = torch.baddbmm(v_c, kG_scaled_c, S, alpha=-1)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, U)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_G_after_scaled_c, U)
         if keep:
             U_rows.put(U)
         S = S_new
@@ -311,7 +313,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del log2_G_C
     k_G_after = k * G_after
     ln2 = tiles.LN2
-    do_S = do @ S.mT
     do_scaled = rnorm_q[:, :, :, None] * do
     log2e = tiles.LOG2E
     db_1 = -beta + 1
@@ -331,15 +332,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     rnorm_q_cubed = rnorm_q_squared * rnorm_q
     del rnorm_q_squared
     q_scaled = q * rsqrt_K
-    do_S_scaled = rnorm_q[:, :, :, None] * do_S
     rnorm_q_scaled = rnorm_q * rsqrt_K
     w = w_scale[:, :, :, None] * k
     f = u * -1
     q_ = rnorm_q[:, :, :, None] * q_scaled
-    del rnorm_q
-    G_do_S_scaled = G * do_S_scaled * rsqrt_K
-    q_do_S = q_scaled * do_S_scaled
-    del do_S_scaled, q_scaled
     kG_scaled = rnorm_k[:, :, :, None] * kG
     dU = qw.mT @ do
     dq_scaled_k_scaled = do @ U.mT
@@ -349,25 +345,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     q_dq_scaled = q * dq_scaled
     q_dq_scaled_sum = q_dq_scaled.sum(3)
     del q_dq_scaled
-    dq_1 = q_dq_scaled_sum * rsqrt_K
-    del q_dq_scaled_sum
-    qG_do_S = qG * do_S
-    del do_S
-    qG_do_S_sum = qG_do_S.sum(3)
-    del qG_do_S
-    qG_do_S_sum_scaled = qG_do_S_sum * rsqrt_K
-    del qG_do_S_sum
-    dq_2 = qG_do_S_sum_scaled + dq_1
-    del dq_1, qG_do_S_sum_scaled
-    dq_3 = rnorm_q_cubed * dq_2
-    del dq_2, rnorm_q_cubed
-    dq = torch.addcmul(G_do_S_scaled, rnorm_q_scaled[:, :, :, None], dq_scaled)
-    dq = tiles.addcmul_(dq, dq_3[:, :, :, None], q, -1)
-    del G_do_S_scaled, dq_3, dq_scaled, rnorm_q_scaled
     k_G_after_scaled = w_scale[:, :, :, None] * k_G_after
     dG_C_rows = scan.Rows(steps, H, True)
+    do_S_rows = scan.Rows(steps, H, True)
     U_dS_rows = scan.Rows(steps, H, True)
     dv_rows = scan.Rows(steps, H, True)
+    dk_2_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -377,6 +360,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         inv_c,
         S_c,
         U_c,
+        do_c,
+        S_c_2,
         G_C_c,
         qG_c,
         do_scaled_c,
@@ -390,6 +375,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             inv.mT,
             S,
             U,
+            do,
+            S.mT,
             G_C[:, :, :, None],
             qG.mT,
             do_scaled,
@@ -404,27 +391,38 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         S_dS = S_c * dS
         dG_C = S_dS.sum(2)
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
+        dk_2 = torch.bmm(dv, S_c_2, out=dk_2_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), qG_c, do_scaled_c, rsqrt_K)
         dS_before = scan.addmm(dS_before, kG_scaled_c, dv, -1)
         dG_C_rows.put(dG_C)
+        do_S_rows.put(do_S)
         U_dS_rows.put(U_dS)
         dv_rows.put(dv)
+        dk_2_rows.put(dk_2)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     dG_C = dG_C_rows.joined()
+    do_S = do_S_rows.joined()
     U_dS = U_dS_rows.joined()
     dv = dv_rows.joined()
+    dk_2 = dk_2_rows.joined()
     del dG_C_rows
+    del do_S_rows
     del U_dS_rows
     del dv_rows
-    del dU, do_scaled, kG_scaled, k_G_after_scaled, qG
+    del dk_2_rows
+    del dU, do_scaled, kG_scaled, k_G_after_scaled
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
     del dlog2_G_C
-    dk_2 = tiles.product(G_after, U_dS, w_scale[:, :, :, None])
+    do_S_scaled = rnorm_q[:, :, :, None] * do_S
+    del rnorm_q
+    G_do_S_scaled = tiles.product(G, do_S_scaled, rsqrt_K)
+    dk_3 = tiles.product(G_after, U_dS, w_scale[:, :, :, None])
     del G_after
     k_G_after_U_dS = k_G_after * U_dS
     del U_dS, k_G_after
@@ -433,26 +431,40 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del k_G_after_U_dS
     da_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    dk_3 = dv @ U.mT
-    dk_4 = dk_3.tril(-1)
-    del dk_3
-    dk_5, dk_6, da_4 = tiles.decay_dot_grads(dk_4, f, w, f1, strict=True)
-    del dk_4, f, f1, w
-    dk_7 = dv @ S.mT
-    da_5 = torch.addcmul(q_do_S, dk_7, u, value=-1)
-    del q_do_S, u
-    da_6 = G * da_5 * ln2
+    dq_1 = q_dq_scaled_sum * rsqrt_K
+    del q_dq_scaled_sum
+    qG_do_S = qG * do_S
+    del do_S, qG
+    qG_do_S_sum = qG_do_S.sum(3)
+    del qG_do_S
+    qG_do_S_sum_scaled = qG_do_S_sum * rsqrt_K
+    del qG_do_S_sum
+    dq_2 = qG_do_S_sum_scaled + dq_1
+    del dq_1, qG_do_S_sum_scaled
+    dq_3 = rnorm_q_cubed * dq_2
+    del dq_2, rnorm_q_cubed
+    dq = torch.addcmul(G_do_S_scaled, rnorm_q_scaled[:, :, :, None], dq_scaled)
+    dq = tiles.addcmul_(dq, dq_3[:, :, :, None], q, -1)
+    del G_do_S_scaled, dq_3, dq_scaled, rnorm_q_scaled
+    dk_4 = dv @ U.mT
+    dk_5 = dk_4.tril(-1)
+    del dk_4
+    dk_6, dk_7, da_4 = tiles.decay_dot_grads(dk_5, f, w, f1, strict=True)
+    del dk_5, f, f1, w
+    da_5 = tiles.addcmul_(q_scaled * do_S_scaled, dk_2, u, -1)
+    del do_S_scaled, q_scaled, u
+    da_6 = tiles.product(G, da_5, ln2)
     del da_5
     da_7 = tiles.suffix_sum(da_6, 2)
     del da_6
     da_8 = dlog2_G_C_2 + da_3 + da_2 + da_4 + da_7
     del da_2, da_3, da_4, da_7, dlog2_G_C_2
-    dk_8 = dk_1 + dk_6
-    del dk_1, dk_6
+    dk_8 = dk_1 + dk_7
+    del dk_1, dk_7
     db_3 = k * dk_8
     db_4 = db_3.sum(3)
     del db_3
-    dk_9 = k * dk_5
+    dk_9 = k * dk_6
     dk_10 = dk_9.sum(3)
     del dk_9
     dk_11 = tiles.addcmul_(-dk_10, k_G_after_U_dS_sum, valid_beta)
@@ -476,20 +488,20 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dA_log_3, exp_A_log_scaled
     db = tiles.addcmul_(db_4 * db_2, k_G_after_U_dS_sum, db_2)
     del db_2, k_G_after_U_dS_sum
-    dk_12 = tiles.product(G, dk_7, rnorm_k[:, :, :, None])
+    dk_12 = tiles.product(G, dk_2, rnorm_k[:, :, :, None])
     del G
-    dk_13 = kG * dk_7
-    del dk_7, kG
+    dk_13 = kG * dk_2
+    del dk_2, kG
     dk_14 = dk_13.sum(3)
     del dk_13
     dk_15 = tiles.addcmul_(-dk_14, db_4, valid_beta)
     del db_4, dk_14, valid_beta
     dk_16 = tiles.addcmul_(dk_11 * -1 * rnorm_k_cubed, dk_15, rnorm_k_cubed, -1)
     del dk_11, dk_15, rnorm_k_cubed
-    dk = tiles.addcmul_(dk_2 - dk_12, w_scale[:, :, :, None], dk_8)
+    dk = tiles.addcmul_(dk_3 - dk_12, w_scale[:, :, :, None], dk_8)
     dk = tiles.addcmul_(dk, dk_16[:, :, :, None], k)
-    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_5, -1)
-    del dk_12, dk_16, dk_2, dk_5, dk_8, rnorm_k, w_scale
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_6, -1)
+    del dk_12, dk_16, dk_3, dk_6, dk_8, rnorm_k, w_scale
     return (dq, dk, dv, da, db, dA_log, ddt_bias), (dS_end,)
 
 
@@ -561,7 +573,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         fS = (f_c[..., None, :] @ S).squeeze(-2)
         u_ = v_c + fS
-        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), w_c, u_[:, None])
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new, w_c, u_[:, None])
         o = (q__c[..., None, :] @ S_new).squeeze(-2)
         o_rows.put(o)
         S = S_new
@@ -629,7 +642,8 @@ def recurrent_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         fS = (f_c[..., None, :] @ S).squeeze(-2)
         u_ = v_c + fS
-        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), w_c, u_[:, None])
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new, w_c, u_[:, None])
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -694,7 +708,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     q_dq_scaled = q * dq_scaled
     q_dq_scaled_sum = q_dq_scaled.sum(2)
     del q_dq_scaled
-    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, q_dq_scaled_sum, rnorm_q_scaled, (-0.5))
+    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, q_dq_scaled_sum, rnorm_q_scaled, -0.5)
     del q_dq_scaled_sum, rnorm_q
     dq = tiles.addcmul_(rnorm_q_scaled[:, :, None] * dq_scaled, dnorm2_q_eps[:, :, None], q, 2)
     del dnorm2_q_eps, dq_scaled, rnorm_q_scaled
@@ -754,7 +768,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del drnorm_k_2
     drnorm_k = tiles.addcmul_(-drnorm_k_3, beta, db_3)
     del beta, db_3, drnorm_k_3
-    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, (-0.5))
+    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, -0.5)
     del drnorm_k
     dalpha_1 = S * dS_before_2
     del dS_before_2

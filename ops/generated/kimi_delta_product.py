@@ -157,7 +157,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
         o = torch.bmm(qG_scaled_c, S, out=o_rows.room(n))
         o = scan.addmm(o, A_c, U)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), S_new_2_c, U, 2)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, S_new_2_c, U, 2)
         if keep:
             U_rows.put(U)
         o_rows.put(o)
@@ -289,7 +290,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         U_2 = torch.baddbmm(v_rows_c, U_1_c, S, alpha=-1)
         U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), S_new_2_c, U, 2)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, S_new_2_c, U, 2)
         if keep:
             U_rows.put(U)
         S = S_new
@@ -364,7 +366,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del log2_G_C
     db_1 = k_rows * G_after_rows_2
     ln2 = tiles.LN2
-    do_S = do @ S.mT
     do_scaled = rnorm_q[:, :, :, None] * do
     log2e = tiles.LOG2E
     db_2 = -sigmoid_b_rows + 1
@@ -386,15 +387,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     q_scaled = q * rsqrt_K
     k_rows_scaled = rnorm_k_rows[:, :, :, None] * k_rows
     k_rows_scaled_2 = P_2[:, :, :, None] * k_rows
-    do_S_scaled = rnorm_q[:, :, :, None] * do_S
     rnorm_q_scaled = rnorm_q * rsqrt_K
     P_3 = k_rows_scaled_2 * 2
     P_4 = k_rows_scaled * -1
     q_ = rnorm_q[:, :, :, None] * q_scaled
-    del rnorm_q
-    G_do_S_scaled = G * do_S_scaled * rsqrt_K
-    q_do_S = q_scaled * do_S_scaled
-    del do_S_scaled, q_scaled
     dS_before_1 = rnorm_k_rows[:, :, :, None] * k_rows_G_rows
     dU = dU_1.mT @ do
     do_U = do @ U.mT
@@ -404,25 +400,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     q_dq_scaled = q * dq_scaled
     q_dq_scaled_sum = q_dq_scaled.sum(3)
     del q_dq_scaled
-    dq_1 = q_dq_scaled_sum * rsqrt_K
-    del q_dq_scaled_sum
-    qG_do_S = qG * do_S
-    del do_S
-    qG_do_S_sum = qG_do_S.sum(3)
-    del qG_do_S
-    qG_do_S_sum_scaled = qG_do_S_sum * rsqrt_K
-    del qG_do_S_sum
-    dq_2 = qG_do_S_sum_scaled + dq_1
-    del dq_1, qG_do_S_sum_scaled
-    dq_3 = rnorm_q_cubed * dq_2
-    del dq_2, rnorm_q_cubed
-    dq = torch.addcmul(G_do_S_scaled, rnorm_q_scaled[:, :, :, None], dq_scaled)
-    dq = tiles.addcmul_(dq, dq_3[:, :, :, None], q, -1)
-    del G_do_S_scaled, dq_3, dq_scaled, rnorm_q_scaled
     dv_1 = P_2[:, :, :, None] * db_1
     dG_C_rows = scan.Rows(steps, H, True)
+    do_S_rows = scan.Rows(steps, H, True)
     U_dS_rows = scan.Rows(steps, H, True)
     dv_3_rows = scan.Rows(steps, H, True)
+    dk_3_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -432,6 +415,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         inv_c,
         S_c,
         U_c,
+        do_c,
+        S_c_2,
         G_C_c,
         qG_c,
         do_scaled_c,
@@ -445,6 +430,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             inv.mT,
             S,
             U,
+            do,
+            S.mT,
             G_C[:, :, :, None],
             qG.mT,
             do_scaled,
@@ -459,27 +446,38 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         S_dS = S_c * dS
         dG_C = S_dS.sum(2)
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
+        dk_3 = torch.bmm(dv_3, S_c_2, out=dk_3_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), qG_c, do_scaled_c, rsqrt_K)
         dS_before = scan.addmm(dS_before, dS_before_1_c, dv_3, -1)
         dG_C_rows.put(dG_C)
+        do_S_rows.put(do_S)
         U_dS_rows.put(U_dS)
         dv_3_rows.put(dv_3)
+        dk_3_rows.put(dk_3)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     dG_C = dG_C_rows.joined()
+    do_S = do_S_rows.joined()
     U_dS = U_dS_rows.joined()
     dv_3 = dv_3_rows.joined()
+    dk_3 = dk_3_rows.joined()
     del dG_C_rows
+    del do_S_rows
     del U_dS_rows
     del dv_3_rows
-    del dS_before_1, dU, do_scaled, dv_1, qG
+    del dk_3_rows
+    del dS_before_1, dU, do_scaled, dv_1
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
     del dlog2_G_C
-    dG_after_rows = U_dS * k_rows_scaled_2 * 2
+    do_S_scaled = rnorm_q[:, :, :, None] * do_S
+    del rnorm_q
+    G_do_S_scaled = tiles.product(G, do_S_scaled, rsqrt_K)
+    dG_after_rows = tiles.product(U_dS, k_rows_scaled_2, 2)
     del k_rows_scaled_2
     db_4 = db_1 * U_dS
     del db_1
@@ -489,38 +487,52 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dG_after_rows
     dG_after_2 = dG_after_.sum(3)
     del dG_after_
-    dlog2_G_after = G_after * dG_after_2 * ln2
+    dlog2_G_after = tiles.product(G_after, dG_after_2, ln2)
     del G_after, dG_after_2
     da_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    dk_3 = tiles.product(G_after_rows_2, U_dS, P_2[:, :, :, None])
+    dq_1 = q_dq_scaled_sum * rsqrt_K
+    del q_dq_scaled_sum
+    dk_4 = tiles.product(G_after_rows_2, U_dS, P_2[:, :, :, None])
     del G_after_rows_2, U_dS
-    dk_4 = dv_3 @ U.mT
-    dk_5 = dk_4.tril(-1)
-    del dk_4
-    dk_6, dk_7, da_4 = tiles.decay_dot_grads(dk_5, P_4, P_3, f1, strict=True)
-    del P_3, P_4, dk_5, f1
-    dk_8 = dv_3 @ S.mT
-    da_5 = dk_8 * k_rows_scaled * -1
+    qG_do_S = qG * do_S
+    del do_S, qG
+    qG_do_S_sum = qG_do_S.sum(3)
+    del qG_do_S
+    qG_do_S_sum_scaled = qG_do_S_sum * rsqrt_K
+    del qG_do_S_sum
+    dq_2 = qG_do_S_sum_scaled + dq_1
+    del dq_1, qG_do_S_sum_scaled
+    dq_3 = rnorm_q_cubed * dq_2
+    del dq_2, rnorm_q_cubed
+    dq = torch.addcmul(G_do_S_scaled, rnorm_q_scaled[:, :, :, None], dq_scaled)
+    dq = tiles.addcmul_(dq, dq_3[:, :, :, None], q, -1)
+    del G_do_S_scaled, dq_3, dq_scaled, rnorm_q_scaled
+    dk_5 = dv_3 @ U.mT
+    dk_6 = dk_5.tril(-1)
+    del dk_5
+    dk_7, dk_8, da_4 = tiles.decay_dot_grads(dk_6, P_4, P_3, f1, strict=True)
+    del P_3, P_4, dk_6, f1
+    da_5 = tiles.product(dk_3, k_rows_scaled, -1)
     del k_rows_scaled
     da_6 = da_5.unflatten(2, (-1, n_))
     del da_5
     da_7 = da_6.sum(3)
     del da_6
-    da_8 = q_do_S + da_7
-    del da_7, q_do_S
-    da_9 = G * da_8 * ln2
+    da_8 = torch.addcmul(da_7, q_scaled, do_S_scaled)
+    del da_7, do_S_scaled, q_scaled
+    da_9 = tiles.product(G, da_8, ln2)
     del G, da_8
     da_10 = tiles.suffix_sum(da_9, 2)
     del da_9
     da_11 = dlog2_G_C_2 + da_3 + da_2 + da_4 + da_10
     del da_10, da_2, da_3, da_4, dlog2_G_C_2
-    dk_9 = dk_2 + dk_7
-    del dk_2, dk_7
+    dk_9 = dk_2 + dk_8
+    del dk_2, dk_8
     db_6 = k_rows * dk_9
     db_7 = db_6.sum(3)
     del db_6
-    dk_10 = k_rows * dk_6
+    dk_10 = k_rows * dk_7
     dk_11 = dk_10.sum(3)
     del dk_10
     dv = dv_3.unflatten(2, (-1, n_))
@@ -531,7 +543,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del db_3, db_5
     db = db_8.unflatten(2, (-1, n_))
     del db_8
-    dk_13 = tiles.product(G_rows_2, dk_8, rnorm_k_rows[:, :, :, None])
+    dk_13 = tiles.product(G_rows_2, dk_3, rnorm_k_rows[:, :, :, None])
     del G_rows_2
     dA_log_1 = tiles.product(log2_D_2, da_11, valid[:, :, :, None])
     del log2_D_2
@@ -550,18 +562,18 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del ddt_bias_1
     dA_log = dA_log_3 * exp_A_log_scaled * -1
     del dA_log_3, exp_A_log_scaled
-    dk_14 = k_rows_G_rows * dk_8
-    del dk_8, k_rows_G_rows
+    dk_14 = k_rows_G_rows * dk_3
+    del dk_3, k_rows_G_rows
     dk_15 = dk_14.sum(3)
     del dk_14
     dk_16 = tiles.addcmul_(-dk_15, db_7, P_1, 2)
     del P_1, db_7, dk_15
     dk_17 = tiles.addcmul_(dk_12 * -1 * rnorm_k_rows_cubed, dk_16, rnorm_k_rows_cubed, -1)
     del dk_12, dk_16, rnorm_k_rows_cubed
-    dk_18 = tiles.addcmul_(2 * dk_3 - dk_13, dk_17[:, :, :, None], k_rows)
+    dk_18 = tiles.addcmul_(2 * dk_4 - dk_13, dk_17[:, :, :, None], k_rows)
     dk_18 = tiles.addcmul_(dk_18, P_2[:, :, :, None], dk_9, 2)
-    dk_18 = tiles.addcmul_(dk_18, rnorm_k_rows[:, :, :, None], dk_6, -1)
-    del P_2, dk_13, dk_17, dk_3, dk_6, dk_9, k_rows, rnorm_k_rows
+    dk_18 = tiles.addcmul_(dk_18, rnorm_k_rows[:, :, :, None], dk_7, -1)
+    del P_2, dk_13, dk_17, dk_4, dk_7, dk_9, k_rows, rnorm_k_rows
     dk = dk_18.unflatten(2, (-1, n_))
     del dk_18
     return (dq, dk, dv, da, db, dA_log, ddt_bias), (dS_end,)
@@ -644,7 +656,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         U_1 = torch.baddbmm(v_c, k_scaled_scaled_c, S, alpha=-1)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, alpha_c, own), k_scaled_2_c, U, 2)
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_scaled_2_c, U, 2)
         o = (q__c[..., None, :] @ S_new).squeeze(-2)
         if keep:
             U_rows.put(U)
@@ -725,7 +738,8 @@ def recurrent_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         U_1 = torch.baddbmm(v_c, k_scaled_scaled_c, S, alpha=-1)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, alpha_c, own), k_scaled_2_c, U, 2)
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_scaled_2_c, U, 2)
         if keep:
             U_rows.put(U)
         S = S_new
@@ -772,8 +786,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     rnorm_k_2 = torch.rsqrt(norm2_k_eps_2)
     del norm2_k_eps_2
     k_scaled = alpha[:, :, None] * k
-    k_scaled_S = k_scaled @ S
-    del k_scaled
     kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
     q_squared = q * q
@@ -819,15 +831,20 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     dq = tiles.addcmul_(rnorm_q_scaled[:, :, None] * dq_scaled, dq_2[:, :, None], q, -1)
     del dq_2, dq_scaled, rnorm_q_scaled
     k_scaled_scaled = alpha[:, :, None] * k_scaled_2
+    k_scaled_S_rows = scan.Rows(steps, H, True)
     dS_before_1_rows = scan.Rows(steps, H, True)
     dk_scaled_U_rows = scan.Rows(steps, H, True)
     dv_rows = scan.Rows(steps, H, True)
+    dk_1_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     for n, (
         dk_scaled_U_1_c,
         k_c,
         inv_scaled_c,
+        k_scaled_c,
+        S_c,
+        S_c_2,
         alpha_c,
         k_scaled_scaled_c,
     ) in scan.each(
@@ -837,6 +854,9 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
             dk_scaled_U_1,
             k,
             inv_scaled.mT,
+            k_scaled,
+            S,
+            S.mT,
             alpha[:, :, :, None],
             k_scaled_scaled.mT,
         ),
@@ -848,20 +868,28 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         dk_scaled_U = torch.add(2 * dS, dk_scaled_U_1_c, alpha=2)
         k_dk_scaled_U = torch.bmm(k_c, dk_scaled_U)
         dv = torch.bmm(inv_scaled_c, k_dk_scaled_U, out=dv_rows.room(n))
+        k_scaled_S = torch.bmm(k_scaled_c, S_c, out=k_scaled_S_rows.room(n))
+        dk_1 = torch.bmm(dv, S_c_2, out=dk_1_rows.room(n))
         dS_before = scan.addmm(alpha_c * dS_before_1, k_scaled_scaled_c, dv, -1)
+        k_scaled_S_rows.put(k_scaled_S)
         dS_before_1_rows.put(dS_before_1)
         dk_scaled_U_rows.put(dk_scaled_U)
         dv_rows.put(dv)
+        dk_1_rows.put(dk_1)
         dS = dS_before
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
+    k_scaled_S = k_scaled_S_rows.joined()
     dS_before_1 = dS_before_1_rows.joined()
     dk_scaled_U = dk_scaled_U_rows.joined()
     dv = dv_rows.joined()
+    dk_1 = dk_1_rows.joined()
+    del k_scaled_S_rows
     del dS_before_1_rows
     del dk_scaled_U_rows
     del dv_rows
-    del dk_scaled_U_1, inv_scaled, k_scaled_scaled
+    del dk_1_rows
+    del dk_scaled_U_1, inv_scaled, k_scaled, k_scaled_scaled
     dalpha_1 = S * dS_before_1
     del dS_before_1
     dalpha_2 = dalpha_1.sum(3)
@@ -873,39 +901,38 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dkk_scaled_1
     kk_dkk_scaled = kk * dkk_scaled
     del kk
-    dk_1 = sigmoid_b_rnorm_k[:, :, None] * kk_dkk_scaled
-    dk_2 = dk_1.sum(3)
-    del dk_1
+    dk_2 = sigmoid_b_rnorm_k[:, :, None] * kk_dkk_scaled
+    dk_3 = dk_2.sum(3)
+    del dk_2
     db_3 = rnorm_k_2[:, :, :, None] * kk_dkk_scaled
     del kk_dkk_scaled
     db_4 = db_3.sum(2)
     del db_3
     dkk_scaled_scaled = sigmoid_b_rnorm_k[:, :, None] * dkk_scaled
     del sigmoid_b_rnorm_k
-    dk_3 = dkk_scaled_scaled @ k
+    dk_4 = dkk_scaled_scaled @ k
     del dkk_scaled_scaled
     dkk_scaled_scaled_2 = rnorm_k_2[:, :, :, None] * dkk_scaled
     del dkk_scaled, rnorm_k_2
-    dk_4 = dkk_scaled_scaled_2.mT @ k
+    dk_5 = dkk_scaled_scaled_2.mT @ k
     del dkk_scaled_scaled_2
-    dk_5 = k_scaled_S * dv
+    dk_6 = k_scaled_S * dv
     del k_scaled_S
-    dk_6 = dk_5.sum(3)
-    del dk_5
-    dk_7 = tiles.addcmul_(-dk_6, sigmoid_b, db_4, -2)
+    dk_7 = dk_6.sum(3)
     del dk_6
-    dk_8 = dv @ S.mT
-    dalpha_3 = dk_8 * k_scaled_2
+    dk_8 = tiles.addcmul_(-dk_7, sigmoid_b, db_4, -2)
+    del dk_7
+    dalpha_3 = dk_1 * k_scaled_2
     del k_scaled_2
     dalpha_4 = dalpha_3.sum(2)
     del dalpha_3
     k_dk_scaled = k * dk_scaled
     k_dk_scaled_sum = k_dk_scaled.sum(3)
     del k_dk_scaled
-    dk_9 = tiles.addcmul_(-2 * dk_2, sigmoid_b, k_dk_scaled_sum)
-    del dk_2, sigmoid_b
-    dk_10 = tiles.product(dk_8, alpha[:, :, None], rnorm_k[:, :, :, None])
-    del dk_8
+    dk_9 = tiles.addcmul_(-2 * dk_3, sigmoid_b, k_dk_scaled_sum)
+    del dk_3, sigmoid_b
+    dk_10 = tiles.product(dk_1, alpha[:, :, None], rnorm_k[:, :, :, None])
+    del dk_1
     dalpha = dalpha_2 - dalpha_4
     del dalpha_2, dalpha_4
     alpha_dalpha = alpha * dalpha
@@ -920,11 +947,11 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dA_log_2, exp_A_log
     db = tiles.addcmul_(k_dk_scaled_sum * db_2, db_4, db_2, -2)
     del db_2, db_4, k_dk_scaled_sum
-    dk_11 = tiles.addcmul_(dk_7 * -1 * rnorm_k_cubed, dk_9, rnorm_k_cubed, -1)
-    del dk_7, dk_9, rnorm_k_cubed
+    dk_11 = tiles.addcmul_(dk_8 * -1 * rnorm_k_cubed, dk_9, rnorm_k_cubed, -1)
+    del dk_8, dk_9, rnorm_k_cubed
     dk = tiles.addcmul_(-dk_10, w_scale[:, :, :, None], dk_scaled)
     dk = tiles.addcmul_(dk, dk_11[:, :, :, None], k)
-    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_4, -2)
-    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_3, -2)
-    del dk_10, dk_11, dk_3, dk_4, dk_scaled, rnorm_k, w_scale
+    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_5, -2)
+    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_4, -2)
+    del dk_10, dk_11, dk_4, dk_5, dk_scaled, rnorm_k, w_scale
     return (dq, dk, dv, ddt_bias, db, dA_log, ddt_bias), (dS_end,)

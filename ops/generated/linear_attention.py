@@ -70,7 +70,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         o = torch.baddbmm(Av_c, phi_q_c, S, out=o_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, 1, own), phi_k_scaled_c, v_c)
+        S_new = scan.scale(S, 1, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, phi_k_scaled_c, v_c)
         o_rows.put(o)
         S = S_new
         own = True
@@ -103,7 +104,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.addmm(scan.scale(S, 1, own), phi_k_scaled_c, v_c)
+        S_new = scan.scale(S, 1, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, phi_k_scaled_c, v_c)
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -202,7 +204,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.scale(S, 1, own) + S_new_1_c
+        S_new = scan.scale(S, 1, own, S_rows if keep else None)
+        S_new = S_new + S_new_1_c
         o = (phi_q_c[..., None, :] @ S_new).squeeze(-2)
         o_rows.put(o)
         S = S_new
@@ -236,7 +239,8 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.scale(S, 1, own) + S_new_1_c
+        S_new = scan.scale(S, 1, own, S_rows if keep else None)
+        S_new = S_new + S_new_1_c
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S

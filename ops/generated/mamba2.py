@@ -99,7 +99,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         o = scan.addmm(u_scaled_c + A_scaled_u_c, C_scaled_c, S)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), B_scaled_c, u_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, B_scaled_c, u_c)
         o_rows.put(o)
         S = S_new
         own = True
@@ -150,7 +151,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), B_scaled_c, u_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, B_scaled_c, u_c)
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -210,7 +212,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_ij_do_u_C = G_ij_do_u.mT @ C_
     ddt_1 = torch.sigmoid(delta_1)
     del delta_1
-    do_S = do @ S.mT
     CB_G_ij_do_u = CB_G_ij * do_u
     del CB_G_ij, do_u
     valid_delta = valid * delta
@@ -232,20 +233,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del CB_G_ij_do_u, valid_delta_2
     dA_log_1 = tiles.segment_sum_grad(dlog2_G_ij)
     del dlog2_G_ij
-    ddt_bias_1 = ddt_2.sum(2)
-    dC = tiles.addmm_(G[:, :, :, None] * do_S, dCB, B)
+    dCB_B = dCB @ B
     del dCB
-    C_do_S = C_ * do_S
-    del do_S
-    C_do_S_sum = C_do_S.sum(3)
-    del C_do_S
-    G_C_do_S_sum = G * C_do_S_sum * ln2
-    del C_do_S_sum, G
-    dA_log_2 = tiles.suffix_sum(G_C_do_S_sum, 2)
-    del G_C_do_S_sum
+    ddt_bias_1 = ddt_2.sum(2)
     dB_scaled_rows = scan.Rows(steps, H, True)
     B_dS_rows = scan.Rows(steps, H, True)
     S_dS_sum_rows = scan.Rows(steps, H, True)
+    do_S_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -253,6 +247,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         u_c,
         B_c,
         S_c,
+        do_c,
+        S_c_2,
         G_C_c,
         C__c,
         dCS_c,
@@ -263,6 +259,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             u,
             B,
             S,
+            do,
+            S.mT,
             G_C[:, :, None, None],
             C_.mT,
             dCS,
@@ -275,10 +273,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         B_dS = torch.bmm(B_c, dS, out=B_dS_rows.room(n))
         S_dS = S_c * dS
         S_dS_sum = S_dS.sum(1)
+        do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), C__c, dCS_c)
         dB_scaled_rows.put(dB_scaled)
         B_dS_rows.put(B_dS)
         S_dS_sum_rows.put(S_dS_sum)
+        do_S_rows.put(do_S)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
@@ -286,9 +286,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dB_scaled = dB_scaled_rows.joined()
     B_dS = B_dS_rows.joined()
     S_dS_sum = S_dS_sum_rows.joined()
+    do_S = do_S_rows.joined()
     del dB_scaled_rows
     del B_dS_rows
     del S_dS_sum_rows
+    del do_S_rows
     del dCS
     dG_C = S_dS_sum.sum(2)
     del S_dS_sum
@@ -303,13 +305,23 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_after
     dlog2_G_after = B_dB_scaled_sum * dlog2_G_after_1 * ln2
     del B_dB_scaled_sum
-    dA_log_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    dA_log_2 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
     dB = torch.addcmul(G_ij_do_u_C_scaled, dlog2_G_after_1[:, :, :, None], dB_scaled)
     del G_ij_do_u_C_scaled, dB_scaled
     du = tiles.addcmul_(do_scaled + CB_G_ij_do_scaled, dlog2_G_after_1[:, :, :, None], B_dS)
     del B_dS, CB_G_ij_do_scaled, dlog2_G_after_1, do_scaled
-    dA_log_4 = dlog2_G_C_2 + dA_log_3 + dA_log_2 + dA_log_1
+    dC = torch.addcmul(dCB_B, G[:, :, :, None], do_S)
+    del dCB_B
+    C_do_S = C_ * do_S
+    del do_S
+    C_do_S_sum = C_do_S.sum(3)
+    del C_do_S
+    G_C_do_S_sum = G * C_do_S_sum * ln2
+    del C_do_S_sum, G
+    dA_log_3 = tiles.suffix_sum(G_C_do_S_sum, 2)
+    del G_C_do_S_sum
+    dA_log_4 = dlog2_G_C_2 + dA_log_2 + dA_log_3 + dA_log_1
     del dA_log_1, dA_log_2, dA_log_3, dlog2_G_C_2
     ddt_4 = tiles.product(valid, dA_log_4, exp_A_log_scaled[:, :, None])
     ddt_5 = ddt_3 - ddt_4
@@ -371,7 +383,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.scale(S, D_2_c, own) + S_new_1_c
+        S_new = scan.scale(S, D_2_c, own, S_rows if keep else None)
+        S_new = S_new + S_new_1_c
         C_S_new = (C__c[..., None, :] @ S_new).squeeze(-2)
         o = C_S_new + u_scaled_c
         o_rows.put(o)
@@ -412,7 +425,8 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.scale(S, D_2_c, own) + S_new_1_c
+        S_new = scan.scale(S, D_2_c, own, S_rows if keep else None)
+        S_new = S_new + S_new_1_c
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S

@@ -96,7 +96,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         o = scan.addmm(u_scaled_c + A_scaled_u_c, C_scaled_c, S)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), B_scaled_c, u_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, B_scaled_c, u_c)
         o_rows.put(o)
         S = S_new
         own = True
@@ -147,7 +148,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), B_scaled_c, u_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, B_scaled_c, u_c)
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -197,7 +199,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ddt_1 = torch.sigmoid(delta_1)
     del delta_1
     dCS = G[:, :, :, None] * do
-    do_S = do @ S.mT
     valid_delta = valid * delta
     valid_delta_2 = valid * delta
     del delta
@@ -218,18 +219,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del CB, do_u, valid_delta_2
     dA_log_1 = tiles.path_grad(D_, dG_ij)
     del dG_ij
-    ddt_bias_1 = ddt_2.sum(2)
-    dC = tiles.addmm_(G[:, :, :, None] * do_S, dCB, B)
+    dCB_B = dCB @ B
     del dCB
-    C_do_S = C_ * do_S
-    del do_S
-    C_do_S_sum = C_do_S.sum(3)
-    del C_do_S
-    dA_log_2 = tiles.running_product_grad(D_, C_do_S_sum, 2, "prefix")
-    del C_do_S_sum, G
+    ddt_bias_1 = ddt_2.sum(2)
     dB_scaled_rows = scan.Rows(steps, H, True)
     B_dS_rows = scan.Rows(steps, H, True)
     S_dS_sum_rows = scan.Rows(steps, H, True)
+    do_S_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -237,6 +233,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         u_c,
         B_c,
         S_c,
+        do_c,
+        S_c_2,
         G_C_c,
         C__c,
         dCS_c,
@@ -247,6 +245,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             u,
             B,
             S,
+            do,
+            S.mT,
             G_C[:, :, None, None],
             C_.mT,
             dCS,
@@ -259,10 +259,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         B_dS = torch.bmm(B_c, dS, out=B_dS_rows.room(n))
         S_dS = S_c * dS
         S_dS_sum = S_dS.sum(1)
+        do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), C__c, dCS_c)
         dB_scaled_rows.put(dB_scaled)
         B_dS_rows.put(B_dS)
         S_dS_sum_rows.put(S_dS_sum)
+        do_S_rows.put(do_S)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
@@ -270,15 +272,17 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dB_scaled = dB_scaled_rows.joined()
     B_dS = B_dS_rows.joined()
     S_dS_sum = S_dS_sum_rows.joined()
+    do_S = do_S_rows.joined()
     del dB_scaled_rows
     del B_dS_rows
     del S_dS_sum_rows
+    del do_S_rows
     del G_C, dCS
     dG_C = S_dS_sum.sum(2)
     del S_dS_sum
     dG_from = tiles.at_first(dG_C, C)
     del dG_C
-    dA_log_3 = tiles.running_product_grad(D_, dG_from, 2, "suffix")
+    dA_log_2 = tiles.running_product_grad(D_, dG_from, 2, "suffix")
     del G_from, dG_from
     B_dB_scaled = B * dB_scaled
     B_dB_scaled_sum = B_dB_scaled.sum(3)
@@ -286,13 +290,21 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ddt_3 = tiles.product(valid, G_after, B_dB_scaled_sum)
     dG_after = B_dB_scaled_sum * valid_delta
     del B_dB_scaled_sum
-    dA_log_4 = tiles.running_product_grad(D_, dG_after, 2, "suffix", exclusive=True)
-    del D_, G_after, dG_after
+    dA_log_3 = tiles.running_product_grad(D_, dG_after, 2, "suffix", exclusive=True)
+    del G_after, dG_after
     dB = torch.addcmul(G_ij_do_u_C_scaled, du_1[:, :, :, None], dB_scaled)
     del G_ij_do_u_C_scaled, dB_scaled
     du = tiles.addcmul_(do_scaled + CB_G_ij_do_scaled, du_1[:, :, :, None], B_dS)
     del B_dS, CB_G_ij_do_scaled, do_scaled, du_1
-    dA_log_5 = dA_log_3 + dA_log_4 + dA_log_2 + dA_log_1
+    dC = torch.addcmul(dCB_B, G[:, :, :, None], do_S)
+    del dCB_B
+    C_do_S = C_ * do_S
+    del do_S
+    C_do_S_sum = C_do_S.sum(3)
+    del C_do_S
+    dA_log_4 = tiles.running_product_grad(D_, C_do_S_sum, 2, "prefix")
+    del C_do_S_sum, D_, G
+    dA_log_5 = dA_log_2 + dA_log_3 + dA_log_4 + dA_log_1
     del dA_log_1, dA_log_2, dA_log_3, dA_log_4
     dA_log_6 = exp_delta_scaled * dA_log_5
     del dA_log_5, exp_delta_scaled
@@ -358,7 +370,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.scale(S, alpha_c, own) + S_new_1_c
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = S_new + S_new_1_c
         C_S_new = (C__c[..., None, :] @ S_new).squeeze(-2)
         o = C_S_new + u_scaled_c
         o_rows.put(o)
@@ -401,7 +414,8 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.scale(S, alpha_c, own) + S_new_1_c
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = S_new + S_new_1_c
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S

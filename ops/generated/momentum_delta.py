@@ -249,8 +249,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         o = torch.bmm(q_scaled_c, S, out=o_rows.room(n))
         o = scan.addmm(scan.addmm(o, q_scaled_2_c, M), A_c, U)
         M_new = scan.addmm(G_C_c * M, k_scaled_c, U)
-        S_new = tiles.addcmul_(scan.scale(S, G_C_2_c, own), S_new_6_c, M)
-        S_new = scan.addmm(S_new, k_scaled_2_c, U)
+        S_new = scan.scale(S, G_C_2_c, own, S_rows if keep else None)
+        S_new = scan.addmm(tiles.addcmul_(S_new, S_new_6_c, M), k_scaled_2_c, U)
         if keep:
             U_rows.put(U)
         o_rows.put(o)
@@ -436,8 +436,8 @@ def chunked_states(args, valid, h0, steps, keep):
         U_4 = scan.addmm(U_4, k_scaled_4_c, S, -1)
         U = torch.bmm(inv_c, U_4, out=U_rows.room(n))
         M_new = scan.addmm(G_C_c * M, k_scaled_c, U)
-        S_new = tiles.addcmul_(scan.scale(S, G_C_2_c, own), S_new_6_c, M)
-        S_new = scan.addmm(S_new, k_scaled_2_c, U)
+        S_new = scan.scale(S, G_C_2_c, own, S_rows if keep else None)
+        S_new = scan.addmm(tiles.addcmul_(S_new, S_new_6_c, M), k_scaled_2_c, U)
         if keep:
             U_rows.put(U)
         M, S = M_new, S_new
@@ -538,8 +538,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     m_scaled = m * -1
     sigmoid_m_scaled = torch.sigmoid(m_scaled)
     del m_scaled
-    do_S = do @ S.mT
-    do_M = do @ M.mT
     da_1 = torch.sigmoid(alpha_1)
     del alpha_1
     de_1 = -eta + 1
@@ -624,8 +622,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dqk_3
     qk_do_U = qk * do_U
     del do_U, qk
-    qk_do_U_scaled = tiles.product(qk_do_U, P_1[:, :, None], rnorm_q_scaled[:, :, :, None])
-    del rnorm_q_scaled
     G_ij_qk_do_U = G_ij * qk_do_U
     de_3 = rnorm_q[:, :, :, None] * G_ij_qk_do_U
     de_4 = de_3.sum(2)
@@ -634,95 +630,54 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_ij_qk_do_U
     dq_5 = dq_4.sum(3)
     del dq_4
-    dq_6 = dq_5 * rsqrt_K
-    del dq_5
     de_5 = dqk_1 * qk_do_U
     del dqk_1
     de_6 = rnorm_q[:, :, :, None] * de_5
     de_7 = de_6.sum(2)
     del de_6
-    dq_7 = rnorm_k_valid_eta[:, :, None] * de_5
+    dq_6 = rnorm_k_valid_eta[:, :, None] * de_5
     del de_5
-    dq_8 = dq_7.sum(3)
-    del dq_7
-    dq_9 = dq_8 * rsqrt_K
-    del dq_8
-    qk_do_U_scaled_2 = rnorm_k_valid_eta[:, :, None] * qk_do_U
-    db_3 = qk_do_U_scaled_2 @ G_before_ij_2.mT
-    del qk_do_U_scaled_2
+    dq_7 = dq_6.sum(3)
+    del dq_6
+    qk_do_U_scaled = rnorm_k_valid_eta[:, :, None] * qk_do_U
+    db_3 = qk_do_U_scaled @ G_before_ij_2.mT
+    del qk_do_U_scaled
     dm_3 = G_ij_scaled.mT @ qk_do_U
-    del G_ij_scaled, qk_do_U
+    del G_ij_scaled
     db_4 = G_ij * db_3
     del db_3
     db_5 = rnorm_q[:, :, :, None] * db_4
     del db_4
     db_6 = db_5.sum(2)
-    da_3 = (P_2 * rsqrt_K_ln2)[:, :, None] * db_5
-    del db_5
     dm_4 = tiles.product(dm_3, (rnorm_k_valid_eta * rsqrt_K)[:, :, None], U_1[:, :, :, None])
     del dm_3
+    dqk_k = dqk @ k
     dqk_q = dqk.mT @ q
+    del dqk
     de_8 = de_4 * rsqrt_K
     del de_4
     de_9 = rnorm_k_valid_beta * de_8
     de_10 = de_7 * rsqrt_K
     del de_7
     de_11 = valid_rnorm_k * de_10
-    dk_2 = eta_valid_beta * de_8
-    dk_3 = valid_eta_2 * de_10
-    del de_10
     db_7 = db_6 * rsqrt_K
     del db_6
     db_8 = valid_sigmoid_m_2 * db_7
     dm_5 = valid_beta * db_7
     del db_7
     k_scaled_2 = U_5[:, :, :, None] * k
-    db_9 = rnorm_k_valid_eta_2 * de_8
-    del de_8
-    q_do_S = q * do_S
-    q_do_S_sum = q_do_S.sum(3)
-    del q_do_S
-    G_q_do_S_sum = G * q_do_S_sum * rsqrt_K
-    del G
-    da_4 = q_do_S_sum * rnorm_q_G * rsqrt_K_ln2
-    del q_do_S_sum, rnorm_q_G
-    da_5 = tiles.suffix_sum(da_4, 2)
-    del da_4
-    q_do_M = q * do_M
-    q_do_M_sum = q_do_M.sum(3)
-    del q_do_M
-    dq_10 = q_do_M_sum * dq_1 * rsqrt_K
-    del dq_1
-    dq_11 = G_q_do_S_sum + dq_10 + dq_6 + dq_9
-    del G_q_do_S_sum, dq_10, dq_6, dq_9
-    dq_12 = rnorm_q_cubed * dq_11
-    del dq_11, rnorm_q_cubed
-    dq = tiles.addcmul_(rnorm_q_G_scaled[:, :, :, None] * do_S, dq_3[:, :, :, None], do_M)
-    dq = tiles.addcmul_(dq, dq_12[:, :, :, None], q, -1)
-    dq = tiles.addmm_(dq, dqk, k)
-    del do_M, do_S, dq_12, dq_3, dqk, rnorm_q_G_scaled
-    rnorm_q_q_do_M_sum = rnorm_q * q_do_M_sum
-    del q_do_M_sum, rnorm_q
-    dm_6 = rnorm_q_q_do_M_sum * rsqrt_K
-    del rnorm_q_q_do_M_sum
-    da_6 = torch.addcmul(qk_do_U_scaled, da_2[:, :, None], dm_6[:, :, :, None])
-    del qk_do_U_scaled
-    da_7 = G_ij * da_6 * ln2
-    del da_6
-    da_8 = da_3 + da_7
-    del da_3, da_7
-    da_9 = tiles.segment_sum_grad(da_8)
-    del da_8
-    dm_7 = (dm_6[..., None, :] @ G_ij).squeeze(-2)
-    del G_ij, dm_6
     k_scaled_3 = dk_1[:, :, :, None] * k
     k_scaled_4 = dlog2_G_after_1[:, :, :, None] * k
     S_dS_sum_rows = scan.Rows(steps, H, True)
     M_dS_sum_rows = scan.Rows(steps, H, True)
     M_dM_sum_rows = scan.Rows(steps, H, True)
+    do_S_rows = scan.Rows(steps, H, True)
+    do_M_rows = scan.Rows(steps, H, True)
     dk_scaled_rows = scan.Rows(steps, H, True)
     dk_scaled_2_rows = scan.Rows(steps, H, True)
     dv_rows = scan.Rows(steps, H, True)
+    dk_2_rows = scan.Rows(steps, H, True)
+    dk_3_rows = scan.Rows(steps, H, True)
     (dM_end, dS_end) = scan.flat(dht)
     dM = dM_end[:0]
     dS = dS_end[:0]
@@ -735,6 +690,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         S_c,
         M_c,
         U_c,
+        do_c,
+        S_c_2,
+        M_c_2,
         G_C_2_c,
         q_c,
         do_scaled_c,
@@ -742,7 +700,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dM_before_2_c,
         G_C_c,
         q_scaled_c,
-        do_c,
         k_scaled_2_c,
     ) in scan.each(
         steps,
@@ -755,6 +712,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             S,
             M,
             U,
+            do,
+            S.mT,
+            M.mT,
             G_C_2[:, :, None, None],
             q.mT,
             do_scaled,
@@ -762,7 +722,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             dM_before_2[:, :, None, None],
             G_C[:, :, None, None],
             q_scaled.mT,
-            do,
             k_scaled_2.mT,
         ),
         True,
@@ -781,6 +740,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         M_dM_sum = M_dM.sum(1)
         dk_scaled = torch.bmm(U_c, dS.mT, out=dk_scaled_rows.room(n))
         dk_scaled_2 = torch.bmm(U_c, dM.mT, out=dk_scaled_2_rows.room(n))
+        do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
+        do_M = torch.bmm(do_c, M_c_2, out=do_M_rows.room(n))
+        dk_2 = torch.bmm(dv, S_c_2, out=dk_2_rows.room(n))
+        dk_3 = torch.bmm(dv, M_c_2, out=dk_3_rows.room(n))
         dS_before = scan.addmm(G_C_2_c * dS, q_c, do_scaled_c, rsqrt_K)
         dS_before = scan.addmm(dS_before, k_scaled_c, dv, -1)
         dM_before = tiles.addcmul_(scan.scale(dM, G_C_c, own), dM_before_2_c, dS)
@@ -789,9 +752,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         S_dS_sum_rows.put(S_dS_sum)
         M_dS_sum_rows.put(M_dS_sum)
         M_dM_sum_rows.put(M_dM_sum)
+        do_S_rows.put(do_S)
+        do_M_rows.put(do_M)
         dk_scaled_rows.put(dk_scaled)
         dk_scaled_2_rows.put(dk_scaled_2)
         dv_rows.put(dv)
+        dk_2_rows.put(dk_2)
+        dk_3_rows.put(dk_3)
         dM, dS = dM_before, dS_before
         own = True
     dM_end = torch.cat([dM, dM_end[dM.shape[0] :]]) if dM.shape[0] < dM_end.shape[0] else dM
@@ -801,15 +768,23 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     S_dS_sum = S_dS_sum_rows.joined()
     M_dS_sum = M_dS_sum_rows.joined()
     M_dM_sum = M_dM_sum_rows.joined()
+    do_S = do_S_rows.joined()
+    do_M = do_M_rows.joined()
     dk_scaled = dk_scaled_rows.joined()
     dk_scaled_2 = dk_scaled_2_rows.joined()
     dv = dv_rows.joined()
+    dk_2 = dk_2_rows.joined()
+    dk_3 = dk_3_rows.joined()
     del S_dS_sum_rows
     del M_dS_sum_rows
     del M_dM_sum_rows
+    del do_S_rows
+    del do_M_rows
     del dk_scaled_rows
     del dk_scaled_2_rows
     del dv_rows
+    del dk_2_rows
+    del dk_3_rows
     del dM_before_2, dU, do_scaled, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4, q_scaled
     dG_C = S_dS_sum.sum(2)
     del S_dS_sum
@@ -825,7 +800,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_C, dG_C_2
     dlog2_G_C_4 = dlog2_G_C_2[:, :, None].expand(-1, -1, C)
     del dlog2_G_C_2
-    dm_8 = M_dS_sum_sum * ln2
+    dm_6 = M_dS_sum_sum * ln2
     dsigmoid_m_1 = M_dS_sum_sum[:, :, None] * G_before_G_after
     del G_before_G_after
     k_dk_scaled = k * dk_scaled
@@ -844,7 +819,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del M_dS_sum_sum, dG_after_1, dG_after_3, k_dk_scaled_sum
     dlog2_G_after = G_after_2 * dG_after * ln2
     del G_after_2, dG_after
-    da_10 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    da_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
     k_dk_scaled_2 = k * dk_scaled_2
     k_dk_scaled_sum_2 = k_dk_scaled_2.sum(3)
@@ -853,9 +828,17 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_after
     dlog2_G_after_2 = k_dk_scaled_sum_2 * dlog2_G_after_1 * ln2
     del k_dk_scaled_sum_2
-    dm_9 = tiles.prefix_sum(dlog2_G_after_2, 2, exclusive=True)
+    dm_7 = tiles.prefix_sum(dlog2_G_after_2, 2, exclusive=True)
     del dlog2_G_after_2
-    dm_10 = tiles.product(G_before_ij_scaled, deta_1[:, :, :, None], dG_after_2[:, :, None])
+    qk_do_U_scaled_2 = tiles.product(qk_do_U, P_1[:, :, None], rnorm_q_scaled[:, :, :, None])
+    del qk_do_U, rnorm_q_scaled
+    dq_8 = dq_5 * rsqrt_K
+    del dq_5
+    dq_9 = dq_7 * rsqrt_K
+    del dq_7
+    da_4 = (P_2 * rsqrt_K_ln2)[:, :, None] * db_5
+    del db_5
+    dm_8 = tiles.product(G_before_ij_scaled, deta_1[:, :, :, None], dG_after_2[:, :, None])
     del dG_after_2, deta_1
     deta = tiles.addcmul_(rnorm_k_valid_beta * dbeta_1, valid_rnorm_k, deta_3)
     deta = tiles.addcmul_(deta, valid_rnorm_k, deta_4)
@@ -863,6 +846,42 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dbeta = tiles.addcmul_(dbeta, valid_sigmoid_m_2, dsigmoid_m_2)
     dsigmoid_m = tiles.addcmul_(valid_beta * dsigmoid_m_1, valid_beta, dsigmoid_m_2)
     del dsigmoid_m_1, dsigmoid_m_2
+    q_do_S = q * do_S
+    q_do_S_sum = q_do_S.sum(3)
+    del q_do_S
+    G_q_do_S_sum = G * q_do_S_sum * rsqrt_K
+    del G
+    da_5 = q_do_S_sum * rnorm_q_G * rsqrt_K_ln2
+    del q_do_S_sum, rnorm_q_G
+    da_6 = tiles.suffix_sum(da_5, 2)
+    del da_5
+    q_do_M = q * do_M
+    q_do_M_sum = q_do_M.sum(3)
+    del q_do_M
+    dq_10 = q_do_M_sum * dq_1 * rsqrt_K
+    del dq_1
+    dq_11 = G_q_do_S_sum + dq_10 + dq_8 + dq_9
+    del G_q_do_S_sum, dq_10, dq_8, dq_9
+    dq_12 = rnorm_q_cubed * dq_11
+    del dq_11, rnorm_q_cubed
+    dq = torch.addcmul(dqk_k, rnorm_q_G_scaled[:, :, :, None], do_S)
+    dq = tiles.addcmul_(dq, dq_3[:, :, :, None], do_M)
+    dq = tiles.addcmul_(dq, dq_12[:, :, :, None], q, -1)
+    del do_M, do_S, dq_12, dq_3, dqk_k, rnorm_q_G_scaled
+    rnorm_q_q_do_M_sum = rnorm_q * q_do_M_sum
+    del q_do_M_sum, rnorm_q
+    dm_9 = rnorm_q_q_do_M_sum * rsqrt_K
+    del rnorm_q_q_do_M_sum
+    da_7 = torch.addcmul(qk_do_U_scaled_2, da_2[:, :, None], dm_9[:, :, :, None])
+    del qk_do_U_scaled_2
+    da_8 = tiles.product(G_ij, da_7, ln2)
+    del da_7
+    da_9 = da_4 + da_8
+    del da_4, da_8
+    da_10 = tiles.segment_sum_grad(da_9)
+    del da_9
+    dm_10 = (dm_9[..., None, :] @ G_ij).squeeze(-2)
+    del G_ij, dm_9
     dk_4 = dv @ U.mT
     dk_5 = dk_4.tril(-1)
     del dk_4
@@ -887,91 +906,90 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del de_16
     de_18 = de_17.sum(2)
     del de_17
-    db_10 = rnorm_k_valid_eta[:, :, None] * de_12
-    db_11 = db_10 @ G_before_ij_2.mT
-    del G_before_ij_2, db_10
+    db_9 = rnorm_k_valid_eta[:, :, None] * de_12
+    db_10 = db_9 @ G_before_ij_2.mT
+    del G_before_ij_2, db_9
     dm_11 = G_before_ij_scaled_2.mT @ de_12
     del G_before_ij_scaled_2
-    db_12 = G_before_ij * db_11
+    db_11 = G_before_ij * db_10
+    del db_10
+    db_12 = alpha_rnorm_k[:, :, :, None] * db_11
     del db_11
-    db_13 = alpha_rnorm_k[:, :, :, None] * db_12
-    del db_12
-    db_14 = db_13.sum(2)
+    db_13 = db_12.sum(2)
     dm_12 = tiles.product(dm_11, rnorm_k_valid_eta[:, :, None], U_1[:, :, :, None])
     del U_1, dm_11, rnorm_k_valid_eta
     dm_13 = dm_4 - dm_12
     del dm_12, dm_4
-    dm_14 = torch.addcmul(dm_10, dm_13, G_before_ij_scaled)
-    del G_before_ij_scaled, dm_10, dm_13
+    dm_14 = torch.addcmul(dm_8, dm_13, G_before_ij_scaled)
+    del G_before_ij_scaled, dm_13, dm_8
     dm_15 = tiles.segment_sum_grad(dm_14, exclusive=True)
     del dm_14
     da_11 = tiles.product(de_12, alpha_rnorm_k[:, :, :, None], P_1[:, :, None])
     del P_1, de_12
-    da_12 = (P_2 * ln2)[:, :, None] * db_13
-    del P_2, db_13
+    da_12 = (P_2 * ln2)[:, :, None] * db_12
+    del P_2, db_12
     dk_11 = dk_6.mT @ k
     de_19 = tiles.addcmul_(de_9 + de_11, de_15, rnorm_k_valid_beta, -1)
     de_19 = tiles.addcmul_(de_19, de_18, valid_rnorm_k, -1)
     del de_11, de_9, rnorm_k_valid_beta, valid_rnorm_k
-    db_15 = torch.addcmul(db_8, db_14, valid_sigmoid_m_2, value=-1)
+    db_14 = torch.addcmul(db_8, db_13, valid_sigmoid_m_2, value=-1)
     del db_8
-    dm_16 = torch.addcmul(dm_5, db_14, valid_beta, value=-1)
-    del db_14, dm_5, valid_beta
-    dk_12 = dv @ S.mT
-    dk_13 = dv @ M.mT
-    dk_14 = tiles.addcmul_(eta_valid_beta * dbeta_1, valid_eta_2, deta_3)
-    dk_14 = tiles.addcmul_(dk_14, valid_eta_2, deta_4)
-    dk_14 = tiles.addcmul_(tiles.addcmul_(dk_14, alpha, dk_8, -1), alpha, dk_10, -1)
+    dm_16 = torch.addcmul(dm_5, db_13, valid_beta, value=-1)
+    del db_13, dm_5, valid_beta
+    dk_12 = tiles.addcmul_(eta_valid_beta * dbeta_1, valid_eta_2, deta_3)
+    dk_12 = tiles.addcmul_(dk_12, valid_eta_2, deta_4)
+    dk_12 = tiles.addcmul_(tiles.addcmul_(dk_12, alpha, dk_8, -1), alpha, dk_10, -1)
     del dbeta_1, deta_3, deta_4
     da_13 = tiles.addcmul_(rnorm_k * -1 * dk_8, rnorm_k, dk_10, -1)
     del dk_10, dk_8
     de = tiles.addcmul_(de_2 * de_19, de_2, deta)
     del de_19, de_2, deta
-    dk_15 = k * dk_12
-    dk_16 = dk_15.sum(3)
-    del dk_15
-    dk_17 = G_before_2 * dk_16
+    dk_13 = k * dk_2
+    dk_14 = dk_13.sum(3)
+    del dk_13
+    dk_15 = G_before_2 * dk_14
     del G_before_2
-    da_14 = dk_16 * U_3 * -1 * ln2
-    del dk_16
+    da_14 = dk_14 * U_3 * -1 * ln2
+    del dk_14
     da_15 = tiles.suffix_sum(da_14, 2, exclusive=True)
     del da_14
-    dk_18 = k * dk_13
-    dk_19 = dk_18.sum(3)
-    del dk_18
-    dk_20 = U_4 * dk_19
+    dk_16 = k * dk_3
+    dk_17 = dk_16.sum(3)
+    del dk_16
+    dk_18 = U_4 * dk_17
     del U_4
-    dk_21 = tiles.addcmul_(dk_2 + dk_3, alpha, dk_17, -1)
-    dk_21 = tiles.addcmul_(tiles.addcmul_(dk_21, alpha, dk_20, -1), de_15, eta_valid_beta, -1)
-    dk_21 = tiles.addcmul_(dk_21, de_18, valid_eta_2, -1)
-    del de_18, dk_2, dk_3, eta_valid_beta, valid_eta_2
-    dk_22 = tiles.addcmul_(dk_14 * -1 * rnorm_k_cubed, dk_21, rnorm_k_cubed, -1)
-    del dk_14, dk_21, rnorm_k_cubed
+    dk_19 = tiles.addcmul_(eta_valid_beta * de_8, valid_eta_2, de_10)
+    dk_19 = tiles.addcmul_(tiles.addcmul_(dk_19, alpha, dk_15, -1), alpha, dk_18, -1)
+    dk_19 = tiles.addcmul_(dk_19, de_15, eta_valid_beta, -1)
+    dk_19 = tiles.addcmul_(dk_19, de_18, valid_eta_2, -1)
+    del de_10, de_18, eta_valid_beta, valid_eta_2
+    dk_20 = tiles.addcmul_(dk_12 * -1 * rnorm_k_cubed, dk_19, rnorm_k_cubed, -1)
+    del dk_12, dk_19, rnorm_k_cubed
     dk = tiles.addcmul_(dqk_q + dk_11, dk_1[:, :, :, None], dk_scaled)
     dk = tiles.addcmul_(dk, dlog2_G_after_1[:, :, :, None], dk_scaled_2)
-    dk = tiles.addcmul_(dk, dk_22[:, :, :, None], k)
-    dk = tiles.addcmul_(dk, U_3[:, :, :, None], dk_12, -1)
-    dk = tiles.addcmul_(dk, U_5[:, :, :, None], dk_13, -1)
+    dk = tiles.addcmul_(dk, dk_20[:, :, :, None], k)
+    dk = tiles.addcmul_(dk, U_3[:, :, :, None], dk_2, -1)
+    dk = tiles.addcmul_(dk, U_5[:, :, :, None], dk_3, -1)
     dk = tiles.addmm_(dk, dk_6, k)
-    del U_3, U_5, dk_1, dk_11, dk_12, dk_13, dk_22, dk_6, dk_scaled, dk_scaled_2, dlog2_G_after_1, dqk_q
-    dm_17 = dk_19 * alpha_rnorm_k
-    del alpha_rnorm_k, dk_19
+    del U_3, U_5, dk_1, dk_11, dk_2, dk_20, dk_3, dk_6, dk_scaled, dk_scaled_2, dlog2_G_after_1, dqk_q
+    dm_17 = dk_17 * alpha_rnorm_k
+    del alpha_rnorm_k, dk_17
     da_16 = tiles.addcmul_(-da_11, da_2[:, :, None], dm_17[:, :, :, None], -1)
     del da_11, da_2
-    da_17 = G_before_ij * da_16 * ln2
+    da_17 = tiles.product(G_before_ij, da_16, ln2)
     del da_16
     da_18 = da_17 - da_12
     del da_12, da_17
     da_19 = tiles.segment_sum_grad(da_18, exclusive=True)
     del da_18
-    da_20 = dlog2_G_C_3 + da_5 + da_10 + da_9 + da_15
+    da_20 = dlog2_G_C_3 + da_6 + da_3 + da_10 + da_15
     da_20 = da_20 + da_19
-    del da_10, da_15, da_19, da_5, da_9, dlog2_G_C_3
+    del da_10, da_15, da_19, da_3, da_6, dlog2_G_C_3
     da_21 = tiles.addcmul_(da_20 * valid_scaled, alpha, da_13)
     del da_13, da_20
     da_22 = da_1 * da_21
-    da_23 = tiles.addcmul_(rnorm_k * -1 * dk_17, rnorm_k, dk_20, -1)
-    del dk_17, dk_20, rnorm_k
+    da_23 = tiles.addcmul_(rnorm_k * -1 * dk_15, rnorm_k, dk_18, -1)
+    del dk_15, dk_18, rnorm_k
     da_24 = alpha * da_23
     del alpha, da_23
     da_25 = da_1 * da_24
@@ -981,29 +999,30 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dm_17
     dm_19 = (dm_18[..., None, :] @ G_before_ij).squeeze(-2)
     del G_before_ij, dm_18
-    dm_20 = dm_7 + dm_19
-    del dm_19, dm_7
+    dm_20 = dm_10 + dm_19
+    del dm_10, dm_19
     dm_21 = dm_20 * U_2
     del U_2
     dm_22 = dm_21 * ln2
-    dm_23 = torch.addcmul(dm_22, dm_8[:, :, None], dM_before_1)
-    del dM_before_1, dm_22, dm_8
+    dm_23 = torch.addcmul(dm_22, dm_6[:, :, None], dM_before_1)
+    del dM_before_1, dm_22, dm_6
     dm_24 = tiles.suffix_sum(dm_23, 2, exclusive=True)
     del dm_23
-    dm_25 = dlog2_G_C_4 + dm_9 + dm_15 + dm_24
-    del dlog2_G_C_4, dm_15, dm_24, dm_9
+    dm_25 = dlog2_G_C_4 + dm_7 + dm_15 + dm_24
+    del dlog2_G_C_4, dm_15, dm_24, dm_7
     dm_26 = tiles.product(sigmoid_m_scaled, dm_25, valid_scaled)
     del dm_25, sigmoid_m_scaled, valid_scaled
     dm = tiles.addcmul_(torch.addcmul(dm_26, dm_2, dm_16), dm_1, dm_21)
     dm = tiles.addcmul_(dm, dm_2, dsigmoid_m)
     del dm_1, dm_16, dm_2, dm_21, dm_26, dsigmoid_m
-    db_16 = tiles.product(G_before, dm_20, valid_sigmoid_m_2)
+    db_15 = tiles.product(G_before, dm_20, valid_sigmoid_m_2)
     del G_before, dm_20, valid_sigmoid_m_2
-    db_17 = tiles.addcmul_(db_9 + db_16, de_15, rnorm_k_valid_eta_2, -1)
-    del db_16, db_9, de_15, rnorm_k_valid_eta_2
-    db = tiles.addcmul_(db_2 * db_15, db_2, db_17)
+    db_16 = torch.addcmul(db_15, rnorm_k_valid_eta_2, de_8)
+    db_16 = tiles.addcmul_(db_16, de_15, rnorm_k_valid_eta_2, -1)
+    del db_15, de_15, de_8, rnorm_k_valid_eta_2
+    db = tiles.addcmul_(db_2 * db_14, db_2, db_16)
     db = tiles.addcmul_(db, db_2, dbeta)
-    del db_15, db_17, db_2, dbeta
+    del db_14, db_16, db_2, dbeta
     dA_log_1 = alpha_2 * da_24
     del da_24
     dA_log_2 = dA_log_1.sum(2)
@@ -1118,10 +1137,12 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         k_scaled_scaled_S = (k_scaled_scaled_c[..., None, :] @ S).squeeze(-2)
         M_new_1 = v_c + k_scaled_scaled_S
-        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), sigmoid_m_beta_c, M)
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new, sigmoid_m_beta_c, M)
         S_new = tiles.addcmul_(S_new, k_scaled_3_c, M_new_1[:, None])
         o = (q__c[..., None, :] @ S_new).squeeze(-2)
-        M_new = tiles.addcmul_(scan.scale(M, sigmoid_m_c, own), k_scaled_2_c, M_new_1[:, None])
+        M_new = scan.scale(M, sigmoid_m_c, own, M_rows if keep else None)
+        M_new = tiles.addcmul_(M_new, k_scaled_2_c, M_new_1[:, None])
         o_rows.put(o)
         M, S = M_new, S_new
         own = True
@@ -1218,7 +1239,8 @@ def recurrent_states(args, valid, h0, steps, keep):
         k_scaled_scaled_S = (k_scaled_scaled_c[..., None, :] @ S).squeeze(-2)
         M_new_1 = v_c + k_scaled_scaled_S
         M_new = tiles.addcmul_(sigmoid_m_c * M, k_scaled_2_c, M_new_1[:, None])
-        S_new = tiles.addcmul_(scan.scale(S, alpha_c, own), sigmoid_m_beta_c, M)
+        S_new = scan.scale(S, alpha_c, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new, sigmoid_m_beta_c, M)
         S_new = tiles.addcmul_(S_new, k_scaled_3_c, M_new_1[:, None])
         M, S = M_new, S_new
         own = True
@@ -1297,7 +1319,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     q_dq_scaled = q * dq_scaled
     q_dq_scaled_sum = q_dq_scaled.sum(2)
     del q_dq_scaled
-    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, q_dq_scaled_sum, rnorm_q_scaled, (-0.5))
+    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, q_dq_scaled_sum, rnorm_q_scaled, -0.5)
     del q_dq_scaled_sum, rnorm_q
     dq = tiles.addcmul_(rnorm_q_scaled[:, :, None] * dq_scaled, dnorm2_q_eps[:, :, None], q, 2)
     del dnorm2_q_eps, dq_scaled, rnorm_q_scaled
@@ -1423,13 +1445,13 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     drnorm_k = tiles.addcmul_(eta * drnorm_k_1, eta, drnorm_k_3)
     drnorm_k = tiles.addcmul_(drnorm_k, alpha, k_dk_scaled_sum, -1)
     del drnorm_k_1, drnorm_k_3, eta
-    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, (-0.5))
+    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, -0.5)
     del drnorm_k
     ddt_bias_5 = torch.addcmul(ddt_bias_4, rnorm_k, k_dk_scaled_sum, value=-1)
     del ddt_bias_4, k_dk_scaled_sum, rnorm_k
     ddt_bias_6 = alpha * ddt_bias_5
     del alpha, ddt_bias_5
-    ddt_bias = tiles.product(exp_A_log, ddt_bias_6, ddt_bias_1, (-1))
+    ddt_bias = tiles.product(exp_A_log, ddt_bias_6, ddt_bias_1, -1)
     del ddt_bias_1, exp_A_log
     dA_log = ddt_bias_6 * alpha_3 * -1
     del alpha_3, ddt_bias_6

@@ -94,7 +94,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         o = torch.baddbmm(A_scaled_v_scaled_c, q_scaled_c, S, out=o_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_scaled_c, v_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_scaled_c, v_c)
         o_rows.put(o)
         S = S_new
         own = True
@@ -139,7 +140,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_scaled_c, v_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_scaled_c, v_c)
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -190,7 +192,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_ij_do_v = G_ij * do_v
     del G_ij
     G_ij_do_v_q = G_ij_do_v.mT @ q
-    do_S = do @ S.mT
     do_scaled = G[:, :, :, None] * do
     valid_G_after = valid * G_after
     del G_after
@@ -199,7 +200,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del qk_G_ij
     valid_scaled = valid * rsqrt_K
     G_scaled = G * rsqrt_K
-    dlog2_G_ij = do_v * qk_G_ij_scaled * rsqrt_K_ln2
+    dlog2_G_ij = tiles.product(do_v, qk_G_ij_scaled, rsqrt_K_ln2)
     del do_v, qk_G_ij_scaled
     dgamma_1 = tiles.segment_sum_grad(dlog2_G_ij)
     del dlog2_G_ij
@@ -207,21 +208,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del qk_G_ij_do
     G_ij_do_v_scaled = valid[:, :, None] * G_ij_do_v
     del G_ij_do_v
+    G_ij_do_v_scaled_k = G_ij_do_v_scaled @ k
+    del G_ij_do_v_scaled
     G_ij_do_v_q_scaled = valid_scaled[:, :, :, None] * G_ij_do_v_q
     del G_ij_do_v_q, valid_scaled
-    dq = tiles.addmm_(G_scaled[:, :, :, None] * do_S, G_ij_do_v_scaled, k, rsqrt_K)
-    del G_ij_do_v_scaled, G_scaled
-    q_do_S = q * do_S
-    del do_S
-    q_do_S_sum = q_do_S.sum(3)
-    del q_do_S
-    G_q_do_S_sum = G * q_do_S_sum * rsqrt_K_ln2
-    del G, q_do_S_sum
-    dgamma_2 = tiles.suffix_sum(G_q_do_S_sum, 2)
-    del G_q_do_S_sum
     dk_scaled_rows = scan.Rows(steps, H, True)
     k_dS_rows = scan.Rows(steps, H, True)
     S_dS_sum_rows = scan.Rows(steps, H, True)
+    do_S_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -229,6 +223,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         v_c,
         k_c,
         S_c,
+        do_c,
+        S_c_2,
         G_C_c,
         q_c,
         do_scaled_c,
@@ -239,6 +235,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             v,
             k,
             S,
+            do,
+            S.mT,
             G_C[:, :, None, None],
             q.mT,
             do_scaled,
@@ -251,10 +249,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         k_dS = torch.bmm(k_c, dS, out=k_dS_rows.room(n))
         S_dS = S_c * dS
         S_dS_sum = S_dS.sum(1)
+        do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), q_c, do_scaled_c, rsqrt_K)
         dk_scaled_rows.put(dk_scaled)
         k_dS_rows.put(k_dS)
         S_dS_sum_rows.put(S_dS_sum)
+        do_S_rows.put(do_S)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
@@ -262,9 +262,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_scaled = dk_scaled_rows.joined()
     k_dS = k_dS_rows.joined()
     S_dS_sum = S_dS_sum_rows.joined()
+    do_S = do_S_rows.joined()
     del dk_scaled_rows
     del k_dS_rows
     del S_dS_sum_rows
+    del do_S_rows
     del do_scaled
     dG_C = S_dS_sum.sum(2)
     del S_dS_sum
@@ -277,13 +279,25 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del k_dk_scaled
     dlog2_G_after = k_dk_scaled_sum * valid_G_after * ln2
     del k_dk_scaled_sum
-    dgamma_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    dgamma_2 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
+    dq_1 = G_ij_do_v_scaled_k * rsqrt_K
+    del G_ij_do_v_scaled_k
     dv = torch.addcmul(qk_G_ij_do_scaled, valid_G_after[:, :, :, None], k_dS)
     del k_dS, qk_G_ij_do_scaled
     dk = torch.addcmul(G_ij_do_v_q_scaled, valid_G_after[:, :, :, None], dk_scaled)
     del G_ij_do_v_q_scaled, dk_scaled, valid_G_after
-    dgamma_4 = dlog2_G_C_2 + dgamma_3 + dgamma_1 + dgamma_2
+    dq = torch.addcmul(dq_1, G_scaled[:, :, :, None], do_S)
+    del G_scaled, dq_1
+    q_do_S = q * do_S
+    del do_S
+    q_do_S_sum = q_do_S.sum(3)
+    del q_do_S
+    G_q_do_S_sum = G * q_do_S_sum * rsqrt_K_ln2
+    del G, q_do_S_sum
+    dgamma_3 = tiles.suffix_sum(G_q_do_S_sum, 2)
+    del G_q_do_S_sum
+    dgamma_4 = dlog2_G_C_2 + dgamma_2 + dgamma_1 + dgamma_3
     del dgamma_1, dgamma_2, dgamma_3, dlog2_G_C_2
     dgamma_5 = valid * dgamma_4
     del dgamma_4
@@ -312,7 +326,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.scale(S, gamma_c, own) + S_new_1_c
+        S_new = scan.scale(S, gamma_c, own, S_rows if keep else None)
+        S_new = S_new + S_new_1_c
         o = (q__c[..., None, :] @ S_new).squeeze(-2)
         o_rows.put(o)
         S = S_new
@@ -342,7 +357,8 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.scale(S, gamma_c, own) + S_new_1_c
+        S_new = scan.scale(S, gamma_c, own, S_rows if keep else None)
+        S_new = S_new + S_new_1_c
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S

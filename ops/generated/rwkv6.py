@@ -95,7 +95,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         o = scan.addmm(v_scaled_c + Av_c, r_G_before_c, S)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, v_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_G_after_scaled_c, v_c)
         o_rows.put(o)
         S = S_new
         own = True
@@ -158,7 +159,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), k_G_after_scaled_c, v_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, k_G_after_scaled_c, v_c)
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -203,36 +205,29 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     dr_1, dk_scaled, dlog2_D_1 = tiles.decay_dot_grads(dr_k_scaled, r, k_scaled, f1, strict=True)
     del dr_k_scaled, f1, k_scaled, log2_D
-    dr_G_before = do @ S.mT
     log2e = tiles.LOG2E
     v_do = v * do
     v_do_sum = v_do.sum(3)
     del v_do
-    k_scaled_2 = tiles.product(k, u[:, :, None], v_do_sum[:, :, :, None])
     r_scaled = tiles.product(r, u[:, :, None], v_do_sum[:, :, :, None])
     dk_scaled_scaled = valid[:, :, :, None] * dk_scaled
     del dk_scaled
     dv_ = r_k_scaled.mT @ do
-    dr = tiles.addcmul_(k_scaled_2 + dr_1, G_before, dr_G_before)
-    del G_before, dr_1, k_scaled_2
     rk = r * k
     k_G_after_scaled = valid[:, :, :, None] * k_G_after
     rk_scaled = u[:, :, None] * rk
     rk_scaled_sum = rk_scaled.sum(3)
     del rk_scaled
-    dlog2_G_before = r_G_before * dr_G_before * ln2
-    del dr_G_before
-    dlog2_D_2 = tiles.suffix_sum(dlog2_G_before, 2, exclusive=True)
-    del dlog2_G_before
     do_scaled = rk_scaled_sum[:, :, :, None] * do
     del rk_scaled_sum
     rk_scaled_2 = v_do_sum[:, :, :, None] * rk
-    del rk, v_do_sum
+    del rk
     du = rk_scaled_2.sum(2)
     del rk_scaled_2
     v_dS_rows = scan.Rows(steps, H, True)
     k_G_after_dS_rows = scan.Rows(steps, H, True)
     dG_C_rows = scan.Rows(steps, H, True)
+    dr_G_before_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -240,9 +235,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         v_c,
         k_G_after_c,
         S_c,
+        do_c,
+        S_c_2,
         G_C_c,
         r_G_before_c,
-        do_c,
     ) in scan.each(
         steps,
         H,
@@ -250,9 +246,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             v,
             k_G_after,
             S,
+            do,
+            S.mT,
             G_C[:, :, :, None],
             r_G_before.mT,
-            do,
         ),
         True,
     ):
@@ -262,10 +259,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         k_G_after_dS = torch.bmm(k_G_after_c, dS, out=k_G_after_dS_rows.room(n))
         S_dS = S_c * dS
         dG_C = S_dS.sum(2)
+        dr_G_before = torch.bmm(do_c, S_c_2, out=dr_G_before_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), r_G_before_c, do_c)
         v_dS_rows.put(v_dS)
         k_G_after_dS_rows.put(k_G_after_dS)
         dG_C_rows.put(dG_C)
+        dr_G_before_rows.put(dr_G_before)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
@@ -273,23 +272,33 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     v_dS = v_dS_rows.joined()
     k_G_after_dS = k_G_after_dS_rows.joined()
     dG_C = dG_C_rows.joined()
+    dr_G_before = dr_G_before_rows.joined()
     del v_dS_rows
     del k_G_after_dS_rows
     del dG_C_rows
-    del k_G_after, r_G_before
+    del dr_G_before_rows
+    del k_G_after
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
     del dlog2_G_C
     dk_1 = tiles.product(G_after, v_dS, valid[:, :, :, None])
     del G_after
+    k_scaled_2 = tiles.product(k, u[:, :, None], v_do_sum[:, :, :, None])
+    del v_do_sum
     dk = dk_1 + r_scaled + dk_scaled_scaled
     del dk_1, dk_scaled_scaled, r_scaled
-    dlog2_G_after = v_dS * k_G_after_scaled * ln2
+    dr = tiles.addcmul_(k_scaled_2 + dr_1, G_before, dr_G_before)
+    del G_before, dr_1, k_scaled_2
+    dlog2_G_after = tiles.product(v_dS, k_G_after_scaled, ln2)
     del k_G_after_scaled, v_dS
-    dlog2_D_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    dlog2_D_2 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    dlog2_D = dlog2_G_C_2 + dlog2_D_3 + dlog2_D_2 + dlog2_D_1
+    dlog2_G_before = tiles.product(r_G_before, dr_G_before, ln2)
+    del dr_G_before, r_G_before
+    dlog2_D_3 = tiles.suffix_sum(dlog2_G_before, 2, exclusive=True)
+    del dlog2_G_before
+    dlog2_D = dlog2_G_C_2 + dlog2_D_2 + dlog2_D_3 + dlog2_D_1
     del dlog2_D_1, dlog2_D_2, dlog2_D_3, dlog2_G_C_2
     dw_1 = log2_D_2 * dlog2_D
     del dlog2_D, log2_D_2
@@ -350,7 +359,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         rS = (r_c[..., None, :] @ S).squeeze(-2)
         o = rS + v_scaled_c
-        S_new = scan.scale(S, decay_c, own) + S_new_1_c
+        S_new = scan.scale(S, decay_c, own, S_rows if keep else None)
+        S_new = S_new + S_new_1_c
         o_rows.put(o)
         S = S_new
         own = True
@@ -386,7 +396,8 @@ def recurrent_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        S_new = scan.scale(S, decay_c, own) + S_new_1_c
+        S_new = scan.scale(S, decay_c, own, S_rows if keep else None)
+        S_new = S_new + S_new_1_c
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -475,7 +486,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dS_scaled_sum_2_rows
     del ddecay_rows
     del dS_before_1
-    dw0 = tiles.product(decay_2, decay, ddecay, (-1))
+    dw0 = tiles.product(decay_2, decay, ddecay, -1)
     del ddecay, decay, decay_2
     dv = do_scaled + dS_scaled_sum_2
     del dS_scaled_sum_2, do_scaled

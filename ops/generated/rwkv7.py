@@ -178,7 +178,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
         o = torch.baddbmm(Av_c, rG_c, S, out=o_rows.room(n))
         o = scan.addmm(o, A_2_c, U)
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), key_G_after_scaled_c, v_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, key_G_after_scaled_c, v_c)
         S_new = scan.addmm(S_new, S_new_2_c, U, -1)
         if keep:
             U_rows.put(U)
@@ -306,7 +307,8 @@ def chunked_states(args, valid, h0, steps, keep):
             S_rows.put(S)
         U_2 = torch.baddbmm(P_rp_v_c, U_1_c, S)
         U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
-        S_new = scan.addmm(scan.scale(S, G_C_c, own), key_G_after_scaled_c, v_c)
+        S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
+        S_new = scan.addmm(S_new, key_G_after_scaled_c, v_c)
         S_new = scan.addmm(S_new, S_new_2_c, U, -1)
         if keep:
             U_rows.put(U)
@@ -364,7 +366,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     f1 = tiles.decay_factors(log2_D)
     dk_1 = tiles.decay_dot_columns(do_v, r, f1)
     del dk_1
-    drG = do @ S.mT
     log2e = tiles.LOG2E
     v_dbonus = v * dbonus
     v_dbonus_sum = v_dbonus.sum(3)
@@ -412,14 +413,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     k_G_before_scaled = xi[:, :, None] * k_G_before
     dxi_1 = w1_1[:, :, :, None] * G_after_k_rate
     dv_3 = xi[:, :, None] * G_after_k_rate
-    dlog2_G = rG * drG * ln2
-    dw_4 = tiles.suffix_sum(dlog2_G, 2)
-    del dlog2_G
     dbonus_scaled = dv_2[:, :, :, None] * dbonus
     del dv_2
     rk_scaled_sum_3 = rk_scaled.sum(2)
-    k_rate_scaled = tiles.product(k_rate, v_dbonus_sum[:, :, :, None], mix_rho[:, :, None])
-    dk_2 = tiles.product(r, rate, v_dbonus_sum[:, :, :, None], mix_rho[:, :, None])
     rk_scaled_scaled = mix_rho[:, :, None] * rk_scaled
     del rk_scaled
     r_k_rate_scaled_2 = v_dbonus_sum[:, :, :, None] * r_k_rate
@@ -432,33 +428,30 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dmix_1
     rho_rk_scaled_sum = rho * rk_scaled_sum_3
     del rk_scaled_sum_3
-    dk_3 = rho[:, :, None] * v_dbonus_sum[:, :, :, None]
-    dk_3 = tiles.addcmul_(dk_3, v_dbonus_sum[:, :, :, None], mix_rho[:, :, None], -1)
-    del mix_rho, v_dbonus_sum
-    dk_4 = r * dk_3
+    dk_2 = rho[:, :, None] * v_dbonus_sum[:, :, :, None]
+    dk_2 = tiles.addcmul_(dk_2, v_dbonus_sum[:, :, :, None], mix_rho[:, :, None], -1)
     k_G_before_scaled_2 = kappa_3[:, :, :, None] * k_G_before
     r_key_do = r_key.mT @ do
-    dr_1, dk_1_, dw_5 = tiles.decay_dot_grads(do_v, r, key_, f1)
+    dr_1, dk_1_, dw_4 = tiles.decay_dot_grads(do_v, r, key_, f1)
     del do_v
     dU = r_w1.mT @ do
     do_U = do @ U.mT
-    dr_2, dk_5, dw_6 = tiles.decay_dot_grads(do_U, r, w1, f1)
+    dr_2, dk_3, dw_5 = tiles.decay_dot_grads(do_U, r, w1, f1)
     del do_U, f1
     dxi_2 = kappa_3 * kappa_3
     dxi_3 = kappa_3 * dxi_2
     del dxi_2
-    dr = tiles.addcmul_(k_rate_scaled + dr_1 + dr_2, G, drG)
-    dr = tiles.addcmul_(dr, k, dk_3)
-    del G, dk_3, drG, dr_1, dr_2, k_rate_scaled
     dv_4 = w1_1[:, :, :, None] * dv_3
     del dv_3
     dS_before_1 = xi[:, :, None] * k_G_before_scaled_2
     del k_G_before_scaled_2
     v_dS_rows = scan.Rows(steps, H, True)
     dG_C_rows = scan.Rows(steps, H, True)
+    drG_rows = scan.Rows(steps, H, True)
     key_G_after_dS_rows = scan.Rows(steps, H, True)
     U_dS_rows = scan.Rows(steps, H, True)
     dv_6_rows = scan.Rows(steps, H, True)
+    dk_4_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
@@ -470,9 +463,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         S_c,
         key_G_after_c,
         U_c,
+        do_c,
+        S_c_2,
         G_C_c,
         rG_c,
-        do_c,
         dS_before_1_c,
     ) in scan.each(
         steps,
@@ -485,9 +479,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             S,
             key_G_after,
             U,
+            do,
+            S.mT,
             G_C[:, :, :, None],
             rG.mT,
-            do,
             dS_before_1.mT,
         ),
         True,
@@ -501,28 +496,36 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dG_C = S_dS.sum(2)
         key_G_after_dS = torch.bmm(key_G_after_c, dS, out=key_G_after_dS_rows.room(n))
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
+        drG = torch.bmm(do_c, S_c_2, out=drG_rows.room(n))
+        dk_4 = torch.bmm(dv_6, S_c_2, out=dk_4_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), rG_c, do_c)
         dS_before = scan.addmm(dS_before, dS_before_1_c, dv_6)
         v_dS_rows.put(v_dS)
         dG_C_rows.put(dG_C)
+        drG_rows.put(drG)
         key_G_after_dS_rows.put(key_G_after_dS)
         U_dS_rows.put(U_dS)
         dv_6_rows.put(dv_6)
+        dk_4_rows.put(dk_4)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
     v_dS = v_dS_rows.joined()
     dG_C = dG_C_rows.joined()
+    drG = drG_rows.joined()
     key_G_after_dS = key_G_after_dS_rows.joined()
     U_dS = U_dS_rows.joined()
     dv_6 = dv_6_rows.joined()
+    dk_4 = dk_4_rows.joined()
     del v_dS_rows
     del dG_C_rows
+    del drG_rows
     del key_G_after_dS_rows
     del U_dS_rows
     del dv_6_rows
-    del dS_before_1, dU, dv_4, key_G_after, rG
+    del dk_4_rows
+    del dS_before_1, dU, dv_4, key_G_after
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
@@ -532,7 +535,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del v_dS
     dmix_3 = valid[:, :, :, None] * v_dS_k_G_after
     del v_dS_k_G_after
-    dk_6 = tiles.product(key_1, G_after, v_dS_scaled)
+    dk_5 = tiles.product(key_1, G_after, v_dS_scaled)
+    dlog2_G = tiles.product(rG, drG, ln2)
+    del rG
+    dw_6 = tiles.suffix_sum(dlog2_G, 2)
+    del dlog2_G
+    k_rate_scaled = tiles.product(k_rate, v_dbonus_sum[:, :, :, None], mix_rho[:, :, None])
+    dk_6 = tiles.product(r, rate, v_dbonus_sum[:, :, :, None], mix_rho[:, :, None])
+    del mix_rho, v_dbonus_sum
     dmix_4 = dmix_3.sum(2)
     dmix_5 = G_after_k_rate * v_dS_scaled
     dmix_6 = dmix_5.sum(2)
@@ -546,7 +556,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del U_dS_scaled
     dG_after = tiles.addcmul_(key * v_dS_scaled, k_rate, U_dS_scaled_scaled, -1)
     del key, v_dS_scaled
-    dlog2_G_after = G_after * dG_after * ln2
+    dlog2_G_after = tiles.product(G_after, dG_after, ln2)
     del dG_after
     dw_7 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
@@ -555,6 +565,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dmix_3, k_G_after, rk_scaled_scaled
     dk_7 = tiles.product(rate, G_after, U_dS_scaled_scaled)
     del G_after, U_dS_scaled_scaled
+    dr = tiles.addcmul_(k_rate_scaled + dr_1 + dr_2, G, drG)
+    dr = tiles.addcmul_(dr, k, dk_2)
+    del G, drG, dr_1, dr_2, k_rate_scaled
     dxi_6 = dxi_1 * U_dS
     del U_dS, dxi_1
     dxi_7 = dxi_6.sum(2)
@@ -567,13 +580,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_9, log2_D, w1
     dk_12 = dv_6 @ v.mT
     dv_7 = P_rp.mT @ dv_6
+    del dv_6
     dk_13, dk_14, dw_9 = tiles.decay_dot_grads(dk_12, kappa, key_, f1_2, strict=True)
     del dk_12, f1_2, kappa, key_
-    dk_15 = dv_6 @ S.mT
-    del dv_6
-    dk_16 = tiles.product(G_before, dk_15, xi[:, :, None], kappa_3[:, :, :, None])
+    dk_15 = tiles.product(G_before, dk_4, xi[:, :, None], kappa_3[:, :, :, None])
     del G_before
-    dxi_8 = k_G_before * dk_15
+    dxi_8 = k_G_before * dk_4
     del k_G_before
     dxi_9 = kappa_3[:, :, :, None] * dxi_8
     del dxi_8
@@ -582,42 +594,42 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dxi_9
     dw_11 = tiles.suffix_sum(dw_10, 2, exclusive=True)
     del dw_10
-    dw_12 = dlog2_G_C_2 + dw_4 + dw_5 + dw_7 + dw_6 + dw_8
+    dw_12 = dlog2_G_C_2 + dw_6 + dw_4 + dw_7 + dw_5 + dw_8
     dw_12 = dw_12 + dw_9 + dw_11
     del dlog2_G_C_2, dw_11, dw_4, dw_5, dw_6, dw_7, dw_8, dw_9
-    dk_17 = dk_5 + dk_11
-    del dk_11, dk_5
-    dxi_11 = dk_17 * k_rate
+    dk_16 = dk_3 + dk_11
+    del dk_11, dk_3
+    dxi_11 = dk_16 * k_rate
     dxi_12 = w1_1[:, :, :, None] * dxi_11
     dxi_13 = dxi_12.sum(2)
     del dxi_12
-    dk_18 = xi[:, :, None] * dxi_11
+    dk_17 = xi[:, :, None] * dxi_11
     del dxi_11
-    dk_19 = dk_18.sum(3)
-    del dk_18
-    dk_20 = dk_1_ + dk_14
+    dk_18 = dk_17.sum(3)
+    del dk_17
+    dk_19 = dk_1_ + dk_14
     del dk_14, dk_1_
-    dmix_7 = k * dk_20
+    dmix_7 = k * dk_19
     dmix_8 = valid[:, :, :, None] * dmix_7
     del dmix_7
     dmix_9 = dmix_8.sum(2)
-    dk_21 = valid[:, :, :, None] * dk_20
-    del dk_20
-    dmix_10 = k_rate * dk_21
+    dk_20 = valid[:, :, :, None] * dk_19
+    del dk_19
+    dmix_10 = k_rate * dk_20
     del k_rate
     dmix_11 = dmix_10.sum(2)
     del dmix_10
-    dk_22 = w1_1[:, :, :, None] * dk_17
-    del dk_17, w1_1
-    da_3 = tiles.addcmul_(mix[:, :, None] * dmix_8, k_scaled, dk_22, -1)
+    dk_21 = w1_1[:, :, :, None] * dk_16
+    del dk_16, w1_1
+    da_3 = tiles.addcmul_(mix[:, :, None] * dmix_8, k_scaled, dk_21, -1)
     del dmix_8, k_scaled
-    dk_23 = tiles.product(rate, dk_22, xi[:, :, None])
-    del dk_22, rate
-    dk_24 = dk_10 + dk_13
+    dk_22 = tiles.product(rate, dk_21, xi[:, :, None])
+    del dk_21, rate
+    dk_23 = dk_10 + dk_13
     del dk_10, dk_13
-    dk_25 = tiles.product(dk_24, xi[:, :, None], kappa_3[:, :, :, None])
-    dxi_14 = k * dk_24
-    del dk_24
+    dk_24 = tiles.product(dk_23, xi[:, :, None], kappa_3[:, :, :, None])
+    dxi_14 = k * dk_23
+    del dk_23
     dxi_15 = kappa_3[:, :, :, None] * dxi_14
     del kappa_3
     dxi_16 = xi[:, :, None] * dxi_14
@@ -649,23 +661,23 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del da_2, da_3, drate
     dv = tiles.addcmul_(dbonus_scaled + r_key_do + dv_7, valid[:, :, :, None], key_G_after_dS)
     del dbonus_scaled, dv_7, key_G_after_dS, r_key_do
-    dk_26 = k_G_before_scaled * dk_15
-    del dk_15, k_G_before_scaled
-    dk_27 = dk_26.sum(3)
-    del dk_26
-    dk_28 = torch.addcmul(dk_27, valid, dk_19, value=-1)
-    del dk_19, dk_27
-    dk_29 = dk_28 * dxi_3
-    del dk_28, dxi_3
-    dk_30 = xi_squared[:, :, None] * -1 * dk_29[:, :, :, None]
-    dk_30 = tiles.addcmul_(dk_30, xi_squared[:, :, None], dxi_20[:, :, :, None], -1)
+    dk_25 = k_G_before_scaled * dk_4
+    del dk_4, k_G_before_scaled
+    dk_26 = dk_25.sum(3)
+    del dk_25
+    dk_27 = torch.addcmul(dk_26, valid, dk_18, value=-1)
+    del dk_18, dk_26
+    dk_28 = dk_27 * dxi_3
+    del dk_27, dxi_3
+    dk_29 = xi_squared[:, :, None] * -1 * dk_28[:, :, :, None]
+    dk_29 = tiles.addcmul_(dk_29, xi_squared[:, :, None], dxi_20[:, :, :, None], -1)
     del dxi_20, xi_squared
-    dk = dk_6 + dk_2 + dk_4 + dk_16 + dk_25 - dk_23
-    dk = tiles.addcmul_(dk - dk_7, key_1, dk_21)
-    dk = tiles.addcmul_(dk, k, dk_30)
-    del dk_16, dk_2, dk_21, dk_23, dk_25, dk_30, dk_4, dk_6, dk_7, key_1
-    k_squared_scaled_3 = dk_29[:, :, :, None] * k_squared
-    del dk_29, k_squared
+    dk = dk_5 + dk_6 + dk_15 + dk_24 - dk_22 - dk_7
+    dk = tiles.addcmul_(tiles.addcmul_(dk, r, dk_2), key_1, dk_20)
+    dk = tiles.addcmul_(dk, k, dk_29)
+    del dk_15, dk_2, dk_20, dk_22, dk_24, dk_29, dk_5, dk_6, dk_7, key_1
+    k_squared_scaled_3 = dk_28[:, :, :, None] * k_squared
+    del dk_28, k_squared
     dxi_22 = k_squared_scaled_3.sum(2)
     del k_squared_scaled_3
     dxi = tiles.addcmul_(dxi_10 + dxi_17 - dxi_7 - dxi_13, xi, dxi_22, -1)
@@ -753,7 +765,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         u = (kappa_c[..., None, :] @ S).squeeze(-2)
-        S_new = tiles.addcmul_(scan.scale(S, decay_c, own) + S_new_1_c, k_xi_rate_scaled_c, u[:, None], -1)
+        S_new = scan.scale(S, decay_c, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new + S_new_1_c, k_xi_rate_scaled_c, u[:, None], -1)
         o = (r_c[..., None, :] @ S_new).squeeze(-2)
         o_rows.put(o)
         S = S_new
@@ -829,7 +842,8 @@ def recurrent_states(args, valid, h0, steps, keep):
         if keep:
             S_rows.put(S)
         u = (kappa_c[..., None, :] @ S).squeeze(-2)
-        S_new = tiles.addcmul_(scan.scale(S, decay_c, own) + S_new_1_c, k_xi_rate_scaled_c, u[:, None], -1)
+        S_new = scan.scale(S, decay_c, own, S_rows if keep else None)
+        S_new = tiles.addcmul_(S_new + S_new_1_c, k_xi_rate_scaled_c, u[:, None], -1)
         S = S_new
         own = True
     S_end = torch.cat([S, *reversed(S_done)]) if S_done else S
@@ -1004,11 +1018,11 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del k_xi_dkappa
     dk_11 = dk_10 + k_xi_dkappa_sum
     del dk_10, k_xi_dkappa_sum
-    dk_12 = tiles.product(kappa_2, dk_11, dk_2, (-0.5))
+    dk_12 = tiles.product(kappa_2, dk_11, dk_2, -0.5)
     del dk_11, dk_2, kappa_2
     dk_13 = tiles.product(xi, k_xi, dk_12[:, :, None])
     del k_xi
-    dw0 = tiles.product(decay, dw0_3, dw0_1, decay_4, (-1))
+    dw0 = tiles.product(decay, dw0_3, dw0_1, decay_4, -1)
     del decay, decay_4, dw0_1, dw0_3
     dmix = rho_rk_scaled + rho_rk_rate_scaled - dmix_1
     dmix = tiles.addcmul_(dmix, dk_4, k_rate)

@@ -226,8 +226,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         o = torch.bmm(q_scaled_c, S, out=o_rows.room(n))
         o = scan.addmm(scan.addmm(o, q_scaled_2_c, M), A_c, U)
         M_new = scan.addmm(G_C_c * M, k_scaled_c, U)
-        S_new = tiles.addcmul_(scan.scale(S, G_C_2_c, own), S_new_2_c, M)
-        S_new = scan.addmm(S_new, k_scaled_2_c, U)
+        S_new = scan.scale(S, G_C_2_c, own, S_rows if keep else None)
+        S_new = scan.addmm(tiles.addcmul_(S_new, S_new_2_c, M), k_scaled_2_c, U)
         if keep:
             U_rows.put(U)
         o_rows.put(o)
@@ -399,8 +399,8 @@ def chunked_states(args, valid, h0, steps, keep):
         U_3 = scan.addmm(U_3, k_scaled_4_c, S, -1)
         U = torch.bmm(inv_c, U_3, out=U_rows.room(n))
         M_new = scan.addmm(G_C_c * M, k_scaled_c, U)
-        S_new = tiles.addcmul_(scan.scale(S, G_C_2_c, own), S_new_2_c, M)
-        S_new = scan.addmm(S_new, k_scaled_2_c, U)
+        S_new = scan.scale(S, G_C_2_c, own, S_rows if keep else None)
+        S_new = scan.addmm(tiles.addcmul_(S_new, S_new_2_c, M), k_scaled_2_c, U)
         if keep:
             U_rows.put(U)
         M, S = M_new, S_new
@@ -498,8 +498,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     b_scaled = b_ * -1
     sigmoid_b_scaled = torch.sigmoid(b_scaled)
     del b_scaled
-    do_S = do @ S.mT
-    do_M = do @ M.mT
     dc_1 = -theta + 1
     db_1 = -eta + 1
     dc_2 = theta * dc_1
@@ -593,55 +591,26 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     db_7 = db_6.sum(2)
     db_8 = tiles.product(db_4, valid_eta[:, :, :, None], P_1[:, :, None])
     del db_4
+    dqk_k = dqk @ k
     dqk_q = dqk.mT @ q
+    del dqk
     dc_7 = dc_4 * valid_rnorm_k
     dc_8 = dc_6 * valid_rnorm_k
-    dk_2 = dc_4 * valid_theta_2
-    del dc_4
-    dk_3 = dc_6 * valid_theta_2
-    del dc_6
     db_9 = valid * db_7
     del db_7
     k_scaled_2 = U_2[:, :, :, None] * k
-    q_do_S = q * do_S
-    q_do_S_sum = q_do_S.sum(3)
-    del q_do_S
-    da_1 = q_do_S_sum * rnorm_q_G * ln2
-    da_2 = tiles.suffix_sum(da_1, 2)
-    del da_1
-    q_do_M = q * do_M
-    q_do_M_sum = q_do_M.sum(3)
-    del q_do_M
-    dq_8 = tiles.addcmul_(dq_4 + dq_7, G, q_do_S_sum)
-    dq_8 = tiles.addcmul_(dq_8, q_do_M_sum, dq_1)
-    del G, dq_1, dq_4, dq_7, q_do_S_sum
-    dq_9 = rnorm_q_cubed * dq_8
-    del dq_8, rnorm_q_cubed
-    dq = tiles.addcmul_(rnorm_q_G[:, :, :, None] * do_S, dq_2[:, :, :, None], do_M)
-    dq = tiles.addcmul_(dq, dq_9[:, :, :, None], q, -1)
-    dq = tiles.addmm_(dq, dqk, k)
-    del do_M, do_S, dq_2, dq_9, dqk, rnorm_q_G
-    rnorm_q_q_do_M_sum = rnorm_q * q_do_M_sum
-    del q_do_M_sum
-    da_3 = rnorm_q_q_do_M_sum[:, :, :, None] * G_before_valid_eta[:, :, None]
-    da_3 = tiles.addcmul_(da_3, rnorm_q[:, :, :, None], qk_do_U_scaled)
-    del qk_do_U_scaled, rnorm_q
-    da_4 = G_ij * da_3 * ln2
-    del da_3
-    da_5 = torch.addcmul(da_4, valid_eta_scaled[:, :, None], db_6)
-    del da_4, db_6
-    da_6 = tiles.segment_sum_grad(da_5)
-    del da_5
-    db_10 = (rnorm_q_q_do_M_sum[..., None, :] @ G_ij).squeeze(-2)
-    del G_ij, rnorm_q_q_do_M_sum
     k_scaled_3 = dk_1[:, :, :, None] * k
     k_scaled_4 = dlog2_G_after_3[:, :, :, None] * k
     S_dS_sum_rows = scan.Rows(steps, H, True)
     M_dS_sum_rows = scan.Rows(steps, H, True)
     M_dM_sum_rows = scan.Rows(steps, H, True)
+    do_S_rows = scan.Rows(steps, H, True)
+    do_M_rows = scan.Rows(steps, H, True)
     dk_scaled_rows = scan.Rows(steps, H, True)
     dk_scaled_2_rows = scan.Rows(steps, H, True)
     dv_rows = scan.Rows(steps, H, True)
+    dk_2_rows = scan.Rows(steps, H, True)
+    dk_3_rows = scan.Rows(steps, H, True)
     (dM_end, dS_end) = scan.flat(dht)
     dM = dM_end[:0]
     dS = dS_end[:0]
@@ -654,6 +623,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         S_c,
         M_c,
         U_c,
+        do_c,
+        S_c_2,
+        M_c_2,
         G_C_2_c,
         q_c,
         dqS_c,
@@ -661,7 +633,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dM_before_2_c,
         G_C_c,
         q_scaled_c,
-        do_c,
         k_scaled_2_c,
     ) in scan.each(
         steps,
@@ -674,6 +645,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             S,
             M,
             U,
+            do,
+            S.mT,
+            M.mT,
             G_C_2[:, :, None, None],
             q.mT,
             dqS,
@@ -681,7 +655,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             dM_before_2[:, :, None, None],
             G_C[:, :, None, None],
             q_scaled.mT,
-            do,
             k_scaled_2.mT,
         ),
         True,
@@ -700,15 +673,23 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         M_dM_sum = M_dM.sum(1)
         dk_scaled = torch.bmm(U_c, dS.mT, out=dk_scaled_rows.room(n))
         dk_scaled_2 = torch.bmm(U_c, dM.mT, out=dk_scaled_2_rows.room(n))
+        do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
+        do_M = torch.bmm(do_c, M_c_2, out=do_M_rows.room(n))
+        dk_2 = torch.bmm(dv, S_c_2, out=dk_2_rows.room(n))
+        dk_3 = torch.bmm(dv, M_c_2, out=dk_3_rows.room(n))
         dS_before = scan.addmm(scan.addmm(G_C_2_c * dS, q_c, dqS_c), k_scaled_c, dv, -1)
         dM_before = tiles.addcmul_(scan.scale(dM, G_C_c, own), dM_before_2_c, dS)
         dM_before = scan.addmm(scan.addmm(dM_before, q_scaled_c, do_c), k_scaled_2_c, dv, -1)
         S_dS_sum_rows.put(S_dS_sum)
         M_dS_sum_rows.put(M_dS_sum)
         M_dM_sum_rows.put(M_dM_sum)
+        do_S_rows.put(do_S)
+        do_M_rows.put(do_M)
         dk_scaled_rows.put(dk_scaled)
         dk_scaled_2_rows.put(dk_scaled_2)
         dv_rows.put(dv)
+        dk_2_rows.put(dk_2)
+        dk_3_rows.put(dk_3)
         dM, dS = dM_before, dS_before
         own = True
     dM_end = torch.cat([dM, dM_end[dM.shape[0] :]]) if dM.shape[0] < dM_end.shape[0] else dM
@@ -718,15 +699,23 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     S_dS_sum = S_dS_sum_rows.joined()
     M_dS_sum = M_dS_sum_rows.joined()
     M_dM_sum = M_dM_sum_rows.joined()
+    do_S = do_S_rows.joined()
+    do_M = do_M_rows.joined()
     dk_scaled = dk_scaled_rows.joined()
     dk_scaled_2 = dk_scaled_2_rows.joined()
     dv = dv_rows.joined()
+    dk_2 = dk_2_rows.joined()
+    dk_3 = dk_3_rows.joined()
     del S_dS_sum_rows
     del M_dS_sum_rows
     del M_dM_sum_rows
+    del do_S_rows
+    del do_M_rows
     del dk_scaled_rows
     del dk_scaled_2_rows
     del dv_rows
+    del dk_2_rows
+    del dk_3_rows
     del dM_before_2, dU, dqS, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4, q_scaled
     dG_C = S_dS_sum.sum(2)
     del S_dS_sum
@@ -742,7 +731,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_C, dG_C_2
     dlog2_G_C_4 = dlog2_G_C_2[:, :, None].expand(-1, -1, C)
     del dlog2_G_C_2
-    db_11 = M_dS_sum_sum * ln2
+    db_10 = M_dS_sum_sum * ln2
     deta_1 = tiles.product(G_before, valid_G_after, M_dS_sum_sum[:, :, None])
     del G_before
     k_dk_scaled = k * dk_scaled
@@ -761,7 +750,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del M_dS_sum_sum, dlog2_G_after_1, k_dk_scaled_sum
     dlog2_G_after = G_after_2 * dG_after * ln2
     del G_after_2, dG_after
-    da_7 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
+    da_1 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
     k_dk_scaled_2 = k * dk_scaled_2
     k_dk_scaled_sum_2 = k_dk_scaled_2.sum(3)
@@ -770,14 +759,45 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_after
     dlog2_G_after_2 = k_dk_scaled_sum_2 * dlog2_G_after_3 * ln2
     del k_dk_scaled_sum_2
-    db_12 = tiles.prefix_sum(dlog2_G_after_2, 2, exclusive=True)
+    db_11 = tiles.prefix_sum(dlog2_G_after_2, 2, exclusive=True)
     del dlog2_G_after_2
-    db_13 = tiles.product(G_before_ij_scaled, valid_eta_G_after[:, :, :, None], deta_2[:, :, None])
+    db_12 = tiles.product(G_before_ij_scaled, valid_eta_G_after[:, :, :, None], deta_2[:, :, None])
     del deta_2, valid_eta_G_after
     dtheta = tiles.addcmul_(valid_rnorm_k * dtheta_2, valid_rnorm_k, dtheta_3)
     dtheta = tiles.addcmul_(dtheta, valid_rnorm_k, dtheta_4)
     deta = torch.addcmul(deta_1, deta_3, valid_G_after)
     del deta_1, deta_3, valid_G_after
+    q_do_S = q * do_S
+    q_do_S_sum = q_do_S.sum(3)
+    del q_do_S
+    da_2 = q_do_S_sum * rnorm_q_G * ln2
+    da_3 = tiles.suffix_sum(da_2, 2)
+    del da_2
+    q_do_M = q * do_M
+    q_do_M_sum = q_do_M.sum(3)
+    del q_do_M
+    dq_8 = tiles.addcmul_(dq_4 + dq_7, G, q_do_S_sum)
+    dq_8 = tiles.addcmul_(dq_8, q_do_M_sum, dq_1)
+    del G, dq_1, dq_4, dq_7, q_do_S_sum
+    dq_9 = rnorm_q_cubed * dq_8
+    del dq_8, rnorm_q_cubed
+    dq = torch.addcmul(dqk_k, rnorm_q_G[:, :, :, None], do_S)
+    dq = tiles.addcmul_(dq, dq_2[:, :, :, None], do_M)
+    dq = tiles.addcmul_(dq, dq_9[:, :, :, None], q, -1)
+    del do_M, do_S, dq_2, dq_9, dqk_k, rnorm_q_G
+    rnorm_q_q_do_M_sum = rnorm_q * q_do_M_sum
+    del q_do_M_sum
+    da_4 = rnorm_q_q_do_M_sum[:, :, :, None] * G_before_valid_eta[:, :, None]
+    da_4 = tiles.addcmul_(da_4, rnorm_q[:, :, :, None], qk_do_U_scaled)
+    del qk_do_U_scaled, rnorm_q
+    da_5 = tiles.product(G_ij, da_4, ln2)
+    del da_4
+    da_6 = torch.addcmul(da_5, valid_eta_scaled[:, :, None], db_6)
+    del da_5, db_6
+    da_7 = tiles.segment_sum_grad(da_6)
+    del da_6
+    db_13 = (rnorm_q_q_do_M_sum[..., None, :] @ G_ij).squeeze(-2)
+    del G_ij, rnorm_q_q_do_M_sum
     dk_4 = dv @ U.mT
     dk_5 = dk_4.tril(-1)
     del dk_4
@@ -816,8 +836,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del P_1, db_15, valid_eta
     db_20 = db_8 - db_19
     del db_19, db_8
-    db_21 = torch.addcmul(db_13, db_20, G_before_ij_scaled)
-    del G_before_ij_scaled, db_13, db_20
+    db_21 = torch.addcmul(db_12, db_20, G_before_ij_scaled)
+    del G_before_ij_scaled, db_12, db_20
     db_22 = tiles.segment_sum_grad(db_21, exclusive=True)
     del db_21
     dk_11 = dk_6.mT @ k
@@ -826,68 +846,67 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dc_7, dc_8, valid_rnorm_k
     db_23 = torch.addcmul(db_9, valid, db_18, value=-1)
     del db_18, db_9
-    dk_12 = dv @ S.mT
-    dk_13 = dv @ M.mT
-    dk_14 = tiles.addcmul_(-dk_8 - dk_10, valid_theta_2, dtheta_2)
-    dk_14 = tiles.addcmul_(dk_14, valid_theta_2, dtheta_3)
-    dk_14 = tiles.addcmul_(dk_14, valid_theta_2, dtheta_4)
+    dk_12 = tiles.addcmul_(-dk_8 - dk_10, valid_theta_2, dtheta_2)
+    dk_12 = tiles.addcmul_(dk_12, valid_theta_2, dtheta_3)
+    dk_12 = tiles.addcmul_(dk_12, valid_theta_2, dtheta_4)
     del dk_10, dk_8, dtheta_2, dtheta_3, dtheta_4
     dc = tiles.addcmul_(dc_2 * dc_16, dc_2, dtheta)
     del dc_16, dc_2, dtheta
-    da_9 = k * dk_12
+    da_9 = k * dk_2
     da_10 = da_9.sum(3)
     del da_9
     da_11 = da_10 * rnorm_k_G_before * -1 * ln2
     da_12 = tiles.suffix_sum(da_11, 2, exclusive=True)
     del da_11
-    dk_15 = k * dk_13
-    dk_16 = dk_15.sum(3)
-    del dk_15
-    dk_17 = tiles.addcmul_(dk_2 + dk_3, G_before_2, da_10, -1)
-    dk_17 = tiles.addcmul_(tiles.addcmul_(dk_17, U_1, dk_16, -1), dc_12, valid_theta_2, -1)
-    dk_17 = tiles.addcmul_(dk_17, dc_15, valid_theta_2, -1)
-    del G_before_2, U_1, da_10, dc_12, dc_15, dk_2, dk_3, valid_theta_2
-    dk_18 = tiles.addcmul_(dk_14 * -1 * rnorm_k_cubed, dk_17, rnorm_k_cubed, -1)
-    del dk_14, dk_17, rnorm_k_cubed
+    dk_13 = k * dk_3
+    dk_14 = dk_13.sum(3)
+    del dk_13
+    dk_15 = tiles.addcmul_(dc_4 * valid_theta_2, dc_6, valid_theta_2)
+    dk_15 = tiles.addcmul_(dk_15, G_before_2, da_10, -1)
+    dk_15 = tiles.addcmul_(tiles.addcmul_(dk_15, U_1, dk_14, -1), dc_12, valid_theta_2, -1)
+    dk_15 = tiles.addcmul_(dk_15, dc_15, valid_theta_2, -1)
+    del G_before_2, U_1, da_10, dc_12, dc_15, dc_4, dc_6, valid_theta_2
+    dk_16 = tiles.addcmul_(dk_12 * -1 * rnorm_k_cubed, dk_15, rnorm_k_cubed, -1)
+    del dk_12, dk_15, rnorm_k_cubed
     dk = tiles.addcmul_(dqk_q + dk_11, dk_1[:, :, :, None], dk_scaled)
     dk = tiles.addcmul_(dk, dlog2_G_after_3[:, :, :, None], dk_scaled_2)
-    dk = tiles.addcmul_(dk, dk_18[:, :, :, None], k)
-    dk = tiles.addcmul_(dk, rnorm_k_G_before[:, :, :, None], dk_12, -1)
-    dk = tiles.addcmul_(dk, U_2[:, :, :, None], dk_13, -1)
+    dk = tiles.addcmul_(dk, dk_16[:, :, :, None], k)
+    dk = tiles.addcmul_(dk, rnorm_k_G_before[:, :, :, None], dk_2, -1)
+    dk = tiles.addcmul_(dk, U_2[:, :, :, None], dk_3, -1)
     dk = tiles.addmm_(dk, dk_6, k)
-    del U_2, dk_1, dk_11, dk_12, dk_13, dk_18, dk_6, dk_scaled, dk_scaled_2, dlog2_G_after_3, dqk_q
+    del U_2, dk_1, dk_11, dk_16, dk_2, dk_3, dk_6, dk_scaled, dk_scaled_2, dlog2_G_after_3, dqk_q
     del rnorm_k_G_before
-    db_24 = rnorm_k * dk_16
-    del dk_16
+    db_24 = rnorm_k * dk_14
+    del dk_14
     da_13 = tiles.addcmul_(
         rnorm_k[:, :, :, None] * -1 * da_8, db_24[:, :, :, None], G_before_valid_eta[:, :, None], -1
     )
     del G_before_valid_eta, da_8, rnorm_k
-    da_14 = G_before_ij * da_13 * ln2
+    da_14 = tiles.product(G_before_ij, da_13, ln2)
     del da_13
     da_15 = torch.addcmul(da_14, valid_eta_scaled[:, :, None], db_17, value=-1)
     del da_14, db_17, valid_eta_scaled
     da_16 = tiles.segment_sum_grad(da_15, exclusive=True)
     del da_15
-    da_17 = dlog2_G_C_3 + da_2 + da_7 + da_6 + da_12 + da_16
-    del da_12, da_16, da_2, da_6, da_7, dlog2_G_C_3
-    da = tiles.product(alpha, da_17, valid_scaled, (-1))
+    da_17 = dlog2_G_C_3 + da_3 + da_1 + da_7 + da_12 + da_16
+    del da_1, da_12, da_16, da_3, da_7, dlog2_G_C_3
+    da = tiles.product(alpha, da_17, valid_scaled, -1)
     del alpha, da_17
     db_25 = db_24 * -1
     del db_24
     db_26 = (db_25[..., None, :] @ G_before_ij).squeeze(-2)
     del G_before_ij, db_25
-    db_27 = db_10 + db_26
-    del db_10, db_26
+    db_27 = db_13 + db_26
+    del db_13, db_26
     db_28 = db_27 * valid_eta_G_before
     del db_27, valid_eta_G_before
     db_29 = db_28 * ln2
-    db_30 = torch.addcmul(db_29, db_11[:, :, None], dM_before_1)
-    del dM_before_1, db_11, db_29
+    db_30 = torch.addcmul(db_29, db_10[:, :, None], dM_before_1)
+    del dM_before_1, db_10, db_29
     db_31 = tiles.suffix_sum(db_30, 2, exclusive=True)
     del db_30
-    db_32 = dlog2_G_C_4 + db_12 + db_22 + db_31
-    del db_12, db_22, db_31, dlog2_G_C_4
+    db_32 = dlog2_G_C_4 + db_11 + db_22 + db_31
+    del db_11, db_22, db_31, dlog2_G_C_4
     db_33 = tiles.product(sigmoid_b_scaled, db_32, valid_scaled)
     del db_32, sigmoid_b_scaled, valid_scaled
     db = tiles.addcmul_(torch.addcmul(db_33, db_2, db_23), db_1, db_28)
@@ -965,7 +984,8 @@ def recurrent_forward(args, valid, h0, steps, keep):
         M_new_1 = v_c + k_scaled_S
         M_scaled = eta_c[:, None, None] * M
         M_new_2 = k_scaled_2_c[:, :, None] * M_new_1[:, None]
-        S_new = scan.scale(S, S_new_1_c, own) + M_scaled + M_new_2
+        S_new = scan.scale(S, S_new_1_c, own, S_rows if keep else None)
+        S_new = S_new + M_scaled + M_new_2
         o = (q__c[..., None, :] @ S_new).squeeze(-2)
         M_new = M_scaled + M_new_2
         o_rows.put(o)
@@ -1044,7 +1064,8 @@ def recurrent_states(args, valid, h0, steps, keep):
         M_scaled = eta_c[:, None, None] * M
         M_new_2 = k_scaled_2_c[:, :, None] * M_new_1[:, None]
         M_new = M_scaled + M_new_2
-        S_new = scan.scale(S, S_new_1_c, own) + M_scaled + M_new_2
+        S_new = scan.scale(S, S_new_1_c, own, S_rows if keep else None)
+        S_new = S_new + M_scaled + M_new_2
         M, S = M_new, S_new
         own = True
     M_end = torch.cat([M, *reversed(M_done)]) if M_done else M
@@ -1106,7 +1127,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     q_dq = q * dq_
     drnorm_q = q_dq.sum(2)
     del q_dq
-    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, rnorm_q, drnorm_q, (-0.5))
+    dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, rnorm_q, drnorm_q, -0.5)
     del drnorm_q
     dq = tiles.addcmul_(rnorm_q[:, :, None] * dq_, dnorm2_q_eps[:, :, None], q, 2)
     del dnorm2_q_eps, dq_, rnorm_q
@@ -1167,7 +1188,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del da_2
     da_4 = da_3.sum(2)
     del da_3
-    da = tiles.product(alpha, da_1, da_4, (-1))
+    da = tiles.product(alpha, da_1, da_4, -1)
     del alpha, da_1, da_4
     dk_1 = dq_1[:, :, None] * dM_before_2
     dk_2 = dk_1.sum(3)
@@ -1194,7 +1215,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del k_dk_scaled
     drnorm_k = tiles.addcmul_(-k_dk_scaled_sum, theta, dc_3)
     del dc_3, k_dk_scaled_sum, theta
-    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, (-0.5))
+    dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, -0.5)
     del drnorm_k
     dk = tiles.addcmul_(rnorm_k_theta[:, :, None] * dk_2, dnorm2_k_eps[:, :, None], k, 2)
     dk = tiles.addcmul_(dk, rnorm_k[:, :, None], dk_scaled, -1)

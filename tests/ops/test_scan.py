@@ -39,5 +39,16 @@ def test_a_state_is_overwritten_only_where_it_may_be() -> None:
         assert scan.scale(state, factor, own=False) is not state
         assert state.eq(1).all()
         assert scan.scale(state, factor, own=True) is state
+        rows = scan.Rows([(0, 1), (1, 2)], 2)
+        rows.put(state)
+        kept = scan.scale(state, factor, True, rows)
+        rows.put(kept)
+        assert kept.untyped_storage().data_ptr() == rows.joined().untyped_storage().data_ptr()
+        assert state.eq(0.5).all()
+        assert torch.equal(rows.joined()[1], kept)
+        assert (
+            scan.scale(kept, factor, True, rows).untyped_storage().data_ptr()
+            != kept.untyped_storage().data_ptr()
+        )
     leaf = torch.ones(2, 3, 3, requires_grad=True)
     assert scan.scale(leaf, factor, own=True) is not leaf

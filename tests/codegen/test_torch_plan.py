@@ -1,0 +1,75 @@
+"""Plans of the torch back end: still whole, and arranged so that a CPU reads the states once."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from rnnc.codegen import operations as ir
+from rnnc.codegen.compiler import Compiled, analyse
+from rnnc.codegen.program import Node
+from rnnc.codegen.schedule import Plan
+from rnnc.codegen.torch_plan import for_torch
+
+pytestmark = pytest.mark.smoke
+ROOT = Path(__file__).parents[2]
+SPECS = sorted(path for path in ROOT.glob("ops/*.rnn"))
+every = pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
+
+
+@cache
+def compiled(path: Path) -> Compiled:
+    return analyse(path.read_text("utf-8"), path.name)
+
+
+def reads_kept(node: Node, plan: Plan) -> bool:
+    """Whether the node is a product over rows of tokens with a state that was kept."""
+    states = {given for given in plan.given if not set(given.axes) & set(ir.TIME_AXES)}
+    rows = set(node.axes) & set(ir.TIME_AXES)
+    return isinstance(node.op, ir.Dot) and bool(rows) and bool(states & set(node.args))
+
+
+@every
+def test_every_node_comes_after_its_arguments(path: Path) -> None:
+    for form in compiled(path).forms:
+        for plan in (form.forward, form.states, form.backward):
+            arranged = for_torch(plan, form.builder)
+            available = {*arranged.given, *(carry.start for carry in arranged.program.carries)}
+            for node in (*arranged.pre, *arranged.scan, *arranged.post):
+                assert node not in available
+                assert all(a in available or isinstance(a.op, ir.Load) for a in node.args), repr(node)
+                available.add(node)
+            ends = {carry.end for carry in arranged.program.carries}
+            loads = {n for n in (*ends, *arranged.program.results.values()) if isinstance(n.op, ir.Load)}
+            assert ends | set(arranged.program.results.values()) <= available | loads
+
+
+@every
+def test_kept_states_are_read_in_the_scan_or_once(path: Path) -> None:
+    """Two passes over the states of all chunks would be most of what a backward pass reads."""
+    (form,) = (form for form in compiled(path).forms if form.name == "chunked")
+    plan = for_torch(form.backward, form.builder)
+    outside = [node for node in (*plan.pre, *plan.post) if reads_kept(node, plan)]
+    free = [node for node in outside if not _needed_by_scan(node, plan)]
+    assert len(free) <= 1
+    assert not free or not [node for node in plan.scan if reads_kept(node, plan)]
+
+
+def _needed_by_scan(node: Node, plan: Plan) -> bool:
+    found = {node}
+    for later in (*plan.pre, *plan.scan):
+        if found & set(later.args):
+            found.add(later)
+    return bool(found & set(plan.scan))
+
+
+@pytest.mark.parametrize("name", ["delta_net", "gated_delta_net", "kda", "rwkv7", "delta_product"])
+def test_what_tokens_write_is_kept(name: str) -> None:
+    """No product with a kept inverse is formed again where the forward pass had formed it."""
+    (form,) = (f for f in compiled(ROOT / "ops" / f"{name}.rnn").forms if f.name == "chunked")
+    writes = [n for n in form.forward.keeps if isinstance(n.op, ir.Dot)]
+    assert len(writes) == 1
+    assert set(writes) <= set(form.backward.given)
+    assert not set(writes) & {*form.backward.pre, *form.backward.scan, *form.backward.post}
