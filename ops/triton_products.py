@@ -47,15 +47,26 @@ def running_product(d, C: tl.constexpr, SUFFIX: tl.constexpr, EXCLUSIVE: tl.cons
 def path(d, C: tl.constexpr, EXCLUSIVE: tl.constexpr, STRICT: tl.constexpr):
     """T[i,j] = the product of d[t] over j < t <= i (EXCLUSIVE: t < i), 0 above the diagonal (STRICT: and on
     it).
+
+    By halves, from vectors: running products of a [C, C] tile would take a register for every row.
     """
+    LEVELS: tl.constexpr = tl.constexpr(C.bit_length() - 1)
     o_c = tl.arange(0, C)
-    token, column = o_c[:, None], o_c[None, :]
-    if EXCLUSIVE:
-        taken = tl.where(token - 1 > column, neighbour(d, C, False)[:, None], 1.0)
-    else:
-        taken = tl.where(token > column, d[:, None], 1.0)
-    kept = token > column if EXCLUSIVE or STRICT else token >= column
-    return tl.where(kept, tl.cumprod(taken, 0), 0.0)
+    row, column = o_c[:, None], o_c[None, :]
+    out = tl.zeros([C, C], tl.float32)
+    if not (EXCLUSIVE or STRICT):
+        out += tl.where(row == column, 1.0, 0.0)
+    suffix = d * 0.0 + 1.0
+    prefix = suffix if EXCLUSIVE else d
+    whole = d
+    for level in range(LEVELS):
+        pairs = (((row ^ column) >> level) == 1) & (row > column)
+        out += tl.where(pairs, prefix[:, None] * suffix[None, :], 0.0)
+        upper = ((o_c >> level) & 1) == 1
+        other = tl.gather(whole, o_c ^ (1 << level), 0)
+        prefix, suffix = tl.where(upper, prefix * other, prefix), tl.where(upper, suffix, suffix * other)
+        whole *= other
+    return out
 
 
 @triton.jit
