@@ -1,9 +1,10 @@
 """The plan of the kernels -> bytes through device memory, floating point operations, launches.
 
-Bytes: every array that a launch reads or writes, once (no packing). Vectors, and what is kept of them, are
-in `dtype`; scalars per token, parameters, states and partial sums in float32. Operations: two per
-multiplication in matrix products and triangular inverses, as the kernels form them: where programs tile the
-value axis, what is formed without that axis, every one of them forms anew. Elementwise ones do not count.
+Bytes: every array that a launch reads, once, and every one that it writes (no packing). Vectors, and what is
+kept of them, are in `dtype`; scalars per token, parameters, states and partial sums in float32. Operations:
+two per multiplication in matrix products and triangular inverses, as the kernels form them: where programs
+tile the value axis, what is formed without that axis, every one of them forms anew. Elementwise ones do not
+count.
 """
 
 from __future__ import annotations
@@ -319,8 +320,7 @@ class _Count:
 
     def kernel(self, kernel: Kernel, start: int, end: int) -> KernelCost:
         """`start`, `end`: the bytes of the state that a kernel which walks the chunks reads and writes."""
-        arrays = {array.name: array for array in (*kernel.loads, *kernel.stores)}
-        size = sum(map(self.bytes, arrays.values())) + (start + end if kernel.serial else 0)
+        size = sum(map(self.bytes, (*kernel.loads, *kernel.stores))) + (start + end if kernel.serial else 0)
         choice, size_of_axis = self.tiling.kernels[kernel.name], self.sizes[self.compiled.normal.value_axis]
         tile = min(choice.configuration.tile, cover(size_of_axis))
         tiles = -(-size_of_axis // tile) if kernel.serial else 1

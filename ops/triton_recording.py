@@ -23,23 +23,27 @@ TABLES = ("cu_seqlens", "chunk_offsets", "chunk_table")
 
 @dataclass(frozen=True)
 class Recorded:
-    """One launch: the kernel's name, the grid and all arguments and options."""
+    """One launch: the kernel's name, the grid and all arguments and options.
+
+    `again`: the arguments that the kernel writes and then reads.
+    """
 
     kernel: str
     grid: tuple[int, ...]
     options: Mapping[str, Any]
+    again: Collection[str] = ()
 
     @property
     def bytes(self) -> int:
-        """The size of the tensors that the kernel reads or writes, each counted once."""
+        """The size of the tensors that the kernel reads or writes, each counted once, or twice if both."""
         tensors = {
-            id(tensor): tensor
+            id(tensor): tensor.numel() * tensor.element_size() * (1 + (name in self.again))
             for name, value in self.options.items()
             for tensor in (value if isinstance(value, tuple) else (value,))
             if isinstance(tensor, Tensor) and self.options.get(READ_IF.get(name, ""), True)
             if name not in TABLES or self.options["PACKED"]
         }
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        return sum(tensors.values())
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,10 @@ class _Kernel:
 
     name: str
     launches: list[Recorded]
+    again: Collection[str]
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
-        return lambda **options: self.launches.append(Recorded(self.name, grid, options))
+        return lambda **options: self.launches.append(Recorded(self.name, grid, options, self.again))
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,14 @@ def record(
     launches: list[Recorded] = []
     groups = (module.FORWARD, module.BACKWARD, module.FORWARD_STEPS, module.BACKWARD_STEPS)
     names = [*(launch.kernel for group in groups for launch in group), "sums"]
-    stand_in: Any = SimpleNamespace(**(vars(module) | {name: _Kernel(name, launches) for name in names}))
+    again = {
+        launch.kernel: {argument for _, argument, *_ in launch.reads}
+        & {argument for _, argument, *_ in launch.writes}
+        for group in groups[:2]
+        for launch in group
+    }
+    kernels = {name: _Kernel(name, launches, again.get(name, ())) for name in names}
+    stand_in: Any = SimpleNamespace(**(vars(module) | kernels))
     device, sizes = torch.device("meta"), shapes.axes
     if form == "recurrent":
         how = UNTILED
