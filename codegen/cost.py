@@ -310,13 +310,8 @@ class _Count:
     @property
     def ends(self) -> int:
         """The bytes of the carried state at one end of the sequences, or 0 without."""
-        return (
-            self.states
-            * 4
-            * self.sizes["B"]
-            * self.sizes["H"]
-            * self.product(self.compiled.normal.state_axes)
-        )
+        count = self.states * len(self.compiled.recurrence.states)
+        return count * 4 * self.sizes["B"] * self.sizes["H"] * self.product(self.compiled.normal.state_axes)
 
     def kernel(self, kernel: Kernel, start: int, end: int) -> KernelCost:
         """`start`, `end`: the bytes of the state that a kernel which walks the chunks reads and writes."""

@@ -69,8 +69,6 @@ class Kernel:
 
 def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[Kernel, ...]]:
     """The kernels of the forward and of the backward pass; raises UnsupportedOnGpu."""
-    if normal.coupled is not None:
-        raise UnsupportedOnGpu("several states that mix")
     if normal.elementwise is not None:
         raise UnsupportedOnGpu("a scan of entries that do not mix")
     _refuse_sides(normal)

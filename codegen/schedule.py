@@ -135,6 +135,8 @@ def _relabelled(value: Node, old: str, new: str, build: Builder) -> Node:
     """The value with an axis relabelled in what it is computed from, which is relabelled already."""
     if ir.MIDDLE not in value.axes:
         return build.rename(value, old, new)
+    if isinstance(value.op, ir.Sum) and value.op.axis == new:
+        return _named(value, old, new, build)
     args = []
     for argument in value.args:
         match argument.op:

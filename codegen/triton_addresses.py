@@ -70,7 +70,7 @@ class Addresses:
 
     def extent(self, axis: str) -> str:
         """How many entries a tile has along an axis."""
-        if axis in (ir.ROW, ir.COLUMN):
+        if axis in (ir.ROW, ir.MIDDLE, ir.COLUMN, ir.LAST):
             return "C"
         if axis in ir.TIME_AXES and self.micro is not None:
             return f"C * B{self.sizes[self.micro]}"

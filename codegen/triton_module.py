@@ -121,7 +121,8 @@ def _launch(printer: KernelPrinter) -> str:
     sizes = tuple(printer.addresses.sizes.items())
     tiled = tuple(axis for axis, _ in sizes if axis in kernel.tiled)
     groups = tuple(printer.addresses.groups)
-    parts = (kernel.name, kernel.role, reads, writes, groups, sizes, tiled, printer.optional)
+    parts: tuple[object, ...] = (kernel.name, kernel.role, reads, writes, groups, sizes, tiled)
+    parts = (*parts, printer.optional, *([printer.states] if len(printer.states) > 1 else []))
     return f"Launch({', '.join(map(literal, parts))})"
 
 

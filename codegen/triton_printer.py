@@ -27,17 +27,26 @@ range float""".split()
 
 
 @dataclass(frozen=True, slots=True)
+class StateHoles:
+    """What a carried state is called: its tile, what it becomes, where it is read and written."""
+
+    name: str
+    new: str
+    start: str
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
 class ScanContext:
     """The holes of `triton_scan.py.jinja`."""
 
     name: str
     docstring: str
     arguments: str
-    start: str
-    end: str
+    states: Sequence[StateHoles]
+    shape: str
     sizes: str
     offsets: str
-    state: str
     state_tile: str
     state_size: str
     state_offset: str
@@ -46,7 +55,6 @@ class ScanContext:
     rows: str
     value: str
     body: str
-    new_state: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +85,7 @@ class KernelPrinter:
         self.kernel, self.plan, self.normal = kernel, plan, normal
         self.optional = tuple(array.name for array in kernel.stores if array.name in optional)
         self.names = Names(RESERVED)
+        self.states = self._states()
         self.addresses = Addresses(kernel, normal, self.names, values)
         self.body = Body(kernel, self.addresses, self.names, values, self.optional)
 
@@ -85,6 +94,13 @@ class KernelPrinter:
         context = self._scan() if self.kernel.serial else self._chunk()
         holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
         return template(f"triton_{'scan' if self.kernel.serial else 'chunk'}.py.jinja").render(holes)
+
+    def _states(self) -> tuple[tuple[str, str], ...]:
+        """The arguments for the states at the start and at the end: of several, by their names."""
+        if len(self.kernel.carries) < 2:
+            return (("h0", "ht"),) * len(self.kernel.carries)
+        names = [carry.name.replace("'", "") for carry in self.kernel.carries]
+        return tuple((self.names.fresh(f"h0_{name}"), self.names.fresh(f"ht_{name}")) for name in names)
 
     def _docstring(self) -> str:
         return kernel_doc(self.kernel, self.plan, self.addresses.arguments)
@@ -104,23 +120,22 @@ class KernelPrinter:
         )
 
     def _scan(self) -> ScanContext:
-        ((carry),) = self.kernel.carries
         addresses = self.addresses
-        state = self.body.call(carry.start)
+        names = [self.body.call(carry.start) for carry in self.kernel.carries]
         key, value = (addresses.sizes[axis] for axis in self.normal.axes)
         tiles = {self.normal.value_axis: "i_v"}
         offsets = [text for axis in addresses.sizes for text in addresses.tile(axis, tiles.get(axis))]
         body = [text for phase in self.kernel.phases for text in self.body.phase(phase)]
-        shape = f"[N, H, {key}, {value}]"
+        carried = zip(names, self.kernel.carries, self.states, strict=True)
+        states = [StateHoles(name, self.body.name(carry.end), *ends) for name, carry, ends in carried]
         return ScanContext(
             name=self.kernel.name,
             docstring=self._docstring(),
             arguments=_indent(addresses.declarations(), 1),
-            start=shape,
-            end=shape,
+            states=states,
+            shape=f"[N, H, {key}, {value}]",
             sizes=_indent(addresses.constants(), 1),
             offsets=_indent([*addresses.rows(), *offsets], 1),
-            state=state,
             state_tile=f"B{key}, B{value}",
             state_size=f"({key} * {value})",
             state_offset=f"o_{key}[:, None] * {value} + o_{value}[None, :]",
@@ -129,7 +144,6 @@ class KernelPrinter:
             step="i_step" if self.kernel.role == "scan" else "chunks - 1 - i_step",
             value=value,
             body=_indent(body, 2),
-            new_state=self.body.name(carry.end),
         )
 
 

@@ -140,5 +140,12 @@ class _Parts:
             case ir.Dot(axis):
                 rows, columns = (self.parts(a) for a in sorted(node.args, key=lambda a: ROWS not in a.axes))
                 return tuple(tuple(build.dot(row, column, axis) for column in columns) for row in rows)
+            case ir.Add(coefficients):
+                terms = [self.blocks(argument) for argument in node.args]
+                reads = range(len(terms[0]))
+                return tuple(
+                    tuple(build.add(zip(coefficients, [t[r][s] for t in terms], strict=True)) for s in reads)
+                    for r in reads
+                )
             case _:
                 raise AssertionError(f"stacked matrices in {type(node.op).__name__}")

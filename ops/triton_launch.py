@@ -27,7 +27,8 @@ class Launch(NamedTuple):
     """One kernel: `reads` and `writes` are arrays as (key, argument, place, axes).
 
     The axes in `tiled` are looped over, or spread over programs, in tiles; of the others a program holds all.
-    The arrays in `optional` are not written where None is given for them.
+    The arrays in `optional` are not written where None is given for them. `states` are the arguments for the
+    states at the start and at the end, of kernels that walk the chunks.
     """
 
     kernel: str
@@ -38,6 +39,7 @@ class Launch(NamedTuple):
     sizes: tuple[tuple[str, str], ...]
     tiled: tuple[str, ...]
     optional: tuple[str, ...]
+    states: tuple[tuple[str, str], ...] = (("h0", "ht"),)
 
 
 class Tiled(NamedTuple):
@@ -171,12 +173,10 @@ class Runner:
                 needed.append(launch)
                 wanted = wanted | {key for key, *_ in launch.reads}
         for launch in reversed(needed):
-            states = [x[0] if launch.role in SERIAL and x else None for x in (start, end)]
+            states = [x if launch.role in SERIAL else () for x in (start, end)]
             self.run(launch, wanted, *states)
 
-    def run(
-        self, launch: Launch, wanted: Collection[str], start: Tensor | None = None, end: Tensor | None = None
-    ) -> None:
+    def run(self, launch: Launch, wanted: Collection[str], start: Tensors = (), end: Tensors = ()) -> None:
         """Allocates what a kernel writes and launches it; `start`, `end`: the states of a serial kernel."""
         call, configuration = self.call, self.call.tiled.configurations[launch.kernel]
         options: dict[str, Any] = {}
@@ -204,8 +204,10 @@ class Runner:
         filler = next(iter(self.arrays.values()))
         serial = launch.role in SERIAL
         if serial:
-            options |= {"h0": filler if start is None else start, "ht": filler if end is None else end}
-            options |= {"HAS_START": start is not None, "HAS_END": end is not None}
+            for number, (first, last) in enumerate(launch.states):
+                options[first] = start[number] if start else filler
+                options[last] = end[number] if end else filler
+            options |= {"HAS_START": bool(start), "HAS_END": bool(end)}
         table = "chunk_offsets" if serial else "chunk_table"
         options |= {
             "cu_seqlens": filler if call.bounds is None else call.bounds,

@@ -40,7 +40,7 @@ class Recorded:
             id(tensor): tensor.numel() * tensor.element_size() * (1 + (name in self.again))
             for name, value in self.options.items()
             for tensor in (value if isinstance(value, tuple) else (value,))
-            if isinstance(tensor, Tensor) and self.options.get(READ_IF.get(name, ""), True)
+            if isinstance(tensor, Tensor) and self.options.get(READ_IF.get(name.partition("_")[0], ""), True)
             if name not in TABLES or self.options["PACKED"]
         }
         return sum(tensors.values())
