@@ -150,13 +150,7 @@ def cost(
     `form`: chunked or recurrent. Raises UnsupportedOnGpu where there are no kernels, and ValueError for
     options that make no sense.
     """
-    for option, given, choices in (
-        ("save", save, ("states", "inputs")),
-        ("form", form, ("chunked", "recurrent")),
-        ("arch", arch, tuple(KNOWN)),
-    ):
-        if given not in choices:
-            raise ValueError(f"{option}: expected {' or '.join(choices)}, got '{given}'")
+    _check_options(save, form, arch)
     known = _sizes(compiled.recurrence, sizes)
     if isinstance(compiled, Staged):
         from rnnc.codegen.stage_cost import together
@@ -172,14 +166,39 @@ def cost(
         from rnnc.codegen.token_cost import token_cost
 
         return token_cost(compiled, _dtype(dtype), states, save, known)
+    return _chunked_cost(compiled, _dtype(dtype), chunk, states, save, KNOWN[arch], findings, known)
+
+
+def _check_options(save: str, form: str, arch: str) -> None:
+    """Raises ValueError for what is no choice."""
+    for option, given, choices in (
+        ("save", save, ("states", "inputs")),
+        ("form", form, ("chunked", "recurrent")),
+        ("arch", arch, tuple(KNOWN)),
+    ):
+        if given not in choices:
+            raise ValueError(f"{option}: expected {' or '.join(choices)}, got '{given}'")
+
+
+def _chunked_cost(
+    compiled: Compiled,
+    dtype: str,
+    chunk: int | None,
+    states: bool,
+    save: str,
+    hardware: Hardware,
+    findings: FindingsOf | None,
+    sizes: Mapping[str, int],
+) -> Cost:
+    """The cost of a call in the chunked form."""
     chunked = next(each for each in compiled.forms if each.name == "chunked")
     forward, backward = plan_kernels(chunked, compiled.normal)
     works = {kernel.name: footprint(kernel) for kernel in (*forward, *backward)}
-    axes = {axis: known[axis] for axis in compiled.recurrence.axes}
-    size, hardware = BYTES[_dtype(dtype)], KNOWN[arch]
+    axes = {axis: sizes[axis] for axis in compiled.recurrence.axes}
+    size = BYTES[dtype]
     known_of = findings(compiled, works, axes, size, hardware) if findings else None
     tiling = choose(works, axes, size, hardware, chunk, known_of)
-    count = _Count(compiled, _dtype(dtype), tiling, known, states)
+    count = _Count(compiled, dtype, tiling, sizes, states)
     written = {array.name: array for kernel in forward for array in kernel.stores}
     kept = [a.name for kernel in backward for a in kernel.loads if a.name in written]
     saved = sum(count.bytes(written[name]) for name in dict.fromkeys(kept))
@@ -191,7 +210,7 @@ def cost(
     back = [count.kernel(kernel, count.ends, count.ends) for kernel in backward]
     return Cost(
         compiled.recurrence.name,
-        _dtype(dtype),
+        dtype,
         tiling.chunk,
         count.sizes,
         PassCost(

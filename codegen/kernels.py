@@ -12,7 +12,7 @@ contraction is a kernel of its own, `channels`: it, and `pre`, loop over tiles o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -244,17 +244,8 @@ def _kernel(
 ) -> Kernel:
     """The kernel that forms the roots of what is given; `again`: what it reads again after writing it."""
     nodes = _needed(roots, [array.node for array in given])
-    used = {plain(a) for node in nodes for a in node.args} | {array.node for array in stores}
     starts = {carry.start for carry in carries}
-    loads = [array for array in given if array.node in used and array.node not in starts]
-    shared = {param.name for param in normal.recurrence.params if param.shared}
-    for node in nodes:
-        if isinstance(node.op, ir.Load) and node.op.kind in ("input", "param", "cotangent"):
-            place: Place = "token"
-            if node.op.kind == "param":
-                place = "shared" if node.op.name in shared else "param"
-            loads.append(Array(node, node.op.name, place))
-    loads += again
+    loads = [*_loads(nodes, normal, given, stores, starts), *again]
     body = tuple(node for node in nodes if not isinstance(node.op, ir.Load))
     serial = role in ("scan", "reverse")
     axis = normal.value_axis
@@ -271,3 +262,22 @@ def _kernel(
     over = {a for node in (*body, *(array.node for array in (*loads, *stores))) for a in node.axes}
     micro = normal.micro if {ir.ROWS, ir.COLUMNS} & over else None
     return Kernel(name, role, tuple(loads), body, stores, phases, (axis,), carries, micro)
+
+
+def _loads(
+    nodes: Sequence[Node],
+    normal: Normal,
+    given: Iterable[Array],
+    stores: Iterable[Array],
+    starts: Collection[Node],
+) -> Iterator[Array]:
+    """What a kernel reads: of what is given, what it uses; inputs, parameters, cotangents."""
+    used = {plain(a) for node in nodes for a in node.args} | {array.node for array in stores}
+    yield from (array for array in given if array.node in used and array.node not in starts)
+    shared = {param.name for param in normal.recurrence.params if param.shared}
+    for node in nodes:
+        if isinstance(node.op, ir.Load) and node.op.kind in ("input", "param", "cotangent"):
+            place: Place = "token"
+            if node.op.kind == "param":
+                place = "shared" if node.op.name in shared else "param"
+            yield Array(node, node.op.name, place)

@@ -107,45 +107,56 @@ class Addresses:
     def pointer(self, array: Array, reading: bool = False) -> tuple[str, str]:
         """The address of an array's tile and its mask (empty: none)."""
         again = is_input(array) or (reading and array.place == "value")
-        base, axes = self.arguments[array.name], self.memory_axes(array)
-        features = [axis for axis in axes if axis not in ir.TIME_AXES]
+        address = " + ".join([self.arguments[array.name], *self._offset(array, again)])
+        return address, " & ".join(self._masks(array, again))
+
+    def _offset(self, array: Array, again: bool) -> list[str]:
+        """The terms of an offset; `again`: beyond the sequence its last token is read."""
+        features = self._feature_axes(array)
+        tile, time = array.node.axes, _time(array)
+        inner = [self._index(axis, features, tile) for axis in features]
         entries = " * ".join(self.sizes[axis] for axis in features)
-        times = f" * {entries}" if len(features) < 2 else f" * ({entries})"
-        times = times if features else ""
-        tile = array.node.axes
-        time = next((axis for axis in tile if axis in ir.TIME_AXES), ir.ROW)
-        offset = [self._index(axis, features, tile) for axis in features]
+        times = "" if not features else f" * {entries}" if len(features) < 2 else f" * ({entries})"
         match array.place:
             case "token" | "value" | "row":
-                head = "H"
-                if array.name in self.groups:
-                    head = f"G_{array.name}"
+                head = f"G_{array.name}" if array.name in self.groups else "H"
                 row = f"({self._token(time, again)} * {head} + {self._head(array)})"
-                offset.insert(0, f"{self._spread(row, time, tile)}{times}")
+                return [f"{self._spread(row, time, tile)}{times}", *inner]
             case "matrix" | "pairs":
-                row = f"({self._token(time)} * H + i_h)"
-                if features:
-                    row, offset = f"({row} * {self.sizes[features[0]]} + s_rows)", []
-                column, width = (
-                    ("o_c", "C") if array.place == "matrix" else ("o_rows", f"({self.extent(ir.COLUMNS)})")
-                )
-                row = self._spread(row, time, tile)
-                offset.insert(0, f"{row} * {width} + {self._spread(column, tile[1], tile)}")
+                return [self._matrix_row(array, features)]
             case "param":
-                offset.insert(0, f"i_h{times}")
+                return [f"i_h{times}", *inner]
             case "chunk" | "total" | "partial":
-                offset.insert(0, f"i_chunk{times}")
+                return [f"i_chunk{times}", *inner]
             case "shared":
-                pass
+                return inner
             case "state":
                 raise AssertionError("states are addressed by the template")
+
+    def _matrix_row(self, array: Array, features: Sequence[str]) -> str:
+        """Where the rows of a matrix between tokens, or rows, lie."""
+        tile, time = array.node.axes, _time(array)
+        row = f"({self._token(time)} * H + i_h)"
+        if features:
+            row = f"({row} * {self.sizes[features[0]]} + s_rows)"
+        column, width = ("o_c", "C")
+        if array.place == "pairs":
+            column, width = "o_rows", f"({self.extent(ir.COLUMNS)})"
+        return f"{self._spread(row, time, tile)} * {width} + {self._spread(column, tile[1], tile)}"
+
+    def _masks(self, array: Array, again: bool) -> list[str]:
+        """The masks of a tile, to be joined."""
+        features, tile, time = self._feature_axes(array), array.node.axes, _time(array)
         masks = [self._spread(f"m_{self.sizes[axis]}", axis, tile) for axis in features if axis in tile]
         if array.place == "chunk" and not self.kernel.serial:  # a chunk that no sequence has holds nothing
             first = self.sizes[features[0]]
             masks[0] = self._spread(f"(o_{first} < {first} * exists)", features[0], tile)
         if array.place in ("token", "value", "row", "matrix", "pairs") and not again:
             masks.insert(0, self._spread("m_rows" if time in (ir.ROWS, ir.COLUMNS) else "m_c", time, tile))
-        return f"{base} + {' + '.join(offset)}" if offset else base, " & ".join(masks)
+        return masks
+
+    def _feature_axes(self, array: Array) -> list[str]:
+        return [axis for axis in self.memory_axes(array) if axis not in ir.TIME_AXES]
 
     def _head(self, array: Array) -> str:
         return f"i_h // (H // G_{array.name})" if array.name in self.groups else "i_h"
@@ -184,3 +195,8 @@ class Addresses:
         """The sizes of axes and of their tiles, as lines of the head."""
         names = [*self.sizes.values(), *(f"B{size}" for size in self.sizes.values())]
         return [f"{name}: tl.constexpr," for name in names]
+
+
+def _time(array: Array) -> str:
+    """The axis of the tile's rows, if it has one."""
+    return next((axis for axis in array.node.axes if axis in ir.TIME_AXES), ir.ROW)
