@@ -74,6 +74,7 @@ class FunctionText:
     default: str
     kernels: str
     kind: str = "Function"
+    precise: bool = False
     stages: tuple[str, ...] = ()
 
 

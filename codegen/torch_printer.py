@@ -114,10 +114,12 @@ class Function:
     def _backward_head(self) -> list[str]:
         """What the forward pass kept, and the cotangents."""
         kept = []
+        used = {plain(argument) for node in self._computed() for argument in node.args}
+        used |= set(map(plain, self.plan.program.results.values()))
         for node in self.plan.given:
             if node not in self.scope.known:
                 self.scope.known[node] = self.scope.fresh(node)
-            kept.append(self.scope.known[node])
+            kept.append(self.scope.known[node] if node in used else "_")
         outputs = [f"d'{output.name}" for output in self.recurrence.outputs]
         cotangents = [self.scope.known[self.loads[name]] if name in self.loads else "_" for name in outputs]
         states = self.title.replace("_backward", "_states")

@@ -48,19 +48,24 @@ def split(recurrence: Recurrence) -> tuple[Recurrence, ...]:
     return tuple(reversed(stages))
 
 
-def is_exact(stage: Recurrence) -> bool:
-    """Whether the values of a stage stay in float32 beside vectors of lower precision: those of states
-    without a key axis, such as sums of small squares, may leave its range.
-    """
-    return all(len(state.axes) < 2 for state in stage.states)
-
-
 def wide(recurrence: Recurrence, number: int) -> frozenset[str]:
-    """The inputs of a stage, counted from 0, that may be float32 where the vectors are not."""
-    stages = split(recurrence)
-    handed = {output.name for stage in stages if is_exact(stage) for output in stage.outputs}
-    given = {item.name for item in stages[number].inputs}
-    return gates(stages[number]) | (handed & given)
+    """The inputs of a stage, counted from 0, that may be float32 where the vectors are not: gates, and what
+    other stages hand on.
+    """
+    stage = split(recurrence)[number]
+    return gates(stage) | (handed(recurrence, stage) & {item.name for item in stage.inputs})
+
+
+def handed(recurrence: Recurrence, stage: Recurrence) -> frozenset[str]:
+    """What a stage of the recurrence is given by others or hands to them."""
+    declared = {item.name for item in without_delays(recurrence).declared}
+    every = {item.name for item in stage.inputs} | {output.name for output in stage.outputs}
+    return frozenset(every - declared)
+
+
+def hands_on(recurrence: Recurrence, stage: Recurrence) -> bool:
+    """Whether a later stage of the recurrence is given anything by the stage."""
+    return not {output.name for output in stage.outputs} <= {output.name for output in recurrence.outputs}
 
 
 def gates(recurrence: Recurrence) -> frozenset[str]:
@@ -248,7 +253,7 @@ class _Stage:
         return replace(
             whole,
             name=f"{whole.name}_{number}",
-            axes=tuple(axis for axis in whole.axes if axis in mentioned),
+            axes=tuple(axis for axis in whole.axes if axis in mentioned.union(*(x.axes for x in inputs))),
             doc=f"Stage {number} of {whole.name}.",
             inputs=tuple(inputs),
             params=tuple(params),
@@ -300,7 +305,9 @@ def _sizes(whole: Recurrence, axes: set[str], known: list[Input | Param]) -> lis
     missing = axes - {axis for item in known for axis in item.axes}
     found: list[Input] = []
     for item in whole.inputs:
-        if missing & set(item.axes) or not (found or any(isinstance(each, Input) for each in known)):
+        if missing & set(item.axes):
             found.append(item)
             missing -= set(item.axes)
-    return found
+    if found or any(isinstance(item, Input) for item in known):
+        return found
+    return [min(whole.inputs, key=lambda item: (bool(set(item.axes) - axes), item.per_group, len(item.axes)))]

@@ -46,20 +46,22 @@ class Kernels(Protocol):
         chunk_size: int | None,
         keep: bool,
         final: bool,
+        precise: bool,
     ) -> tuple[Tensors, Tensors]:
-        """The outputs and, if `final`, the final states; no `states`: zeros."""
+        """The outputs (in float32 if `precise`) and, if `final`, the final states; no `states`: zeros."""
 
     def step(
-        self, bound: Bound, params: Tensors, states: Tensors, places: Tensors | None
+        self, bound: Bound, params: Tensors, states: Tensors, places: Tensors | None, precise: bool
     ) -> tuple[Tensors, Tensors]:
-        """The outputs of one token and the new states, written into `places` if given."""
+        """The outputs of one token (in float32 if `precise`) and the new states, in `places` if given."""
 
 
 class Function:
     """A recurrence on tensors, by the passes of `module` or by `kernels`.
 
     `arrays` is what it carries, `gates` gives the names that the decay is made of, and `default` the value
-    of a parameter that is left out (None where every parameter must be given).
+    of a parameter that is left out (None where every parameter must be given). With `precise` the outputs of
+    vectors of low precision are float32.
     """
 
     def __init__(
@@ -70,7 +72,9 @@ class Function:
         gates: Callable[[], frozenset[str]],
         default: Default | None,
         kernels: Kernels | None = None,
+        precise: bool = False,
     ) -> None:
+        self.precise = precise
         self.recurrence, self.module, self.default, self.kernels = recurrence, module, default, kernels
         self.signature = Signature(recurrence, gates)
         self.carry = Carry(arrays)
@@ -105,7 +109,16 @@ class Function:
         if self.kernels and taken and sizes.batch * sizes.length:
             states = self._initial(bound, params, initial_state, count, "initial_state", zeros=False)
             outputs, final = self.kernels.run(
-                bound, params, states, cu_seqlens, bool(reverse), taken, chunk_size, keep, output_final_state
+                bound,
+                params,
+                states,
+                cu_seqlens,
+                bool(reverse),
+                taken,
+                chunk_size,
+                keep,
+                output_final_state,
+                self.precise,
             )
             return single(outputs), self.carry.pack(final) if output_final_state else None
         states = self._initial(bound, params, initial_state, count, "initial_state")
@@ -117,7 +130,7 @@ class Function:
             tensors = (*bound.inputs, *params, *states)
             outputs, final = apply(self._plan(bound, layout, name, keep, recorded(tensors)), *tensors)
         else:
-            outputs, final = self._empty(bound, params, states, bound.output_dtype)
+            outputs, final = self._empty(bound, params, states, self._output_dtype(bound))
         return single(outputs), self.carry.pack(final) if output_final_state else None
 
     @torch.no_grad()
@@ -142,7 +155,7 @@ class Function:
             places = self.carry.unpack(out_state, batch, bound.sizes, bound.dtype, bound.device, "out_state")
         states = self._initial(bound, params, state, batch, "state", zeros=not taken)
         if self.kernels and taken:
-            outputs, final = self.kernels.step(bound, params, states, places)
+            outputs, final = self.kernels.step(bound, params, states, places, self.precise)
         else:
             outputs, final = self._step(bound, params, states)
             if places is not None:
@@ -163,7 +176,9 @@ class Function:
                 (*inputs, *learned), None, states, [(0, batch)], False
             )
         shapes = ((batch, *bound.sizes.shape(output.axes)) for output in self.recurrence.outputs)
-        return tuple(x.to(bound.output_dtype).expand(s) for x, s in zip(outputs, shapes, strict=True)), final
+        return tuple(
+            x.to(self._output_dtype(bound)).expand(s) for x, s in zip(outputs, shapes, strict=True)
+        ), final
 
     def _bind(self, args: Sequence[Any], named: dict[str, Any], check: bool) -> Bound:
         """The checked inputs and parameters."""
@@ -245,11 +260,14 @@ class Function:
             shared=self.shared,
             heads=bound.sizes.heads,
             outputs=outputs,
-            output_dtype=bound.output_dtype,
+            output_dtype=self._output_dtype(bound),
             dtype=bound.dtype,
             keep=keep,
             spans=spans(layout, row_bytes),
         )
+
+    def _output_dtype(self, bound: Bound) -> torch.dtype:
+        return bound.dtype if self.precise else bound.output_dtype
 
     def _output_shapes(self, bound: Bound) -> tuple[tuple[int, ...], ...]:
         sizes = bound.sizes

@@ -16,7 +16,7 @@ from torch import Tensor
 from rnnc.dsl.delays import delayed, without_delays
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.recurrence import Recurrence
-from rnnc.dsl.stages import gates, split, wide
+from rnnc.dsl.stages import gates, hands_on, split, wide
 from rnnc.ops import cache, traced, tuned
 from rnnc.ops.delays import WithDelays
 from rnnc.ops.errors import ArgumentError, SpecWarning, UnavailableError
@@ -245,7 +245,13 @@ class StagedOperator(Operator, Pipeline):  # type: ignore[misc]
         ]
         self.stages = tuple(
             Function(
-                part, stage_module(module, n + 1), carried(part), partial(wide, recurrence, n), None, kernels
+                part,
+                stage_module(module, n + 1),
+                carried(part),
+                partial(wide, recurrence, n),
+                None,
+                kernels,
+                precise=hands_on(recurrence, part),
             )
             for n, (part, kernels) in enumerate(zip(parts, self.kernels_of, strict=True))
         )

@@ -1,7 +1,8 @@
 """A call of a recurrence in stages: one stage after the other, each on what the earlier ones hand on.
 
 Every stage is a function of its own, with its own forms and kernels; gradients go back through them in the
-reverse order. What is handed on lies in memory as the vectors of the call do.
+reverse order. What is handed on lies in memory in float32: what a softmax weighs, a sum of small squares or a
+gate lose too much in less.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rnnc.dsl.recurrence import Input, Recurrence
-from rnnc.ops.arguments import LOW, Bound
+from rnnc.ops.arguments import Bound
 from rnnc.ops.function import Function, Outputs, single
 from rnnc.ops.options import NAMES, check_options
 from rnnc.ops.state import State
@@ -92,8 +93,7 @@ class Pipeline(Function):
     ) -> tuple[Outputs, Values]:
         """The outputs and what is carried; `call` runs one stage on its arguments and its initial state.
 
-        No `states`: zeros, or what is learned. What is handed on has the dtype of the outputs, or float32
-        where a state has no key axis.
+        No `states`: zeros, or what is learned. What is handed on is float32, float64 in float64.
         """
         given = (*bound.inputs, *self._params(bound))
         names = (item.name for item in self.recurrence.arguments)
@@ -101,12 +101,9 @@ class Pipeline(Function):
         for stage in self.stages:
             recurrence = stage.recurrence
             arguments = _arguments(recurrence, known, bound.sizes.heads)
-            exact = all(len(array.axes) < 2 for array in stage.carry.arrays)
-            if exact:  # what it computes may leave the range of a lower precision
-                arguments = [x.float() if x.dtype in LOW else x for x in arguments]
             outputs, carried = call(stage, arguments, None if states is None else self._packed(stage, states))
             for output, value in zip(recurrence.outputs, _tuple(outputs), strict=True):
-                known[output.name] = value if exact else value.to(bound.output_dtype)
+                known[output.name] = value
             if carried is not None:
                 arrays = (array.name for array in stage.carry.arrays)
                 final |= zip(arrays, _tuple(carried), strict=True)

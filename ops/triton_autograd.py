@@ -25,7 +25,7 @@ class TritonPlan:
     """One call: the module's kernels, the shapes, what is declared.
 
     `keep`: arrays are kept for the backward pass; `final`: the final state is returned. The tensors of a call
-    are inputs, parameters and, unless they start at zero, the initial states.
+    are inputs, parameters and, unless they start at zero, the initial states. `precise`: outputs are float32.
     """
 
     module: ModuleType
@@ -34,6 +34,7 @@ class TritonPlan:
     keep: bool
     final: bool = True
     form: str = "chunked"
+    precise: bool = False
 
     @property
     def declared(self) -> tuple[Input | Param, ...]:
@@ -60,6 +61,15 @@ class TritonPlan:
             )
             for state in self.recurrence.states
         )
+
+    def wide_outputs(self) -> dict[str, Tensor]:
+        """Room for the outputs in float32."""
+        return {
+            output.name: torch.empty(
+                self.call.shape("token", output.axes), dtype=torch.float32, device=self.call.device
+            )
+            for output in self.recurrence.outputs
+        }
 
     def runner(self, arrays: dict[str, Tensor]) -> Runner | StepRunner:
         """What launches the kernels of the form."""
@@ -125,6 +135,8 @@ class _Once(torch.autograd.Function):
 def _forward(plan: TritonPlan, tensors: Tensors, keep: bool) -> tuple[Tensors, dict[str, Tensor], list[str]]:
     """Outputs and final states, all arrays by key, and the keys of those that are kept."""
     arrays, start = plan.arrays(tensors)
+    if plan.precise:
+        arrays |= plan.wide_outputs()
     final = plan.states() if plan.final else ()
     runner = plan.runner(arrays)
     with on(plan.call.device):

@@ -123,6 +123,7 @@ class TritonKernels:
         chunk_size: int | None,
         keep: bool,
         final: bool,
+        precise: bool,
     ) -> tuple[Tensors, Tensors]:
         """The outputs [B, T, H, axes] and, if `final`, the final states [N, H, axes]; no `states`: zeros.
 
@@ -136,11 +137,11 @@ class TritonKernels:
             size = bound.output_dtype.itemsize
             how = self.tiled(bound.sizes.axes, size, bound.device, length, chunk_size)
         call = self._call(bound, length, cu_seqlens, reverse, how)
-        plan = TritonPlan(self.available[0], call, self.recurrence, keep, final, form)
+        plan = TritonPlan(self.available[0], call, self.recurrence, keep, final, form, precise)
         return apply(plan, *bound.inputs, *params, *states)
 
     def step(
-        self, bound: Bound, params: Tensors, states: Tensors, places: Tensors | None
+        self, bound: Bound, params: Tensors, states: Tensors, places: Tensors | None, precise: bool
     ) -> tuple[Tensors, Tensors]:
         """The outputs [B, H, axes] of one token and the new states, written into `places` if given.
 
@@ -153,7 +154,7 @@ class TritonKernels:
             named = dict(zip((item.name for item in self.recurrence.arguments), given, strict=True))
             call = self._call(bound, 1, None, False, UNTILED)
             outputs = [output.name for output in self.recurrence.outputs]
-            self.steps[key] = Step(self.available[0], call, named, outputs, bool(states))
+            self.steps[key] = Step(self.available[0], call, named, outputs, bool(states), precise)
         with on(bound.device):
             return self.steps[key](given, states, places)
 

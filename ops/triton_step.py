@@ -17,17 +17,23 @@ class Step:
     """The launch of one token on arrays of given shapes and dtypes.
 
     `named`: inputs [B, H, axes] and parameters of the first such call; `outputs`: the outputs in the order in
-    which they are returned; `start`: whether there is a state.
+    which they are returned, in float32 if `precise`; `start`: whether there is a state.
     """
 
     def __init__(
-        self, module: ModuleType, call: Call, named: dict[str, Tensor], outputs: Sequence[str], start: bool
+        self,
+        module: ModuleType,
+        call: Call,
+        named: dict[str, Tensor],
+        outputs: Sequence[str],
+        start: bool,
+        precise: bool,
     ) -> None:
         (launch,) = module.FORWARD_STEPS
         sizes, lead = call.sizes, (call.batch, call.heads)
         tiles = tiling(launch, sizes)
         self.kernel = getattr(module, launch.kernel)[(tiles.tiles * call.batch * call.heads,)]
-        self.dtype, self.device = call.dtype, call.device
+        self.dtype, self.device = torch.float32 if precise else call.dtype, call.device
         order = {name: number for number, name in enumerate(named)}
         self.reads = [(argument, order[key]) for key, argument, _, _ in launch.reads]
         written = {key: (argument, axes) for key, argument, _, axes in launch.writes}

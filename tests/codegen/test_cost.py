@@ -22,6 +22,8 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 @pytest.fixture(scope="module", params=SPECS)
 def compiled(request: pytest.FixtureRequest) -> Compiled:
     found = compile_text(SPECS[request.param].read_text("utf-8"))
+    if not isinstance(found, Compiled):
+        pytest.skip("stages, whose costs are added up")
     try:
         chunk_kernels(found)
     except (UnsupportedOnGpu, NotImplementedError) as reason:

@@ -20,8 +20,8 @@ NAMES = sorted(path.stem for path in OPS.glob("*.rnn"))
 
 
 def kernels(name: str) -> dict[str, Kernel]:
-    """The kernels of a built-in model by role."""
-    compiled = compile_text((OPS / f"{name}.rnn").read_text("utf-8"))
+    """The kernels of a built-in model, or of its last stage, by role."""
+    compiled = compile_text((OPS / f"{name}.rnn").read_text("utf-8")).stages[-1]
     form = compiled.forms[0]
     try:
         forward, backward = plan_kernels(form, compiled.normal)

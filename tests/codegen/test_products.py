@@ -10,7 +10,7 @@ import pytest
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.compiler import analyse
+from rnnc.codegen.compiler import Compiled, analyse
 from rnnc.codegen.evaluators import FLOAT64, evaluate
 from rnnc.codegen.factors import typical_size
 from rnnc.codegen.forms import chunked_form
@@ -41,7 +41,11 @@ def work(programs: Sequence[Program]) -> int:
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_sharing(path: Path) -> None:
-    found = analyse(path.read_text("utf-8"), path.name)
+    for found in analyse(path.read_text("utf-8"), path.name).stages:
+        check_sharing(found)
+
+
+def check_sharing(found: Compiled) -> None:
     builder = Builder(found.recurrence.axes)
     program = stabilise(chunked_form(found.normal, builder), builder, found.normal, found.decay_ranges)
     before = [on_rows(with_inverses(p, builder), builder) for p in (program, differentiate(program, builder))]
@@ -49,8 +53,7 @@ def test_sharing(path: Path) -> None:
     assert work(after) <= work(before)
     assert share_products(before, builder)[1].results == after[1].results
 
-    key, value = found.normal.axes
-    sizes = dict.fromkeys(found.recurrence.axes, 2) | {key: 3, value: 2}
+    sizes = dict.fromkeys(found.recurrence.axes, 2) | dict(zip(found.normal.axes, (3, 2), strict=False))
     source = np.random.default_rng(0)
     loads = {}
     for node in {n for p in before for n in p.nodes() if isinstance(n.op, ir.Load)}:

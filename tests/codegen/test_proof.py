@@ -99,7 +99,7 @@ def mutated(program: Program, victim: Node, op: ir.Op) -> Program:
 
 def with_program(compiled: Compiled, form: Form, direction: str, program: Program) -> Compiled:
     changed = replace(form, **{direction: replace(getattr(form, direction), program=program)})  # type: ignore[arg-type]
-    copy = Compiled(compiled.recurrence, compiled.normal, ())
+    copy = Compiled(compiled.recurrence, compiled.normal, (), compiled.declared)
     copy.__dict__["forms"] = (changed,)
     return copy
 

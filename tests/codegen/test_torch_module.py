@@ -16,6 +16,7 @@ import torch
 from rnnc.codegen.compiler import Compiled, analyse
 from rnnc.codegen.evaluators import FLOAT64, evaluate
 from rnnc.codegen.operations import ROW, VALID
+from rnnc.codegen.torch_module import stage_prefix
 from rnnc.dsl.functions import FUNCTIONS
 
 ROOT = Path(__file__).parents[2]
@@ -48,8 +49,12 @@ def test_the_text(path: Path) -> None:
     found = analyse(path.read_text("utf-8"), path.name)
     tree = ast.parse(found.source)
     names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+    numbers = range(1, len(found.stages) + 1) if len(found.stages) > 1 else ()
     assert names == [
-        f"{form}_{what}" for form in ("chunked", "recurrent") for what in ("forward", "states", "backward")
+        f"{stage}{form}_{what}"
+        for stage in (map(stage_prefix, numbers) if numbers else [""])
+        for form in ("chunked", "recurrent")
+        for what in ("forward", "states", "backward")
     ]
     assert f'"""{found.recurrence.name}: generated from its spec by rnnc; do not edit.' in found.source
     assert str(ROOT) not in found.source
@@ -67,10 +72,14 @@ def loaded(found: Compiled) -> ModuleType:
 @every
 def test_module_and_program_agree(path: Path) -> None:
     """One chunk in float64: the printed passes against the evaluator, for every row of the batch and head."""
-    found = analyse(path.read_text("utf-8"), path.name)
+    for found in analyse(path.read_text("utf-8"), path.name).stages:
+        check_module(found)
+
+
+def check_module(found: Compiled) -> None:
     module, recurrence, form = loaded(found), found.recurrence, found.forms[0]
-    key, value = found.normal.axes
-    sizes = dict.fromkeys(recurrence.axes, 3) | {key: SIZES[0], value: SIZES[1]}
+    state = SIZES[: len(found.normal.axes)]
+    sizes = dict.fromkeys(recurrence.axes, 3) | dict(zip(found.normal.axes, state, strict=True))
     torch.manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:
@@ -81,7 +90,7 @@ def test_module_and_program_agree(path: Path) -> None:
     valid = torch.ones(N, 1, C, dtype=torch.float64)
     valid[1, :, 2:] = 0
     names = [state.name for state in recurrence.states]
-    h0, dht = (tuple(draw(N, H, *SIZES) for _ in names) for _ in range(2))
+    h0, dht = (tuple(draw(N, H, *state) for _ in names) for _ in range(2))
     args = (*inputs, *params)
     with torch.no_grad():
         outputs, ht, kept = module.chunked_forward(args, valid, h0, [(0, N)], True)

@@ -35,7 +35,8 @@ def kernels(text: str) -> dict[str, str]:
 def test_words_and_equations(path: Path) -> None:
     """No value is a number only, every kernel says what it is for, and equations stand above lines."""
     compiled = compile_text(path.read_text("utf-8"))
-    for name, text in kernels(triton_source(compiled)).items():
+    sources = [triton_source(stage) for stage in compiled.stages]
+    for name, text in (found for source in sources for found in kernels(source).items()):
         assert not re.search(r"\bb_\d", text), name
         assert '"""' in text, name
         equations = re.findall(r"^ +# (\w+) ([-+]?|max)= (.+)$", text, flags=re.MULTILINE)

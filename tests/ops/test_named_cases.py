@@ -27,6 +27,7 @@ from rnnc.dsl.normaliser import normalise
 from rnnc.dsl.ranges import environment, infer
 from rnnc.dsl.recurrence import Input
 from rnnc.dsl.spectrum import spectrum
+from rnnc.dsl.stages import split
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case, draw_arguments, draw_states
 from rnnc.ops.reference import TorchArithmetic
@@ -133,7 +134,8 @@ def calm(name: str, length: int) -> float:
 
     The squares of |a| |b| add up over the tokens when I + b a^T is multiplied for random a and b.
     """
-    return 1.0 if isfinite(spectrum(normalise(operator(name).recurrence)).norm) else length**-0.25
+    stages = map(normalise, split(operator(name).recurrence))
+    return 1.0 if all(isfinite(spectrum(stage).norm) for stage in stages) else length**-0.25
 
 
 def compare(
@@ -188,9 +190,10 @@ def decays(name: str, momentum: bool = False) -> tuple[Expression, ...]:
 
     A momentum that loses nothing swings for ever, and grows without bound under keys that change.
     """
-    normal = normalise(operator(name).recurrence)
-    if normal.coupled is None:
-        return (Multiply(normal.decays),) if normal.decays else ()
+    stages = [normalise(stage) for stage in split(operator(name).recurrence)]
+    if stages[0].coupled is None:
+        return tuple(Multiply(stage.decays) for stage in stages if stage.decays)
+    (normal,) = stages
     read = {readout.state for readout in normal.readouts}
     return tuple(decay for state, decay in own_decays(normal.coupled) if momentum or state in read)
 

@@ -14,7 +14,7 @@ from rnnc.ops.operator import Operator
 
 SPECS = {path.stem: path for path in sorted(Path(rnnc.__file__).parents[1].glob("ops/*.rnn"))}
 FORMS = [("recurrent", None), ("chunked", 16), ("parallel", None)]
-SIZES = {"K": 8, "V": 6, "N": 8, "P": 6, "n": 3}
+SIZES = {"K": 8, "V": 6, "N": 8, "P": 6, "n": 3, "M": 3}
 
 
 @pytest.fixture(scope="module", params=SPECS)

@@ -13,14 +13,20 @@ from rnnc.dsl.initialisers import INITIALISERS as KNOWN
 from rnnc.dsl.normaliser import normalise
 from rnnc.dsl.parser import parse
 from rnnc.dsl.recurrence import Recurrence
+from rnnc.dsl.stages import split
 from rnnc.ops.initialisers import INITIALISERS
 
 pytestmark = pytest.mark.smoke
 NAMES = tuple(
-    "comba delta_net delta_net_signed delta_product dplr gated_delta_net gated_delta_net2 "
-    "gated_delta_product gated_oja gla gla_signed iplr kda kimi_delta_product linear_attention mamba2 "
-    "mamba2_signed momentum_delta retention rwkv6 rwkv7 titans_linear".split()
+    "abc comba delta_net delta_net_signed delta_product dplr gated_delta_net gated_delta_net2 "
+    "gated_delta_product gated_oja gla gla_signed gsa iplr kda kimi_delta_product linear_attention mamba2 "
+    "mamba2_signed momentum_delta preconditioned_delta retention rwkv6 rwkv7 titans_linear".split()
 )
+STAGES = {
+    "abc": [(), ("A",), ("B",)],
+    "gsa": [("A",), ("B",)],
+    "preconditioned_delta": [(), ("S",)],
+}  # matrices, stage by stage
 COUPLED = ("momentum_delta", "titans_linear")
 READS = dict.fromkeys(
     "comba delta_net delta_net_signed delta_product dplr gated_delta_net gated_delta_net2 "
@@ -60,7 +66,7 @@ def test_spec(name: str) -> None:
     assert len(lines) <= 15
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in STAGES])
 def test_class(name: str) -> None:
     normal = normalise(checked(name))
     assert len(normal.reads) == READS.get(name, 0)
@@ -68,6 +74,14 @@ def test_class(name: str) -> None:
     found = None if normal.decay is None else normal.decay.axes
     assert found == DECAYS.get(name, ())
     assert (normal.coupled is not None) == (name in COUPLED)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_stages(name: str) -> None:
+    stages = [normalise(stage) for stage in split(checked(name))]
+    matrices = [() if each.elementwise is not None else (each.state,) for each in stages]
+    assert matrices == STAGES[name]
+    assert sum(len(each.reads) for each in stages) == name.endswith("delta")
 
 
 @pytest.mark.parametrize("name", COUPLED)
