@@ -20,6 +20,7 @@ class Canonical:
         self._known: dict[Node, int] = {}
 
     def key(self, node: Node) -> int:
+        """The same number for equal values."""
         node = plain(node)
         if node not in self._known:
             self._known[node] = self._number(self._content(node))

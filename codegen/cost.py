@@ -69,17 +69,21 @@ class PassCost:
 
     @property
     def bytes(self) -> int:
+        """Bytes through device memory, over all launches."""
         return sum(kernel.bytes for kernel in self.kernels)
 
     @property
     def flops(self) -> int:
+        """Floating point operations, over all launches."""
         return sum(kernel.flops for kernel in self.kernels)
 
     @property
     def launches(self) -> int:
+        """How many kernels are launched."""
         return len(self.kernels)
 
     def as_dict(self) -> dict[str, Any]:
+        """The record for machines."""
         totals = {name: getattr(self, name) for name in ("bytes", "flops", "launches", "minimum_bytes")}
         return {name: value for name, value in (totals | asdict(self)).items() if name != "minimum"}
 

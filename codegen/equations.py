@@ -100,6 +100,7 @@ class Shortened:
         self.loop = loops[0] if normal.micro is not None else None
 
     def text(self, expression: Expression) -> str:
+        """An expression as text, with the names of lets; inside the loop, of one micro-step."""
         return pretty(_indexed(self._names.shorten(expression), self.loop))
 
     def token_lines(self) -> list[str]:

@@ -64,6 +64,7 @@ class Kernel:
 
     @property
     def serial(self) -> bool:
+        """Whether it walks the chunks, the state in registers."""
         return self.role in ("scan", "reverse")
 
 

@@ -110,9 +110,9 @@ class Notation:
         return f"({' * '.join(self._text(a, MATRIX) for a in side)})"
 
     def _indexed(self, argument: Node, product: Node) -> str:
-        """A factor; where the product is between tokens, a vector says whether it scales rows or columns."""
-        between = len(product.axes) == 2 and all(axis in ir.TIME_AXES for axis in product.axes)
-        if not between or len(argument.axes) != 1:
+        """A factor; in a product between tokens, or rows, a vector says whether it scales rows or columns."""
+        alike = {"" if axis in ir.TIME_AXES else axis.rstrip("'") for axis in product.axes}
+        if len(product.axes) < 2 or len(alike) > 1 or len(argument.axes) != 1:
             return self._text(argument, MATRIX)
         return f"{self._text(argument, ATOM)}[{'i' if argument.axes == product.axes[:1] else 'j'}]"
 

@@ -30,6 +30,7 @@ class Part:
 
     @property
     def term(self) -> Node:
+        """The value that is added."""
         return plain(self.total.args[self.index])
 
 

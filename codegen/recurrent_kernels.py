@@ -58,6 +58,7 @@ class TokenKernel:
 
     @property
     def carries(self) -> tuple[Carry, ...]:
+        """The states that it walks the tokens with."""
         return self.program.carries
 
 

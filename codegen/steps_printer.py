@@ -105,10 +105,12 @@ class StepsPrinter:
     # Names
 
     def name(self, node: Node) -> str:
+        """The value in float32: a number, or its variable."""
         node = plain(node)
         return line(node, self) if is_number(node) else self.known[node]
 
     def raw(self, node: Node) -> str:
+        """As `name`: tiles are float32 as soon as they are read."""
         return self.name(node)
 
     def _word(self, node: Node) -> str:
@@ -116,12 +118,15 @@ class StepsPrinter:
         return self.known[plain(node)].removeprefix("b_")
 
     def size(self, axis: str) -> str:
+        """The name of an axis' size."""
         return self.memory.size(axis)
 
     def mask(self, axis: str) -> str:
+        """The name of the vector that says which entries along an axis exist."""
         return f"m_{self.size(axis)}"
 
     def tile(self, axis: str) -> str:
+        """The length of a tile along an axis."""
         return f"B{self.size(axis)}"
 
     def _features(self) -> list[str]:

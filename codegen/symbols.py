@@ -154,11 +154,11 @@ class Symbols:
                 case ir.Inverse():
                     self._add(node.args[0], "P")
                     self._add(node, "inv")
-                case ir.Dot(axis) if axis in (ir.COLUMN, ir.COLUMNS) and node.number not in self.derived:
+                case ir.Dot(axis) if node.number not in self.derived:
                     matrix = unscaled(plain(node.args[0]))
                     if isinstance(matrix.op, ir.Inverse | ir.Block):
                         self._add(node, "U")
-                    elif len(matrix.axes) == 2:
+                    elif axis in (ir.COLUMN, ir.COLUMNS) and len(matrix.axes) == 2:
                         self._add(matrix, "P_rp" if node in solved else "A")
                 case _:
                     pass

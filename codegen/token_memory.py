@@ -33,6 +33,7 @@ class TokenMemory:
     groups: Sequence[str]
 
     def size(self, axis: str) -> str:
+        """The name of an axis' size."""
         return self.sizes[base(axis)]
 
     def entries(self, axes: Axes) -> str:

@@ -46,6 +46,7 @@ class Scope:
     # What a line asks for
 
     def name(self, node: Node) -> str:
+        """The array, by the rows of the step inside the scan; or the number."""
         node = plain(node)
         if isinstance(node.op, ir.Const):
             return line(node, self)
@@ -58,11 +59,13 @@ class Scope:
         return aligned(self.name(node), node.axes, axes, self.batch)
 
     def transposed(self, node: Node) -> str:
+        """The matrix with its axes swapped."""
         if self._before(node):
             return self._rows(node, f"{self.name_outside(node)}.mT")
         return f"{self.name(node)}.mT"
 
     def name_outside(self, node: Node) -> str:
+        """The array of all steps, or the number."""
         node = plain(node)
         return line(node, self) if isinstance(node.op, ir.Const) else self.known[node]
 
@@ -81,6 +84,7 @@ class Scope:
         return self.factored[key]
 
     def size(self, axis: str) -> str:
+        """The name of an axis' size."""
         return "C" if axis in ir.TIME_AXES else self.sizes[axis]
 
     def inlined(self, node: Node) -> bool:

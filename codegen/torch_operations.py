@@ -71,21 +71,29 @@ class Namer(Protocol):
     batch: int
     inside: bool
 
-    def name(self, node: Node) -> str: ...
+    def name(self, node: Node) -> str:
+        """The array, or the number."""
 
-    def view(self, node: Node, axes: Axes) -> str: ...
+    def view(self, node: Node, axes: Axes) -> str:
+        """The array with the axes in this order, those it lacks of size 1."""
 
-    def transposed(self, node: Node) -> str: ...
+    def transposed(self, node: Node) -> str:
+        """The matrix with its axes swapped."""
 
-    def state(self, node: Node) -> str | None: ...
+    def state(self, node: Node) -> str | None:
+        """Whether a sum may overwrite the state, as text; None: it may not."""
 
-    def room(self, node: Node) -> str | None: ...
+    def room(self, node: Node) -> str | None:
+        """Where the value may be computed, as text; None: anywhere."""
 
-    def factors(self, node: Node, mode: str, exclusive: bool) -> str: ...
+    def factors(self, node: Node, mode: str, exclusive: bool) -> str:
+        """The factors of decays that products under decays share."""
 
-    def size(self, axis: str) -> str: ...
+    def size(self, axis: str) -> str:
+        """The name of an axis' size."""
 
-    def inlined(self, node: Node) -> bool: ...
+    def inlined(self, node: Node) -> bool:
+        """Whether the value is printed inside the one sum that needs it."""
 
 
 def aligned(text: str, own: Axes, axes: Axes, batch: int = BATCH) -> str:
@@ -147,6 +155,7 @@ def _line(node: Node, args: Sequence[str], names: Namer) -> str:
 
 
 def dim(node: Node, axis: str, names: Namer) -> int:
+    """The number of an axis, after the batch axes."""
     return names.batch + node.axes.index(axis)
 
 

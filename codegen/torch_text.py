@@ -34,6 +34,7 @@ def assignment(name: str, code: str) -> list[str]:
 
 
 def tuple_text(names: Sequence[str]) -> str:
+    """A tuple of names as text."""
     return f"({', '.join(names)}{',' if len(names) == 1 else ''})"
 
 

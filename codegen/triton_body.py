@@ -72,12 +72,15 @@ class Body:
         return self.called.get(plain(node)) or self.name(node)
 
     def size(self, axis: str) -> str:
+        """The name of an axis' size."""
         return self.addresses.sizes[axis]
 
     def mask(self, axis: str) -> str:
+        """The name of the vector that says which entries along an axis exist."""
         return f"m_{self.size(axis)}"
 
     def tile(self, axis: str) -> str:
+        """The length of a tile along an axis."""
         return self.addresses.extent(axis)
 
     # Lines
@@ -105,6 +108,7 @@ class Body:
         return [*zeros, f"for i_{size} in range(0, tiles):", *_indented((*tile, *inside))]
 
     def step(self, step: Step, sums: Collection[Node]) -> Line:
+        """The lines of a step; `sums` are what the phase adds up over tiles."""
         match step:
             case Store(array):
                 return Line(tuple(self.store(array)), _values([array.node]))
@@ -143,6 +147,7 @@ class Body:
         return "valid" if free else self.call(node).removeprefix("b_")
 
     def part(self, part: Part) -> str:
+        """The line that adds a term to its sum."""
         text = line(part.term, self) if part.inline else term(part.total, part.index, self)
         if not part.first and text.startswith("-"):
             return f"{self.call(part.total)} -= {text[1:]}"
@@ -156,6 +161,7 @@ class Body:
         return f"tl.zeros([{tile}], tl.float32)" if tile else "0.0"
 
     def load(self, array: Array) -> str:
+        """The line that reads an array's tile."""
         if len(array.node.axes) > 2:
             raise NotImplementedError("a value over more than two axes")
         address, mask = self.addresses.pointer(array, reading=True)
