@@ -78,8 +78,8 @@ def test_module_and_program_agree(path: Path) -> None:
 
 def check_module(found: Compiled) -> None:
     module, recurrence, form = loaded(found), found.recurrence, found.forms[0]
-    state = SIZES[: len(found.normal.axes)]
-    sizes = dict.fromkeys(recurrence.axes, 3) | dict(zip(found.normal.axes, state, strict=True))
+    state = SIZES[: len(found.normal.state_axes)]
+    sizes = dict.fromkeys(recurrence.axes, 3) | dict(zip(found.normal.state_axes, state, strict=True))
     torch.manual_seed(0)
 
     def draw(*shape: int) -> torch.Tensor:
