@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -38,6 +39,7 @@ def tune(
 
     What was compiled is remembered: a run that the budget ended goes on when it is started again.
     """
+    begin = time.monotonic()
     if not offline:
         raise Refusal("tune: times on a GPU are not taken in this version: give --offline")
     if arch not in ARCHITECTURES:
@@ -53,7 +55,7 @@ def tune(
         targets = _targets(
             specs or list(builtin_specs()), arch, list(map(int, numbers)), dtypes, Path(folder)
         )
-        found = _run(targets, arch, workers, budget, table)
+        found = _run(targets, arch, workers, begin + budget, table)
     rows = [row for each in found for row in each.rows()]
     if as_json:
         say_json({"table": str(table), "done": all(each.done for each in found), "compiled": rows})
@@ -88,8 +90,8 @@ def _targets(
     ]
 
 
-def _run(targets: Sequence[Any], arch: str, workers: int, budget: float, table: Path) -> list[Any]:
-    """The search; the table is written as it goes."""
+def _run(targets: Sequence[Any], arch: str, workers: int, deadline: float, table: Path) -> list[Any]:
+    """The search, until a time of the monotonic clock; the table is written as it goes."""
     import json
 
     from rnnc.compiler_processes import processes
@@ -99,9 +101,9 @@ def _run(targets: Sequence[Any], arch: str, workers: int, budget: float, table: 
 
     answers_file = directory().parent / "compiled" / f"{arch}.jsonl"
     done = []
-    with processes(workers, min(budget, SECONDS)) as compile_one:
+    with processes(workers, SECONDS) as compile_one:
         answers = Answers(answers_file, compile_one)
-        results = search(targets, answers, workers, budget)
+        results = search(targets, answers, workers, deadline)
         for found in track(results, f"tuning for {arch}", len(targets)):
             done.append(found)
             if found.kernels:

@@ -93,9 +93,8 @@ class Found:
                 yield known | {"sizes": dict(self.target.axes)} | configuration._asdict() | report
 
 
-def search(targets: Sequence[Target], answers: Answers, workers: int, seconds: float) -> Iterator[Found]:
-    """The targets as they are done; after that many seconds, none is begun, and those that are stop."""
-    deadline = time.monotonic() + seconds
+def search(targets: Sequence[Target], answers: Answers, workers: int, deadline: float) -> Iterator[Found]:
+    """The targets as they are done; after that time of the monotonic clock no kernel is compiled any more."""
     with ThreadPoolExecutor(workers) as threads:
         yield from threads.map(lambda target: _Search(target, answers, deadline).run(), targets)
 

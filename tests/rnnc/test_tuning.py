@@ -43,9 +43,9 @@ class Compiler:
         return {"registers": 200, "stack": stack, "shared": 40_000, "matrix": {"HGMMA": 4}, "seconds": 0.1}
 
 
-def found_by(compiler: Any, subject: Subject, folder: Path, seconds: float = 1e6) -> Found:
+def found_by(compiler: Any, subject: Subject, folder: Path, deadline: float = float("inf")) -> Found:
     target = Target(subject, "sm_90", "bf16", SIZES)
-    (found,) = search([target], Answers(folder / "answers.jsonl", compiler), 1, seconds)
+    (found,) = search([target], Answers(folder / "answers.jsonl", compiler), 1, deadline)
     return found
 
 
@@ -73,7 +73,7 @@ def test_another_run_asks_for_nothing_again(subject: Subject, tmp_path: Path) ->
 
 
 def test_a_run_that_is_stopped_goes_on(subject: Subject, tmp_path: Path) -> None:
-    assert not found_by(Compiler(), subject, tmp_path, seconds=0).done
+    assert not found_by(Compiler(), subject, tmp_path, deadline=0).done
 
     class Stopped(Compiler):
         def __call__(self, task: Mapping[str, Any]) -> dict[str, Any]:
