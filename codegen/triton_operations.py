@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Protocol
 
 from rnnc.codegen import operations as ir
-from rnnc.codegen.evaluators import FLOAT_FUNCTIONS
+from rnnc.codegen.float_functions import FLOAT_FUNCTIONS
 from rnnc.codegen.program import Node
 from rnnc.codegen.torch_sums import is_number, number, plain
 from rnnc.codegen.triton_rows import assembled, block, rows_per_token

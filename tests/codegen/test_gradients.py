@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rnnc.codegen.compiler import analyse
-from rnnc.codegen.evaluators import FLOAT64, FLOAT_FUNCTIONS, evaluate
+from rnnc.codegen.evaluators import FLOAT64, evaluate
+from rnnc.codegen.float_functions import FLOAT_FUNCTIONS
 from rnnc.codegen.operations import ROW, VALID
 from rnnc.codegen.torch_module import Form
 from rnnc.codegen.torch_operations import FUNCTIONS as TORCH
