@@ -26,7 +26,6 @@ pass over an operand takes 0.1 to 0.2.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -34,6 +33,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rnnc.ops.arrays import addcmul_ as addcmul_
+from rnnc.ops.arrays import addmm_ as addmm_
+from rnnc.ops.arrays import assemble as assemble
+from rnnc.ops.arrays import at_first as at_first
+from rnnc.ops.arrays import deinterleave as deinterleave
+from rnnc.ops.arrays import interleave as interleave
+from rnnc.ops.arrays import product as product
+from rnnc.ops.arrays import rows as rows
+from rnnc.ops.arrays import softplus as softplus
+from rnnc.ops.arrays import step as step
 from rnnc.ops.halving import (
     LOWER,
     UPPER,
@@ -59,82 +68,6 @@ LOG2E = 1 / LN2
 
 # Logarithms to base 2 below this are as good as -inf: 2^FLOOR is 0, in float64 too.
 FLOOR = -32768.0
-
-
-# Numbers and layout -----------------------------------------------------------------------------------------
-
-
-def softplus(x: Tensor) -> Tensor:
-    """log(1 + exp(x)), to full precision for every x (torch's own is x from 20 on)."""
-    return -F.logsigmoid(-x)
-
-
-def step(x: Tensor) -> Tensor:
-    """1 where x > 0, else 0."""
-    return (x > 0).to(x.dtype)
-
-
-def product(first: Tensor, second: Tensor, *rest: Tensor | float) -> Tensor:
-    """The product of all: one new array, multiplied in place unless the gradient is recorded."""
-    out = first * second
-    for factor in rest:
-        inside = not isinstance(factor, Tensor) or fits(factor, out)
-        out = out.mul_(factor) if inside and not torch.is_grad_enabled() else out * factor
-    return out
-
-
-def fits(x: Tensor, into: Tensor) -> bool:
-    """Whether x broadcasts to the shape of `into`. (torch.broadcast_shapes takes 100 times as long.)"""
-    sizes = zip(reversed(x.shape), reversed(into.shape), strict=False)
-    return x.ndim <= into.ndim and all(own in (1, size) for own, size in sizes)
-
-
-def addcmul_(x: Tensor, small: Tensor, large: Tensor, value: float = 1) -> Tensor:
-    """x + value * small * large, in x (a new array) unless the gradient is recorded or the sum is larger."""
-    if torch.is_grad_enabled() or not (fits(small, x) and fits(large, x)):
-        return torch.addcmul(x, small, large, value=value)
-    return x.addcmul_(small, large, value=value)
-
-
-def addmm_(x: Tensor, left: Tensor, right: Tensor, alpha: float = 1) -> Tensor:
-    """x + alpha * left @ right for [M, H, rows, columns], in x (a fresh array) unless the gradient is
-    recorded.
-    """
-    alike = x.shape[:2] == left.shape[:2] == right.shape[:2]
-    if torch.is_grad_enabled() or not alike or not x.is_contiguous():
-        return torch.add(x, left @ right, alpha=alpha)
-    x.flatten(0, 1).baddbmm_(left.flatten(0, 1), right.flatten(0, 1), alpha=alpha)
-    return x
-
-
-def at_first(x: Tensor, tokens: int) -> Tensor:
-    """x [M, H, ...] in the first of C tokens, zero in the others: [M, H, C, ...]."""
-    first = x.unsqueeze(2)
-    rest = first.new_zeros(()).expand(*x.shape[:2], tokens - 1, *x.shape[2:])
-    return torch.cat((first, rest), 2)
-
-
-def interleave(parts: Sequence[Tensor], dim: int) -> Tensor:
-    """The n parts as n rows per token: axis `dim` of C tokens becomes C * n rows, a token's rows together."""
-    axis = dim % parts[0].ndim
-    return torch.stack(torch.broadcast_tensors(*parts), axis + 1).flatten(axis, axis + 1)
-
-
-def deinterleave(x: Tensor, dim: int, n: int) -> tuple[Tensor, ...]:
-    """The n parts that `interleave` put together."""
-    axis = dim % x.ndim
-    return x.unflatten(axis, (x.shape[axis] // n, n)).unbind(axis + 1)
-
-
-def rows(x: Tensor, dim: int, n: int) -> Tensor:
-    """Every token of axis `dim` n times in a row: C tokens become C * n rows."""
-    return interleave([x] * n, dim)
-
-
-def assemble(blocks: Sequence[Tensor]) -> Tensor:
-    """n * n blocks [..., C, C], in row-major order, interleaved into [..., C * n, C * n]."""
-    n = math.isqrt(len(blocks))
-    return interleave([interleave(blocks[n * row : n * row + n], -1) for row in range(n)], -2)
 
 
 # Running sums and products ----------------------------------------------------------------------------------
