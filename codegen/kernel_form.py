@@ -32,7 +32,7 @@ def kernel_form(form: Form, value_axis: str, micro: str | None = None) -> Form:
     elif any(map(is_stacked, nodes)):
         programs = unstack(programs, builder)
     programs = [reassociate(program, builder, value_axis) for program in programs]
-    return scheduled([scale_values(program, builder, value_axis) for program in programs], builder)
+    return scheduled(programs, builder, last=lambda program: scale_values(program, builder, value_axis))
 
 
 def without_softmax(program: Program, builder: Builder) -> Program:

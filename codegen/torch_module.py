@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from rnnc.codegen.builder import Builder
@@ -72,12 +72,18 @@ def _schedule(program: Program, backward: Program, builder: Builder) -> Form:
     return scheduled((with_inverses(p, builder) for p in (program, backward)), builder, writes=True)
 
 
-def scheduled(programs: Iterable[Program], builder: Builder, writes: bool = False) -> Form:
+def scheduled(
+    programs: Iterable[Program],
+    builder: Builder,
+    writes: bool = False,
+    last: Callable[[Program], Program] = lambda program: program,
+) -> Form:
     """The form of a forward and a backward program, with inverses in the place of solves.
 
     `writes`: what tokens write after they have read the state is kept for the backward pass, not formed anew.
+    `last` is done to the programs before factors of products are shared.
     """
-    forward, backward = share_products([on_rows(program, builder) for program in programs], builder)
+    forward, backward = share_products([last(on_rows(program, builder)) for program in programs], builder)
     keeps = worth_keeping(forward, backward, writes)
     states = Program(f"{forward.name}_states", {}, forward.carries)
     return Form(

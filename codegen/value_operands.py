@@ -26,10 +26,17 @@ def scale_values(program: Program, builder: Builder, value_axis: str) -> Program
         core, factors = _split(matrix, axis, build)
         if not factors:
             return None
-        operands = [core, build.multiply([*factors, values])]
+        operands = [core, _over_rows(build.multiply([*factors, values]), build)]
         return build.node(node.op, operands[::-1] if index == 0 else operands, node.axes)
 
     return rewritten(program, builder, rule)
+
+
+def _over_rows(values: Node, build: Builder) -> Node:
+    """The same values, computed over ROW, as all that is elementwise is."""
+    if ir.COLUMN not in values.axes:
+        return values
+    return build.node(ir.Rename(ir.ROW, ir.COLUMN), [build.rename(values, ir.COLUMN, ir.ROW)], values.axes)
 
 
 def _split(matrix: Node, axis: str, build: Builder) -> tuple[Node, list[Node]]:
@@ -44,7 +51,6 @@ def _split(matrix: Node, axis: str, build: Builder) -> tuple[Node, list[Node]]:
         return matrix, []
     factors = [factor for factor in matrix.args if factor.axes == (axis,)]
     rest = [factor for factor in matrix.args if factor.axes != (axis,)]
-    large = [factor for factor in rest if len(factor.axes) == 2]
-    if not factors or len(large) != 1:
+    if not factors or all(len(factor.axes) < 2 for factor in rest):
         return matrix, []
     return build.multiply(rest, matrix.op.coefficient), factors
