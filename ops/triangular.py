@@ -20,6 +20,8 @@ def inverse(p: Tensor) -> Tensor:
     size = p.shape[-1]
     if size <= LEAF and not torch.is_grad_enabled():
         return _small_inverse(p)
+    if size <= LEAF * BLOCKS and size % LEAF == 0 and not torch.is_grad_enabled():
+        return _blocked_inverse(p.reshape(-1, size, size)).view(p.shape)
     block = 1 if size <= LEAF else LEAF
     while block * BLOCKS < size:
         block *= BLOCKS
@@ -53,12 +55,36 @@ def _diagonal_inverses(p: Tensor, block: int) -> list[Tensor]:
     return [*found, inverse(rest)] if rest.shape[-1] else found
 
 
+def _blocked_inverse(p: Tensor) -> Tensor:
+    """`inverse` of [N, R, R] by blocks of 8 rows, in few operations: for a CPU, where each takes its time."""
+    count, size = p.shape[0], p.shape[-1] // LEAF
+    x = p.new_zeros(p.shape)
+    own, places = (
+        each.view(count, size, LEAF, size, LEAF).diagonal(dim1=1, dim2=3).permute(1, 2, 3, 0)
+        for each in (p, x)
+    )
+    diagonal = _side_by_side(own.reshape(LEAF, LEAF, -1)).view(LEAF, LEAF, size, count)
+    places.copy_(diagonal)
+    blocks = diagonal.permute(2, 3, 0, 1).contiguous()
+    for i in range(1, size):
+        start = LEAF * i
+        rows = slice(start, start + LEAF)
+        before = torch.bmm(p[:, rows, :start], x[:, :start, :start])
+        x[:, rows, :start] = torch.bmm(blocks[i], before)
+    return x
+
+
 def _small_inverse(p: Tensor) -> Tensor:
     """`inverse` by rows, with the matrices side by side in the last axis: in half the time."""
     size = p.shape[-1]
     entries = p.reshape(-1, size * size).t().contiguous().view(size, size, -1)
+    return _side_by_side(entries).view(size * size, -1).t().contiguous().view(p.shape)
+
+
+def _side_by_side(entries: Tensor) -> Tensor:
+    """The inverses of [R, R, N]."""
     x = torch.zeros_like(entries)
     x.diagonal().fill_(1)
-    for i in range(1, size):
+    for i in range(1, entries.shape[0]):
         torch.sum(entries[i, :i, None] * x[:i, :i], 0, out=x[i, :i])
-    return x.view(size * size, -1).t().contiguous().view(p.shape)
+    return x

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable
 from functools import cached_property
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from rnnc.codegen.resources import SHORTEST, rows_for
 from rnnc.codegen.tiling import TooLarge, longest
 from rnnc.dsl.recurrence import Recurrence
-from rnnc.ops.arguments import Bound
+from rnnc.ops.arguments import REMEMBERED, Bound
 from rnnc.ops.errors import UnavailableError
 from rnnc.ops.triton_autograd import TritonPlan, apply, on
 from rnnc.ops.triton_launch import UNTILED, Call, Tiled
@@ -45,6 +46,7 @@ class TritonKernels:
         self.warned: set[str] = set()
         self.steps: dict[Hashable, Step] = {}
         self.tilings: dict[Hashable, Tiled] = {}
+        self.prepared: dict[Hashable, tuple[Tiled, dict[Any, Any]]] = {}
 
     @cached_property
     def generated(self) -> Generated | str:
@@ -170,8 +172,21 @@ class TritonKernels:
             bounds=None if cu_seqlens is None else cu_seqlens.contiguous(),
             reverse=reverse,
             tiled=how,
+            prepared=self._prepared(bound, cu_seqlens, reverse, how),
             micro=self.available[0].MICRO_AXIS,
         )
+
+    def _prepared(self, bound: Bound, cu_seqlens: Tensor | None, reverse: bool, how: Tiled) -> dict[Any, Any]:
+        """What earlier calls of these shapes have found for their launches."""
+        if bound.key is None:
+            return {}
+        count = None if cu_seqlens is None else cu_seqlens.shape[0]
+        key = bound.key, count, reverse, how.chunk
+        if len(self.prepared) > REMEMBERED:
+            self.prepared.clear()
+        if key not in self.prepared or self.prepared[key][0] is not how:
+            self.prepared[key] = how, {}
+        return self.prepared[key][1]
 
     def _check_sizes(self, bound: Bound) -> None:
         check_sizes(self.available[0], bound.sizes.axes, self.recurrence.name)

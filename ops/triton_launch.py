@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -55,6 +55,20 @@ class Tiled(NamedTuple):
 UNTILED = Tiled(CHUNK, {}, "")  # of calls of the recurrent form
 
 
+class Prepared(NamedTuple):
+    """A launch without its tensors: `writes` are (key, argument, shape, dtype), `reads` (argument, key),
+    `states` the arguments for those at the start and the end, `options` all else.
+    """
+
+    kernel: str
+    serial: bool
+    states: tuple[tuple[str, str], ...]
+    writes: tuple[tuple[str, str, tuple[int, ...], torch.dtype], ...]
+    reads: tuple[tuple[str, str], ...]
+    options: Mapping[str, Any]
+    grid: tuple[int, ...]
+
+
 class Sum(NamedTuple):
     """`target` [outer, width] = `source` [outer, rows, width] summed over its rows."""
 
@@ -67,7 +81,8 @@ class Sum(NamedTuple):
 @dataclass(frozen=True)
 class Call:
     """The shapes of one call. `sizes` by axis; `bounds` are the packed sequences' limits, or None;
-    `tiled`: how its chunked kernels run; `micro`: the axis of micro-steps, if there is one.
+    `tiled`: how its chunked kernels run; `micro`: the axis of micro-steps, if there is one. `prepared`, which
+    calls may share if their shapes and those of their tensors are equal: what was found for their launches.
     """
 
     batch: int
@@ -81,6 +96,7 @@ class Call:
     reverse: bool
     tiled: Tiled
     micro: str = ""
+    prepared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def chunk(self) -> int:
@@ -149,6 +165,11 @@ class Runner:
     @property
     def kept(self) -> list[str]:
         """The keys of what the backward kernels read that the forward kernels wrote."""
+        if "kept" not in self.call.prepared:
+            self.call.prepared["kept"] = self._kept()
+        return list(self.call.prepared["kept"])
+
+    def _kept(self) -> list[str]:
         written = {key for launch in self.module.FORWARD for key, *_ in launch.writes}
         read = [key for launch in self.module.BACKWARD for key, *_ in launch.reads]
         return [key for key in dict.fromkeys(read) if key in written]
@@ -158,38 +179,45 @@ class Runner:
 
         No `start`: zeros, no `end`: not wanted.
         """
-        self._run_needed(self.module.FORWARD, start, end, {*outputs, *(self.kept if keep else ())})
+        self._run_needed("FORWARD", start, end, {*outputs, *(self.kept if keep else ())})
 
     def backward(self, start: Tensors, end: Tensors, wanted: Collection[str]) -> None:
         """What the `wanted` gradients, and that of the initial state, need; `start` is the final state's."""
-        self._run_needed(self.module.BACKWARD, start, end, set(wanted))
+        self._run_needed("BACKWARD", start, end, set(wanted))
 
-    def _run_needed(self, launches: Sequence[Launch], start: Tensors, end: Tensors, wanted: set[str]) -> None:
+    def _run_needed(self, direction: str, start: Tensors, end: Tensors, wanted: set[str]) -> None:
         """Launches what the wanted arrays, or the state at the end, depend on."""
+        key = direction, bool(start), bool(end), frozenset(wanted)
+        if key not in self.call.prepared:
+            launches = getattr(self.module, direction)
+            self.call.prepared[key] = self._needed(launches, bool(start), bool(end), wanted)
+        for prepared in self.call.prepared[key]:
+            self._launch(prepared, start, end)
+
+    def _needed(
+        self, launches: Sequence[Launch], start: bool, end: bool, wanted: set[str]
+    ) -> tuple[Prepared, ...]:
+        """What is launched, in order."""
         needed: list[Launch] = []
         for launch in reversed(launches):
             last = launch.role in SERIAL and end
             if last or not wanted.isdisjoint(key for key, *_ in launch.writes):
                 needed.append(launch)
                 wanted = wanted | {key for key, *_ in launch.reads}
-        for launch in reversed(needed):
-            states = [x if launch.role in SERIAL else () for x in (start, end)]
-            self.run(launch, wanted, *states)
+        return tuple(self._prepare(launch, wanted, start, end) for launch in reversed(needed))
 
-    def run(self, launch: Launch, wanted: Collection[str], start: Tensors = (), end: Tensors = ()) -> None:
-        """Allocates what a kernel writes and launches it; `start`, `end`: the states of a serial kernel."""
+    def _prepare(self, launch: Launch, wanted: Collection[str], start: bool, end: bool) -> Prepared:
+        """All of a launch that calls of the same shapes have in common."""
         call, configuration = self.call, self.call.tiled.configurations[launch.kernel]
         options: dict[str, Any] = {}
+        writes = []
         for key, argument, place, axes in launch.writes:
             if key in launch.optional and key not in wanted:
                 options[argument] = None
                 continue
-            if key not in self.arrays:
-                scalars = place in IN_FLOAT32 or (place == "value" and set(axes) <= {call.micro})
-                dtype = torch.float32 if scalars else self._dtype(key)
-                self.arrays[key] = torch.empty(call.shape(place, axes), dtype=dtype, device=call.device)
-            options[argument] = self.arrays[key]
-        options |= {argument: self.arrays[key] for key, argument, _, _ in launch.reads}
+            scalars = place in IN_FLOAT32 or (place == "value" and set(axes) <= {call.micro})
+            dtype = torch.float32 if scalars else self._dtype(key)
+            writes.append((key, argument, call.shape(place, axes), dtype))
         for name in launch.groups:
             options[f"G_{name}"] = self.arrays[name].shape[2]
         for axis, name in launch.sizes:
@@ -198,20 +226,13 @@ class Runner:
             options[f"B{name}"] = rows_for(size) if axis == call.micro else cover(size)
             if axis in launch.tiled:
                 options[f"B{name}"] = min(cover(size), configuration.tile)
-        if launch.role not in SERIAL and launch.tiled:
+        serial = launch.role in SERIAL
+        if not serial and launch.tiled:
             (name,) = (name for axis, name in launch.sizes if axis in launch.tiled)
             options["tiles"] = -(-options[name] // options[f"B{name}"])
-        filler = next(iter(self.arrays.values()))
-        serial = launch.role in SERIAL
         if serial:
-            for number, (first, last) in enumerate(launch.states):
-                options[first] = start[number] if start else filler
-                options[last] = end[number] if end else filler
-            options |= {"HAS_START": bool(start), "HAS_END": bool(end)}
-        table = "chunk_offsets" if serial else "chunk_table"
+            options |= {"HAS_START": start, "HAS_END": end}
         options |= {
-            "cu_seqlens": filler if call.bounds is None else call.bounds,
-            table: filler if call.tables is None else call.tables[0 if serial else 1],
             "T": call.length,
             "H": call.heads,
             "C": call.chunk,
@@ -223,7 +244,31 @@ class Runner:
             "num_stages": configuration.stages,
             **EVERYWHERE,
         }
-        getattr(self.module, launch.kernel)[self._grid(launch)](**options)
+        reads = tuple((argument, key) for key, argument, _, _ in launch.reads)
+        states = tuple((first, last) for first, last in launch.states)
+        return Prepared(launch.kernel, serial, states, tuple(writes), reads, options, self._grid(launch))
+
+    def _launch(self, prepared: Prepared, start: Tensors, end: Tensors) -> None:
+        """Allocates what a kernel writes and launches it; `start`, `end`: the states of a serial kernel."""
+        call, arrays = self.call, self.arrays
+        options = dict(prepared.options)
+        for key, argument, shape, dtype in prepared.writes:
+            if key not in arrays:
+                arrays[key] = torch.empty(shape, dtype=dtype, device=call.device)
+            options[argument] = arrays[key]
+        for argument, key in prepared.reads:
+            options[argument] = arrays[key]
+        filler = next(iter(arrays.values()))
+        options["cu_seqlens"] = filler if call.bounds is None else call.bounds
+        tables = call.tables
+        if prepared.serial:
+            for number, (first, last) in enumerate(prepared.states):
+                options[first] = start[number] if start else filler
+                options[last] = end[number] if end else filler
+            options["chunk_offsets"] = filler if tables is None else tables[0]
+        else:
+            options["chunk_table"] = filler if tables is None else tables[1]
+        getattr(self.module, prepared.kernel)[prepared.grid](**options)
 
     def _grid(self, launch: Launch) -> tuple[int, ...]:
         call = self.call

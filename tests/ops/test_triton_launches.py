@@ -75,3 +75,35 @@ def test_gradients_are_summed_in_one_launch(name: str) -> None:
     assert last is backward[-1]
     grouped = sum(item.per_group for item in op.recurrence.inputs)
     assert len(last.options["targets"]) == len(op.recurrence.params) + grouped
+
+
+def test_launches_are_prepared_once_for_calls_of_equal_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rnnc.ops.triton_launch import Runner
+
+    op = Operator(
+        *(getattr(operator("linear_attention"), name) for name in ("spec", "recurrence", "module", "source"))
+    )
+    prepared = []
+    prepare = Runner._prepare
+
+    def counted(runner: Runner, *args: Any) -> Any:
+        prepared.append(args[0].kernel)
+        return prepare(runner, *args)
+
+    monkeypatch.setattr(Runner, "_prepare", counted)
+    vectors = [torch.randn(2, 20, 1, 5) for _ in range(6)]
+
+    def call(*given: torch.Tensor, **options: Any) -> torch.Tensor:
+        output: torch.Tensor = op(*given, backend="triton", form="chunked", **options)[0]
+        return output
+
+    for number, given in enumerate((vectors[:3], vectors[3:])):
+        torch.testing.assert_close(call(*given), op(*given, backend="torch")[0], atol=1e-5, rtol=1e-4)
+        if number == 0:
+            first = len(prepared)
+    assert len(prepared) == first > 0
+    torch.testing.assert_close(call(*vectors[:3], reverse=True), op(*vectors[:3], reverse=True)[0])
+    assert len(prepared) == 2 * first
+    leaves = [x.requires_grad_() for x in vectors[:3]]
+    call(*leaves).sum().backward()
+    assert len(prepared) > 3 * first
