@@ -48,8 +48,10 @@ def test_off_and_bare() -> None:
 
 def test_kernels_are_stable(tmp_path: Path) -> None:
     for path in [*ROOT.glob("ops/*.rnn"), ROOT / "examples" / "two_read_delta.rnn"]:
-        text = triton_source(compile_text(path.read_text("utf-8")))
-        (tmp_path / f"{path.stem}.py").write_text(text, encoding="utf-8")
+        compiled = compile_text(path.read_text("utf-8"))
+        for number, stage in enumerate(getattr(compiled, "stages", [compiled])):
+            text = triton_source(stage)
+            (tmp_path / f"{path.stem}_{number}.py").write_text(text, encoding="utf-8")
     command = [
         sys.executable,
         "-m",
