@@ -25,7 +25,7 @@ WARPS = (4, 8, 16)
 STAGES = (1, 2, 3)
 # Bytes of registers in memory that are let pass: none where every chunk waits for them.
 STACK, STACK_SERIAL = 64, 0
-CLOSE = 1.25  # times within this factor are alike: then what moves fewer bytes is taken
+CLOSE = 1.4  # times within this factor are alike: then what moves fewer bytes is taken
 STEP = 16  # registers: of what does not fit, what is off by less is alike
 NEAR = 48  # registers: an estimate that is not off by more may be wrong
 

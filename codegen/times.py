@@ -14,6 +14,7 @@ LOADS = ((96, 8192), (32, 16384))
 OVERLAP = 0.2  # of what is shorter, that still counts
 NARROW = 32  # columns: a product of as many has half the rate
 SLOWER = 0.6  # the rate of products of few rows
+BESIDE = 0.6  # of the latency of a read, where a cache has what lies beside it
 ELEMENT = 2e-9  # seconds of a thread for an entry of a product: its sums, its way to the next product
 AHEAD = 0.25  # of the latency of a read that another stage has asked for before
 
@@ -119,6 +120,8 @@ class _Load(NamedTuple):
             formed += count
             entries += count * self.tiles.entries((*product.shape[0], *product.shape[1]))
         threads = self.configuration.warps * hardware.lanes
-        passes = 1 if work.serial else 1 + work.loops * self.tiles.tiles
+        passes = 1.0
+        if not work.serial:  # a tile lies in memory beside the one before it
+            passes += work.loops * (1 + (self.tiles.tiles - 1) * BESIDE)
         waits = work.chain if work.serial else formed
         return reads * passes + waits * hardware.product_latency + entries / threads * ELEMENT
