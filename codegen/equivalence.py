@@ -24,6 +24,7 @@ from rnnc.dsl.interpreter import carried, run
 from rnnc.dsl.normal import Normal
 from rnnc.dsl.normaliser import normalise
 from rnnc.dsl.recurrence import Loop, Recurrence, Statement
+from rnnc.dsl.stages import split
 
 Verdict = Literal["equal", "different", "undecided"]
 SIZES = (2, 3)  # of the axes, in turn: no two that meet have the same size everywhere
@@ -97,7 +98,7 @@ def _same_normal_form(left: Recurrence, right: Recurrence) -> bool:
     forms = []
     for recurrence in (left, right):
         try:
-            forms.append(_content(normalise(recurrence)))
+            forms.append([_content(normalise(stage)) for stage in split(recurrence)])
         except SpecError:  # of another class: its statements can still be run
             return False
     return bool(forms[0] == forms[1])

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import rnnc
+import rnnc.ops
 from rnnc.codegen.compiler import Staged, analyse
+from rnnc.codegen.equivalence import compare
 from rnnc.codegen.proof import prove
 from rnnc.codegen.standalone import standalone
 from rnnc.dsl.checker import check
@@ -205,6 +207,31 @@ def test_cost_is_that_of_all_stages() -> None:
     assert found.forward.minimum_bytes == 256 * 2 * values
     recurrent = rnnc.compile(SLOTS).cost(form="recurrent", B=1, T=256, H=2, M=16, K=16, V=16)
     assert recurrent.forward.launches == 2
+
+
+def test_two_spellings_are_equal() -> None:
+    """By the normal forms of the stages; and by the statements, where what is handed on has other names."""
+    spelled = SLOTS.replace("B + w @ v.T", "w @ v.T + B")
+    renamed = spelled.replace("let p =", "let weights =").replace("B.T @ p", "B.T @ weights")
+    other = SLOTS.replace("K**-0.5", "2 * K**-0.5")
+    left = check(parse(SLOTS))
+    assert compare(left, check(parse(spelled)))
+    assert compare(left, check(parse(renamed)))
+    assert not compare(left, check(parse(other)))
+
+
+@pytest.mark.parametrize("name", ["gsa", "preconditioned_delta"])
+def test_auto_takes_the_kernels_that_each_stage_has(name: str) -> None:
+    """The first stage has recurrent kernels only, the second chunked ones."""
+    operator = getattr(rnnc.ops, name)
+    sizes = dict.fromkeys(operator.recurrence.axes, 4)
+    case = Case(1, (18,), False, 1, sizes, {}, initial=True, reverse=False, chunk_size=None)
+    trial = draw_trial(operator, case)
+    with pytest.warns(RuntimeWarning, match="no chunked form"):
+        found = trial.to(torch.float32).evaluate("auto", backend="triton")
+    for what, value in found.items():
+        error = float((value.double() - trial.expected[what]).norm()) / max(trial.scales[what], 1e-6)
+        assert error < 1e-4, f"{what}: {error:.1e}"
 
 
 def test_traced_as_one_node() -> None:

@@ -44,13 +44,13 @@ SPELLINGS = [
     ("S <- exp(log(d)) * S + k @ v.T", "S <- d * S + k @ v.T"),
     ("S <- S + k @ (v / (1 + exp(a))).T", "S <- S + k @ (v * (1 + exp(a))**-1).T"),
     ("S <- exp(logsigmoid(a)) * S + k @ v.T", "S <- sigmoid(a) * S + k @ v.T"),
+    ("h <- z * h + (1 - z) * x", "h <- x + z * (h - x)"),
 ]
 FUNCTIONS = [
     ("S <- tanh(a / 2) * S + k @ v.T", "S <- (2 * sigmoid(a) - 1) * S + k @ v.T"),
     ("S <- (1 - sigmoid(-a)) * S + k @ v.T", "S <- sigmoid(a) * S + k @ v.T"),
     ("S <- softplus(a) * S + k @ v.T", "S <- -logsigmoid(-a) * S + k @ v.T"),
     ("S <- S + k @ silu(v).T", "S <- S + k @ (v * sigmoid(v)).T"),
-    ("h <- z * h + (1 - z) * x", "h <- x + z * (h - x)"),
 ]
 DIFFERENT = [
     ("S <- d * S + k @ v.T", "S <- d * S + 2 * k @ v.T"),
