@@ -1,6 +1,6 @@
 """What a call on the Triton back end costs the host: everything but the kernels, which do nothing here.
 
-    TRITON_INTERPRET=1 python benchmarks/overhead.py [model ...]
+    TRITON_INTERPRET=1 python -m benchmarks.overhead [model ...]
 
 Microseconds of this thread, the least of several rounds; what Triton adds for each launch is not in them.
 """
@@ -51,7 +51,7 @@ def microseconds(run: Callable[[], Any]) -> float:
 
 
 def main(models: list[str]) -> None:
-    """Prints forward alone, and forward and backward, for whole and for packed sequences."""
+    """Prints forward alone, forward with gradients to come, and both, for whole and for packed sequences."""
     torch.set_num_threads(1)
     for name in models:
         op = getattr(rnnc.ops, name)
@@ -69,7 +69,9 @@ def main(models: list[str]) -> None:
             def both(op: Any = op, leaves: Any = leaves, options: Any = options, do: Any = cotangent) -> None:
                 torch.autograd.grad(op(*leaves, **options)[0], leaves, do)
 
-            times = f"forward {microseconds(forward):.0f}, forward and backward {microseconds(both):.0f}"
+            recorded = microseconds(lambda op=op, leaves=leaves, options=options: op(*leaves, **options))
+            times = f"forward {microseconds(forward):.0f}, {recorded:.0f} with gradients to come"
+            times += f", forward and backward {microseconds(both):.0f}"
             print(f"{name}{', packed' if packed is not None else ''}: {times} microseconds")
 
 

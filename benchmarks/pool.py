@@ -101,9 +101,11 @@ class Pool:
                 return {"status": "not run", "reason": "no time was left"}
             worker = idle.get()
             try:
-                return worker.ask(request, min(seconds, max(left, 1.0)))
+                answer = worker.ask(request, min(seconds, max(left, 1.0)))
             finally:
                 idle.put(worker)
+            late = str(answer.get("reason", "")).startswith("ended after") and left < seconds
+            return {"status": "not run", "reason": "no time was left"} if late else answer
 
         with ThreadPoolExecutor(max(1, min(count, len(self.workers)))) as threads:
             waiting: dict[Future[Answer], Any] = {}
