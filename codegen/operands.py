@@ -2,8 +2,8 @@
 
 The scans multiply matrices that they find in memory: where decays are per channel, the operands come scaled
 by the running decays, [tokens, channels], and with them the matrices between tokens, the sums over channels
-that scale rows, and the decay of the whole chunk. Otherwise only matrices that cost much to form cross: those
-that come from a triangular inverse.
+that scale rows, and the decay of the whole chunk. Otherwise only what costs much to form crosses: matrices
+that come from a triangular inverse, and sums over matrices between tokens that scale rows.
 """
 
 from __future__ import annotations
@@ -32,12 +32,29 @@ def crossing(program: Program, normal: Normal) -> tuple[Array, ...]:
     found = {node: Array(node, f"m{index}", place_of(node)) for index, node in enumerate(matrices)}
     if not per_channel(program):
         costly = any(isinstance(n.op, ir.Inverse) for n in reachable(matrices))
-        return tuple(found.values()) if costly else ()
+        sums = {core: None for node in frontier for core in _sums(node)}
+        found |= {node: Array(node, f"x{node.number}", place_of(node)) for node in sums}
+        return tuple(found.values()) if costly or sums else ()
     for node in frontier:
         for core in cores(node, normal.key_axis):
             if core not in found:
                 found[core] = Array(core, f"x{core.number}", place_of(core))
     return tuple(found.values())
+
+
+def _sums(node: Node) -> Iterator[Node]:
+    """The factors of rows, or of the chunk, in a product that take a matrix between tokens to form."""
+    node = plain(node)
+    if isinstance(node.op, ir.Multiply):
+        for factor in node.args:
+            yield from _sums(factor)
+    elif len(node.axes) < 2 and any(map(_sums_up_matrix, reachable([node]))):
+        yield node
+
+
+def _sums_up_matrix(node: Node) -> bool:
+    summed = isinstance(node.op, ir.Dot | ir.Sum) and len(node.axes) == 1
+    return summed and any(len(a.axes) == 2 and set(a.axes) <= set(ir.TIME_AXES) for a in node.args)
 
 
 def per_channel(program: Program) -> bool:

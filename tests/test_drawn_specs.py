@@ -6,6 +6,8 @@ against the token loop, values and all gradients; and, in Triton's interpreter, 
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from hypothesis import HealthCheck, given, note, seed, settings
@@ -59,6 +61,7 @@ VECTORS = [
     "(elu({0}) + 1) * K**-1",
     "min({0}, 0.5)",
 ]
+NAMES = re.compile(r"\b(a|b|c|r|A_log)\b")  # of the declarations above
 GATES = ["sigmoid({0})", "2 * sigmoid({0})", "tanh({0})", "0.5", "softplus({0}) * 0.3"]
 UPDATES = [
     "{S} - {g} * {u} @ ({u}.T @ {S})",
@@ -168,20 +171,39 @@ class Drawing:
         self.fed.append(f"({value.format(u=self.vector())})")
         return f"state {declared}", update
 
+    def mixed(self) -> list[str]:
+        """The statements of two states that mix: what each keeps of itself, takes of the other, and reads."""
+        scalars = [
+            (declared, decay) for declared, decay in DECAYS if "[" not in declared.partition(" in ")[0]
+        ]
+        parts = {}
+        for place in ("m", "s", "t"):
+            declared, parts[place] = self.data.draw(st.sampled_from(scalars))
+            self.declarations += re.sub(NAMES, lambda found, p=place: p + found[0], declared).splitlines()
+            parts[place] = re.sub(NAMES, lambda found, p=place: p + found[0], parts[place])
+        parts |= {"g": self.gate(), "u": self.vector(), "w": self.vector()}
+        lines = ["M <- {m} * M + {g} * {u} @ (v - S.T @ {w}).T", "S <- {s} * S + {t} * M"]
+        if self.data.draw(st.booleans()):  # nothing is read
+            lines[0] = "M <- {m} * M + {g} * {u} @ v.T"
+        if self.data.draw(st.booleans()):  # in a circle
+            lines[0] += " - 0.2 * S"
+        return [line.format(**parts) for line in lines]
+
     def spec(self) -> str:
-        others = [self.feeding()] if self.data.draw(st.booleans()) else []
-        updates = [*(update for _, update in others), *self.update()]
+        coupled = self.data.draw(st.integers(0, 3)) == 0
+        others = [self.feeding()] if not coupled and self.data.draw(st.booleans()) else []
+        updates = [*(update for _, update in others), *(self.mixed() if coupled else self.update())]
         outputs = []
         for number in range(self.data.draw(st.integers(1, 2))):
             parts = {"q": self.vector(), "w": self.vector(), "g": self.gate(), "s": self.gate()}
             line = f"o{number} <- " + self.pick(READOUTS).format(**parts)
             outputs.append((f"o{number}[V]", line, self.data.draw(st.booleans())))
-        if self.data.draw(st.sampled_from([False, False, True])):
+        if not coupled and self.data.draw(st.sampled_from([False, False, True])):
             outputs.append(("p[K]", f"p <- S @ {self.vector('V')}", self.data.draw(st.booleans())))
         before = [line for _, line, old in outputs if old]
         after = [line for _, line, old in outputs if not old]
         lines = ["input v[V], z[V]", *self.declarations, *self.lets]
-        lines += ["state S[K, V]", *(declared for declared, _ in others)]
+        lines += [f"state {'M[K, V], ' * coupled}S[K, V]", *(declared for declared, _ in others)]
         lines += [f"output {', '.join(name for name, _, _ in outputs)}", *before, *updates, *after]
         return "recurrence drawn[K, V]:\n" + "\n".join(f"    {line}" for line in lines) + "\n"
 
