@@ -21,6 +21,7 @@ from rnnc.codegen.footprint import footprint
 from rnnc.codegen.hardware import KNOWN, Hardware
 from rnnc.codegen.kernels import Kernel, plan_kernels
 from rnnc.codegen.program import Node, reachable
+from rnnc.codegen.recurrent_kernels import base
 from rnnc.codegen.resources import cover, rows_for
 from rnnc.codegen.tiling import Findings, Tiling, choose
 from rnnc.codegen.tiling_text import described, sentence
@@ -297,7 +298,7 @@ class _Count:
         if axis in (ir.ROWS, ir.COLUMNS):
             micro = self.compiled.normal.micro
             return self.chunk * (1 if micro is None else rows_for(self.sizes[micro]))
-        return self.chunk if axis in ir.TIME_AXES else self.sizes[axis]
+        return self.chunk if axis in ir.TIME_AXES else self.sizes[base(axis)]
 
     def bytes(self, array: Array) -> int:
         """The size of an array in memory."""

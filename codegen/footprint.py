@@ -272,7 +272,7 @@ def _along(axis: str) -> Axes:
     """The axis as `Work` has it: K' of a square [K, K'] is as K."""
     if axis in (ir.ROWS, ir.COLUMNS):
         return (STEPS,)
-    return (TOKENS if axis in ir.TIME_AXES else axis.removesuffix("'"),)
+    return (TOKENS if axis in ir.TIME_AXES else axis.rstrip("'"),)
 
 
 def _pairs(matrix: Node) -> Axes:

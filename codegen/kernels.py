@@ -74,7 +74,7 @@ def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[
         raise UnsupportedOnGpu("a scan of entries that do not mix")
     _refuse_sides(normal)
     for plan in (form.forward, form.backward):
-        _refuse(plan.program)
+        _refuse(plan.program, normal.value_axis)
     form = kernel_form(form, normal.value_axis, normal.micro)
     forward, backward = form.forward.program, form.backward.program
     given = crossing(forward, normal)
@@ -202,7 +202,7 @@ def _gradients(
         # Operands that are tiles of tokens and channels cost less to form again than to read.
         known = (*(array for array in given if array.place != "token"), *contracted)
         nodes = _needed([array.node for array in rest], [array.node for array in known])
-        rest, early = in_two_loops(nodes, rest, normal.key_axis, builder)
+        rest, early = in_two_loops(nodes, rest, _tiled_channels(program, normal), builder)
         roots = [array.node for array in rest]
         yield _kernel("channels", normal, program, roots, known, (*early, *rest), again=early)
 
@@ -212,10 +212,16 @@ def _in_channel_tiles(program: Program) -> bool:
     return per_channel(program) or any(isinstance(node.op, ir.Assemble) for node in program.nodes())
 
 
-def _refuse(program: Program) -> None:
+def _tiled_channels(program: Program, normal: Normal) -> str:
+    """The axis of the loops over channels; none ("") where a square matrix needs all channels at once."""
+    square = any(axis.endswith("'") for node in program.nodes() for axis in node.axes)
+    return "" if square else normal.key_axis
+
+
+def _refuse(program: Program, value_axis: str) -> None:
     for node in program.nodes():
-        if any(axis.endswith("'") for axis in node.axes):
-            raise UnsupportedOnGpu("a square matrix")
+        if any(axis.startswith(f"{value_axis}'") for axis in node.axes):
+            raise UnsupportedOnGpu(f"a square matrix over the value axis '{value_axis}', which kernels tile")
 
 
 def _is_costly(node: Node, starts: Iterable[Node], kept: Iterable[Array]) -> bool:
@@ -256,7 +262,7 @@ def _kernel(
         phases = serial_phases(body, loads, stores, starts, [carry.end for carry in carries])
     else:
         if role in ("pre", "channels") and _in_channel_tiles(program):
-            axis = normal.key_axis
+            axis = _tiled_channels(program, normal)
         phases = chunk_phases(body, loads, stores, axis)
     verify(phases, starts)
     name = f"{normal.recurrence.name}_{program.name.split('_')[0]}_{role}"

@@ -3,7 +3,9 @@
 The scans multiply matrices that they find in memory: where decays are per channel, the operands come scaled
 by the running decays, [tokens, channels], and with them the matrices between tokens, the sums over channels
 that scale rows, and the decay of the whole chunk. Otherwise only what costs much to form crosses: matrices
-that come from a triangular inverse, and sums over matrices between tokens that scale rows.
+that come from a triangular inverse, sums over matrices between tokens that scale rows, and vectors after a
+square matrix. Of micro-steps, products with a token's query are small and stay; the norms of their keys
+cross, for which kernels would hold tiles in registers.
 """
 
 from __future__ import annotations
@@ -32,14 +34,22 @@ def crossing(program: Program, normal: Normal) -> tuple[Array, ...]:
     found = {node: Array(node, f"m{index}", place_of(node)) for index, node in enumerate(matrices)}
     if not per_channel(program):
         costly = any(isinstance(n.op, ir.Inverse) for n in reachable(matrices))
-        sums = {core: None for node in frontier for core in _sums(node)}
-        found |= {node: Array(node, f"x{node.number}", place_of(node)) for node in sums}
-        return tuple(found.values()) if costly or sums else ()
+        sums = dict.fromkeys(core for node in frontier for core in _sums(node))
+        costly = costly or bool(sums)
+        kept = dict.fromkeys(matrix for matrix in matrices if matrix.axes != (ROW, COLUMNS))
+        kept |= dict.fromkeys(_row_norms(frontier, normal.key_axis)) | sums
+        found = {node: found.get(node) or _handed(node) for node in (kept if costly else ())}
+        found |= {node: _handed(node) for node in _transformed(frontier, normal.key_axis)}
+        return tuple(found.values())
     for node in frontier:
         for core in cores(node, normal.key_axis):
             if core not in found:
-                found[core] = Array(core, f"x{core.number}", place_of(core))
+                found[core] = _handed(core)
     return tuple(found.values())
+
+
+def _handed(node: Node) -> Array:
+    return Array(node, f"x{node.number}", place_of(node))
 
 
 def _sums(node: Node) -> Iterator[Node]:
@@ -55,6 +65,23 @@ def _sums(node: Node) -> Iterator[Node]:
 def _sums_up_matrix(node: Node) -> bool:
     summed = isinstance(node.op, ir.Dot | ir.Sum) and len(node.axes) == 1
     return summed and any(len(a.axes) == 2 and set(a.axes) <= set(ir.TIME_AXES) for a in node.args)
+
+
+def _row_norms(frontier: Iterable[Node], key_axis: str) -> Iterator[Node]:
+    """What the rows of tokens that have several are scaled by: formed of tiles that kernels need otherwise
+    only as operands.
+    """
+    for node in frontier:
+        yield from (core for core in cores(node, key_axis) if core.axes == (ROWS,))
+
+
+def _transformed(frontier: Iterable[Node], key_axis: str) -> Iterator[Node]:
+    """Tokens' vectors after a square matrix: products of all channels with all."""
+    for node in frontier:
+        for core in cores(node, key_axis):
+            formed = reachable([core])
+            if len(core.axes) == 2 and any(axis.endswith("'") for inner in formed for axis in inner.axes):
+                yield core
 
 
 def per_channel(program: Program) -> bool:

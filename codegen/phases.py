@@ -120,6 +120,7 @@ def verify(phases: Iterable[Phase], starts: Iterable[Node]) -> None:
                 case Store() | Anew():
                     pass
         known = {n for n in ready if phase.axis is None or phase.axis not in n.axes}
+        sums = {total: added for total, added in sums.items() if phase.axis not in total.axes}
 
 
 def uses(step: Step) -> Iterable[Node]:

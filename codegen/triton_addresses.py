@@ -8,6 +8,7 @@ from rnnc.codegen import operations as ir
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.kernels import Kernel
 from rnnc.codegen.names import Names
+from rnnc.codegen.recurrent_kernels import base
 from rnnc.codegen.value_names import ValueNames
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.normal import Normal
@@ -61,12 +62,16 @@ class Addresses:
         over, found = set[str](), set[str]()
         formed = [inner for node in kernel.body for inner in (node, *node.args)]
         for node in (*(a.node for a in kernel.loads), *formed, *(a.node for a in kernel.stores)):
-            over.update(node.axes)
+            over.update(map(base, node.axes))
             if isinstance(node.op, ir.AxisSize):
                 found.add(node.op.axis)
         if kernel.carries:
             over.update(self.normal.axes)
         return [axis for axis in self.normal.recurrence.axes if axis in found | over], over
+
+    def size(self, axis: str) -> str:
+        """The name of an axis' size; K' of a square [K, K'] has that of K."""
+        return self.sizes[base(axis)]
 
     def extent(self, axis: str) -> str:
         """How many entries a tile has along an axis."""
@@ -74,7 +79,7 @@ class Addresses:
             return "C"
         if axis in ir.TIME_AXES and self.micro is not None:
             return f"C * B{self.sizes[self.micro]}"
-        return f"B{self.sizes[axis]}"
+        return f"B{self.size(axis)}"
 
     def rows(self) -> list[str]:
         """The rows of tokens that have several: which step of which token each is."""
@@ -90,7 +95,7 @@ class Addresses:
         """The offsets and the mask along a feature axis: all of it, or tile number `index`."""
         if axis not in self.offsets:
             return []
-        size = self.sizes[axis]
+        size = self.size(axis)
         start = f"{index} * B{size} + " if index else ""
         return [f"o_{size} = {start}tl.arange(0, B{size})", f"m_{size} = o_{size} < {size}"]
 
@@ -115,7 +120,7 @@ class Addresses:
         features = self._feature_axes(array)
         tile, time = array.node.axes, _time(array)
         inner = [self._index(axis, features, tile) for axis in features]
-        entries = " * ".join(self.sizes[axis] for axis in features)
+        entries = " * ".join(self.size(axis) for axis in features)
         times = "" if not features else f" * {entries}" if len(features) < 2 else f" * ({entries})"
         match array.place:
             case "token" | "value" | "row":
@@ -147,9 +152,9 @@ class Addresses:
     def _masks(self, array: Array, again: bool) -> list[str]:
         """The masks of a tile, to be joined."""
         features, tile, time = self._feature_axes(array), array.node.axes, _time(array)
-        masks = [self._spread(f"m_{self.sizes[axis]}", axis, tile) for axis in features if axis in tile]
+        masks = [self._spread(f"m_{self.size(axis)}", axis, tile) for axis in features if axis in tile]
         if array.place == "chunk" and not self.kernel.serial:  # a chunk that no sequence has holds nothing
-            first = self.sizes[features[0]]
+            first = self.size(features[0])
             masks[0] = self._spread(f"(o_{first} < {first} * exists)", features[0], tile)
         if array.place in ("token", "value", "row", "matrix", "pairs") and not again:
             masks.insert(0, self._spread("m_rows" if time in (ir.ROWS, ir.COLUMNS) else "m_c", time, tile))
@@ -168,10 +173,10 @@ class Addresses:
         )
 
     def _index(self, axis: str, features: Sequence[str], tile: Axes) -> str:
-        after = [self.sizes[later] for later in features[features.index(axis) + 1 :]]
+        after = [self.size(later) for later in features[features.index(axis) + 1 :]]
         if axis not in tile:  # of the rows of tokens
             return " * ".join([self._spread("s_rows", tile[0], tile), *after])
-        return " * ".join([self._spread(f"o_{self.sizes[axis]}", axis, tile), *after])
+        return " * ".join([self._spread(f"o_{self.size(axis)}", axis, tile), *after])
 
     def _spread(self, text: str, axis: str, tile: Axes) -> str:
         if len(tile) < 2:
@@ -184,7 +189,7 @@ class Addresses:
         arrays = {array.name: array for array in reversed((*self.kernel.loads, *self.kernel.stores))}
         for name, argument in self.arguments.items():
             array = arrays[name]
-            features = [self.sizes[a] for a in self.memory_axes(array) if a not in ir.TIME_AXES]
+            features = [self.size(a) for a in self.memory_axes(array) if a not in ir.TIME_AXES]
             if array.place in ("matrix", "pairs"):
                 features.append(self.extent(ir.COLUMN if array.place == "matrix" else ir.COLUMNS))
             shape = ", ".join(part for part in (SHAPES[array.place], *features) if part)

@@ -73,7 +73,7 @@ class Body:
 
     def size(self, axis: str) -> str:
         """The name of an axis' size."""
-        return self.addresses.sizes[axis]
+        return self.addresses.size(axis)
 
     def mask(self, axis: str) -> str:
         """The name of the vector that says which entries along an axis exist."""

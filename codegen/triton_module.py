@@ -127,7 +127,7 @@ def _launch(printer: KernelPrinter) -> str:
 
 
 def _array(printer: KernelPrinter, array: Array) -> tuple[str, str, str, tuple[str, ...]]:
-    axes = tuple(axis for axis in printer.addresses.memory_axes(array) if axis not in TIME_AXES)
+    axes = tuple(base(axis) for axis in printer.addresses.memory_axes(array) if axis not in TIME_AXES)
     return array.name, printer.addresses.arguments[array.name], array.place, axes
 
 

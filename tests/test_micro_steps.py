@@ -243,6 +243,14 @@ EDGES = {
 }
 
 
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("name", ["keys are parameters", "nothing is written", "the number of steps"])
+def test_kernels_at_the_edges(name: str) -> None:
+    pytest.importorskip("triton")
+    operator = rnnc.compile(f"recurrence r[K, V, n]:{EDGES[name]}")
+    check_kernels(operator, Case(0, (19, 19), False, 1, {"K": 4, "V": 3, "n": 3}, {}, True, False, 16))
+
+
 @pytest.mark.parametrize("name", EDGES)
 def test_at_the_edges(name: str) -> None:
     spec = f"recurrence r[K, V, n]:{EDGES[name]}"

@@ -55,6 +55,14 @@ SPECS = {
         "input g[K] in (-inf, 0]",
         "S <- exp(g) * S + softmax(k, K) @ softmax(v, V).T\no <- (S.T @ q) * rsqrt(1 + sum((S.T @ q)**2, V))",
     ),
+    "square": (
+        "param R[K, K]\nlet u = unit(R @ k)",
+        "S <- sigmoid(b) * (S - u @ (u.T @ S)) + u @ v.T\no <- S.T @ (R.T @ q)",
+    ),
+    "square_per_channel": (
+        "input g[K] in (-inf, 0]\nparam R[K, K] shared",
+        "S <- exp(g) * S + (R @ R.T @ k) @ v.T\no <- S.T @ q",
+    ),
     "softmax_keys": ("", "S <- sigmoid(b) * S + softmax(k, K) @ v.T\no <- S.T @ softmax(q, K)"),
 }
 # Lengths, sizes of the key and the value axis, heads; packed.

@@ -37,6 +37,7 @@ EXTRA = {
     "no_zero_beyond": ("", "S <- 0.5 * S + exp(k) @ v.T\no <- S.T @ exp(q)"),
     "outputs": ("output z\noutput y[K]", f"{PLAIN}\n{READ}\nz <- sum(S.T @ q, V)\ny <- q * sum(v, V)"),
     "no_values": ("input a\noutput y[K]", f"{PLAIN}\n{READ}\ny <- a * q"),
+    "square_values": ("param W[V, V]", "S <- S + k @ (W @ v).T\no <- S.T @ q"),
     "square": ("param R[K, K]", "S <- S + (R @ k) @ v.T\no <- S.T @ (R.T @ q)"),
     "third_axis": ("input x[M]\nparam W[K, M]", f"S <- S + (k * (W @ x)) @ v.T\n{READ}"),
     "old_state": ("param u[K]", "o <- (S + (u * k) @ v.T).T @ q\nS <- 0.5 * S + k @ v.T"),
@@ -266,9 +267,12 @@ def test_a_step_that_cannot_be() -> None:
 
 
 def test_auto_takes_the_recurrent_form_where_there_is_no_other() -> None:
-    op = operator("square")
+    op = operator("square_values")
     q, R = torch.randn(1, 3, 1, 4), torch.randn(1, 4, 4)
-    reason = "triton has no chunked form of square in this version: a square matrix"
+    reason = (
+        "triton has no chunked form of square_values in this version: a square matrix over the value axis 'V',"
+        " which kernels tile"
+    )
     with pytest.warns(RuntimeWarning) as caught:
         found = [op(q, q, q, R, backend="triton")[0] for _ in range(2)]
     assert [str(w.message) for w in caught] == [
