@@ -44,11 +44,22 @@ def serial_phases(
     order = _Order(body, memory, None)
     order.known |= set(starts)
     waiting = list(stores)
-    for root in (*filter(is_heavy, body), *(array.node for array in stores), *ends):
+    heavy = _late_last([node for node in body if is_heavy(node)], ends)
+    for root in (*heavy, *(array.node for array in stores), *ends):
         waiting = order.store_ready(waiting)
         order.need(root)
     order.store_ready(waiting)
     return (Phase(None, tuple(order.once)),)
+
+
+def _late_last(heavy: Sequence[Node], ends: Iterable[Node]) -> list[Node]:
+    """Products in the order of work, last those between a token and the rows of others, and what is made of
+    them: no state waits for these, whose operands fill the registers meanwhile.
+    """
+    towards = set(reachable(map(plain, ends)))
+    late = {n for n in heavy if n not in towards and n.axes == (ir.ROW, ir.COLUMNS)}
+    late |= {n for n in heavy if n not in towards and any(plain(x) in late for x in reachable(n.args))}
+    return [*(n for n in heavy if n not in late), *(n for n in heavy if n in late)]
 
 
 def chunk_phases(

@@ -246,6 +246,12 @@ def _dot(node: Node, args: Sequence[str], axis: str, names: Namer) -> str:
     left, right = node.args
     if len(left.axes) == 2 and len(right.axes) == 2:
         texts = [cleared(side, names.raw(side), axis, names) for side in node.args]
+        if node.axes == (ir.ROW, ir.COLUMNS) or _is_square(right):
+            # The side with more rows first: matrix units take 64 at a time.
+            flipped = _dot(
+                Node(node.op, (right, left), node.axes[::-1], node.number), args[::-1], axis, names
+            )
+            return f"tl.trans({flipped})"
         first = texts[0] if left.axes[1] == axis else f"tl.trans({texts[0]})"
         second = texts[1] if right.axes[0] == axis else f"tl.trans({texts[1]})"
         return f"tl.dot({first}.to(DOT), {second}.to(DOT), input_precision=PRECISION)"
@@ -253,6 +259,11 @@ def _dot(node: Node, args: Sequence[str], axis: str, names: Namer) -> str:
     axes = (axis, *node.axes) if len(right.axes) == 2 or not node.axes else (*node.axes, axis)
     product = " * ".join(aligned(t, a, axes) for t, a in zip(texts, node.args, strict=True))
     return f"tl.sum({product}, {axes.index(axis)})"
+
+
+def _is_square(node: Node) -> bool:
+    """Whether a value is over an axis twice."""
+    return any(axis.endswith("'") for axis in node.axes) and not set(ir.TIME_AXES) & set(node.axes)
 
 
 def _time(node: Node, args: Sequence[str], names: Namer) -> str:

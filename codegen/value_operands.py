@@ -33,10 +33,12 @@ def scale_values(program: Program, builder: Builder, value_axis: str) -> Program
 
 
 def _over_rows(values: Node, build: Builder) -> Node:
-    """The same values, computed over ROW, as all that is elementwise is."""
-    if ir.COLUMN not in values.axes:
-        return values
-    return build.node(ir.Rename(ir.ROW, ir.COLUMN), [build.rename(values, ir.COLUMN, ir.ROW)], values.axes)
+    """The same values, computed over ROW (ROWS), as all that is elementwise is."""
+    for row, column in ((ir.ROW, ir.COLUMN), (ir.ROWS, ir.COLUMNS)):
+        if column in values.axes:
+            renamed = build.rename(values, column, row)
+            return build.node(ir.Rename(row, column), [renamed], values.axes)
+    return values
 
 
 def _split(matrix: Node, axis: str, build: Builder) -> tuple[Node, list[Node]]:

@@ -270,8 +270,8 @@ def test_auto_takes_the_recurrent_form_where_there_is_no_other() -> None:
     op = operator("square_values")
     q, R = torch.randn(1, 3, 1, 4), torch.randn(1, 4, 4)
     reason = (
-        "triton has no chunked form of square_values in this version: a square matrix over the value axis 'V',"
-        " which kernels tile"
+        "triton has no chunked form of square_values in this version: a square matrix over the value axis"
+        " 'V', which kernels tile"
     )
     with pytest.warns(RuntimeWarning) as caught:
         found = [op(q, q, q, R, backend="triton")[0] for _ in range(2)]
