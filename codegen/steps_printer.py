@@ -21,7 +21,7 @@ from rnnc.dsl.expression import Axes
 from rnnc.dsl.normal import Normal
 
 RESERVED = """tl triton T H N h0 ht cu_seqlens every HAS_START HAS_END KEEP PACKED REVERSE i_v i_nh i_n
-i_h i_t o_t o_kept o_formed i_part i_back part begin end room first bos length tiles expm1 tanh
+i_h i_t o_t o_kept o_formed i_part i_back part begin end room first bos length tiles expm1 tanh softplus
 substitute range float""".split()
 
 

@@ -22,7 +22,7 @@ o_rows i_rows s_rows m_rows t_rows r_rows repeat over_steps over_tokens
 rows_decay_dot rows_decay_dot_grads rows_product_dot rows_product_dot_grads
 segment_sum segment_sum_grad inverse decay_dot decay_dot_grads running_sum running_scalar path path_grad
 product_dot product_dot_grads running_product running_product_grad running_product_scalar_grad
-alternate_columns alternate_rows block anew expm1 tanh
+alternate_columns alternate_rows block anew expm1 tanh softplus
 range float""".split()
 
 
