@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from rnnc.codegen import operations as ir
-from rnnc.codegen.compiler import Compiled, analyse
+from rnnc.codegen.compiler import analyse
 from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import Plan
+from rnnc.codegen.torch_module import Form
 from rnnc.codegen.torch_plan import for_torch
 
 pytestmark = pytest.mark.smoke
@@ -20,8 +21,9 @@ every = pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 
 
 @cache
-def compiled(path: Path) -> Compiled:
-    return analyse(path.read_text("utf-8"), path.name)
+def forms(path: Path) -> tuple[Form, ...]:
+    stages = analyse(path.read_text("utf-8"), path.name).stages
+    return tuple(form for stage in stages for form in stage.forms)
 
 
 def reads_kept(node: Node, plan: Plan) -> bool:
@@ -33,7 +35,7 @@ def reads_kept(node: Node, plan: Plan) -> bool:
 
 @every
 def test_every_node_comes_after_its_arguments(path: Path) -> None:
-    for form in compiled(path).forms:
+    for form in forms(path):
         for plan in (form.forward, form.states, form.backward):
             arranged = for_torch(plan, form.builder)
             available = {*arranged.given, *(carry.start for carry in arranged.program.carries)}
@@ -49,12 +51,12 @@ def test_every_node_comes_after_its_arguments(path: Path) -> None:
 @every
 def test_kept_states_are_read_in_the_scan_or_once(path: Path) -> None:
     """Two passes over the states of all chunks would be most of what a backward pass reads."""
-    (form,) = (form for form in compiled(path).forms if form.name == "chunked")
-    plan = for_torch(form.backward, form.builder)
-    outside = [node for node in (*plan.pre, *plan.post) if reads_kept(node, plan)]
-    free = [node for node in outside if not _needed_by_scan(node, plan)]
-    assert len(free) <= 1
-    assert not free or not [node for node in plan.scan if reads_kept(node, plan)]
+    for form in (form for form in forms(path) if form.name == "chunked"):
+        plan = for_torch(form.backward, form.builder)
+        outside = [node for node in (*plan.pre, *plan.post) if reads_kept(node, plan)]
+        free = [node for node in outside if not _needed_by_scan(node, plan)]
+        assert len(free) <= 1
+        assert not free or not [node for node in plan.scan if reads_kept(node, plan)]
 
 
 def _needed_by_scan(node: Node, plan: Plan) -> bool:
@@ -68,7 +70,7 @@ def _needed_by_scan(node: Node, plan: Plan) -> bool:
 @pytest.mark.parametrize("name", ["delta_net", "gated_delta_net", "kda", "rwkv7", "delta_product"])
 def test_what_tokens_write_is_kept(name: str) -> None:
     """No product with a kept inverse is formed again where the forward pass had formed it."""
-    (form,) = (f for f in compiled(ROOT / "ops" / f"{name}.rnn").forms if f.name == "chunked")
+    (form,) = (form for form in forms(ROOT / "ops" / f"{name}.rnn") if form.name == "chunked")
     writes = [n for n in form.forward.keeps if isinstance(n.op, ir.Dot)]
     assert len(writes) == 1
     assert set(writes) <= set(form.backward.given)
