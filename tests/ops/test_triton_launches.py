@@ -8,26 +8,35 @@ import pytest
 import torch
 
 import rnnc.ops
+from rnnc.ops.function import Function
 from rnnc.ops.operator import Operator
+from rnnc.ops.stages import Pipeline
 from rnnc.ops.triton_recording import Recorded, Shapes, record
 
 pytest.importorskip("triton")
 
-WITHOUT_CHUNKS = ("gated_oja",)
-BUILT_IN = {name: getattr(rnnc.ops, name).recurrence for name in rnnc.ops.builtin_names()}
-NAMES = tuple(name for name, r in BUILT_IN.items() if not r.loops and name not in WITHOUT_CHUNKS)
+
+def parts(name: str) -> tuple[Function, ...]:
+    """What runs kernels of its own: the operator, or its stages."""
+    operator: Function = getattr(rnnc.ops, name)
+    return operator.stages if isinstance(operator, Pipeline) else (operator,)
 
 
-def operator(name: str) -> Operator:
-    found: Operator = getattr(rnnc.ops, name)
-    return found
+BY_NAME = {part.recurrence.name: part for name in rnnc.ops.builtin_names() for part in parts(name)}
+NAMES = tuple(name for name, part in BY_NAME.items() if not part.kernels.no_chunks)
 
 
 def launches(name: str, **options: Any) -> tuple[tuple[Recorded, ...], tuple[Recorded, ...]]:
-    op = operator(name)
-    axes = dict.fromkeys(op.recurrence.axes, 16)
-    module = op.kernels.available[0]
-    return record(module, op.recurrence, Shapes(2, 40, 4, 2, axes), torch.float32, **options)
+    part = BY_NAME[name]
+    axes = {axis: 2 if axis in part.recurrence.loops else 16 for axis in part.recurrence.axes}
+    module = part.kernels.available[0]
+    return record(module, part.recurrence, Shapes(2, 40, 4, 2, axes), torch.float32, **options)
+
+
+def stored(group: tuple[Recorded, ...], array: str) -> bool:
+    """Whether a kernel is given memory for the array to write."""
+    writers = [each for each in group if array in each.options and each.kernel.endswith(("_scan", "_post"))]
+    return any(each.options[array] is not None for each in writers)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -35,15 +44,16 @@ def test_without_gradients_no_states_are_stored(name: str) -> None:
     trained, _ = launches(name)
     forward, backward = launches(name, wanted=())
     assert not backward
-    assert trained[-1].options["Ss"] is not None
-    assert forward[-1].options["Ss"] is None
+    kept = [f"{state.name}s" for state in BY_NAME[name].recurrence.states]
+    assert all(stored(trained, array) for array in kept)
+    assert not any(stored(forward, array) for array in kept)
     assert sum(each.bytes for each in forward) < sum(each.bytes for each in trained)
 
 
 @pytest.mark.parametrize("form", ["chunked", "recurrent"])
 def test_the_limits_of_packed_sequences_stay_on_the_device(form: str) -> None:
     """Their values are not read (these have none), so that a call can be part of a CUDA graph."""
-    op = operator("kda")
+    op = BY_NAME["kda"]
     shapes = Shapes(1, 40, 4, 4, dict.fromkeys(op.recurrence.axes, 16), packed=3)
     module = op.kernels.available[0]
     forward, backward = record(module, op.recurrence, shapes, torch.float32, states=True, form=form)
@@ -62,15 +72,13 @@ def test_kernels_for_gradients_that_nobody_wants_are_left_out() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_computed_again_is_not_stored_again(name: str) -> None:
     _, backward = launches(name, keep=False)
-    scan = next(each for each in backward if each.kernel.endswith("_scan"))
-    outputs = {output.name for output in operator(name).recurrence.outputs}
-    assert all(scan.options[output] is None for output in outputs)
+    assert not any(stored(backward, output.name) for output in BY_NAME[name].recurrence.outputs)
 
 
 @pytest.mark.parametrize("name", ["mamba2", "rwkv7"])
 def test_gradients_are_summed_in_one_launch(name: str) -> None:
     """Of all parameters, and of the inputs per group."""
-    op, (_, backward) = operator(name), launches(name)
+    op, (_, backward) = BY_NAME[name], launches(name)
     (last,) = (launch for launch in backward if launch.kernel == "sums")
     assert last is backward[-1]
     grouped = sum(item.per_group for item in op.recurrence.inputs)
@@ -81,7 +89,7 @@ def test_launches_are_prepared_once_for_calls_of_equal_shapes(monkeypatch: pytes
     from rnnc.ops.triton_launch import Runner
 
     op = Operator(
-        *(getattr(operator("linear_attention"), name) for name in ("spec", "recurrence", "module", "source"))
+        *(getattr(rnnc.ops.linear_attention, name) for name in ("spec", "recurrence", "module", "source"))
     )
     prepared = []
     prepare = Runner._prepare
