@@ -162,9 +162,10 @@ class _Search:
     def _first(self, kernel: str, choices: Sequence[Choice]) -> Choice | None:
         """The first candidate that keeps the limits, else the one that spills least; None: out of time."""
         tried: list[tuple[float, Choice]] = []
-        room = float("inf")  # registers by the estimate: what is above it spills too
+        room: dict[int, float] = {}  # registers by the estimate, by warps: what is above them spills too
         for choice in choices:
-            if choice.need.registers > room:
+            warps, registers = choice.configuration.warps, choice.need.registers
+            if registers > room.get(warps, registers):
                 continue
             if time.monotonic() > self.deadline:
                 return None
@@ -176,7 +177,7 @@ class _Search:
             tried.append((left, choice._replace(measured=said, excess=left)))
             if left <= 0 or len(tried) == TRIES:
                 break
-            room = min(room, choice.need.registers - min(left, NEAR) / 2)
+            room[warps] = min(room.get(warps, registers), registers - min(left, NEAR) / 2)
         if not tried:
             return choices[0]._replace(excess=float("inf"))
         _, best = min(tried, key=lambda each: each[0])

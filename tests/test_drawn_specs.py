@@ -46,9 +46,9 @@ DECAYS = [
     ("input a[K]\nparam r shared", "exp(-exp(r) * softplus(a))"),
 ]
 VALUE_DECAYS = [
-    ("input h[V]", "sigmoid(h)"),
-    ("input h[V] in [0, 1]", "h"),
-    ("input h[V]", "tanh(h)"),
+    ("input hv[V]", "sigmoid(hv)"),
+    ("input hv[V] in [0, 1]", "hv"),
+    ("input hv[V]", "tanh(hv)"),
     ("param h[V] shared", "exp(-softplus(h))"),
 ]
 VECTORS = [

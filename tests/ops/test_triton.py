@@ -14,6 +14,7 @@ import rnnc
 import rnnc.ops
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case
+from rnnc.ops.stages import Pipeline
 from rnnc.ops.testing import distance
 from rnnc.ops.trial import Trial, draw_trial
 from rnnc.ops.triton_launch import Runner, chunk_tables
@@ -21,9 +22,9 @@ from rnnc.ops.triton_launch import Runner, chunk_tables
 pytest.importorskip("triton")
 pytestmark = pytest.mark.usefixtures("poisoned")
 
-WITHOUT_CHUNKS = ("gated_oja",)
-BUILT_IN = {name: getattr(rnnc.ops, name).recurrence for name in rnnc.ops.builtin_names()}
-NAMES = tuple(name for name, r in BUILT_IN.items() if not r.loops and name not in WITHOUT_CHUNKS)
+BUILT_IN = {name: getattr(rnnc.ops, name) for name in rnnc.ops.builtin_names()}
+ALONE = {name: op for name, op in BUILT_IN.items() if not isinstance(op, Pipeline)}  # not in stages
+NAMES = tuple(name for name, op in ALONE.items() if not op.recurrence.loops and not op.kernels.no_chunks)
 # Lengths, sizes of the key and the value axis, heads, groups.
 PLAIN = [
     ((1,), (5, 3), 2, 1),
