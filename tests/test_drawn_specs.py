@@ -49,7 +49,7 @@ VALUE_DECAYS = [
     ("input hv[V]", "sigmoid(hv)"),
     ("input hv[V] in [0, 1]", "hv"),
     ("input hv[V]", "tanh(hv)"),
-    ("param h[V] shared", "exp(-softplus(h))"),
+    ("param hv[V] shared", "exp(-softplus(hv))"),
 ]
 VECTORS = [
     "unit({0})",
