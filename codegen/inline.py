@@ -16,9 +16,10 @@ from importlib.resources import files
 
 from rnnc.codegen.renaming import rename
 
-# Where definitions are taken from: the runtime, and how it chooses tiles.
+# Where definitions are taken from: the runtime, how it chooses tiles, and what is said of delays.
 CHOICE = ("hardware", "resources", "tiling", "times", "work")
-FOLLOWED = ("rnnc.ops", *(f"rnnc.codegen.{name}" for name in CHOICE))
+SAID = ("rnnc.dsl.delays", "rnnc.dsl.functions")
+FOLLOWED = ("rnnc.ops", *(f"rnnc.codegen.{name}" for name in CHOICE), *SAID)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import ast
 import builtins
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from itertools import groupby
 
 from rnnc.codegen.compiler import Compiled, Spec
+from rnnc.codegen.formulas import formula
 from rnnc.codegen.inline import Import, Inlined, Source, inline, take_apart
 from rnnc.codegen.kernels import UnsupportedOnGpu
 from rnnc.codegen.layer_lines import title
@@ -21,19 +22,15 @@ from rnnc.codegen.layer_module import layer_names
 from rnnc.codegen.layer_printer import print_layer
 from rnnc.codegen.names import Names
 from rnnc.codegen.scalars import scalar
+from rnnc.codegen.standalone_functions import FunctionText, argument_lines, functions, shape
 from rnnc.codegen.templating import template
-from rnnc.codegen.torch_module import stage_prefix
 from rnnc.codegen.triton_module import triton_source
-from rnnc.dsl.diagnostics import Diagnostic, SpecError
-from rnnc.dsl.expression import Axes
-from rnnc.dsl.interpreter import carried
-from rnnc.dsl.interval import Interval
-from rnnc.dsl.recurrence import Input, Param, Recurrence, State
-from rnnc.dsl.stages import gates, wide
+from rnnc.dsl.delays import delayed, delayed_lets
 
 # What runs the kernels, and what they need besides what their module imports.
 KERNELS = (("rnnc.ops.triton_backend", "TritonKernels"), ("rnnc.ops.triton_sums", "sums"))
 FUNCTION, PIPELINE = ("rnnc.ops.function", "Function"), ("rnnc.ops.stages", "Pipeline")
+DELAYS = ("rnnc.ops.delays", "WithDelays")
 PASSES = ("_forward", "_states", "_backward")
 OPTIONS = [
     "initial_state",
@@ -61,24 +58,6 @@ FUNCTIONAL = Import("torch.nn.functional", None, "F")
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionText:
-    """A `Function` of the file: the names of its variables, and what it is made of."""
-
-    recurrence: str
-    function: str
-    name: str
-    declarations: tuple[tuple[str, tuple[str, ...]], ...]
-    passes: tuple[tuple[str, str], ...]
-    carried: tuple[str, ...]
-    gates: str
-    default: str
-    kernels: str
-    kind: str = "Function"
-    precise: bool = False
-    stages: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class StandaloneText:
     """The holes of `standalone.py.jinja`."""
 
@@ -90,6 +69,7 @@ class StandaloneText:
     kernels: tuple[str, ...]
     kernel_names: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
     title: str
+    formulas: tuple[str, ...]
     functions: tuple[FunctionText, ...]
     defaults: tuple[tuple[str, str], ...]
     function: str
@@ -102,19 +82,24 @@ class StandaloneText:
 
 def standalone(compiled: Spec) -> str:
     """The file's text; the same for the same spec. Raises SpecError where its layer block does not fit."""
-    recurrence = compiled.recurrence
-    if compiled.declared != recurrence:
-        message = "a recurrence with delays cannot be printed as a file of its own yet"
-        raise SpecError(
-            [Diagnostic("unsupported", message)], compiled.declared.source, compiled.declared.path
-        )
+    recurrence = compiled.declared
+    lets = {let.name: let.value for let in delayed_lets(recurrence)}
+    formulas = {name: f"_let_{name}" for name in lets}
     kernel_texts = [_kernel_text(stage) for stage in compiled.stages]
     several = len(compiled.stages) > 1
     wanted = [PIPELINE if several else FUNCTION, *(KERNELS if any(kernel_texts) else ())]
+    wanted += [DELAYS] if delayed(recurrence) else []
     runtime = inline(wanted, [compiled.source, *kernel_texts])
     sets = [_Kernels(n * several, take_apart(t)) for n, t in enumerate(kernel_texts, 1) if t]
     kernel_names = {name for each in sets for _, name in each.entries}
-    taken_names = {*runtime.names, *runtime.namespaces, *DECLARED, *kernel_names, *dir(builtins)}
+    taken_names = {
+        *runtime.names,
+        *runtime.namespaces,
+        *DECLARED,
+        *kernel_names,
+        *formulas.values(),
+        *dir(builtins),
+    }
     function = Names(taken_names).fresh(recurrence.name)
     layer = "" if recurrence.layer is None else print_layer(recurrence, function)
     parts = inline(layer_names(layer))
@@ -136,16 +121,18 @@ def standalone(compiled: Spec) -> str:
         kernels=tuple(text for each in sets for text in each.texts(runtime)),
         kernel_names=tuple((each.namespace, each.entries) for each in sets),
         title=title(recurrence),
-        functions=_functions(
+        formulas=tuple(formula(formulas[name], value) for name, value in lets.items()),
+        functions=functions(
             compiled,
             [name for d in passes for name in d.names if name.endswith(PASSES)],
             {each.number: each.namespace for each in sets},
+            formulas,
         ),
         defaults=tuple((param.name, scalar(param.default)) for param in recurrence.params if param.default),
         function=function,
-        arguments=_arguments(recurrence, arguments),
+        arguments=argument_lines(recurrence, arguments),
         names=arguments,
-        results=", ".join(f"{o.name} {_shape(('B', 'T', 'H', *o.axes))}" for o in recurrence.outputs),
+        results=", ".join(f"{o.name} {shape(('B', 'T', 'H', *o.axes))}" for o in recurrence.outputs),
         layer_parts=tuple(parts.parts),
         layer=layer,
     )
@@ -182,49 +169,6 @@ class _Kernels:
             text = runtime.spelled(definition.text, self.module)
             name = definition.names[0]
             yield re.sub(rf"^{name}\b", self.renamed(name), text, count=1, flags=re.MULTILINE)
-
-
-def _functions(compiled: Spec, passes: Sequence[str], kernels: Mapping[int, str]) -> tuple[FunctionText, ...]:
-    """The recurrence as a function; before it its stages, if there are several."""
-    whole = compiled.recurrence
-    default = "_default" if any(param.default for param in whole.params) else "None"
-    if isinstance(compiled, Compiled):
-        return (_function(whole, "", passes, "", gates(whole), default, kernels.get(0, "")),)
-    found = []
-    for number, stage in enumerate(compiled.stages, 1):
-        own = stage.recurrence
-        prefix = stage_prefix(number)
-        names = [name for name in passes if name.startswith(prefix)]
-        found.append(
-            _function(
-                own, str(number), names, prefix, wide(whole, number - 1), "None", kernels.get(number, "")
-            )
-        )
-    stages = tuple(each.function for each in found)
-    last = _function(whole, "", [], "", gates(whole), default, "")
-    return (*found, replace(last, kind="Pipeline", stages=stages))
-
-
-def _function(
-    recurrence: Recurrence,
-    suffix: str,
-    passes: Sequence[str],
-    prefix: str,
-    decays: Iterable[str],
-    default: str,
-    kernels: str,
-) -> FunctionText:
-    return FunctionText(
-        recurrence=f"_RECURRENCE{suffix}",
-        function=f"_STAGE{suffix}" if suffix else "_FUNCTION",
-        name=recurrence.name,
-        declarations=_declarations(recurrence),
-        passes=tuple((name.removeprefix(prefix), name) for name in passes),
-        carried=tuple(f'Carried("{array.name}", {_tuple(array.axes)})' for array in carried(recurrence)),
-        gates=_tuple(sorted(decays)),
-        default=default,
-        kernels=kernels,
-    )
 
 
 def _kernel_text(compiled: Compiled) -> str:
@@ -268,56 +212,3 @@ def _header(source: str) -> str:
 def _namespace(name: str, used: set[str]) -> str:
     lines = "".join(f"\n    {each}={each}," for each in sorted(used))
     return f"{name} = SimpleNamespace({lines}\n)"
-
-
-def _declarations(recurrence: Recurrence) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """The lines of the declaration, by kind."""
-    inputs = tuple(
-        _declared("Input", item, ", per_group=True" if item.per_group else "") for item in recurrence.inputs
-    )
-    params = tuple(
-        _declared(
-            "Param", item, f"{', shared=True' * item.shared}{', default=True' * (item.default is not None)}"
-        )
-        for item in recurrence.params
-    )
-    states = tuple(f'Carried("{s.name}", {_tuple(s.axes)}{_initial(s)})' for s in recurrence.states)
-    outputs = tuple(f'Output("{output.name}", {_tuple(output.axes)})' for output in recurrence.outputs)
-    loops = tuple(f'"{axis}"' for axis in recurrence.loops)
-    return ("inputs", inputs), ("params", params), ("states", states), ("outputs", outputs), ("loops", loops)
-
-
-def _declared(kind: str, item: Input | Param, flags: str) -> str:
-    promised = "" if item.range is None else f", {_interval(item.range)}"
-    return f'{kind}("{item.name}", {_tuple(item.axes)}{promised}{flags})'
-
-
-def _initial(state: State) -> str:
-    return f', initial="{state.initial}"' if state.initial else ""
-
-
-def _tuple(words: Sequence[str]) -> str:
-    return f"({', '.join(f'{chr(34)}{word}{chr(34)}' for word in words)}{',' if len(words) == 1 else ''})"
-
-
-def _interval(interval: Interval) -> str:
-    low, high = (f'float("{end}")' for end in (interval.low, interval.high))
-    return f"range=Interval({low}, {high}, {interval.low_open}, {interval.high_open})"
-
-
-def _arguments(recurrence: Recurrence, names: Sequence[str]) -> tuple[str, ...]:
-    """The arguments of the function, each with its shape; from the first default on all have one."""
-    items: tuple[Input | Param, ...] = recurrence.arguments
-    lines, optional = [], ""
-    for name, item in zip(names, items, strict=True):
-        if isinstance(item, Input):
-            shape = _shape(("B", "T", "G" if item.per_group else "H", *item.axes))
-        else:
-            shape = _shape(item.axes if item.shared else ("H", *item.axes))
-            optional = optional or " | None = None" * (item.default is not None)
-        lines.append(f"{name}: Tensor{optional},  # {shape}")
-    return tuple(lines)
-
-
-def _shape(axes: Axes) -> str:
-    return f"[{', '.join(axes)}]"

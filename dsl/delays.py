@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from rnnc.dsl.expression import Axes, Delay, Expression, Name, map_children, walk
+from rnnc.dsl.expression import Axes, Delay, Expression, Name, map_children, names, walk
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.interval import point
 from rnnc.dsl.ranges import environment
@@ -47,12 +47,12 @@ def without_delays(recurrence: Recurrence) -> Recurrence:
     if not found:
         return recurrence
     known = environment(recurrence)
-    names = {(each.source, each.lag): each.name for each in found}
+    given = {(each.source, each.lag): each.name for each in found}
     used = {(node.body.name, node.steps) for node in _delays(recurrence) if isinstance(node.body, Name)}
 
     def visit(node: Expression) -> Expression:
         if isinstance(node, Delay) and isinstance(node.body, Name):
-            return Name(names[node.body.name, node.steps], node.body.axes, node.span)
+            return Name(given[node.body.name, node.steps], node.body.axes, node.span)
         return map_children(node, visit)
 
     inputs = tuple(
@@ -62,6 +62,16 @@ def without_delays(recurrence: Recurrence) -> Recurrence:
     )
     statements = tuple(mapped(statement, visit) for statement in recurrence.statements)
     return replace(recurrence, inputs=(*recurrence.inputs, *inputs), statements=statements)
+
+
+def delayed_lets(recurrence: Recurrence) -> tuple[Let, ...]:
+    """The lets that delayed ones are made of, in order, with the delayed values in them as inputs."""
+    lets = [s for s in unrolled(without_delays(recurrence).statements) if isinstance(s, Let)]
+    needed = {each.source for each in delayed(recurrence)}
+    for let in reversed(lets):
+        if let.name in needed:
+            needed |= names(let.value)
+    return tuple(let for let in lets if let.name in needed)
 
 
 def _delays(recurrence: Recurrence) -> Iterator[Delay]:

@@ -6,16 +6,13 @@ are given what was carried, and the last values are what is carried on.
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rnnc.dsl.delays import Delayed, delayed, without_delays
-from rnnc.dsl.expression import names
-from rnnc.dsl.interpreter import evaluate
-from rnnc.dsl.recurrence import Let, unrolled
+from rnnc.dsl.delays import Delayed
 from rnnc.ops.arguments import Bound
 from rnnc.ops.function import Function, Outputs
 from rnnc.ops.options import NAMES, check_options
@@ -23,12 +20,18 @@ from rnnc.ops.reference import TorchArithmetic
 from rnnc.ops.state import State
 
 Values = dict[str, Tensor]
+Formula = Callable[[TorchArithmetic, Values], Tensor]  # of the values known so far
 
 
 class WithDelays(Function):
-    """A recurrence on tensors by `inner`, which is given the delayed values too."""
+    """A recurrence on tensors by `inner`, which is given the delayed values too.
+
+    `found`: what is delayed, in the order in which it is carried; `lets`: those that it is made of, in order.
+    """
 
     inner: Function
+    found: tuple[Delayed, ...] = ()
+    lets: tuple[tuple[str, Formula], ...] = ()
 
     def __call__(
         self,
@@ -101,24 +104,10 @@ class WithDelays(Function):
             target.copy_(value)
         return outputs, out_state
 
-    @cached_property
-    def _found(self) -> tuple[Delayed, ...]:
-        return delayed(self.recurrence)
-
-    @cached_property
-    def _lets(self) -> tuple[Let, ...]:
-        """The lets that delayed ones are made of, in order, with the delayed values as inputs."""
-        lets = [s for s in unrolled(without_delays(self.recurrence).statements) if isinstance(s, Let)]
-        needed = {each.source for each in self._found}
-        for let in reversed(lets):
-            if let.name in needed:
-                needed |= names(let.value)
-        return tuple(let for let in lets if let.name in needed)
-
     def _split(self, states: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Values]:
         """The states, and what is carried of delayed values, by name."""
         count = len(self.recurrence.states)
-        return states[:count], {d.state: x for d, x in zip(self._found, states[count:], strict=True)}
+        return states[:count], {d.state: x for d, x in zip(self.found, states[count:], strict=True)}
 
     def _delayed(
         self, bound: Bound, params: tuple[Tensor, ...], carried: Values, shift: Any, last: Any
@@ -137,7 +126,7 @@ class WithDelays(Function):
         def enter(name: str, value: Tensor) -> None:
             """A value [rows, H, axes], and what is delayed of it."""
             scope[name] = value
-            for each in (each for each in self._found if each.source == name):
+            for each in (each for each in self.found if each.source == name):
                 shape, first = sizes.shape(each.axes), carried[each.state]
                 whole = value.expand(rows, *shape).reshape(*lead, *shape)
                 kept[each.state] = last(whole, first)
@@ -150,15 +139,15 @@ class WithDelays(Function):
         for param, x in zip(self.recurrence.params, params, strict=True):
             scope[param.name] = x.to(dtype)[None, None] if param.shared else x.to(dtype)[None]
         with torch.autocast(bound.device.type, enabled=False):
-            for let in self._lets:
-                enter(let.name, evaluate(let.value, arithmetic, scope))
+            for name, formula in self.lets:
+                enter(name, formula(arithmetic, scope))
         wanted = {item.name: item for item in self.inner.recurrence.inputs}
         given = [
             shifted[each.name].to(bound.output_dtype if each.axes else dtype)
-            for each in self._found
+            for each in self.found
             if each.name in wanted
         ]
-        return given, [kept[each.state] for each in self._found]
+        return given, [kept[each.state] for each in self.found]
 
 
 class _Sequences:

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnc.dsl.delays import delayed, without_delays
-from rnnc.dsl.interpreter import carried
+from rnnc.dsl.delays import delayed, delayed_lets, without_delays
+from rnnc.dsl.interpreter import carried, evaluate
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.dsl.stages import gates, hands_on, split, wide
 from rnnc.ops import cache, traced, tuned
@@ -270,6 +270,8 @@ class DelayedOperator(Operator, WithDelays):  # type: ignore[misc]
     def __init__(self, spec: str, recurrence: Recurrence, module: ModuleType, source: str) -> None:
         super().__init__(spec, recurrence, module, source)
         self.inner = operator(spec, without_delays(recurrence), module, source)
+        self.found = delayed(recurrence)
+        self.lets = tuple((let.name, partial(evaluate, let.value)) for let in delayed_lets(recurrence))
 
     @property
     def triton_source(self) -> str:

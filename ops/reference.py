@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.functions import UNIT_EPSILON
-from rnnc.dsl.interpreter import Arithmetic, carried, evaluate, run
+from rnnc.dsl.interpreter import carried, evaluate, run
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import Sizes
 
@@ -47,7 +47,7 @@ _FUNCTIONS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-class TorchArithmetic(Arithmetic):
+class TorchArithmetic:
     """Tensors [B, H, axes] in one dtype on one device."""
 
     def __init__(self, extents: Mapping[str, int], dtype: torch.dtype, device: torch.device) -> None:

@@ -65,7 +65,7 @@ class Trial:
         found = self._outputs(outputs)
         found |= _named("final", carried(self.operator.recurrence), final)
         leaves = self._leaves(arguments, states)
-        functional = torch.stack([(_cotangent(x, i) * x).sum() for i, x in enumerate(found.values())]).sum()
+        functional = torch.stack([(cotangent(x, i) * x).sum() for i, x in enumerate(found.values())]).sum()
         gradients = torch.autograd.grad(functional, list(leaves.values()), allow_unused=True)
         found = {what: value.detach() for what, value in found.items()}
         pairs = zip(leaves.items(), gradients, strict=True)
@@ -121,7 +121,7 @@ def _tuple(values: Any) -> tuple[Tensor, ...]:
     return (values,) if isinstance(values, Tensor) else tuple(values)
 
 
-def _cotangent(x: Tensor, number: int) -> Tensor:
+def cotangent(x: Tensor, number: int) -> Tensor:
     """The same random numbers for every form and dtype."""
     source = torch.Generator().manual_seed(number)
     return torch.randn(x.shape, generator=source).to(x.dtype)

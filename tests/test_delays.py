@@ -11,9 +11,7 @@ import torch
 import rnnc
 from rnnc.codegen.compiler import analyse
 from rnnc.codegen.proof import prove
-from rnnc.codegen.standalone import standalone
 from rnnc.dsl.delays import delayed, without_delays
-from rnnc.dsl.diagnostics import SpecError
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case
 from rnnc.ops.testing import distance, property_test
@@ -125,8 +123,3 @@ def test_the_layer_continues_a_sequence() -> None:
     x = torch.randn(2, 9, 16)
     first, state = layer(x[:, :5], return_state=True)
     torch.testing.assert_close(torch.cat([first, layer(x[:, 5:], state=state)], 1), layer(x))
-
-
-def test_no_file_of_its_own_yet() -> None:
-    with pytest.raises(SpecError, match="delays cannot be printed"):
-        standalone(analyse(TRAPEZOID))

@@ -26,6 +26,8 @@ from rnnc.codegen.steps_printer import StepsBackContext, StepsContext
 from rnnc.codegen.templating import environment
 from rnnc.dsl.expression import Add, Call, Constant, Multiply, Power, Size
 from rnnc.ops import builtin_names, cache
+from rnnc.ops.random_cases import Case
+from rnnc.ops.trial import cotangent, draw_trial
 
 FOLDER = Path(str(rnnc.ops.__file__)).parent
 AWKWARD = r'''
@@ -47,6 +49,35 @@ recurrence apply[K, V]:
         q, k, v, form = linear(x)
         y = linear(tiles)
 '''
+
+# Delays, stages, a state of one axis, states that mix, micro-steps, a default, a learned start, a layer.
+EVERYTHING = """recurrence everything[n, K, V]:
+    input q[K], z[V]
+    input k[n, K], v[n, V]
+    input a, f
+    param scale = K**-0.5
+    param h0[K] ~ normal(0, 1)
+    let u = unit(q)
+    state h[K] = h0
+    state S[K, V], M[K, V]
+    h <- sigmoid(f) * h + prev(u) * sigmoid(prev(f))
+    M <- sigmoid(a) * M - 0.1 * u @ (z - S.T @ tanh(h)).T
+    S <- 0.9 * S + M
+    output w[V], o[V]
+    w <- S.T @ delay(u, 2) + prev(z)
+    state P[K, V]
+    P <- sigmoid(prev(a)) * P
+    for i in n:
+        let y = unit(k[i])
+        P <- P + y @ (v[i] - P.T @ y).T
+    o <- P.T @ u * scale
+
+    layer:
+        q, z, k, v = silu(linear(x))
+        a, f = linear(x)
+        y = linear(o + w)
+"""
+ALONE = {"everything": EVERYTHING, "gsa": "gsa"}
 
 
 def text_of(name: str) -> str:
@@ -118,6 +149,62 @@ def test_kernels_run_alone(tmp_path: Path, triton: bool) -> None:
         assert "triton is not installed: use backend='torch'" in done.stderr
 
 
+RUN_ALL = """
+import importlib, sys, torch
+blocked = ["rnnc", "lark", "jinja2", "rich", "typer"]
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in blocked:
+            raise ImportError(name)
+sys.meta_path.insert(0, Blocked())
+for name, calls in torch.load("calls.pt").items():
+    function = getattr(importlib.import_module(name), name)
+    for arguments, states, options, cotangents, expected in calls:
+        for x in (*arguments, *states):
+            x.requires_grad_()
+        start = states[0] if len(states) == 1 else states
+        for how in ({"backend": "torch", "form": "parallel"}, {"backend": "triton"}):
+            out, final = function(*arguments, initial_state=start, output_final_state=True, **options, **how)
+            parts = [(x,) if isinstance(x, torch.Tensor) else x for x in (out, final)]
+            found = [x for part in parts for x in part]
+            total = sum((x * c).sum() for x, c in zip(found, cotangents, strict=True))
+            leaves = [*arguments, *states]
+            found += torch.autograd.grad(total, leaves, materialize_grads=True, allow_unused=True)
+            for number, (one, two) in enumerate(zip(found, expected, strict=True)):
+                torch.testing.assert_close(
+                    one, two, rtol=1e-3, atol=1e-4, msg=lambda m: f"{name} {how} {number}: {m}"
+                )
+print("equal")
+"""
+
+
+def test_what_has_everything_runs_alone(tmp_path: Path) -> None:
+    """Every form and back end in a file of its own, against the token loop of the package: with gradients."""
+    pytest.importorskip("triton")
+    calls: dict[str, Any] = {}
+    for name, text in ALONE.items():
+        text = text if "\n" in text else (FOLDER / f"{text}.rnn").read_text("utf-8")
+        (tmp_path / f"{name}.py").write_text(standalone(compile_text(text)), "utf-8")
+        op = rnnc.compile(text)
+        for lengths, packed in (((5, 5), False), ((0, 4, 1), True)):
+            sizes = dict.fromkeys(op.recurrence.axes, 3) | {"n": 2}
+            case = Case(3, lengths, packed, 2, sizes, {}, True, packed, 16)
+            trial = draw_trial(op, case).to(torch.float32)
+            options = {"cu_seqlens": case.cu_seqlens, "reverse": packed}
+            expected = list(trial.expected.values())
+            count = len(op.recurrence.outputs) + len(trial.states)
+            cotangents = [cotangent(x, number) for number, x in enumerate(expected[:count])]
+            record = (list(trial.arguments), list(trial.states), options, cotangents, expected)
+            calls.setdefault(name, []).append(record)
+    torch.save(calls, tmp_path / "calls.pt")
+    (tmp_path / "run.py").write_text(RUN_ALL, "utf-8")
+    environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "run.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "equal\n", done.stderr
+
+
 def test_runs_alone(tmp_path: Path) -> None:
     (tmp_path / "my_layer.py").write_text(text_of("gated_delta_net"), "utf-8")
     script = """
@@ -140,14 +227,15 @@ print(list(y.shape), list(state.recurrence.shape), layer.q_linear.weight.grad.is
 def test_layer_equals_the_layer_of_the_package(name: str, build: Callable[[str], ModuleType]) -> None:
     operator = getattr(rnnc.ops, name)
     torch.manual_seed(0)
-    layer = operator.Layer(d_model=12, num_heads=2).double()
-    other = getattr(build(name), operator.Layer.__name__)(d_model=12, num_heads=2).double()
+    layer = operator.Layer(d_model=12, num_heads=2)
+    other = getattr(build(name), operator.Layer.__name__)(d_model=12, num_heads=2)
     other.load_state_dict(layer.state_dict())
-    x = torch.randn(1, 11, 12, dtype=torch.float64)
     bounds = torch.tensor([0, 3, 3, 11])
-    results = [each(x, cu_seqlens=bounds, return_state=True) for each in (layer, other)]
-    torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=0)
-    torch.testing.assert_close(tuple(results[0][1]), tuple(results[1][1]), rtol=0, atol=0)
+    for dtype in (torch.float64, torch.bfloat16):
+        x = torch.randn(1, 11, 12, dtype=dtype)
+        results = [each.to(dtype)(x, cu_seqlens=bounds, return_state=True) for each in (layer, other)]
+        torch.testing.assert_close(results[0][0], results[1][0], rtol=0, atol=0)
+        torch.testing.assert_close(tuple(results[0][1]), tuple(results[1][1]), rtol=0, atol=0)
 
 
 def test_refuses_by_name(build: Callable[[str], ModuleType]) -> None:
