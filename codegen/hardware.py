@@ -14,6 +14,7 @@ class Hardware(NamedTuple):
     `registers` and `shared` are those of a processor (SM, CU), `shared_program` is what one program may have
     of it. Matrix units take products of fewer than `rows` rows by slower instructions, whose operands lie in
     registers (0: all products are such). `keeps`: operands stay in shared memory from product to product.
+    `device`: what a GPU that is there calls itself.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Hardware(NamedTuple):
     memory_latency: float
     product_latency: float
     keeps: bool = True
+    device: str = ""
 
 
 KB = 1024

@@ -31,11 +31,16 @@ NEAR = 48  # registers: an estimate that is not off by more may be wrong
 
 
 class Measured(NamedTuple):
-    """What a compiler made of a configuration: registers of a thread, bytes of its stack, shared memory."""
+    """What is known of a configuration: registers of a thread, bytes of its stack and shared memory, as a
+    compiler says; `seconds` for a token and head, where it has run; `wrong`: it does not compute what it
+    should on this device, and is never taken.
+    """
 
-    registers: int
-    stack: int
-    shared: int
+    registers: int = 0
+    stack: int = 0
+    shared: int = 0
+    seconds: float | None = None
+    wrong: bool = False
 
 
 Findings = Mapping[Configuration, Measured]
@@ -58,6 +63,12 @@ class Choice(NamedTuple):
     def fits(self) -> bool:
         return self.excess <= 0
 
+    @property
+    def seconds(self) -> float:
+        """For a token and head: as measured, else as estimated."""
+        said = self.measured
+        return self.times.seconds if said is None or said.seconds is None else said.seconds
+
 
 class Tiling(NamedTuple):
     """The choices of all kernels, by name, for chunks of `chunk` tokens."""
@@ -68,7 +79,7 @@ class Tiling(NamedTuple):
     @property
     def seconds(self) -> float:
         """For a token and head, forward and backward."""
-        return sum(choice.times.seconds for choice in self.kernels.values())
+        return sum(choice.seconds for choice in self.kernels.values())
 
     @property
     def memory(self) -> float:
@@ -83,6 +94,11 @@ class Tiling(NamedTuple):
     @property
     def fits(self) -> bool:
         return not self.excess
+
+    @property
+    def measured(self) -> bool:
+        """Whether all of it has run on the device, and was right."""
+        return all(choice.measured and choice.measured.seconds for choice in self.kernels.values())
 
 
 class TooLarge(ValueError):
@@ -99,8 +115,8 @@ def choose(
 ) -> Tiling:
     """The tiling that costs least; `sizes` by axis, `size`: bytes of an entry of a vector.
 
-    With `chunk`, of those for chunks of that many tokens. `findings`: what is known of kernels, by name.
-    Raises TooLarge.
+    With `chunk`, of those for chunks of that many tokens. `findings`: what is known of kernels, by name;
+    where times are known of all kernels, only what was measured is compared. Raises TooLarge.
     """
     found: list[Tiling] = []
     reason = TooLarge("no kernels")
@@ -116,6 +132,9 @@ def choose(
             found.append(Tiling(tokens, each))
     if not found:
         raise reason
+    measured = [tiling for tiling in found if tiling.measured]
+    if measured:
+        return min(measured, key=lambda tiling: tiling.seconds)
     tightest = min(tiling.excess for tiling in found)
     fitting = [tiling for tiling in found if tiling.excess == tightest]
     least = min(tiling.seconds for tiling in fitting)
@@ -153,8 +172,11 @@ def ranked(
     """
     found: list[tuple[int, float, Choice]] = []
     dropped = {"registers": 0, "shared memory": 0}
-    known = {each: said for each, said in findings.items() if each.chunk == chunk}
+    wrong = {each for each, said in findings.items() if said.wrong}
+    known = {each: said for each, said in findings.items() if each.chunk == chunk and each not in wrong}
     for configuration in known or candidates(work, sizes, chunk):
+        if configuration in wrong:
+            continue
         tiles = extents(work, sizes, configuration, size)
         said = known.get(configuration)
         needs = need(work, tiles, configuration, hardware, size)
@@ -166,8 +188,8 @@ def ranked(
         left = excess(work, needs, said, configuration, hardware)
         dropped["registers"] += left > 0
         spent = times(work, sizes, configuration, needs, hardware, size)
-        order = math.ceil(left / STEP)
-        found.append((order, spent.seconds, Choice(configuration, needs, spent, (), said, left)))
+        choice = Choice(configuration, needs, spent, (), said, left)
+        found.append((math.ceil(left / STEP), choice.seconds, choice))
     if not found:
         raise TooLarge(f"chunks of {chunk} tokens do not fit the shared memory of {hardware.name}")
     counts = tuple(dropped.items())
@@ -193,7 +215,9 @@ def plausible(choices: Iterable[Choice]) -> list[Choice]:
 def excess(
     work: Work, needs: Need, said: Measured | None, configuration: Configuration, hardware: Hardware
 ) -> float:
-    """How many registers of a thread do not fit."""
+    """How many registers of a thread do not fit; none where its time was measured, which counts."""
+    if said and said.seconds is not None:
+        return 0.0
     spilled = said.stack / 4 if said else max(0, needs.registers - limit(configuration, hardware))
     return max(0.0, spilled - (STACK_SERIAL if work.serial else STACK) / 4)
 

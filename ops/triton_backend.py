@@ -32,8 +32,8 @@ class TritonKernels:
     there is none. `findings`: what is known of how they compile.
 
     They have the recurrent form and, for most classes, the chunked one. They agree with the reference in
-    Triton's interpreter; until that is seen on a GPU too, `auto` does not take them there, and says so once:
-    `triton` does.
+    Triton's interpreter; until `rnnc tune` has seen that on the GPU too, `auto` does not take them there, and
+    says so once: `triton` does.
     """
 
     def __init__(
@@ -72,8 +72,11 @@ class TritonKernels:
             return None
         obstacle = self.obstacle(form, bound.output_dtype, bound.device, backend)
         name = self.recurrence.name
-        if backend == "auto" and obstacle is None:
-            obstacle = f"the kernels of {name} are not validated on a GPU (backend='triton' runs them)"
+        if backend == "auto" and obstacle is None and not self._validated(bound, form):
+            obstacle = (
+                f"the kernels of {name} are not validated on this GPU for these sizes (`rnnc tune` does that;"
+                " backend='triton' runs them as they are)"
+            )
         if obstacle and backend == "triton":
             raise UnavailableError(f"{obstacle}: use backend='torch'")
         if obstacle:
@@ -83,6 +86,16 @@ class TritonKernels:
         if form == "auto" and without:
             self._warn(f"{without}: its recurrent form runs, one token after the other")
         return "recurrent" if form == "recurrent" or without else "chunked"
+
+    def _validated(self, bound: Bound, form: str) -> bool:
+        """Whether the chunked kernels that a call would run have run on its device, and were right."""
+        if form == "recurrent":
+            return False
+        sizes = bound.sizes
+        try:
+            return self.tiled(sizes.axes, bound.output_dtype.itemsize, bound.device, sizes.length).validated
+        except UnavailableError:
+            return False
 
     def _warn(self, message: str) -> None:
         """Warns, the first time."""

@@ -44,12 +44,13 @@ class Launch(NamedTuple):
 
 class Tiled(NamedTuple):
     """The tokens of a chunk, the configurations of kernels, by name, and how products of float32 operands are
-    formed.
+    formed. `validated`: they have run on the device, and were right.
     """
 
     chunk: int
     configurations: Mapping[str, Configuration]
     precision: str
+    validated: bool = False
 
 
 UNTILED = Tiled(CHUNK, {}, "")  # of calls of the recurrent form

@@ -35,7 +35,7 @@ def tiling(
 def tiled(found: Tiling, hardware: Hardware) -> Tiled:
     """What a launch needs to know of a choice."""
     each = {name: choice.configuration for name, choice in found.kernels.items()}
-    return Tiled(found.chunk, each, precision(hardware))
+    return Tiled(found.chunk, each, precision(hardware), found.measured)
 
 
 def precision(hardware: Hardware) -> str:
@@ -51,10 +51,11 @@ def hardware_of(device: torch.device) -> Hardware:
     found = torch.cuda.get_device_properties(device)
     if torch.version.hip:
         known = like(found.gcnArchName.partition(":")[0])
-        return known._replace(processors=found.multi_processor_count)
+        return known._replace(processors=found.multi_processor_count, device=found.name)
     known = like(f"sm_{found.major}{found.minor}")
     return known._replace(
         processors=found.multi_processor_count,
+        device=found.name,
         shared=found.shared_memory_per_multiprocessor,
         shared_program=getattr(found, "shared_memory_per_block_optin", known.shared_program),
     )

@@ -1,4 +1,6 @@
-"""`rnnc tune`: which configurations of kernels compile without spills, found without a GPU."""
+"""`rnnc tune`: the fastest right configurations of kernels on the GPU that is there, or, without one, those
+that compile without spills.
+"""
 
 from __future__ import annotations
 
@@ -25,23 +27,25 @@ SECONDS = 60.0  # for one kernel: what takes longer is no candidate
 def tune(
     specs: Annotated[list[str] | None, typer.Argument(help="Models or files; all models if none.")] = None,
     offline: Annotated[bool, typer.Option("--offline", help="By compiling alone, without a GPU.")] = False,
-    arch: Annotated[str, typer.Option(help=", ".join(ARCHITECTURES))] = "sm_90",
+    arch: Annotated[str, typer.Option(help=f"Offline: {', '.join(ARCHITECTURES)}.")] = "sm_90",
     sizes: Annotated[str, typer.Option(help="Of all axes, one after the other.")] = "128,64",
     dtype: Annotated[str, typer.Option(help="bf16, fp16, fp32, one or several.")] = "bf16",
     budget: Annotated[float, typer.Option(min=1, help="Seconds, at most about so many.")] = 660.0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that compile.")] = os.cpu_count() or 1,
+    workers: Annotated[int, typer.Option(min=1, help="Offline: processes that compile.")] = os.cpu_count()
+    or 1,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The table; that of the package if not given.")
+        Path | None,
+        typer.Option("--output", "-o", help="The table; the user's own, offline that of the package."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compiles the best candidates of every kernel and keeps, in a table, those that fit without spills.
+    """Runs the best candidates of every kernel on the GPU, compares each with the reference, forward and
+    backward, and keeps the fastest of those that are right; what is wrong is never chosen.
 
-    What was compiled is remembered: a run that the budget ended goes on when it is started again.
+    With --offline: compiles them and keeps those that fit without spills. What was done is remembered: a run
+    that the budget ended goes on when it is started again.
     """
     begin = time.monotonic()
-    if not offline:
-        raise Refusal("tune: times on a GPU are not taken in this version: give --offline")
     if arch not in ARCHITECTURES:
         raise Refusal(f"tune: --arch: expected {', '.join(ARCHITECTURES)}, got '{arch}'")
     dtypes = dtype.split(",")
@@ -50,6 +54,11 @@ def tune(
     numbers = sizes.split(",")
     if wrong := [each for each in numbers if not each.isdecimal() or int(each) < 1]:
         raise Refusal(f"tune: --sizes: expected whole numbers above 0, got '{wrong[0]}'")
+    if not offline:
+        _on_device(
+            specs or list(builtin_specs()), list(map(int, numbers)), dtypes, begin + budget, output, as_json
+        )
+        return
     table = output or Path(str(files("rnnc.ops.tuned").joinpath(f"{arch}.json")))
     with tempfile.TemporaryDirectory() as folder:
         targets = _targets(
@@ -64,6 +73,38 @@ def tune(
     left = len(targets) - sum(each.done for each in found)
     if left:
         say(f"{left} of {len(targets)} not finished: the same command goes on", "yellow", console=err)
+
+
+def _on_device(
+    specs: Sequence[str],
+    sizes: Sequence[int],
+    dtypes: Sequence[str],
+    deadline: float,
+    output: Path | None,
+    as_json: bool,
+) -> None:
+    """What `tune` does on a GPU."""
+    import torch
+
+    from rnnc.device_tuning import tune_functions
+    from rnnc.progress import track
+
+    if not torch.cuda.is_available():
+        raise Refusal("tune: no GPU that torch can use: give --offline to compile alone")
+    device = torch.device("cuda", torch.cuda.current_device())
+    results = tune_functions(specs, sizes, dtypes, device, deadline, output)
+    count = len(specs) * len(sizes) * len(dtypes)
+    found = list(track(results, f"tuning on {torch.cuda.get_device_name(device)}", count))
+    left = sum(not each["done"] for each in found)
+    if as_json:
+        say_json({"done": not left, "measured": found})
+        return
+    for each in found:
+        say(f"{each['name']} {each['dtype']} {each['sizes']}: {each['right']} right, {each['wrong']} wrong")
+        for reason in each["reasons"]:
+            say(f"  {reason}", "yellow")
+    if left:
+        say(f"{left} of {len(found)} not finished: the same command goes on", "yellow", console=err)
 
 
 def _targets(

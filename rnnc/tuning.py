@@ -220,7 +220,7 @@ def entries(found: Found) -> dict[str, dict[str, Any]]:
                 best = ranked(work, target.axes, size, hardware, chunk, findings)[0]
             except TooLarge:
                 continue
-            rows.append([*best.configuration, *findings[best.configuration]])
+            rows.append([*best.configuration, *findings[best.configuration][:3]])
         made[key(target.subject.text, kernel, target.axes, size, hardware.name)] = {
             "kernel": kernel,
             "bytes": size,

@@ -1,22 +1,29 @@
-"""What compilers made of kernels, found without a GPU by `rnnc tune` and shipped: one file per architecture.
+"""What is known of kernels: what compilers made of them, found without a GPU by `rnnc tune --offline` and
+shipped, one file per architecture; and what `rnnc tune` measured on a device of the user's, in a file of its
+own per device, which goes before.
 
 An entry holds for one kernel (its text and that of what it calls), the bytes of an entry of a vector, a class
-of sizes and a version of Triton; for each length of a chunk it has the best configuration that was found.
+of sizes and a version of Triton. For each length of a chunk it has the best configuration that was found: its
+fields, then registers, stack and shared memory, then, if it was measured, the seconds for a token and head;
+`wrong` are configurations that gave wrong results on the device.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.resources import Configuration, cover
 from rnnc.codegen.tiling import Findings, Measured
+from rnnc.ops.cache import directory
 from rnnc.ops.kernel_sources import fingerprint
 
 if TYPE_CHECKING:
@@ -29,15 +36,23 @@ def findings(
     text: str, kernels: Iterable[str], sizes: Mapping[str, int], size: int, hardware: Hardware
 ) -> dict[str, Findings]:
     """What is known of the kernels in the text of a module, by name; nothing of those that have no entry."""
-    entries = table(hardware.name)
-    if not entries:
+    tables = (table(hardware.name), measured(hardware.device))
+    if not any(tables):
         return {}
     found: dict[str, Findings] = {}
     for kernel in kernels:
-        entry = entries.get(key(text, kernel, sizes, size, hardware.name))
-        if entry is not None:
-            found[kernel] = {Configuration(*row[:4]): Measured(*row[4:]) for row in entry["found"]}
+        known = key(text, kernel, sizes, size, hardware.name)
+        entries = [entries[known] for entries in tables if known in entries]
+        if entries:
+            found[kernel] = said(entries[-1])
     return found
+
+
+def said(entry: Entry) -> dict[Configuration, Measured]:
+    """What an entry says of configurations."""
+    fields = len(Configuration._fields)
+    found = {Configuration(*row[:fields]): Measured(*row[fields:]) for row in entry["found"]}
+    return found | {Configuration(*row): Measured(wrong=True) for row in entry.get("wrong", ())}
 
 
 def of_spec(
@@ -56,6 +71,31 @@ def table(name: str) -> dict[str, Entry]:
     """The entries for an architecture, by key."""
     file = files("rnnc.ops.tuned").joinpath(f"{name}.json")
     found: dict[str, Entry] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    return found
+
+
+def measured(device: str) -> dict[str, Entry]:
+    """The entries for a device, by key, as they are on the disk now; none where it has no name."""
+    if not device:
+        return {}
+    file = measured_file(device)
+    try:
+        return _read(file, file.stat().st_mtime_ns)
+    except OSError:
+        return {}
+
+
+def measured_file(device: str) -> Path:
+    """Where the entries for a device lie: in the user's cache."""
+    return directory().parent / "measured" / (re.sub(r"\W+", "_", device).strip("_").lower() + ".json")
+
+
+@lru_cache(maxsize=8)
+def _read(file: Path, changed: int) -> dict[str, Entry]:
+    try:
+        found: dict[str, Entry] = json.loads(file.read_text("utf-8"))
+    except ValueError:  # as good as none
+        return {}
     return found
 
 

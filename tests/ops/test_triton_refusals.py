@@ -76,7 +76,7 @@ def call_on(device: str, dtype: torch.dtype = torch.float32) -> Bound:
 
 def test_auto() -> None:
     assert not kernels().take("auto", "auto", call_on("cpu"))
-    with pytest.warns(RuntimeWarning, match="not validated on a GPU"):
+    with pytest.warns(RuntimeWarning, match="not validated on this GPU"):
         assert not kernels().take("auto", "auto", call_on("cuda"))
     assert kernels().take("triton", "auto", call_on("cuda"))
     assert not kernels().take("torch", "auto", call_on("cuda"))

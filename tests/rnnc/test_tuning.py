@@ -132,17 +132,16 @@ def test_without_an_entry_the_estimate_decides(subject: Subject) -> None:
 
 
 def test_shipped_tables_are_whole() -> None:
-    """Every entry says what it is for, and nothing that is kept for a serial kernel is guessed."""
+    """Every entry says what it is for; a row has a configuration and what was said of it."""
     for name in ("sm_80", "sm_90", "sm_100", "gfx942"):
         for entry in tuned.table(name).values():
-            assert set(entry) == {"kernel", "bytes", "sizes", "triton", "found"}
-            assert all(len(row) == 7 for row in entry["found"])
+            assert {"kernel", "bytes", "sizes", "triton", "found"} <= set(entry)
+            assert all(len(row) in (7, 8) for row in entry["found"])
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["linear_attention"], "give --offline"),
         (["--offline", "--arch", "sm_1"], "--arch: expected sm_80"),
         (["--offline", "--dtype", "bf17"], "--dtype: expected bf16"),
         (["--offline", "--sizes", "12,x"], "--sizes: expected whole numbers"),
