@@ -10,10 +10,9 @@ from torch import Tensor
 from benchmarks.calls import Tensors, draw, operator
 from benchmarks.entries import Call, Entry
 from rnnc.ops.testing import distance
+from rnnc.probing import LIMITS
 
 Values = dict[str, Tensor]
-# Of the relative error, root mean square: outputs and final states, gradients, gradients of gates.
-LIMITS = {"fp32": (1e-5, 1e-4, 1e-4), "fp16": (0.005, 0.008, 0.02), "bf16": (0.005, 0.008, 0.02)}
 
 
 def evaluate(

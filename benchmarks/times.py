@@ -17,8 +17,9 @@ from torch import Tensor
 from benchmarks.calls import Tensors, draw, operator
 from benchmarks.candidates import COMPILED, NAIVE, OWN, Function, function, peer
 from benchmarks.entries import Call, Entry
-from benchmarks.errors import LIMITS, compare, named, reference
+from benchmarks.errors import compare, named, reference
 from rnnc.measurement import SECONDS, milliseconds
+from rnnc.probing import LIMITS
 
 MILLISECONDS = (20, 80)  # on a GPU: to warm up, to measure
 TINY = 64  # tokens up to which nothing is to be learned from a time
