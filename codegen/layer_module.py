@@ -6,7 +6,16 @@ import re
 
 from rnnc.dsl.initialisers import INITIALISERS
 
-LAYER_MODULES = ("CausalConv", "LayerState", "LowRank", "RMSNorm", "TokenShift", "Windows", "unit")
+LAYER_MODULES = (
+    "CausalConv",
+    "LayerState",
+    "LowRank",
+    "RMSNorm",
+    "TokenShift",
+    "Windows",
+    "check_widths",
+    "unit",
+)
 
 HEADER = """from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from rnnc.codegen.layer_lines import assignment, initial, names, started, title
@@ -28,6 +29,7 @@ LOCALS = [
     "TokenShift",
     "Windows",
     "backend",
+    "check_widths",
     "chunk_size",
     "cu_seqlens",
     "form",
@@ -54,6 +56,7 @@ ARGUMENTS = [
     "RMSNorm",
     "Tensor",
     "TokenShift",
+    "check_widths",
     "d_model",
     "nn",
     "self",
@@ -216,12 +219,13 @@ class _Printer:
         return any(i.per_group for i in self.recurrence.inputs)
 
     def _constructor(self) -> list[str]:
-        lines = ["self.d_model, self.num_heads = d_model, num_heads"]
-        if self._grouped():
-            lines.append("self.num_groups = num_groups = num_groups or num_heads")
+        lines = [_checked(["d_model", "num_heads"]), "self.d_model, self.num_heads = d_model, num_heads"]
+        groups = ["num_groups"] * self._grouped()
+        lines += [f"self.{name} = {name} = num_heads if {name} is None else {name}" for name in groups]
         for axis in self._ordered_axes():
-            default = f" = {axis} or d_model // num_heads" if self._optional(axis) else ""
+            default = f" = d_model // num_heads if {axis} is None else {axis}" if self._optional(axis) else ""
             lines.append(f"self.{axis} = {axis}{default}")
+        lines.append(_checked([*groups, *self._ordered_axes()]))
         lines += [f"self.{name} = {code}" for name, code in self.lowering.modules]
         return [*lines, *(self._start(param) for param in started(self.recurrence))]
 
@@ -238,3 +242,7 @@ class _Printer:
         lines = self.recurrence.source.splitlines()
         spans = [binding.span for binding in self.block.bindings]
         return [lines[span.line - 1].split("#")[0].strip() for span in spans if span.line <= len(lines)]
+
+
+def _checked(sizes: Sequence[str]) -> str:
+    return f"check_widths({', '.join(f'{name}={name}' for name in sizes)})"

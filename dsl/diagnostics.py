@@ -50,7 +50,7 @@ class Diagnostic:
 
 
 def _excerpt(lines: Sequence[str], span: Span, label: str, mark: str, width: int) -> list[str]:
-    if not 1 <= span.line <= len(lines):
+    if not 1 <= span.line <= len(lines) or not any(lines):  # of a text that is empty, or not shown, no line
         return []
     line = lines[span.line - 1].replace("\t", " ")
     end = span.end_column if span.end_line == span.line else len(line) + 1

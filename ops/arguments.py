@@ -251,8 +251,9 @@ def _fit(item: Input | Param, value: Tensor, known: dict[str, int], time: bool) 
         for symbol, size in zip(symbols, value.shape, strict=True)
     ):
         letters = ", ".join(symbol.removeprefix("\0") for symbol in symbols)
-        expected = ", ".join(str(known.get(symbol, symbol.removeprefix("\0"))) for symbol in symbols)
-        raise ArgumentError(f"{item.name}: expected [{letters}] = [{expected}], got {list(value.shape)}")
+        sizes = ", ".join(str(known.get(symbol, symbol.removeprefix("\0"))) for symbol in symbols)
+        expected = f"[{letters}]" + (f" = [{sizes}]" if sizes != letters else "")
+        raise ArgumentError(f"{item.name}: expected {expected}, got {list(value.shape)}")
     known.update(learned)
     known.pop("\0G", None)
 

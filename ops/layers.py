@@ -20,6 +20,13 @@ class LayerState(NamedTuple):
     windows: tuple[Tensor, ...]
 
 
+def check_widths(**sizes: Any) -> None:
+    """Raises ValueError for a size of a layer that is no whole number above 0."""
+    for name, size in sizes.items():
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name}: expected a whole number above 0, got {size!r}")
+
+
 class Windows:
     """Hands the windows of a `LayerState` to the modules in the order of their calls; collects new ones."""
 

@@ -288,14 +288,14 @@ def operator(spec: str, recurrence: Recurrence, module: ModuleType, source: str)
 
 
 def compile(spec: str | os.PathLike[str]) -> Operator:  # noqa: A001
-    """The operator of a spec: a path, or, if there is a line break in it, the text itself.
+    """The operator of a spec: a path, or, if there is a line break in it or nothing, the text.
 
     Warns (SpecWarning) of what is doubtful in it, as `rnnc check` does. Raises SpecError with everything that
     is wrong with the spec; SpecFileError if it cannot be read.
     """
     from rnnc.codegen.compiler import analyse
 
-    is_text = isinstance(spec, str) and "\n" in spec
+    is_text = isinstance(spec, str) and ("\n" in spec or not spec)
     text, path = (str(spec), "<spec>") if is_text else (read_spec(Path(spec)), str(spec))
     compiled = analyse(text, path)
     for finding in compiled.warnings:

@@ -7,6 +7,8 @@ and `rnnc check` start without torch.
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -80,3 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Refusal as refusal:
         say(f"rnnc: {refusal}", "red", console=err)
         sys.exit(refusal.status)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        say(f"rnnc: the output cannot be written: {(error.strerror or '').lower()}", "red", console=err)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left is not tried again
+        sys.exit(FAILED)

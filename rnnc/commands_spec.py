@@ -109,6 +109,7 @@ def compile_file(
     module = standalone(compiled)
     if output == "-":
         out.file.write(module)
+        out.file.flush()
         return
     write_text(Path(output), module)
     say(

@@ -22,7 +22,7 @@ def say(text: str, style: str = "", *, console: Console = out) -> None:
 
 def say_json(value: Any) -> None:
     """Prints `value` as JSON on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201
+    print(json.dumps(value, indent=2, ensure_ascii=False), flush=True)  # noqa: T201
 
 
 def say_diagnostics(diagnostics: Iterable[Diagnostic], source: str, path: str) -> None:

@@ -25,6 +25,8 @@ def read_spec(name: str) -> tuple[str, str]:
     """
     if name == "-":
         return decode(sys.stdin.buffer.read(SPEC_BYTES + 1), "<stdin>"), "<stdin>"
+    if not name:
+        raise Refusal("no spec was named: expected a file, - or a built-in model")
     path = Path(name)
     try:
         if not path.exists() and name in builtin_specs():

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -23,15 +24,27 @@ MAY_IMPORT = {
 pytestmark = pytest.mark.smoke
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def imported(path: Path) -> tuple[str, ...]:
     """The modules a file imports, anywhere in it; `from rnnc import x` counts as `rnnc.x`."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    found: list[str] = []
+    for node in statements(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            found += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: relative import"
             assert node.module is not None
-            yield from ([f"rnnc.{a.name}" for a in node.names] if node.module == "rnnc" else [node.module])
+            found += [f"rnnc.{a.name}" for a in node.names] if node.module == "rnnc" else [node.module]
+    return tuple(found)
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All statements below a node; expressions, which are most of a tree, are not looked into."""
+    for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+        below = getattr(node, part, [])
+        for inner in below if isinstance(below, list) else []:
+            yield inner
+            yield from statements(inner)
 
 
 def folder(module: str) -> str:
@@ -83,10 +96,10 @@ def test_import_stays_light(package: str, banned: set[str]) -> None:
 
 def test_face_is_quick() -> None:
     program = (
-        "import time\nstart = time.perf_counter()\nimport rnnc\n"
-        "print(time.perf_counter() - start)\nassert rnnc.SpecError and rnnc.__version__"
+        "import time\nstart = time.process_time()\nimport rnnc\n"
+        "print(time.process_time() - start)\nassert rnnc.SpecError and rnnc.__version__"
     )
-    assert min(float(run(program)) for _ in range(3)) < 0.3
+    assert float(run(program)) < 0.3
 
 
 def run(program: str) -> str:

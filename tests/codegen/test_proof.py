@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -29,9 +30,10 @@ MUTATED = """recurrence r[K, V]:
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 def test_every_spec_is_proven(path: Path) -> None:
+    begin = time.process_time()
     proof = prove(analyse(path.read_text("utf-8"), path.name))
+    assert time.process_time() - begin < 10  # 5 are promised
     assert proof, str(proof)
-    assert proof.seconds < 20  # 5 on a quiet machine
     assert {check.kind for check in proof.checks} == {"symbolic", "rational"}
     assert {check.form for check in proof.checks} == {"chunked", "recurrent"}
     assert f"proven ({len(proof.checks)} identities" in str(proof)

@@ -220,9 +220,9 @@ def test_messages_hold_nothing_of_the_machinery() -> None:
     ids=lambda text: f"{text[:8]} ({len(text)})",
 )
 def test_limits(text: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert codes(f"{HEAD}    a <- {text}\n") == ["limit"]
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 @pytest.mark.parametrize("character", ["\x00", "\x07", "\x1b", "\x7f", "\udc80", "\u2028", "\x0c"])
@@ -242,15 +242,15 @@ def test_an_empty_spec_is_refused(text: str) -> None:
 def test_parsing_costs_nothing_at_import_and_little_later() -> None:
     code = """
 import sys, time
-start = time.perf_counter()
+start = time.process_time()
 import rnnc.dsl.parser as parser
-print(time.perf_counter() - start)
+print(time.process_time() - start)
 assert 'lark' not in sys.modules and 'torch' not in sys.modules
-start = time.perf_counter()
+start = time.process_time()
 parser.parse('recurrence f:\\n  a <- b\\n')
-print(time.perf_counter() - start)
+print(time.process_time() - start)
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     imported, parsed = map(float, result.stdout.split())
-    assert imported < 0.25  # five times what it takes on an idle machine
+    assert imported < 0.25  # seconds of the processor: seven times what it takes
     assert parsed < 0.5

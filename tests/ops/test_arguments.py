@@ -28,7 +28,7 @@ SHAPE_ERRORS = [
     ({"k": (2, 8, 2, 5)}, "k: expected [B, T, G, K] = [2, 8, G, 3], got [2, 8, 2, 5]"),
     ({"v": (2, 9, 4, 2)}, "v: expected [B, T, H, V] = [2, 8, 4, V], got [2, 9, 4, 2]"),
     ({"g": (2, 8)}, "g: expected [B, T, H] = [2, 8, 4], got [2, 8]"),
-    ({"q": (2, 8, 12)}, "q: expected [B, T, H, K] = [B, T, H, K], got [2, 8, 12]"),
+    ({"q": (2, 8, 12)}, "q: expected [B, T, H, K], got [2, 8, 12]"),
     ({"w": (5,)}, "w: expected [H] = [4], got [5]"),
     ({"z": (4, 2)}, "z: expected [V] = [2], got [4, 2]"),
     ({"k": (2, 8, 3, 3)}, "k: expected groups G that divide H = 4, got G = 3"),

@@ -135,6 +135,10 @@ def test_wrong_calls_are_refused_by_name() -> None:
         layer(tokens(2, T), state=state.recurrence)
     with pytest.raises(ValueError, match="cu_seqlens: expected to end at T = 21, got 20"):
         layer(tokens(1, T), cu_seqlens=bounds([3, 17]))
+    for wrong in ({"num_heads": 0}, {"num_heads": 2.0}, {"d_model": -1}, {"K": 0}, {"d_model": 1}):
+        name = "K" if wrong == {"d_model": 1} else next(iter(wrong))  # one channel for two heads: K is 0
+        with pytest.raises(ValueError, match=f"^{name}: expected a whole number above 0, got"):
+            rnnc.ops.gated_delta_net.Layer(**{"d_model": 24, "num_heads": 2} | wrong)
 
 
 def bounds(lengths: list[int]) -> Tensor:

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
-from math import inf, isfinite
+from math import isfinite
 
 import pytest
 import torch
@@ -36,30 +36,8 @@ from rnnc.ops.trial import Trial
 SIZE = 16
 OUTPUTS, GRADIENTS = 1e-5, 1e-4  # the promised ratio of the error's RMS to the result's
 NATURAL = 1e-2  # a gradient is measured against itself, or this share of |results| / |argument|
-VALUES = (
-    -1000,
-    -100,
-    -30,
-    -10,
-    -5,
-    -2,
-    -1,
-    -0.1,
-    -1e-3,
-    0,
-    1e-3,
-    0.1,
-    0.5,
-    0.9,
-    0.999,
-    1,
-    2,
-    5,
-    10,
-    30,
-    100,
-    1000,
-)
+NEGATIVE = (-1000, -100, -30, -10, -5, -2, -1, -0.1, -1e-3)
+VALUES = (*NEGATIVE, 0, 1e-3, 0.1, 0.5, 0.9, 0.999, 1, 2, 5, 10, 30, 100, 1000)
 
 DELTA = (
     "let u = unit(k)\n{0}\nS <- {1} * (S - sigmoid(b) * u @ (u.T @ S)) + sigmoid(b) * u @ v.T\no <- S.T @ q"
@@ -213,17 +191,12 @@ def gate_values(trial: Trial, target: float) -> dict[str, float]:
     recurrence = trial.operator.recurrence
     params = trial.arguments[len(recurrence.inputs) :]
     scope = {p.name: x.double()[None] for p, x in zip(recurrence.params, params, strict=True)}
-    best, closest = {}, inf
-    for values in itertools.product(*([v for v in VALUES if allowed(x.range, v)] for x in found)):
-        chosen = {
-            x.name: torch.full((1, 1, *[1] * len(x.axes)), float(v)).double()
-            for x, v in zip(found, values, strict=True)
-        }
-        reached = [evaluate(decay, arithmetic, scope | chosen) for decay in decays(trial.operator.name)]
-        away = max(float((value - target).abs().max()) for value in reached)
-        if away < closest:
-            best, closest = {x.name: float(v) for x, v in zip(found, values, strict=True)}, away
-    return best
+    every_value = itertools.product(*([v for v in VALUES if allowed(x.range, v)] for x in found))
+    tried = torch.tensor(list(every_value), dtype=torch.float64)  # [attempts, gates]
+    chosen = {x.name: v.view(-1, 1, *[1] * len(x.axes)) for x, v in zip(found, tried.T, strict=True)}
+    reached = [evaluate(decay, arithmetic, scope | chosen) for decay in decays(trial.operator.name)]
+    away = torch.stack([(x - target).abs().flatten(1).amax(1).expand(len(tried)) for x in reached])
+    return dict(zip((x.name for x in found), tried[away.amax(0).argmin()].tolist(), strict=True))
 
 
 def allowed(interval: Interval | None, value: float) -> bool:
@@ -279,10 +252,12 @@ def test_nothing_but_resets(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize("name", [name for name in NAMES if gates(make(name, 1))])
+@every
 def test_gates_over_their_whole_range(name: str, dtype: torch.dtype) -> None:
     """4,096 tokens whose decays go over all their range, up and down, its ends included."""
     trial = make(name, 4096, size=4, H=1)
+    if not gates(trial):
+        pytest.skip("its decays are constant: they depend on no input")
     ranges = environment(trial.operator.recurrence)
     found = hull(infer(decay, ranges) for decay in decays(name))
     low, high = max(found.low, -1.0), min(found.high, 1.0)

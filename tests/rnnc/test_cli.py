@@ -16,19 +16,6 @@ from rnnc.files import builtin_specs, write_text
 from rnnc.refusal import Refusal
 
 SPEC = SKELETON.format(name="trial")
-COMMANDS = [
-    "check",
-    "explain",
-    "prove",
-    "compile",
-    "test",
-    "cost",
-    "bench",
-    "regenerate",
-    "list",
-    "new",
-    "demo",
-]
 
 
 def rnnc(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -49,7 +36,7 @@ def spec(tmp_path: Path) -> Path:
 
 
 @pytest.mark.smoke
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", cli.COMMANDS)
 def test_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = rnnc(capsys, command, "--help")
     assert status == 0
@@ -163,7 +150,7 @@ def test_bad_specs_fail(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("command", ["check", "explain", "prove", "test"])
-@pytest.mark.parametrize("name", ["absent.rnn", ".", "a\0b", "x" * 5000])
+@pytest.mark.parametrize("name", ["absent.rnn", ".", "", "a\0b", "x" * 5000])
 def test_bad_paths_are_wrong_usage(command: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = rnnc(capsys, command, name)
     assert (status, out) == (2, "")
@@ -246,3 +233,19 @@ def test_module_and_standard_input() -> None:
         [sys.executable, "-m", "rnnc", "check", "-"], input=SPEC, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_an_output_that_is_full() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "rnnc", "check", "gla"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "rnnc: the output cannot be written: no space left on device\n",
+    )
