@@ -1,13 +1,16 @@
-"""The cost of a recurrence in stages: the launches of all, and what a call reads and writes at least."""
+"""The cost of a recurrence in stages or with delays: the launches of all, and what torch does around them."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from rnnc.codegen.cost import STATES, Cost, KernelCost, PassCost
+from rnnc.codegen.cost import BYTES, STATES, Cost, KernelCost, PassCost
+from rnnc.dsl.delays import delayed
 from rnnc.dsl.recurrence import Recurrence
+
+Moved = tuple[str, int]  # an operation of torch, and the bytes that it reads and writes
 
 
 def together(
@@ -15,24 +18,61 @@ def together(
 ) -> Cost:
     """The cost of all stages, forward in order and backward in reverse.
 
-    What is handed on counts in the bytes and in what is kept, but not in the minimum. A gradient that several
-    stages contribute to is added up by torch, one launch for each but the first.
+    What is handed on counts in the bytes, but not in the minimum.
     """
     handed = {o.name for stage in stages for o in stage.outputs} - {o.name for o in recurrence.outputs}
-    forward = _joined([each.forward for each in costs], handed)
-    minima = (each.forward.minimum for each in costs)
-    kept = {name: size for minimum in minima for name, size in minimum.items() if name in handed}
-    back = [each.backward for each in reversed(costs)]
-    gradients = handed | {f"d'{name}" for name in handed}
-    backward = _joined(back, gradients)
     return replace(
         costs[0],
         name=recurrence.name,
         sizes=sizes,
         chunk=min(each.chunk for each in costs),
-        forward=replace(forward, saved_bytes=forward.saved_bytes + sum(kept.values())),
-        backward=replace(backward, kernels=(*backward.kernels, *_additions(stages, back))),
+        forward=_joined([each.forward for each in costs], handed),
+        backward=_joined([each.backward for each in reversed(costs)], handed | {f"d'{n}" for n in handed}),
     )
+
+
+def with_torch(
+    cost: Cost,
+    recurrence: Recurrence,
+    forward: Sequence[Moved],
+    backward: Sequence[Moved],
+    saved: int,
+    states: bool,
+) -> Cost:
+    """The cost of a call of the declared recurrence with what torch does before and after the kernels.
+
+    Delayed values are no arguments: they count in the bytes, their sources in the minimum.
+    """
+    found = delayed(recurrence)
+    given = {each.name for each in found}
+    arguments = {item.name: _bytes(recurrence, item.name, cost) for item in recurrence.inputs}
+    lead = 4 * cost.sizes["B"] * cost.sizes["H"]
+    ends = 2 * states * sum(lead * math.prod(cost.sizes[axis] for axis in each.axes) for each in found)
+
+    def extended(part: PassCost, operations: Sequence[Moved], first: bool, mark: str) -> PassCost:
+        around = tuple(KernelCost(name, "torch", size, 0, ()) for name, size in operations)
+        minimum = {f"{mark}{name}": size for name, size in arguments.items()} if found else {}
+        minimum |= {name: size for name, size in part.minimum.items() if name.removeprefix("d'") not in given}
+        minimum[STATES] += ends
+        kernels = (*around, *part.kernels) if first else (*part.kernels, *around)
+        return replace(part, kernels=kernels, minimum=minimum)
+
+    forward_pass = extended(cost.forward, forward, True, "")
+    saved += cost.forward.saved_bytes
+    return replace(
+        cost,
+        name=recurrence.name,
+        forward=replace(forward_pass, saved_bytes=saved),
+        backward=extended(cost.backward, backward, False, "d'"),
+    )
+
+
+def _bytes(recurrence: Recurrence, name: str, cost: Cost) -> int:
+    """The size of an input."""
+    item = next(item for item in recurrence.inputs if item.name == name)
+    heads = cost.sizes["G" if item.per_group else "H"]
+    entries = cost.sizes["B"] * cost.sizes["T"] * heads * math.prod(cost.sizes[axis] for axis in item.axes)
+    return entries * (BYTES[cost.dtype] if item.axes else 4)
 
 
 def _joined(passes: Sequence[PassCost], handed: set[str]) -> PassCost:
@@ -44,12 +84,3 @@ def _joined(passes: Sequence[PassCost], handed: set[str]) -> PassCost:
     kernels = tuple(kernel for each in passes for kernel in each.kernels)
     saved = sum(each.saved_bytes for each in passes)
     return PassCost(kernels, {name: size for name, size in minimum.items() if name not in handed}, saved)
-
-
-def _additions(stages: Sequence[Recurrence], passes: Sequence[PassCost]) -> Iterable[KernelCost]:
-    """What adds up the gradients of an argument of several stages: two are read, one is written."""
-    sizes = {name: size for each in passes for name, size in each.minimum.items()}
-    uses = Counter(item.name for stage in stages for item in stage.arguments)
-    for name, count in uses.items():
-        for _ in range(count - 1):
-            yield KernelCost(f"d'{name}", "add", 3 * sizes.get(f"d'{name}", 0), 0, ())

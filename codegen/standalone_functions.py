@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from rnnc.codegen.compiler import Compiled, Spec
 from rnnc.codegen.templating import literal
 from rnnc.codegen.torch_module import stage_prefix
-from rnnc.dsl.delays import Delayed, delayed
-from rnnc.dsl.expression import Axes
+from rnnc.dsl.delays import Delayed, delayed, delayed_lets
+from rnnc.dsl.expression import Axes, names
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.recurrence import Input, Param, Recurrence, State
@@ -53,7 +53,10 @@ def functions(
     found = list(_stages(compiled, outer, passes, kernels, own))
     if delays:
         last = _function(declared, "", "_FUNCTION", gates(declared), default)
-        lets = tuple(f'("{name}", {function})' for name, function in formulas.items())
+        lets = tuple(
+            f'("{let.name}", {_tuple(sorted(names(let.value)))}, {formulas[let.name]})'
+            for let in delayed_lets(declared)
+        )
         parts = (("found", tuple(map(_delayed, delays))), ("lets", lets))
         found.append(replace(last, kind="WithDelays", attributes=(("inner", (outer,)), *parts)))
     return tuple(found)
@@ -69,18 +72,18 @@ def _stages(
         only = _function(whole, suffix, name, gates(whole), default)
         yield replace(only, passes=tuple((each, each) for each in passes), kernels=kernels.get(0, ""))
         return
-    names = []
+    found = []
     for number, stage in enumerate(compiled.stages, 1):
         own, prefix = stage.recurrence, stage_prefix(number)
-        names.append(f"_STAGE{number}")
+        found.append(f"_STAGE{number}")
         yield replace(
-            _function(own, str(number), names[-1], wide(whole, number - 1), "None"),
+            _function(own, str(number), found[-1], wide(whole, number - 1), "None"),
             passes=tuple((each.removeprefix(prefix), each) for each in passes if each.startswith(prefix)),
             kernels=kernels.get(number, ""),
             precise=hands_on(whole, own),
         )
     last = _function(whole, suffix, name, gates(whole), default)
-    yield replace(last, kind="Pipeline", attributes=(("stages", tuple(names)),))
+    yield replace(last, kind="Pipeline", attributes=(("stages", tuple(found)),))
 
 
 def _function(

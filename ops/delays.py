@@ -20,18 +20,20 @@ from rnnc.ops.reference import TorchArithmetic
 from rnnc.ops.state import State
 
 Values = dict[str, Tensor]
-Formula = Callable[[TorchArithmetic, Values], Tensor]  # of the values known so far
+Formula = Callable[[TorchArithmetic, Values], Tensor]  # of the values by name
+Shift = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class WithDelays(Function):
     """A recurrence on tensors by `inner`, which is given the delayed values too.
 
-    `found`: what is delayed, in the order in which it is carried; `lets`: those that it is made of, in order.
+    `found`: what is delayed, in the order in which it is carried; `lets`: those that it is made of, in order,
+    as (name, the names of what it needs, its formula).
     """
 
     inner: Function
     found: tuple[Delayed, ...] = ()
-    lets: tuple[tuple[str, Formula], ...] = ()
+    lets: tuple[tuple[str, tuple[str, ...], Formula], ...] = ()
 
     def __call__(
         self,
@@ -52,11 +54,9 @@ class WithDelays(Function):
         bound = self._bind(args, named, check)
         count, _ = self._sequences(bound, cu_seqlens, check)
         params = self._params(bound)
-        start = self._initial(bound, params, initial_state, count, "initial_state")
-        before, carried = self._split(start)
-        shift = _Sequences(bound, cu_seqlens, bool(reverse))
-        given, last = self._delayed(bound, params, carried, shift.delayed, shift.last)
-        own = None if initial_state is None else self.inner.carry.pack(before)
+        own, carried = self._start(bound, initial_state, count, "initial_state")
+        shift = _Sequences(bound, cu_seqlens, bool(reverse)).shift
+        given, kept = self._delayed(bound, params, carried, shift)
         outputs, final = self.inner(
             *bound.inputs,
             *given,
@@ -72,7 +72,7 @@ class WithDelays(Function):
         )
         if not output_final_state:
             return outputs, None
-        return outputs, self.carry.pack((*_tuple(final), *last))
+        return outputs, self.carry.pack((*_tuple(final), *kept))
 
     @torch.no_grad()
     def step(
@@ -87,67 +87,94 @@ class WithDelays(Function):
         check_options(backend)
         bound = self.signature.bind(args, named, NAMES, time=False)
         params, batch = self._params(bound), bound.sizes.batch
-        before, carried = self._split(self._initial(bound, params, state, batch, "state"))
-        given, last = self._delayed(bound, params, carried, lambda x, first: first, lambda x, first: x)
-        places: tuple[Tensor, ...] = ()
+        own, carried = self._start(bound, state, batch, "state")
+        given, kept = self._delayed(
+            bound, params, carried, lambda x, first: (first, x.to(first.dtype, copy=True))
+        )
+        place, places = None, tuple[Tensor, ...]()
         if out_state is not None:
             places = self.carry.unpack(out_state, batch, bound.sizes, bound.dtype, bound.device, "out_state")
-        own = self.inner.carry.pack(before)
-        place = self.inner.carry.pack(places[: len(before)]) if places else None
-        last = [x.clone() for x in last]  # what is overwritten next may be a part of it
+            place = self.inner.carry.pack(places[: len(self.recurrence.states)])
         outputs, final = self.inner.step(
             *bound.inputs, *given, *params, state=own, out_state=place, backend=backend
         )
         if out_state is None:
-            return outputs, self.carry.pack((*_tuple(final), *last))
-        for target, value in zip(places[len(before) :], last, strict=True):
+            return outputs, self.carry.pack((*_tuple(final), *kept))
+        for target, value in zip(places[len(self.recurrence.states) :], kept, strict=True):
             target.copy_(value)
         return outputs, out_state
 
-    def _split(self, states: tuple[Tensor, ...]) -> tuple[tuple[Tensor, ...], Values]:
-        """The states, and what is carried of delayed values, by name."""
-        count = len(self.recurrence.states)
-        return states[:count], {d.state: x for d, x in zip(self.found, states[count:], strict=True)}
+    def _start(self, bound: Bound, given: Any, count: int, what: str) -> tuple[State | None, Values]:
+        """The states as `inner` takes them, what is carried of delayed values, by name: zero if not given."""
+        if given is None:
+            shapes = {each.state: (count, *bound.sizes.shape(each.axes)) for each in self.found}
+            zeros = {
+                name: torch.zeros(shape, dtype=bound.dtype, device=bound.device)
+                for name, shape in shapes.items()
+            }
+            return None, zeros
+        states = self.carry.unpack(given, count, bound.sizes, bound.dtype, bound.device, what)
+        own = len(self.recurrence.states)
+        carried = {each.state: x for each, x in zip(self.found, states[own:], strict=True)}
+        return self.inner.carry.pack(states[:own]), carried
 
     def _delayed(
-        self, bound: Bound, params: tuple[Tensor, ...], carried: Values, shift: Any, last: Any
+        self, bound: Bound, params: tuple[Tensor, ...], carried: Values, shift: Shift
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """The delayed values as `inner` takes them, and what is carried on.
+        """The delayed values as `inner` takes them, and copies of what is carried on.
 
-        `shift` gives a value one token later, `last` that of the last token, both from the value of all
-        tokens [..., H, axes] and that before the first.
+        `shift` gives a value one token later and that of the last token, from the value of all tokens
+        [..., H, axes] and that before the first. An input is delayed as it is, a let in float32.
         """
         sizes, dtype = bound.sizes, bound.dtype
         lead = bound.inputs[0].shape[: bound.inputs[0].dim() - 1 - len(self.recurrence.inputs[0].axes)]
-        rows = int(torch.Size(lead).numel())
-        arithmetic = TorchArithmetic(sizes.axes, dtype, bound.device)
-        scope, shifted, kept = Values(), Values(), Values()
+        shifted, kept = Values(), Values()
 
-        def enter(name: str, value: Tensor) -> None:
-            """A value [rows, H, axes], and what is delayed of it."""
-            scope[name] = value
+        def enter(name: str, x: Tensor) -> None:
+            """What is delayed of a value [..., H, axes]."""
             for each in (each for each in self.found if each.source == name):
-                shape, first = sizes.shape(each.axes), carried[each.state]
-                whole = value.expand(rows, *shape).reshape(*lead, *shape)
-                kept[each.state] = last(whole, first)
-                shifted[each.name] = shift(whole, first)
-                scope[each.name] = value = shifted[each.name].reshape(rows, *shape)
+                x, kept[each.state] = shift(x, carried[each.state])
+                shifted[each.name] = x
 
-        for item, x in zip(self.recurrence.inputs, bound.inputs, strict=True):
-            own = x.reshape(rows, *x.shape[len(lead) :]).to(dtype)
-            enter(item.name, own.repeat_interleave(sizes.heads // own.shape[1], 1))
-        for param, x in zip(self.recurrence.params, params, strict=True):
-            scope[param.name] = x.to(dtype)[None, None] if param.shared else x.to(dtype)[None]
+        sources = {each.source for each in self.found}
+        known = dict(zip((item.name for item in self.recurrence.inputs), bound.inputs, strict=True))
+        for name, x in known.items():
+            if name in sources:
+                enter(name, _repeated(x, sizes.heads, len(lead)))
+        learned = dict(zip((param.name for param in self.recurrence.params), params, strict=True))
+        shared = {param.name for param in self.recurrence.params if param.shared}
+        arithmetic = TorchArithmetic(sizes.axes, dtype, bound.device)
+        scope = Values()
         with torch.autocast(bound.device.type, enabled=False):
-            for name, formula in self.lets:
-                enter(name, formula(arithmetic, scope))
-        wanted = {item.name: item for item in self.inner.recurrence.inputs}
-        given = [
-            shifted[each.name].to(bound.output_dtype if each.axes else dtype)
-            for each in self.found
-            if each.name in wanted
-        ]
+            for name, needs, formula in self.lets:
+                for each in needs:
+                    if each in scope:
+                        continue
+                    if each in learned:
+                        value = learned[each].to(dtype)[None]
+                        scope[each] = value[None] if each in shared else value
+                    else:
+                        value = shifted[each] if each in shifted else known[each]
+                        scope[each] = _repeated(value.flatten(0, len(lead) - 1), sizes.heads, 1).to(dtype)
+                value = scope[name] = formula(arithmetic, scope)
+                if name in sources:
+                    axes = next(each.axes for each in self.found if each.source == name)
+                    shape = sizes.shape(axes)
+                    enter(name, value.expand(lead.numel(), *shape).reshape(*lead, *shape))
+        wanted = {item.name for item in self.inner.recurrence.inputs}
+        given = [self._typed(shifted[each.name], each, bound) for each in self.found if each.name in wanted]
         return given, [kept[each.state] for each in self.found]
+
+    def _typed(self, x: Tensor, each: Delayed, bound: Bound) -> Tensor:
+        """The delayed value in the dtype of the vectors; scalars, and what a decay is made of, in float32."""
+        if not each.axes or (x.dtype != bound.output_dtype and each.name in self.inner.signature.gates()):
+            return x.to(bound.dtype)
+        return x.to(bound.output_dtype)
+
+
+def _repeated(x: Tensor, heads: int, axis: int) -> Tensor:
+    """The inputs of groups, one for every head along `axis`."""
+    return x if x.shape[axis] == heads else x.repeat_interleave(heads // x.shape[axis], axis)
 
 
 class _Sequences:
@@ -156,24 +183,25 @@ class _Sequences:
     def __init__(self, bound: Bound, cu_seqlens: Tensor | None, reverse: bool) -> None:
         self.bounds, self.reverse, self.length = cu_seqlens, reverse, bound.sizes.length
 
-    def delayed(self, x: Tensor, first: Tensor) -> Tensor:
-        """The value of the token before, at the first token `first` [N, H, axes]."""
+    def shift(self, x: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        """The value of the token before, at the first token `first` [N, H, axes]; that of the last token.
+
+        Of no token: `first`. Both are copies.
+        """
         if not x.shape[1]:
-            return x
+            return x, first.clone()
         if self.bounds is None:
-            parts = [x[:, 1:], first[:, None]] if self.reverse else [first[:, None], x[:, :-1]]
-            return torch.cat(parts, 1)
+            found: tuple[Tensor, Tensor] = _Shift.apply(x, first, self.reverse)  # type: ignore[no-untyped-call]
+            return found
+        return self._delayed(x, first), self._last(x, first).to(first.dtype)
+
+    def _delayed(self, x: Tensor, first: Tensor) -> Tensor:
         ahead, behind = (x[:, 1:], x[:, -1:]) if self.reverse else (x[:, :1], x[:, :-1])
         moved = torch.cat([ahead, behind, x[:, :1]], 1)[0]  # and a row for sequences without tokens
         places = torch.where(self._empty, self.length, self._ends[1 if self.reverse else 0])
         return moved.index_copy(0, places, first.to(x.dtype))[None, :-1]
 
-    def last(self, x: Tensor, first: Tensor) -> Tensor:
-        """The value of the last token, [N, H, axes]; of no token: `first`."""
-        if not x.shape[1]:
-            return first
-        if self.bounds is None:
-            return x[:, 0 if self.reverse else -1]
+    def _last(self, x: Tensor, first: Tensor) -> Tensor:
         found = x[0, self._ends[0 if self.reverse else 1].clamp(0, self.length - 1)]
         return torch.where(self._empty.view(-1, *[1] * (found.dim() - 1)), first, found)
 
@@ -187,6 +215,25 @@ class _Sequences:
         """The first and the last token of every sequence."""
         assert self.bounds is not None
         return self.bounds[:-1].long(), self.bounds[1:].long() - 1
+
+
+class _Shift(torch.autograd.Function):
+    """Tokens [B, T, H, axes] one later, the first of them `first` [B, H, axes], and a copy of the last: the
+    same values in another order, so that the gradient is them back in theirs.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, first: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
+        ctx.reverse, ctx.dtypes = reverse, (x.dtype, first.dtype)
+        given, last = first[:, None].to(x.dtype), x[:, 0 if reverse else -1].to(first.dtype, copy=True)
+        return torch.cat([x[:, 1:], given] if reverse else [given, x[:, :-1]], 1), last
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        moved, last = gradients
+        end, rest = (moved[:, -1], moved[:, :-1]) if ctx.reverse else (moved[:, 0], moved[:, 1:])
+        last = last[:, None].to(ctx.dtypes[0])
+        return torch.cat([last, rest] if ctx.reverse else [rest, last], 1), end.to(ctx.dtypes[1]), None
 
 
 def _tuple(values: Any) -> tuple[Tensor, ...]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rnnc.dsl.delays import delayed, delayed_lets, without_delays
+from rnnc.dsl.expression import names
 from rnnc.dsl.interpreter import carried, evaluate
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.dsl.stages import gates, hands_on, split, wide
@@ -125,7 +126,8 @@ class Operator(Function):
         arch: str = "sm_90",
         **sizes: int,
     ) -> Any:
-        """Bytes through memory, operations and launches of the Triton kernels, forward and backward; prints.
+        """Bytes through memory, operations and launches of the Triton kernels, and of torch around them where
+        there are stages or delays, forward and backward; prints.
 
         `sizes` gives B, T, H and every axis by name; `save` and `form` are options of a call; `arch`:
         sm_80, sm_90, sm_100, gfx942. Raises
@@ -136,13 +138,24 @@ class Operator(Function):
         from rnnc.codegen.kernels import UnsupportedOnGpu
 
         try:
-            return cost(self._compiled, dtype, chunk, states, save, form, arch, tuned.of_spec, **sizes)
+            found = cost(self._compiled, dtype, chunk, states, save, form, arch, tuned.of_spec, **sizes)
+            return self._with_torch(found, states)
         except (UnsupportedOnGpu, NotImplementedError) as reason:
             raise UnavailableError(
                 f"cost: no {form} Triton kernels for {self.name} in this version: {reason}"
             ) from None
         except ValueError as error:
             raise ArgumentError(f"cost: {error}") from None
+
+    def _with_torch(self, found: Any, states: bool) -> Any:
+        """The cost of the kernels with that of what torch does around them."""
+        if not isinstance(self, Pipeline | WithDelays):
+            return found
+        from rnnc.codegen.stage_cost import with_torch
+        from rnnc.ops.torch_recording import DTYPES, around
+
+        torchs = around(self, found.sizes, DTYPES[found.dtype], states, found.form)
+        return with_torch(found, self.recurrence, torchs.forward, torchs.backward, torchs.saved, states)
 
     def _trace(
         self,
@@ -271,7 +284,10 @@ class DelayedOperator(Operator, WithDelays):  # type: ignore[misc]
         super().__init__(spec, recurrence, module, source)
         self.inner = operator(spec, without_delays(recurrence), module, source)
         self.found = delayed(recurrence)
-        self.lets = tuple((let.name, partial(evaluate, let.value)) for let in delayed_lets(recurrence))
+        self.lets = tuple(
+            (let.name, tuple(sorted(names(let.value))), partial(evaluate, let.value))
+            for let in delayed_lets(recurrence)
+        )
 
     @property
     def triton_source(self) -> str:

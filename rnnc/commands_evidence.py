@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,16 +39,12 @@ def property_tests(
     as_json: Json = False,
 ) -> None:
     """Property tests: every form that runs here against the naive loop, values and gradients."""
-    import rnnc
     from rnnc.ops.testing import property_test
     from rnnc.progress import track
     from rnnc.threads import settle_threads
 
     text, path = read_spec(file)
-    try:
-        operator = rnnc.compile(text + "\n")
-    except SpecError as error:
-        raise SpecError(error.diagnostics, error.source, path) from None
+    operator = _operator(text, path)
     settle_threads()
     report = property_test(operator, examples, seed, progress=lambda cases: track(cases, "cases", examples))
     if as_json:
@@ -70,28 +66,34 @@ def cost(
     as_json: Json = False,
 ) -> None:
     """Bytes through memory, operations, launches of the Triton kernels; their tiles and what bound them."""
-    from rnnc.codegen.compiler import compile_text
-    from rnnc.codegen.cost import cost as cost_of
-    from rnnc.codegen.kernels import UnsupportedOnGpu
-    from rnnc.ops.tuned import of_spec
+    from rnnc.ops.errors import ArgumentError, UnavailableError
 
     given = axis_sizes("cost", sizes)
     options = given.keys() & {"dtype", "chunk", "states", "save", "form", "arch"}
     if options:
         raise Refusal(f"cost: {min(options)} is no axis: sizes are B, T, H and the axes of the spec")
     text, path = read_spec(file)
-    compiled = compile_text(text, path)
+    operator = _operator(text, path)
     try:
-        found = cost_of(compiled, dtype, chunk, False, save, form, arch, of_spec, **given)
-    except (UnsupportedOnGpu, NotImplementedError) as reason:
-        message = f"cost: no {form} Triton kernels for {compiled.recurrence.name} in this version: {reason}"
-        raise Refusal(message + "; see --form recurrent" * (form == "chunked"), FAILED) from None
-    except ValueError as error:
-        raise Refusal(f"cost: {error}") from None
+        found = operator.cost(dtype, chunk, False, save, form, arch, **given)
+    except UnavailableError as reason:
+        raise Refusal(f"{reason}" + "; see --form recurrent" * (form == "chunked"), FAILED) from None
+    except ArgumentError as error:
+        raise Refusal(str(error)) from None
     if as_json:
         say_json({"path": path, **found.as_dict()})
     else:
         say(str(found))
+
+
+def _operator(text: str, path: str) -> Any:
+    """Raises SpecError."""
+    import rnnc
+
+    try:
+        return rnnc.compile(text + "\n")
+    except SpecError as error:
+        raise SpecError(error.diagnostics, error.source, path) from None
 
 
 def axis_sizes(command: str, entries: Iterable[str]) -> dict[str, int]:

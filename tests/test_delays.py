@@ -15,6 +15,7 @@ from rnnc.dsl.delays import delayed, without_delays
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case
 from rnnc.ops.testing import distance, property_test
+from rnnc.ops.torch_recording import Operations, around, bare
 from rnnc.ops.trial import draw_trial
 
 TRAPEZOID = (Path(__file__).parent / "dsl" / "specs" / "mamba3.rnn").read_text("utf-8")
@@ -123,3 +124,28 @@ def test_the_layer_continues_a_sequence() -> None:
     x = torch.randn(2, 9, 16)
     first, state = layer(x[:, :5], return_state=True)
     torch.testing.assert_close(torch.cat([first, layer(x[:, 5:], state=state)], 1), layer(x))
+
+
+def test_the_cost_has_what_is_formed_before_the_kernels() -> None:
+    """Every delayed value is read once and written once, its gradient too; it is no argument of a call."""
+    tokens, width = 64 * 2, 8
+    found = operator("staged").cost(B=1, T=64, H=2, K=width, V=width)
+    formed = [kernel for kernel in found.forward.kernels if kernel.role == "torch" and kernel.name == "cat"]
+    assert [kernel.bytes for kernel in formed] == [tokens * width * 2 * 2] * 2
+    assert found.forward.minimum_bytes == tokens * (4 * width * 2 + 4)  # q, k, v, o in bf16, a in float32
+    back = [kernel.bytes for kernel in found.backward.kernels if kernel.role == "torch"]
+    assert sum(back) == pytest.approx(tokens * width * 2 * (2 + 2 + 3 * 3), rel=0.03)  # and three additions
+    inner = operator("staged").inner.cost(B=1, T=64, H=2, K=width, V=width)
+    assert found.forward.saved_bytes == inner.forward.saved_bytes + 2 * tokens * width * 2
+    assert found.forward.bytes > inner.forward.bytes
+
+
+def test_what_is_recorded_without_data_is_what_a_call_does() -> None:
+    op = operator("several")
+    sizes = {"B": 2, "T": 9, "H": 2, "G": 1, "K": 4, "V": 3}
+    recorded = around(op, sizes, torch.float32, states=False)
+    shapes = [(2, 9, 2, 4), (2, 9, 2, 3), (2, 9, 1, 4), (2, 9, 2), (2, 9, 2), (4,)]
+    with Operations() as real:
+        outputs, _ = bare(op)(*(torch.randn(shape) for shape in shapes))
+    assert outputs.shape == (2, 9, 2, 3)
+    assert tuple(each for each in real.found if each[0] != "randn") == recorded.forward
