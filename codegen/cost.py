@@ -27,6 +27,7 @@ from rnnc.codegen.tiling import Findings, Tiling, choose
 from rnnc.codegen.tiling_text import described, sentence
 from rnnc.codegen.torch_sums import plain
 from rnnc.codegen.triton_rows import rows_per_token
+from rnnc.codegen.walks import together
 from rnnc.dsl.recurrence import Recurrence
 
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
@@ -202,7 +203,8 @@ def _chunked_cost(
     axes = {axis: sizes[axis] for axis in compiled.recurrence.axes}
     size = BYTES[dtype]
     known_of = findings(compiled, works, axes, size, hardware) if findings else None
-    tiling = choose(works, axes, size, hardware, chunk, known_of)
+    walks = together(forward, backward)
+    tiling = choose(works, axes, size, hardware, chunk, known_of, walks)
     count = _Count(compiled, dtype, tiling, sizes, states)
     written = {array.name: array for kernel in forward for array in kernel.stores}
     kept = [a.name for kernel in backward for a in kernel.loads if a.name in written]
@@ -212,7 +214,13 @@ def _chunked_cost(
         first, again = _needed(forward, {*outputs, *kept}), []
     else:
         first, again, saved = _needed(forward, set(outputs)), _needed(forward, set(kept)), 0
+    before = [count.kernel(kernel, count.ends, 0) for kernel in again]
     back = [count.kernel(kernel, count.ends, count.ends) for kernel in backward]
+    if again and walks and walks.kernel in tiling.kernels:
+        by_name = {kernel.name: kernel for kernel in (*again, *backward)}
+        both = count.walks(walks.kernel, by_name[walks.first], by_name[walks.second])
+        before = [both if each.name == walks.first else each for each in before]
+        back = [each for each in back if each.name != walks.second]
     return Cost(
         compiled.recurrence.name,
         dtype,
@@ -224,7 +232,7 @@ def _chunked_cost(
             saved,
         ),
         PassCost(
-            (*(count.kernel(kernel, count.ends, 0) for kernel in again), *back, *count.sums(backward)),
+            (*before, *back, *count.sums(backward)),
             count.least(backward),
             0,
         ),
@@ -341,7 +349,20 @@ class _Count:
     def kernel(self, kernel: Kernel, start: int, end: int) -> KernelCost:
         """`start`, `end`: the bytes of the state that a kernel which walks the chunks reads and writes."""
         size = sum(map(self.bytes, (*kernel.loads, *kernel.stores))) + (start + end if kernel.serial else 0)
-        choice, size_of_axis = self.tiling.kernels[kernel.name], self.sizes[self.compiled.normal.value_axis]
+        return self._launch(kernel, kernel.name, size)
+
+    def walks(self, name: str, first: Kernel, second: Kernel) -> KernelCost:
+        """Two walks over the chunks as one launch, which reads what both read once: the first from a state,
+        the second from one cotangent of it to another.
+        """
+        arrays = {a.name: a for kernel in (first, second) for a in (*kernel.loads, *kernel.stores)}
+        size = sum(map(self.bytes, arrays.values())) + 3 * self.ends
+        one, other = (self._launch(kernel, name, size) for kernel in (first, second))
+        return replace(one, name=name, role="walks", flops=one.flops + other.flops, grid=(*one.grid, 2))
+
+    def _launch(self, kernel: Kernel, name: str, size: int) -> KernelCost:
+        """A kernel that moves so many bytes, with the choice of that name."""
+        choice, size_of_axis = self.tiling.kernels[name], self.sizes[self.compiled.normal.value_axis]
         tile = min(choice.configuration.tile, cover(size_of_axis))
         tiles = -(-size_of_axis // tile) if kernel.serial else 1
         flops = 0

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.resources import Configuration, Need, extents, need
@@ -101,6 +101,17 @@ class Tiling(NamedTuple):
         return all(choice.measured and choice.measured.seconds for choice in self.kernels.values())
 
 
+class Joint(Protocol):
+    """Two kernels that may be one launch, and what that is called."""
+
+    @property
+    def kernel(self) -> str: ...
+    @property
+    def first(self) -> str: ...
+    @property
+    def second(self) -> str: ...
+
+
 class TooLarge(ValueError):
     """No configuration of a kernel fits the shared memory of a processor."""
 
@@ -112,18 +123,22 @@ def choose(
     hardware: Hardware,
     chunk: int | None = None,
     findings: Mapping[str, Findings] | None = None,
+    walks: Joint | None = None,
 ) -> Tiling:
     """The tiling that costs least; `sizes` by axis, `size`: bytes of an entry of a vector.
 
     With `chunk`, of those for chunks of that many tokens. `findings`: what is known of kernels, by name;
-    where times are known of all kernels, only what was measured is compared. Raises TooLarge.
+    where times are known of all kernels, only what was measured is compared, each a launch of its own.
+    `walks`: two kernels that otherwise may be one launch, which has a choice of its own if it fits as well as
+    they do. Raises TooLarge.
     """
+    known = findings or {}
     found: list[Tiling] = []
     reason = TooLarge("no kernels")
     for tokens in (chunk,) if chunk else CHUNKS:
         try:
             each = {
-                name: best(work, sizes, size, hardware, tokens, (findings or {}).get(name, {}))
+                name: best(work, sizes, size, hardware, tokens, known.get(name, {}))
                 for name, work in works.items()
             }
         except TooLarge as error:
@@ -139,7 +154,18 @@ def choose(
     fitting = [tiling for tiling in found if tiling.excess == tightest]
     least = min(tiling.seconds for tiling in fitting)
     near = [tiling for tiling in fitting if tiling.seconds <= CLOSE * least]
-    return min(near, key=lambda tiling: (tiling.memory, tiling.seconds))
+    least_bytes = min(near, key=lambda tiling: (tiling.memory, tiling.seconds))
+    if walks is None:
+        return least_bytes
+    first, second = walks.first, walks.second
+    both = together(
+        *((works[first], works[second]), sizes, size, hardware, least_bytes.chunk),
+        (known.get(first, {}), known.get(second, {})),
+    )
+    kernels = least_bytes.kernels
+    if both is None or both.excess > max(kernels[first].excess, kernels[second].excess):
+        return least_bytes
+    return least_bytes._replace(kernels={**kernels, walks.kernel: both})
 
 
 def longest(works: Mapping[str, Work], sizes: Mapping[str, int], size: int, hardware: Hardware) -> int:
@@ -177,23 +203,71 @@ def ranked(
     for configuration in known or candidates(work, sizes, chunk):
         if configuration in wrong:
             continue
-        tiles = extents(work, sizes, configuration, size)
-        said = known.get(configuration)
-        needs = need(work, tiles, configuration, hardware, size)
-        if said:
-            needs = Need(said.registers, said.shared)
-        if needs.shared > hardware.shared_program:
+        choice = judged(work, sizes, size, hardware, configuration, known.get(configuration))
+        if choice.need.shared > hardware.shared_program:
             dropped["shared memory"] += 1
             continue
-        left = excess(work, needs, said, configuration, hardware)
-        dropped["registers"] += left > 0
-        spent = times(work, sizes, configuration, needs, hardware, size)
-        choice = Choice(configuration, needs, spent, (), said, left)
-        found.append((math.ceil(left / STEP), choice.seconds, choice))
+        dropped["registers"] += not choice.fits
+        found.append((math.ceil(choice.excess / STEP), choice.seconds, choice))
     if not found:
         raise TooLarge(f"chunks of {chunk} tokens do not fit the shared memory of {hardware.name}")
     counts = tuple(dropped.items())
     return [choice._replace(dropped=counts) for *_, choice in sorted(found)]
+
+
+def judged(
+    work: Work,
+    sizes: Mapping[str, int],
+    size: int,
+    hardware: Hardware,
+    configuration: Configuration,
+    said: Measured | None,
+) -> Choice:
+    """What a configuration needs and takes; `said`: what a compiler made of it, if that is known."""
+    tiles = extents(work, sizes, configuration, size)
+    needs = need(work, tiles, configuration, hardware, size)
+    if said:
+        needs = Need(said.registers, said.shared)
+    spent = times(work, sizes, configuration, needs, hardware, size)
+    left = excess(work, needs, said, configuration, hardware)
+    return Choice(configuration, needs, spent, (), said, left)
+
+
+def together(
+    works: tuple[Work, Work],
+    sizes: Mapping[str, int],
+    size: int,
+    hardware: Hardware,
+    chunk: int,
+    findings: tuple[Findings, Findings],
+) -> Choice | None:
+    """How two kernels that are one launch run: in one configuration, which fits both, best of those that a
+    compiler has seen for both. None if none fits the shared memory.
+    """
+    found: list[tuple[int, int, float, Choice]] = []
+    for configuration in candidates(works[0], sizes, chunk):
+        said = [each.get(configuration) for each in findings]
+        if any(known and known.wrong for known in said):
+            continue
+        one, other = (
+            judged(work, sizes, size, hardware, configuration, known)
+            for work, known in zip(works, said, strict=True)
+        )
+        choice = _both(one, other)
+        if choice.need.shared <= hardware.shared_program:
+            order = math.ceil(choice.excess / STEP), said.count(None)
+            found.append((*order, choice.times.seconds, choice))
+    return min(found)[-1] if found else None
+
+
+def _both(one: Choice, other: Choice) -> Choice:
+    """Two kernels in one configuration: each program is of one or of the other."""
+    measured = None
+    if one.measured and other.measured:
+        measured = Measured(*map(max, one.measured[:3], other.measured[:3]))
+    need = Need(*map(max, one.need, other.need))
+    spent = Times(*map(sum, zip(one.times, other.times, strict=True)))
+    return Choice(one.configuration, need, spent, (), measured, max(one.excess, other.excess))
 
 
 def best(

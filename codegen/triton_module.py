@@ -19,6 +19,7 @@ from rnnc.codegen.torch_module import header
 from rnnc.codegen.torch_sums import plain
 from rnnc.codegen.triton_printer import KernelPrinter
 from rnnc.codegen.value_names import ValueNames
+from rnnc.codegen.walks import WalksPrinter, together
 from rnnc.codegen.work import written
 
 
@@ -35,17 +36,20 @@ class TritonContext:
     backward: str
     forward_steps: str
     backward_steps: str
+    walks: str
     kernels: list[str]
 
 
 def triton_source(compiled: Compiled) -> str:
     """The text of the module: the recurrent form and, where there is one, the chunked form."""
-    no_chunks, work = "", []
+    no_chunks, work, walks = "", [], None
     try:
         kernels = chunk_kernels(compiled)
         work = [(kernel.name, written(footprint(kernel))) for group in kernels for kernel in group]
         values = _value_names(kernels[0] + kernels[1], compiled)
-        forward, backward = (_printed(group, kernels, compiled, values) for group in kernels)
+        printers = [_printers(group, kernels, compiled, values) for group in kernels]
+        forward, backward = map(_printed, printers)
+        walks = _walks(kernels, [printer for group in printers for printer in group])
     except (UnsupportedOnGpu, NotImplementedError) as reason:
         no_chunks, forward, backward = str(reason), ([], []), ([], [])
     tokens = token_kernels(compiled)
@@ -62,7 +66,8 @@ def triton_source(compiled: Compiled) -> str:
         backward=_tuple(backward[0]),
         forward_steps=_tuple([_step_launch(steps[0])]),
         backward_steps=_tuple([_step_launch(steps[1])]),
-        kernels=[*forward[1], *backward[1], *step_texts],
+        walks=walks.launch() if walks else "None",
+        kernels=[*forward[1], *backward[1], *([walks.text().rstrip("\n")] if walks else []), *step_texts],
     )
     holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
     return broken(template("triton_module.py.jinja").render(holes))
@@ -92,14 +97,29 @@ def _value_names(kernels: Sequence[Kernel] | Sequence[TokenKernel], compiled: Co
     return ValueNames(roots, results, carries, compiled.normal, builder)
 
 
-def _printed(
+def _printers(
     kernels: Sequence[Kernel], plan: Sequence[Sequence[Kernel]], compiled: Compiled, values: ValueNames
-) -> tuple[list[str], list[str]]:
-    """What the launcher needs to know of each, and the texts."""
+) -> list[KernelPrinter]:
+    """Those of one pass."""
     optional = _optional(kernels)
-    printers = [KernelPrinter(kernel, plan, compiled.normal, values, optional) for kernel in kernels]
+    return [KernelPrinter(kernel, plan, compiled.normal, values, optional) for kernel in kernels]
+
+
+def _printed(printers: Sequence[KernelPrinter]) -> tuple[list[str], list[str]]:
+    """What the launcher needs to know of each, and the texts."""
     texts = [printer.text().rstrip("\n") for printer in printers]
     return [_launch(printer) for printer in printers], texts
+
+
+def _walks(
+    kernels: tuple[Sequence[Kernel], Sequence[Kernel]], printers: Sequence[KernelPrinter]
+) -> WalksPrinter | None:
+    """What prints both walks over the chunks as one launch, if they can be one."""
+    found = together(*kernels)
+    if found is None:
+        return None
+    first, second = (printer for kernel in found.walks for printer in printers if printer.kernel is kernel)
+    return WalksPrinter(found.kernel, first, second)
 
 
 def _optional(kernels: Sequence[Kernel]) -> set[str]:

@@ -13,17 +13,25 @@ from importlib.resources import files
 @cache
 def kernel_of(text: str, name: str) -> ast.FunctionDef:
     """A kernel in the text of a generated module."""
-    for node in ast.parse(text).body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            return node
-    raise AssertionError(f"no kernel {name}")
+    return _kernels(text)[name]
+
+
+@cache
+def _kernels(text: str) -> Mapping[str, ast.FunctionDef]:
+    return {node.name: node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)}
 
 
 @cache
 def sources(text: str, name: str) -> tuple[str, ...]:
-    """The text of a kernel, comments and layout left out, and of the files that it needs."""
-    source = ast.unparse(kernel_of(text, name))
-    return source, *_library(text, source)
+    """The text of a kernel and of those that it calls, comments and layout left out, and of the files that
+    they need.
+    """
+    kernel = kernel_of(text, name)
+    calls = [node.func for node in ast.walk(kernel) if isinstance(node, ast.Call)]
+    names = [function.id for function in calls if isinstance(function, ast.Name)]
+    called = [_kernels(text)[each] for each in names if each in _kernels(text)]
+    own = list(map(ast.unparse, (kernel, *called)))
+    return *own, *_library(text, "\n".join(own))
 
 
 def fingerprint(text: str, name: str) -> str:

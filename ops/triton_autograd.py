@@ -159,15 +159,17 @@ def _backward(
     count = len(plan.declared)
     dstart = plan.states() if start and any(wanted[count:]) else ()
     with on(plan.call.device):
-        if not kept:
-            runner.forward(start, (), True, ())
         for output, gradient in zip(outputs, gradients, strict=False):
             shape = plan.call.shape("token", output.axes)
             if gradient is None:
                 gradient = torch.zeros(shape, dtype=plan.call.dtype, device=plan.call.device)
             arrays[f"d'{output.name}"] = gradient.contiguous()
         names = {f"d'{d.name}" for d, want in zip(plan.declared, wanted, strict=False) if want}
-        runner.backward(_cotangents(plan, gradients[len(outputs) :]), dstart, names)
+        last = _cotangents(plan, gradients[len(outputs) :])
+        if kept:
+            runner.backward(last, dstart, names)
+        else:
+            runner.again(start, last, dstart, names)
         found = _collect(plan, arrays, tensors, wanted)
     return [*found, *(dstart or [None] * len(start))]
 

@@ -42,6 +42,17 @@ class Launch(NamedTuple):
     states: tuple[tuple[str, str], ...] = (("h0", "ht"),)
 
 
+class Walks(NamedTuple):
+    """The kernel that two walks over the chunks are as one launch; `renamed`: what it calls arguments of the
+    second.
+    """
+
+    kernel: str
+    first: str
+    second: str
+    renamed: tuple[tuple[str, str], ...]
+
+
 class Tiled(NamedTuple):
     """The tokens of a chunk, the configurations of kernels, by name, and how products of float32 operands are
     formed. `validated`: they have run on the device, and were right.
@@ -58,16 +69,33 @@ UNTILED = Tiled(CHUNK, {}, "")  # of calls of the recurrent form
 
 class Prepared(NamedTuple):
     """A launch without its tensors: `writes` are (key, argument, shape, dtype), `reads` (argument, key),
-    `states` the arguments for those at the start and the end, `options` all else.
+    `states` (argument, which, number), of those of `Ends`, `options` all else.
     """
 
     kernel: str
     serial: bool
-    states: tuple[tuple[str, str], ...]
+    states: tuple[tuple[str, str, int], ...]
     writes: tuple[tuple[str, str, tuple[int, ...], torch.dtype], ...]
     reads: tuple[tuple[str, str], ...]
     options: Mapping[str, Any]
     grid: tuple[int, ...]
+
+
+class Ends(NamedTuple):
+    """The states at both ends of the sequences, and their cotangents: of each, all or none.
+
+    `start` and `last` are given, `end` and `first` are written; `last`: the cotangents of the final states.
+    """
+
+    start: Tensors = ()
+    end: Tensors = ()
+    last: Tensors = ()
+    first: Tensors = ()
+
+    @property
+    def there(self) -> tuple[str, ...]:
+        """The names of those that there are."""
+        return tuple(name for name, given in zip(self._fields, self, strict=True) if given)
 
 
 class Sum(NamedTuple):
@@ -180,36 +208,70 @@ class Runner:
 
         No `start`: zeros, no `end`: not wanted.
         """
-        self._run_needed("FORWARD", start, end, {*outputs, *(self.kept if keep else ())})
+        wanted = frozenset((*outputs, *(self.kept if keep else ())))
+        self._run("forward", Ends(start=start, end=end), wanted, frozenset())
 
-    def backward(self, start: Tensors, end: Tensors, wanted: Collection[str]) -> None:
-        """What the `wanted` gradients, and that of the initial state, need; `start` is the final state's."""
-        self._run_needed("BACKWARD", start, end, set(wanted))
+    def backward(self, last: Tensors, first: Tensors, wanted: Collection[str]) -> None:
+        """What the `wanted` gradients, and those of the initial states, need; see `Ends`."""
+        self._run("backward", Ends(last=last, first=first), frozenset(), frozenset(wanted))
 
-    def _run_needed(self, direction: str, start: Tensors, end: Tensors, wanted: set[str]) -> None:
-        """Launches what the wanted arrays, or the state at the end, depend on."""
-        key = direction, bool(start), bool(end), frozenset(wanted)
+    def again(self, start: Tensors, last: Tensors, first: Tensors, wanted: Collection[str]) -> None:
+        """The same where nothing was kept: begins with what it needs of the forward pass."""
+        self._run("again", Ends(start, (), last, first), frozenset(self.kept), frozenset(wanted))
+
+    def _run(self, what: str, ends: Ends, before: frozenset[str], after: frozenset[str]) -> None:
+        """Launches what the arrays `before` of the forward pass depend on, then those `after` of the backward
+        pass, and the states at the ends.
+        """
+        key = what, ends.there, before, after
         if key not in self.call.prepared:
-            launches = getattr(self.module, direction)
-            self.call.prepared[key] = self._needed(launches, bool(start), bool(end), wanted)
+            self.call.prepared[key] = self._prepared(ends, before, after)
         for prepared in self.call.prepared[key]:
-            self._launch(prepared, start, end)
+            self._launch(prepared, ends)
+
+    def _prepared(self, ends: Ends, before: Collection[str], after: Collection[str]) -> tuple[Prepared, ...]:
+        """What is launched, in order."""
+        found: list[Prepared] = []
+        walks, there = self.module.WALKS, ends.there
+        forward, early = self._needed(self.module.FORWARD, bool(ends.end), set(before))
+        backward, late = self._needed(self.module.BACKWARD, bool(ends.first), set(after))
+        launched = {launch.kernel for launch in (*forward, *backward)}
+        joined = walks and {walks.first, walks.second} <= launched
+        joined = joined and walks.kernel in self.call.tiled.configurations
+        for launch in forward:
+            found.append(self._prepare(launch, early, there))
+            if joined and launch.kernel == walks.first:
+                (second,) = (each for each in backward if each.kernel == walks.second)
+                how = self.call.tiled.configurations[walks.kernel]
+                pair = self._prepare(launch, early, there, how), self._prepare(second, late, there, how)
+                found[-1] = _joined(walks, *pair)
+                backward.remove(second)
+        return (*found, *(self._prepare(launch, late, there) for launch in backward))
 
     def _needed(
-        self, launches: Sequence[Launch], start: bool, end: bool, wanted: set[str]
-    ) -> tuple[Prepared, ...]:
-        """What is launched, in order."""
+        self, launches: Sequence[Launch], end: bool, wanted: set[str]
+    ) -> tuple[list[Launch], set[str]]:
+        """What of a pass is launched for the wanted arrays and, at the `end`, the states; all arrays that are
+        needed.
+        """
         needed: list[Launch] = []
         for launch in reversed(launches):
             last = launch.role in SERIAL and end
             if last or not wanted.isdisjoint(key for key, *_ in launch.writes):
-                needed.append(launch)
+                needed.insert(0, launch)
                 wanted = wanted | {key for key, *_ in launch.reads}
-        return tuple(self._prepare(launch, wanted, start, end) for launch in reversed(needed))
+        return needed, wanted
 
-    def _prepare(self, launch: Launch, wanted: Collection[str], start: bool, end: bool) -> Prepared:
-        """All of a launch that calls of the same shapes have in common."""
-        call, configuration = self.call, self.call.tiled.configurations[launch.kernel]
+    def _prepare(
+        self,
+        launch: Launch,
+        wanted: Collection[str],
+        there: Collection[str],
+        configuration: Configuration | None = None,
+    ) -> Prepared:
+        """All of a launch that calls of the same shapes have in common; `there`: of the states (`Ends`)."""
+        call = self.call
+        configuration = configuration or call.tiled.configurations[launch.kernel]
         options: dict[str, Any] = {}
         writes = []
         for key, argument, place, axes in launch.writes:
@@ -231,8 +293,9 @@ class Runner:
         if not serial and launch.tiled:
             (name,) = (name for axis, name in launch.sizes if axis in launch.tiled)
             options["tiles"] = -(-options[name] // options[f"B{name}"])
+        begin, finish = ("start", "end") if launch.role == "scan" else ("last", "first")
         if serial:
-            options |= {"HAS_START": start, "HAS_END": end}
+            options |= {"HAS_START": begin in there, "HAS_END": finish in there}
         options |= {
             "T": call.length,
             "H": call.heads,
@@ -246,11 +309,16 @@ class Runner:
             **EVERYWHERE,
         }
         reads = tuple((argument, key) for key, argument, _, _ in launch.reads)
-        states = tuple((first, last) for first, last in launch.states)
-        return Prepared(launch.kernel, serial, states, tuple(writes), reads, options, self._grid(launch))
+        states = [
+            (argument, which, number)
+            for number, pair in enumerate(launch.states)
+            for argument, which in zip(pair, (begin, finish), strict=True)
+        ]
+        grid = self._grid(launch, configuration)
+        return Prepared(launch.kernel, serial, tuple(states), tuple(writes), reads, options, grid)
 
-    def _launch(self, prepared: Prepared, start: Tensors, end: Tensors) -> None:
-        """Allocates what a kernel writes and launches it; `start`, `end`: the states of a serial kernel."""
+    def _launch(self, prepared: Prepared, ends: Ends) -> None:
+        """Allocates what a kernel writes and launches it."""
         call, arrays = self.call, self.arrays
         options = dict(prepared.options)
         for key, argument, shape, dtype in prepared.writes:
@@ -263,26 +331,48 @@ class Runner:
         options["cu_seqlens"] = filler if call.bounds is None else call.bounds
         tables = call.tables
         if prepared.serial:
-            for number, (first, last) in enumerate(prepared.states):
-                options[first] = start[number] if start else filler
-                options[last] = end[number] if end else filler
+            for argument, which, number in prepared.states:
+                given: Tensors = getattr(ends, which)
+                options[argument] = given[number] if given else None
             options["chunk_offsets"] = filler if tables is None else tables[0]
         else:
             options["chunk_table"] = filler if tables is None else tables[1]
         getattr(self.module, prepared.kernel)[prepared.grid](**options)
 
-    def _grid(self, launch: Launch) -> tuple[int, ...]:
+    def _grid(self, launch: Launch, configuration: Configuration) -> tuple[int, ...]:
         call = self.call
         if launch.role not in SERIAL:
             return call.chunks, call.heads
         size = call.sizes[call.value_axis]
-        tile = min(cover(size), call.tiled.configurations[launch.kernel].tile)
+        tile = min(cover(size), configuration.tile)
         return (math.ceil(size / tile) * call.sequences * call.heads,)
 
     def _dtype(self, key: str) -> torch.dtype:
         """The dtype of a gradient is its input's; everything else is in that of the vectors."""
         source = self.arrays.get(key.removeprefix("d'"))
         return source.dtype if key.startswith("d'") and source is not None else self.call.dtype
+
+
+def _joined(walks: Walks, first: Prepared, second: Prepared) -> Prepared:
+    """Both walks as one launch: the programs of the second are those of number 1 along a second axis."""
+    new = dict(walks.renamed)
+
+    def called(argument: str) -> str:
+        return new.get(argument, argument)
+
+    options = {called(name): value for name, value in second.options.items()} | dict(first.options)
+    states = [state for state in first.states if state[1] == "start"]
+    states += [(called(argument), which, number) for argument, which, number in second.states]
+    writes = [(key, called(argument), shape, dtype) for key, argument, shape, dtype in second.writes]
+    return Prepared(
+        walks.kernel,
+        True,
+        tuple(states),
+        (*first.writes, *writes),
+        tuple(dict.fromkeys((*first.reads, *((called(argument), key) for argument, key in second.reads)))),
+        {name: value for name, value in options.items() if name not in ("HAS_START", "HAS_END")},
+        (*first.grid, 2),
+    )
 
 
 def run_sums(module: ModuleType, sums: Sequence[Sum]) -> None:

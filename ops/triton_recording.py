@@ -93,6 +93,7 @@ def record(
     launches: list[Recorded] = []
     groups = (module.FORWARD, module.BACKWARD, module.FORWARD_STEPS, module.BACKWARD_STEPS)
     names = [*(launch.kernel for group in groups for launch in group), "sums"]
+    names += [module.WALKS.kernel] if module.WALKS else []
     again = {
         launch.kernel: {argument for _, argument, *_ in launch.reads}
         & {argument for _, argument, *_ in launch.writes}

@@ -142,6 +142,11 @@ class StepRunner:
             formed = self._room(launch, "formed", self._formed)
             self._run(launch, start, end, self._room(launch, "kept", self._kept) | formed)
 
+    def again(self, start: Tensors, last: Tensors, first: Tensors, wanted: Collection[str]) -> None:
+        """The backward pass where nothing was kept: the states are formed anew before it."""
+        self.forward(start, (), True, ())
+        self.backward(last, first, wanted)
+
     @property
     def _kept(self) -> int:
         call = self.call

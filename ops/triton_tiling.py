@@ -29,7 +29,7 @@ def tiling(
 
     `size`: bytes of an entry of a vector; `findings`: what is known of kernels, by name. Raises TooLarge.
     """
-    return choose(module.WORK, sizes, size, hardware, chunk, findings)
+    return choose(module.WORK, sizes, size, hardware, chunk, findings, module.WALKS)
 
 
 def tiled(found: Tiling, hardware: Hardware) -> Tiled:

@@ -118,9 +118,14 @@ def recorded(
     groups = (module.FORWARD, module.BACKWARD) if how else (module.FORWARD_STEPS, module.BACKWARD_STEPS)
     roles = {launch.kernel: launch.role for group in groups for launch in group}
     shapes = Shapes(1, 8192, 96, 96, axes)
-    forward, backward = record(module, subject.recurrence, shapes, kind, states=True, form=form, how=how)
+    walks = module.WALKS.kernel if how and module.WALKS else ""
+    roles |= {walks: "walks"} if walks else {}
+    launches = []
+    for keep in (True, False) if walks and only in (None, walks) else (True,):
+        passes = record(module, subject.recurrence, shapes, kind, states=True, form=form, how=how, keep=keep)
+        launches += [one for group in passes for one in group if keep or one.kernel == walks]
     # Without the launch that sums gradients.
-    launches = [one for one in (*forward, *backward) if one.kernel in ({only} if only else roles)]
+    launches = [one for one in launches if one.kernel in ({only} if only else roles)]
     return [_job(subject, arch, dtype, roles[one.kernel], one.kernel, one.options) for one in launches]
 
 

@@ -101,6 +101,34 @@ def test_what_is_kept_changes_nothing(name: str) -> None:
         assert torch.equal(states, inputs)
 
 
+@pytest.mark.parametrize("both_ends", [False, True])
+@pytest.mark.parametrize("name", ["gated_delta_net", "kda", "titans_linear"])
+def test_walks_as_one_launch_change_nothing(name: str, both_ends: bool) -> None:
+    """From initial states that have gradients or none, to final states that have cotangents or none."""
+    shape = ((17, 0, 3), (5, 3), 1, 1)
+    op, drawn = operator(name), trial(name, shape, packed=True)
+    assert op.kernels.available[0].WALKS is not None
+    gradients = []
+    for save in ("states", "inputs"):
+        arguments = leaves(drawn)
+        states = [x.float().requires_grad_(both_ends) for x in drawn.states]
+        outputs, final = op(
+            *arguments,
+            backend="triton",
+            chunk_size=16,
+            save=save,
+            cu_seqlens=drawn.case.cu_seqlens,
+            initial_state=tuple(states) if len(states) > 1 else states[0],
+            output_final_state=both_ends,
+        )
+        loss = total(outputs)
+        if both_ends:
+            loss = loss + total(tuple(final) if isinstance(final, tuple) else final)
+        gradients.append(torch.autograd.grad(loss, [*arguments, *states] if both_ends else arguments))
+    for states_kept, inputs in zip(*gradients, strict=True):
+        assert torch.equal(states_kept, inputs)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_no_result_depends_on_later_tokens(name: str) -> None:
     drawn, cut, op = trial(name, ((37,), (5, 3), 1, 1)), 21, operator(name)
