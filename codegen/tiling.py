@@ -264,7 +264,8 @@ def _both(one: Choice, other: Choice) -> Choice:
     """Two kernels in one configuration: each program is of one or of the other."""
     measured = None
     if one.measured and other.measured:
-        measured = Measured(*map(max, one.measured[:3], other.measured[:3]))
+        registers, stack, shared = map(max, one.measured[:3], other.measured[:3])
+        measured = Measured(registers, stack, shared)
     need = Need(*map(max, one.need, other.need))
     spent = Times(*map(sum, zip(one.times, other.times, strict=True)))
     return Choice(one.configuration, need, spent, (), measured, max(one.excess, other.excess))
