@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from rnnc.codegen.hardware import Hardware
+from rnnc.codegen.slices import slices
 from rnnc.codegen.work import LEVELS, STEPS, TOKENS, WIDE, Extents, Factors, Moment, Tile, Work
 from rnnc.dsl.expression import Axes
 
@@ -132,10 +133,14 @@ class _Part(NamedTuple):
         if self.reads_shared(product):
             both = (rows + columns) * inner / (self.warps * self.hardware.lanes)
             return SPLIT * both if exact else 0.0
+        each = (SPLIT if exact else IN_REGISTERS) * self.size / FLOAT
+        parts = 1 if LEVELS in product[2] else slices(rows, columns, inner, self.warps, self.size)
+        if parts > 1:
+            return (each * (rows + columns) * inner / parts + rows * columns) / self.hardware.lanes
         down, across = _spread(rows, columns, self.warps)
         left = rows * inner / (self.hardware.lanes * min(down, rows // 16))
         right = columns * inner / (self.hardware.lanes * min(across, max(1, columns // 8)))
-        return (SPLIT if exact else IN_REGISTERS) * (left + right) * self.size / FLOAT
+        return each * (left + right)
 
 
 def _spread(rows: int, columns: int, warps: int) -> tuple[int, int]:

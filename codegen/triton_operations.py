@@ -254,7 +254,7 @@ def _dot(node: Node, args: Sequence[str], axis: str, names: Namer) -> str:
             return f"tl.trans({flipped})"
         first = texts[0] if left.axes[1] == axis else f"tl.trans({texts[0]})"
         second = texts[1] if right.axes[0] == axis else f"tl.trans({texts[1]})"
-        return f"tl.dot({first}.to(DOT), {second}.to(DOT), input_precision=PRECISION)"
+        return f"dot({first}.to(DOT), {second}.to(DOT), WARPS, PRECISION)"
     texts = [cleared(side, text, axis, names) for side, text in zip(node.args, args, strict=True)]
     axes = (axis, *node.axes) if len(right.axes) == 2 or not node.axes else (*node.axes, axis)
     product = " * ".join(aligned(t, a, axes) for t, a in zip(texts, node.args, strict=True))

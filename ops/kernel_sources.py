@@ -50,17 +50,17 @@ def _library(text: str, source: str) -> list[str]:
     while waiting:
         file = waiting.pop(0)
         if file not in found:
-            found[file] = files("rnnc.ops").joinpath(f"{file}.py").read_text("utf-8")
+            package, _, name = file.rpartition(".")
+            found[file] = files(package).joinpath(f"{name}.py").read_text("utf-8")
             waiting += _imports(found[file])
     return list(found.values())
 
 
 @cache
 def _imports(text: str) -> Mapping[str, list[str]]:
-    """The files of `rnnc.ops` that a module imports from, and the names that it takes from each."""
+    """The files of this package that a module imports from, and the names that it takes from each."""
     found: dict[str, list[str]] = {}
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rnnc.ops."):
-            file = (node.module or "").removeprefix("rnnc.ops.")
-            found.setdefault(file, []).extend(alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rnnc."):
+            found.setdefault(node.module or "", []).extend(alias.name for alias in node.names)
     return found

@@ -304,6 +304,7 @@ class Runner:
             "REVERSE": call.reverse,
             "DOT": _TRITON[call.dtype](),
             "PRECISION": call.tiled.precision if call.dtype == torch.float32 else "tf32",
+            "WARPS": configuration.warps,
             "num_warps": configuration.warps,
             "num_stages": configuration.stages,
             **EVERYWHERE,
