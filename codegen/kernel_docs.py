@@ -13,6 +13,7 @@ WORK: dict[Role, str] = {
     "values": "Forms what the walk over the chunks needs that is summed over {axis}.",
     "pre": "Forms what needs no state, all chunks at once: matrices between tokens, and what scales them.",
     "scan": "Walks the chunks with the state: outputs, and the state at the start of every chunk.",
+    "transition": "Walks a stretch of chunks from the identity: what it makes of the incoming state.",
     "post": "Forms the outputs that are summed over {axis}, from what the walk over the chunks left.",
     "dpost": "Forms what the walk back over the chunks needs that is summed over {axis}.",
     "reverse": "Walks the chunks back with the gradient in the state, kept at the end of every chunk.",
@@ -41,7 +42,7 @@ def kernel_doc(kernel: Kernel, plan: Sequence[Sequence[Kernel]], arguments: Mapp
         _place([each for group in plan for each in group], kernel, len(plan[0])),
         grid.format(axis=axis, loops=loops),
         _reads(sources),
-        f"Writes {_listed(arguments[array.name] for array in kernel.stores)}.",
+        f"Writes {_listed(arguments[array.name] for array in kernel.stores) or 'm'}.",
     )
 
 
@@ -59,6 +60,8 @@ def token_doc(kernel: TokenKernel, arguments: Mapping[str, str]) -> str:
 
 def _place(kernels: Sequence[Kernel], kernel: Kernel, forward: int) -> str:
     """Where the kernel stands in its pass."""
+    if kernel.role == "transition":
+        return "For sequences that are split into stretches, before the walks over these."
     number, count = kernels.index(kernel), forward
     if number >= forward:
         number, count = number - forward, len(kernels) - forward

@@ -13,7 +13,7 @@ contraction is a kernel of its own, `channels`: it, and `pre`, loop over tiles o
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rnnc.codegen import operations as ir
@@ -26,12 +26,14 @@ from rnnc.codegen.order import chunk_phases, serial_phases
 from rnnc.codegen.phases import Phase, levels, verify
 from rnnc.codegen.program import Carry, Node, Program, dependents
 from rnnc.codegen.schedule import needed
+from rnnc.codegen.summaries import NoSummary, transition
 from rnnc.codegen.torch_module import Form
 from rnnc.codegen.torch_sums import plain
 from rnnc.codegen.value_sums import after_sums, before_sums, between, meeting
 from rnnc.dsl.normal import Normal
 
-Role = Literal["values", "pre", "scan", "post", "dpost", "reverse", "grads", "channels"]
+Role = Literal["values", "pre", "scan", "transition", "post", "dpost", "reverse", "grads", "channels"]
+SERIAL: tuple[Role, ...] = ("scan", "transition", "reverse")  # they walk the chunks
 
 
 class UnsupportedOnGpu(ValueError):
@@ -44,7 +46,7 @@ class Kernel:
     `tiled` are in tiles, over programs or in loops. `micro`: the axis of micro-steps, if it has rows of them.
 
     In a kernel that walks the chunks the value axis is tiled over programs: it has one phase and no
-    accumulators.
+    accumulators. `scaling`: the role is transition, and that only scales the rows of the state.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Kernel:
     tiled: tuple[str, ...]
     carries: tuple[Carry, ...] = ()
     micro: str | None = None
+    scaling: bool = False
 
     def __str__(self) -> str:
         lines = [f"kernel {self.name} ({self.role}):"]
@@ -65,11 +68,37 @@ class Kernel:
     @property
     def serial(self) -> bool:
         """Whether it walks the chunks, the state in registers."""
-        return self.role in ("scan", "reverse")
+        return self.role in SERIAL
 
 
 def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[Kernel, ...]]:
     """The kernels of the forward and of the backward pass; raises UnsupportedOnGpu."""
+    forward, backward, given = _programs(form, normal)
+    if not per_channel(backward):
+        backward = fold_factors(backward, form.builder)
+    kernels, kept = _plan_forward(forward, normal, given)
+    return kernels, _plan_backward(backward, forward, normal, kept, form.builder)
+
+
+def plan_transition(form: Form, normal: Normal) -> Kernel | None:
+    """The kernel that forms what a stretch of tokens makes of the incoming state; None: it keeps it.
+
+    Raises NoSummary, UnsupportedOnGpu.
+    """
+    program, _, given = _programs(form, normal)
+    if len(program.carries) > 1:
+        raise NoSummary("several states")
+    found = transition(program.carries[0], form.builder, normal.value_axis)
+    if found.kept:
+        return None
+    # The same that the scan finds in memory: what depends on the value axis is not among it.
+    roots = [found.carry.end]
+    kernel = _kernel("transition", normal, program, roots, given, (), (found.carry,))
+    return replace(kernel, scaling=found.scaling)
+
+
+def _programs(form: Form, normal: Normal) -> tuple[Program, Program, tuple[Array, ...]]:
+    """The programs that kernels are planned from, and what `pre` hands to those after it."""
     if normal.elementwise is not None:
         raise UnsupportedOnGpu("a scan of entries that do not mix")
     _refuse_sides(normal)
@@ -79,10 +108,7 @@ def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[
     forward, backward = form.forward.program, form.backward.program
     given = crossing(forward, normal)
     forward, backward = (with_plain_operands(p, given, form.builder) for p in (forward, backward))
-    if not per_channel(backward):
-        backward = fold_factors(backward, form.builder)
-    kernels, kept = _plan_forward(forward, normal, given)
-    return kernels, _plan_backward(backward, forward, normal, kept, form.builder)
+    return forward, backward, given
 
 
 def _refuse_sides(normal: Normal) -> None:
@@ -254,7 +280,7 @@ def _kernel(
     starts = {carry.start for carry in carries}
     loads = [*_loads(nodes, normal, given, stores, starts), *again]
     body = tuple(node for node in nodes if not isinstance(node.op, ir.Load))
-    serial = role in ("scan", "reverse")
+    serial = role in SERIAL
     axis = normal.value_axis
     if serial and max(levels(body, axis).values(), default=0) > 0:
         raise UnsupportedOnGpu(f"a sum over the value axis '{axis}' on the way of the state")

@@ -28,7 +28,11 @@ from rnnc.codegen.triton_module import triton_source
 from rnnc.dsl.delays import delayed, delayed_lets
 
 # What runs the kernels, and what they need besides what their module imports.
-KERNELS = (("rnnc.ops.triton_backend", "TritonKernels"), ("rnnc.ops.triton_sums", "sums"))
+KERNELS = (
+    ("rnnc.ops.triton_backend", "TritonKernels"),
+    ("rnnc.ops.triton_sums", "sums"),
+    ("rnnc.ops.triton_combine", "combine"),
+)
 FUNCTION, PIPELINE = ("rnnc.ops.function", "Function"), ("rnnc.ops.stages", "Pipeline")
 DELAYS = ("rnnc.ops.delays", "WithDelays")
 PASSES = ("_forward", "_states", "_backward")

@@ -43,15 +43,17 @@ def times(
     needs: Need,
     hardware: Hardware,
     size: int,
+    load: tuple[int, int] | None = None,
 ) -> Times:
-    """For calls of several shapes, on average."""
+    """For calls of several shapes, on average, or for one: heads of all sequences, tokens of each."""
     tiles = extents(work, sizes, configuration, size)
     together = tiles
     if work.serial and work.tiled:  # what a tile of one program lacks, another has
         one = configuration._replace(tile=cover(sizes[work.tiled]))
         together = extents(work, sizes, one, size)
     parts = [
-        _Load(work, tiles, together, configuration, needs, hardware, size).times(*load) for load in LOADS
+        _Load(work, tiles, together, configuration, needs, hardware, size).times(*each)
+        for each in ((load,) if load else LOADS)
     ]
     return Times(*(sum(each) / len(parts) for each in zip(*parts, strict=True)))
 

@@ -9,11 +9,12 @@ from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.explain import normal_equations
 from rnnc.codegen.footprint import footprint
-from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_kernels
+from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_kernels, plan_transition
 from rnnc.codegen.line_breaks import broken
 from rnnc.codegen.operations import TIME_AXES
 from rnnc.codegen.recurrent_kernels import TokenKernel, base, plan_tokens
 from rnnc.codegen.steps_printer import StepsPrinter
+from rnnc.codegen.summaries import NoSummary
 from rnnc.codegen.templating import literal, template
 from rnnc.codegen.torch_module import header
 from rnnc.codegen.torch_sums import plain
@@ -28,10 +29,15 @@ class TritonContext:
     """The holes of `triton_module.py.jinja`."""
 
     header: str
+    key_axis: str
     value_axis: str
     no_chunks: str
     work: list[tuple[str, str]]
+    summary: list[tuple[str, str]]
     micro_axis: str
+    no_stretches: str
+    transition: str
+    scaling: str
     forward: str
     backward: str
     forward_steps: str
@@ -43,6 +49,8 @@ class TritonContext:
 def triton_source(compiled: Compiled) -> str:
     """The text of the module: the recurrent form and, where there is one, the chunked form."""
     no_chunks, work, walks = "", [], None
+    no_stretches, scaling, summary = "", False, list[tuple[str, str]]()
+    transition: tuple[list[str], list[str]] = [], []
     try:
         kernels = chunk_kernels(compiled)
         work = [(kernel.name, written(footprint(kernel))) for group in kernels for kernel in group]
@@ -50,6 +58,16 @@ def triton_source(compiled: Compiled) -> str:
         printers = [_printers(group, kernels, compiled, values) for group in kernels]
         forward, backward = map(_printed, printers)
         walks = _walks(kernels, [printer for group in printers for printer in group])
+        try:
+            found = transition_kernel(compiled)
+        except NoSummary as reason:
+            no_stretches = str(reason)
+        else:
+            if found is not None:
+                scaling = found.scaling
+                summary = [(found.name, written(footprint(found)))]
+                values = _value_names((*kernels[0], found), compiled)
+                transition = _printed(_printers([found], kernels, compiled, values))
     except (UnsupportedOnGpu, NotImplementedError) as reason:
         no_chunks, forward, backward = str(reason), ([], []), ([], [])
     tokens = token_kernels(compiled)
@@ -58,16 +76,21 @@ def triton_source(compiled: Compiled) -> str:
     step_texts = [printer.text().rstrip("\n") for printer in steps]
     context = TritonContext(
         header=header(compiled.recurrence, normal_equations(compiled.normal)),
+        key_axis=compiled.normal.key_axis,
         value_axis=compiled.normal.value_axis,
         no_chunks=literal(no_chunks),
         work=work,
+        summary=summary,
         micro_axis=f'"{compiled.normal.micro or ""}"',
+        no_stretches=literal(no_stretches),
+        transition=_tuple(transition[0]),
+        scaling=repr(scaling),
         forward=_tuple(forward[0]),
         backward=_tuple(backward[0]),
         forward_steps=_tuple([_step_launch(steps[0])]),
         backward_steps=_tuple([_step_launch(steps[1])]),
         walks=walks.launch() if walks else "None",
-        kernels=[*forward[1], *backward[1], *([walks.text().rstrip("\n")] if walks else []), *step_texts],
+        kernels=[*forward[1], *transition[1], *backward[1], *([walks.text().rstrip("\n")] if walks else []), *step_texts],
     )
     holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
     return broken(template("triton_module.py.jinja").render(holes))
@@ -77,6 +100,14 @@ def chunk_kernels(compiled: Compiled) -> tuple[tuple[Kernel, ...], tuple[Kernel,
     """The kernels of the chunked form, forward and backward. Raises UnsupportedOnGpu."""
     form = next(form for form in compiled.forms if form.name == "chunked")
     return plan_kernels(form, compiled.normal)
+
+
+def transition_kernel(compiled: Compiled) -> Kernel | None:
+    """What a stretch of tokens makes of the state; None where it keeps it. Raises NoSummary,
+    UnsupportedOnGpu.
+    """
+    form = next(form for form in compiled.forms if form.name == "chunked")
+    return plan_transition(form, compiled.normal)
 
 
 def token_kernels(compiled: Compiled) -> tuple[TokenKernel, TokenKernel]:
@@ -123,10 +154,13 @@ def _walks(
 
 
 def _optional(kernels: Sequence[Kernel]) -> set[str]:
-    """What the kernels of a pass write that is a result, or that none of them reads: some calls want it."""
+    """What the kernels of a pass write that is a result, or that none of them reads: some calls want it. Of
+    those that walk the chunks all: a walk that only summarises a stretch writes the state alone.
+    """
     read = {array.name for kernel in kernels for array in kernel.loads}
     written = {array.name for kernel in kernels for array in kernel.stores}
-    return {name for name in written if name not in read or name.startswith("d'")}
+    walked = {array.name for kernel in kernels if kernel.serial for array in kernel.stores}
+    return {name for name in written if name not in read or name in walked or name.startswith("d'")}
 
 
 def _tuple(launches: list[str]) -> str:
@@ -142,6 +176,10 @@ def _launch(printer: KernelPrinter) -> str:
     tiled = tuple(axis for axis, _ in sizes if axis in kernel.tiled)
     groups = tuple(printer.addresses.groups)
     parts: tuple[object, ...] = (kernel.name, kernel.role, reads, writes, groups, sizes, tiled)
+    if kernel.role == "transition":
+        writes = (("@M", printer.states[0][1], "stretch", printer.normal.axes),)
+        parts = (*parts[:3], writes, *parts[4:])
+        return f"Launch({', '.join(map(literal, (*parts, (), ())))})"
     parts = (*parts, printer.optional, *([printer.states] if len(printer.states) > 1 else []))
     return f"Launch({', '.join(map(literal, parts))})"
 

@@ -44,6 +44,8 @@ class ScanContext:
     docstring: str
     arguments: str
     states: Sequence[StateHoles]
+    whole: bool
+    initial: str
     shape: str
     sizes: str
     offsets: str
@@ -97,6 +99,8 @@ class KernelPrinter:
 
     def _states(self) -> tuple[tuple[str, str], ...]:
         """The arguments for the states at the start and at the end: of several, by their names."""
+        if self.kernel.role == "transition":
+            return (("", self.names.fresh("m")),)
         if len(self.kernel.carries) < 2:
             return (("h0", "ht"),) * len(self.kernel.carries)
         names = [carry.name.replace("'", "") for carry in self.kernel.carries]
@@ -133,6 +137,8 @@ class KernelPrinter:
             docstring=self._docstring(),
             arguments=_indent(addresses.declarations(), 1),
             states=states,
+            whole=self.kernel.role != "transition",
+            initial=self._initial(key, value),
             shape=f"[N, H, {key}, {value}]",
             sizes=_indent(addresses.constants(), 1),
             offsets=_indent([*addresses.rows(), *offsets], 1),
@@ -141,10 +147,18 @@ class KernelPrinter:
             state_offset=f"o_{key}[:, None] * {value} + o_{value}[None, :]",
             state_mask=f"m_{key}[:, None] & m_{value}[None, :]",
             rows=_indent(self.body.micro, 2),
-            step="i_step" if self.kernel.role == "scan" else "chunks - 1 - i_step",
+            step="chunks - 1 - i_step" if self.kernel.role == "reverse" else "i_step",
             value=value,
             body=_indent(body, 2),
         )
+
+    def _initial(self, key: str, value: str) -> str:
+        """What the state starts with, where none is given."""
+        if self.kernel.role != "transition":
+            return f"tl.zeros([B{key}, B{value}], tl.float32)"
+        if self.kernel.scaling:
+            return f"tl.full([B{key}, B{value}], 1.0, tl.float32)"
+        return f"tl.where(o_{key}[:, None] == o_{value}[None, :], 1.0, 0.0)"
 
 
 def _indent(lines: Sequence[str], depth: int) -> str:

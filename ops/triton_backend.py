@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.resources import SHORTEST, rows_for
-from rnnc.codegen.tiling import TooLarge, longest
+from rnnc.codegen.stretches import Load
+from rnnc.codegen.tiling import Tiling, TooLarge, longest
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import REMEMBERED, Bound
 from rnnc.ops.errors import UnavailableError
@@ -21,7 +23,8 @@ from rnnc.ops.triton_autograd import TritonPlan, apply, on
 from rnnc.ops.triton_launch import UNTILED, Call, Tiled
 from rnnc.ops.triton_step import Step
 from rnnc.ops.triton_steps import check_sizes
-from rnnc.ops.triton_tiling import FindingsOf, hardware_of, tiled, tiling
+from rnnc.ops.triton_stretches import WHOLE, Split
+from rnnc.ops.triton_tiling import FindingsOf, hardware_of, in_stretches, tiled, tiling
 
 Tensors = tuple[Tensor, ...]
 Generated = tuple[ModuleType, str]  # a module of kernels, and its text
@@ -44,8 +47,12 @@ class TritonKernels:
     ) -> None:
         self.recurrence, self.generate, self.findings = recurrence, generate, findings
         self.warned: set[str] = set()
+        # The schedule's hook: in how many stretches sequences are split (1: in none), instead of in as many
+        # as are estimated to take the least time. Packed ones are split only so.
+        self.stretches: int | None = None
         self.steps: dict[Hashable, Step] = {}
         self.tilings: dict[Hashable, Tiled] = {}
+        self.splits: dict[Hashable, Split] = {}
         self.prepared: dict[Hashable, tuple[Tiled, dict[Any, Any]]] = {}
 
     @cached_property
@@ -147,11 +154,12 @@ class TritonKernels:
         length = bound.sizes.length
         if form == "recurrent":
             self._check_sizes(bound)
-        how = UNTILED
+        how, split = UNTILED, WHOLE
         if form == "chunked":
             size = bound.output_dtype.itemsize
             how = self.tiled(bound.sizes.axes, size, bound.device, length, chunk_size)
-        call = self._call(bound, length, cu_seqlens, reverse, how)
+            split = self.split(bound, length, cu_seqlens is not None, how)
+        call = self._call(bound, length, cu_seqlens, reverse, how, split)
         plan = TritonPlan(self.available[0], call, self.recurrence, keep, final, form, precise)
         return apply(plan, *bound.inputs, *params, *states)
 
@@ -167,13 +175,21 @@ class TritonKernels:
         if key not in self.steps:
             self._check_sizes(bound)
             named = dict(zip((item.name for item in self.recurrence.arguments), given, strict=True))
-            call = self._call(bound, 1, None, False, UNTILED)
+            call = self._call(bound, 1, None, False, UNTILED, WHOLE)
             outputs = [output.name for output in self.recurrence.outputs]
             self.steps[key] = Step(self.available[0], call, named, outputs, bool(states), precise)
         with on(bound.device):
             return self.steps[key](given, states, places)
 
-    def _call(self, bound: Bound, length: int, cu_seqlens: Tensor | None, reverse: bool, how: Tiled) -> Call:
+    def _call(
+        self,
+        bound: Bound,
+        length: int,
+        cu_seqlens: Tensor | None,
+        reverse: bool,
+        how: Tiled,
+        split: Split,
+    ) -> Call:
         return Call(
             batch=bound.sizes.batch,
             length=length,
@@ -185,16 +201,19 @@ class TritonKernels:
             bounds=None if cu_seqlens is None else cu_seqlens.contiguous(),
             reverse=reverse,
             tiled=how,
-            prepared=self._prepared(bound, cu_seqlens, reverse, how),
+            prepared=self._prepared(bound, cu_seqlens, reverse, how, split.parts),
             micro=self.available[0].MICRO_AXIS,
+            split=split,
         )
 
-    def _prepared(self, bound: Bound, cu_seqlens: Tensor | None, reverse: bool, how: Tiled) -> dict[Any, Any]:
+    def _prepared(
+        self, bound: Bound, cu_seqlens: Tensor | None, reverse: bool, how: Tiled, stretches: int
+    ) -> dict[Any, Any]:
         """What earlier calls of these shapes have found for their launches."""
         if bound.key is None:
             return {}
         count = None if cu_seqlens is None else cu_seqlens.shape[0]
-        key = bound.key, count, reverse, how.chunk
+        key = bound.key, count, reverse, how.chunk, stretches
         if len(self.prepared) > REMEMBERED:
             self.prepared.clear()
         if key not in self.prepared or self.prepared[key][0] is not how:
@@ -235,6 +254,30 @@ class TritonKernels:
         whole = 1 << max(4, (length - 1).bit_length())  # no sequence needs a longer chunk
         return found if tokens or found.chunk <= whole else self._tiled(sizes, size, device, whole)
 
+    def split(self, bound: Bound, length: int, packed: bool, how: Tiled) -> Split:
+        """In how many stretches the sequences of a call are walked, and how what summarises them runs.
+
+        Raises UnavailableError for stretches that are asked for and not to be had.
+        """
+        module, _ = self.available
+        if module.NO_STRETCHES and self.stretches not in (None, 1):
+            raise UnavailableError(
+                f"triton does not split sequences of {self.recurrence.name}: {module.NO_STRETCHES}"
+            )
+        count = 1 if module.NO_STRETCHES or (packed and self.stretches is None) else self.stretches
+        if count == 1:
+            return WHOLE
+        sizes, size = bound.sizes.axes, bound.output_dtype.itemsize
+        load = Load(bound.sizes.batch * bound.sizes.heads, length)
+        key = (*sizes.values(), size, str(bound.device), how.chunk, count, load)
+        if len(self.splits) > REMEMBERED:
+            self.splits.clear()
+        if key not in self.splits:
+            hardware = hardware_of(bound.device)
+            found = self._tiling(sizes, size, hardware, how.chunk)
+            self.splits[key] = in_stretches(module, found, sizes, size, hardware, load, count)
+        return self.splits[key]
+
     def _too_large(self, bound: Bound) -> str:
         """Why no chunks fit a GPU for the sizes of a call; empty if some do."""
         try:
@@ -257,10 +300,14 @@ class TritonKernels:
         hardware = hardware_of(device)
         key = (*sizes.values(), size, hardware.name, chunk)
         if key not in self.tilings:
-            module, text = self.available
-            known = self.findings(text, module.WORK, sizes, size, hardware) if self.findings else None
-            self.tilings[key] = tiled(tiling(module, sizes, size, hardware, chunk, known), hardware)
+            self.tilings[key] = tiled(self._tiling(sizes, size, hardware, chunk), hardware)
         return self.tilings[key]
+
+    def _tiling(self, sizes: dict[str, int], size: int, hardware: Hardware, chunk: int | None) -> Tiling:
+        """Raises TooLarge."""
+        module, text = self.available
+        known = self.findings(text, module.WORK, sizes, size, hardware) if self.findings else None
+        return tiling(module, sizes, size, hardware, chunk, known)
 
 
 def _installed() -> bool:

@@ -11,13 +11,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from rnnc.codegen.resources import Configuration, cover, rows_for
 from rnnc.ops.options import CHUNK
+from rnnc.ops.triton_stretches import MAP, WHOLE, Split, Tables, combined, split_tables
 
 Tensors = tuple[Tensor, ...]
 ArraySpec = tuple[str, str, str, tuple[str, ...]]
@@ -69,7 +70,8 @@ UNTILED = Tiled(CHUNK, {}, "")  # of calls of the recurrent form
 
 class Prepared(NamedTuple):
     """A launch without its tensors: `writes` are (key, argument, shape, dtype), `reads` (argument, key),
-    `states` (argument, which, number), of those of `Ends`, `options` all else.
+    `states` (argument, which, number), of those of `Ends`, `options` all else. `summary`: of a kernel that
+    walks stretches, the walk from zero that comes first.
     """
 
     kernel: str
@@ -79,6 +81,7 @@ class Prepared(NamedTuple):
     reads: tuple[tuple[str, str], ...]
     options: Mapping[str, Any]
     grid: tuple[int, ...]
+    summary: Prepared | None = None
 
 
 class Ends(NamedTuple):
@@ -110,8 +113,9 @@ class Sum(NamedTuple):
 @dataclass(frozen=True)
 class Call:
     """The shapes of one call. `sizes` by axis; `bounds` are the packed sequences' limits, or None;
-    `tiled`: how its chunked kernels run; `micro`: the axis of micro-steps, if there is one. `prepared`, which
-    calls may share if their shapes and those of their tensors are equal: what was found for their launches.
+    `tiled`: how its chunked kernels run; `split`: into stretches; `micro`: the axis of micro-steps, if there
+    is one. `prepared`, which calls may share if their shapes and those of their tensors are equal: what was
+    found for their launches.
     """
 
     batch: int
@@ -125,6 +129,7 @@ class Call:
     reverse: bool
     tiled: Tiled
     micro: str = ""
+    split: Split = WHOLE
     prepared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -147,9 +152,34 @@ class Call:
         """See `chunk_tables`; made on the device, once for the forward and the backward pass."""
         return None if self.bounds is None else chunk_tables(self.bounds, self.chunk, self.chunks)
 
-    def shape(self, place: str, axes: tuple[str, ...]) -> tuple[int, ...]:
-        """The shape of an array in memory."""
-        own = tuple(self.sizes[axis] for axis in axes)
+    @cached_property
+    def stretches(self) -> Tables | None:
+        """Where the stretches are, if sequences are split into such; made as `tables` are."""
+        if self.split.parts < 2:
+            return None
+        key = "stretches"
+        if self.bounds is not None or key not in self.prepared:
+            given = self.bounds, self.batch, self.length, self.chunk, self.split.parts
+            found = split_tables(*given, self.reverse, self.device)
+            if self.bounds is not None:
+                return found
+            self.prepared[key] = found
+        return cast(Tables, self.prepared[key])
+
+    @property
+    def walked(self) -> int:
+        """How many sequences, or stretches, are walked beside each other."""
+        return self.sequences if self.stretches is None else self.stretches.stretches
+
+    def configuration(self, kernel: str) -> Configuration:
+        """How a chunked kernel runs."""
+        return {**self.tiled.configurations, **self.split.configurations}[kernel]
+
+    def shape(
+        self, place: str, axes: tuple[str, ...], sizes: Mapping[str, int] | None = None
+    ) -> tuple[int, ...]:
+        """The shape of an array in memory; `sizes`: of axes, if not as in the call."""
+        own = tuple((sizes or self.sizes)[axis] for axis in axes)
         lead = {
             "token": (self.batch, self.length, self.heads),
             "value": (self.batch, self.length, self.heads),
@@ -159,15 +189,17 @@ class Call:
             "chunk": (self.chunks, self.heads),
             "total": (self.chunks, self.heads),
             "partial": (self.chunks, self.heads),
+            "stretch": (self.walked, self.heads),
         }[place]
         rows = rows_for(self.sizes[self.micro]) if self.micro else 1
         columns = {"matrix": (self.chunk,), "pairs": (self.chunk * rows,)}
         return lead + own + columns.get(place, ())
 
 
-IN_FLOAT32 = ("row", "total", "partial")
+IN_FLOAT32 = ("row", "total", "partial", "stretch")
 
-SERIAL = ("scan", "reverse")  # the roles of kernels that walk the chunks
+WALKING = ("scan", "reverse")  # from states that may be given
+SERIAL = (*WALKING, "transition")  # the roles of kernels that walk the chunks
 # Said, because Triton's default changes with its version.
 EVERYWHERE = {"enable_fp_fusion": True}
 SUM_TILE = (128, 32)  # rows and sums of a program at a time
@@ -199,8 +231,8 @@ class Runner:
         return list(self.call.prepared["kept"])
 
     def _kept(self) -> list[str]:
-        written = {key for launch in self.module.FORWARD for key, *_ in launch.writes}
-        read = [key for launch in self.module.BACKWARD for key, *_ in launch.reads]
+        written = {key for launch in self._launches("FORWARD") for key, *_ in launch.writes}
+        read = [key for launch in self._launches("BACKWARD") for key in self._read(launch)]
         return [key for key in dict.fromkeys(read) if key in written]
 
     def forward(self, start: Tensors, end: Tensors, keep: bool, outputs: Collection[str]) -> None:
@@ -227,26 +259,68 @@ class Runner:
         if key not in self.call.prepared:
             self.call.prepared[key] = self._prepared(ends, before, after)
         for prepared in self.call.prepared[key]:
-            self._launch(prepared, ends)
+            if prepared.summary:
+                self._walk_stretches(prepared, prepared.summary, ends)
+            else:
+                self._launch(prepared, ends)
+
+    def _launches(self, direction: str) -> Sequence[Launch]:
+        """The launches of a pass; of sequences in stretches also what these make of the incoming state."""
+        launches: Sequence[Launch] = getattr(self.module, direction)
+        if direction == "BACKWARD" or self.call.stretches is None:
+            return launches
+        first = next(n for n, launch in enumerate(launches) if launch.role in WALKING)
+        return *launches[:first], *self.module.TRANSITION, *launches[first:]
+
+    def _read(self, launch: Launch) -> list[str]:
+        """The keys of what a launch reads."""
+        stretches = self.call.stretches is not None and launch.role in WALKING and self.module.TRANSITION
+        return [*(key for key, *_ in launch.reads), *([MAP] if stretches else ())]
+
+    def _walk_stretches(self, walk: Prepared, summary: Prepared, ends: Ends) -> None:
+        """Walks all stretches at once, first for what each adds to the state, then from the state at its
+        start, if anything but the state at the end is wanted.
+        """
+        call = self.call
+        shape = call.shape("stretch", (self.module.KEY_AXIS, call.value_axis))
+        added = torch.empty(shape, dtype=torch.float32, device=call.device)
+        back = any(which == "last" for _, which, _ in walk.states)
+        self._launch(summary, Ends(first=(added,)) if back else Ends(end=(added,)))
+        given, wanted = (ends.last, ends.first) if back else (ends.start, ends.end)
+        assert call.stretches is not None
+        starts = combined(
+            self.module,
+            call.stretches,
+            self.arrays,
+            added,
+            given[0] if given else None,
+            wanted[0] if wanted else None,
+            back=back,
+            reverse=call.reverse,
+            precision=call.tiled.precision,
+            options=EVERYWHERE,
+        )
+        if walk.writes:
+            self._launch(walk, Ends(last=(starts,)) if back else Ends(start=(starts,)))
 
     def _prepared(self, ends: Ends, before: Collection[str], after: Collection[str]) -> tuple[Prepared, ...]:
         """What is launched, in order."""
         found: list[Prepared] = []
-        walks, there = self.module.WALKS, ends.there
-        forward, early = self._needed(self.module.FORWARD, bool(ends.end), set(before))
-        backward, late = self._needed(self.module.BACKWARD, bool(ends.first), set(after))
+        walks, there = self.module.WALKS if self.call.stretches is None else None, ends.there
+        forward, early = self._needed(self._launches("FORWARD"), bool(ends.end), set(before))
+        backward, late = self._needed(self._launches("BACKWARD"), bool(ends.first), set(after))
         launched = {launch.kernel for launch in (*forward, *backward)}
         joined = walks and {walks.first, walks.second} <= launched
         joined = joined and walks.kernel in self.call.tiled.configurations
         for launch in forward:
-            found.append(self._prepare(launch, early, there))
+            found.append(self._planned(launch, early, there))
             if joined and launch.kernel == walks.first:
                 (second,) = (each for each in backward if each.kernel == walks.second)
                 how = self.call.tiled.configurations[walks.kernel]
                 pair = self._prepare(launch, early, there, how), self._prepare(second, late, there, how)
                 found[-1] = _joined(walks, *pair)
                 backward.remove(second)
-        return (*found, *(self._prepare(launch, late, there) for launch in backward))
+        return (*found, *(self._planned(launch, late, there) for launch in backward))
 
     def _needed(
         self, launches: Sequence[Launch], end: bool, wanted: set[str]
@@ -256,11 +330,18 @@ class Runner:
         """
         needed: list[Launch] = []
         for launch in reversed(launches):
-            last = launch.role in SERIAL and end
+            last = launch.role in WALKING and end
             if last or not wanted.isdisjoint(key for key, *_ in launch.writes):
                 needed.insert(0, launch)
-                wanted = wanted | {key for key, *_ in launch.reads}
+                wanted = wanted.union(self._read(launch))
         return needed, wanted
+
+    def _planned(self, launch: Launch, wanted: Collection[str], there: Collection[str]) -> Prepared:
+        """The launch; where it walks stretches, with the walk that comes before."""
+        if self.call.stretches is None or launch.role not in WALKING:
+            return self._prepare(launch, wanted, there)
+        summary = self._prepare(launch, (), ("end", "first"))
+        return self._prepare(launch, wanted, ("start", "last"))._replace(summary=summary)
 
     def _prepare(
         self,
@@ -271,7 +352,8 @@ class Runner:
     ) -> Prepared:
         """All of a launch that calls of the same shapes have in common; `there`: of the states (`Ends`)."""
         call = self.call
-        configuration = configuration or call.tiled.configurations[launch.kernel]
+        configuration = configuration or call.configuration(launch.kernel)
+        sizes = self._sizes(launch)
         options: dict[str, Any] = {}
         writes = []
         for key, argument, place, axes in launch.writes:
@@ -280,11 +362,11 @@ class Runner:
                 continue
             scalars = place in IN_FLOAT32 or (place == "value" and set(axes) <= {call.micro})
             dtype = torch.float32 if scalars else self._dtype(key)
-            writes.append((key, argument, call.shape(place, axes), dtype))
+            writes.append((key, argument, call.shape(place, axes, sizes), dtype))
         for name in launch.groups:
             options[f"G_{name}"] = self.arrays[name].shape[2]
         for axis, name in launch.sizes:
-            size = call.sizes[axis]
+            size = sizes[axis]
             options[name] = size
             options[f"B{name}"] = rows_for(size) if axis == call.micro else cover(size)
             if axis in launch.tiled:
@@ -294,13 +376,13 @@ class Runner:
             (name,) = (name for axis, name in launch.sizes if axis in launch.tiled)
             options["tiles"] = -(-options[name] // options[f"B{name}"])
         begin, finish = ("start", "end") if launch.role == "scan" else ("last", "first")
-        if serial:
+        if launch.role in WALKING:
             options |= {"HAS_START": begin in there, "HAS_END": finish in there}
         options |= {
             "T": call.length,
             "H": call.heads,
             "C": call.chunk,
-            "PACKED": call.bounds is not None,
+            "PACKED": call.bounds is not None or (serial and call.stretches is not None),
             "REVERSE": call.reverse,
             "DOT": _TRITON[call.dtype](),
             "PRECISION": call.tiled.precision if call.dtype == torch.float32 else "tf32",
@@ -329,8 +411,10 @@ class Runner:
         for argument, key in prepared.reads:
             options[argument] = arrays[key]
         filler = next(iter(arrays.values()))
-        options["cu_seqlens"] = filler if call.bounds is None else call.bounds
-        tables = call.tables
+        bounds, tables, stretches = call.bounds, call.tables, call.stretches
+        if prepared.serial and stretches is not None:
+            bounds, tables = stretches.bounds, (stretches.chunks, stretches.chunks)
+        options["cu_seqlens"] = filler if bounds is None else bounds
         if prepared.serial:
             for argument, which, number in prepared.states:
                 given: Tensors = getattr(ends, which)
@@ -344,9 +428,17 @@ class Runner:
         call = self.call
         if launch.role not in SERIAL:
             return call.chunks, call.heads
-        size = call.sizes[call.value_axis]
+        size = self._sizes(launch)[call.value_axis]
         tile = min(cover(size), configuration.tile)
-        return (math.ceil(size / tile) * call.sequences * call.heads,)
+        return (math.ceil(size / tile) * call.walked * call.heads,)
+
+    def _sizes(self, launch: Launch) -> Mapping[str, int]:
+        """The sizes of axes: a kernel that forms what a stretch makes of the state has other columns."""
+        sizes = self.call.sizes
+        if launch.role != "transition":
+            return sizes
+        columns = 1 if self.module.SCALING else sizes[self.module.KEY_AXIS]
+        return {**sizes, self.call.value_axis: columns}
 
     def _dtype(self, key: str) -> torch.dtype:
         """The dtype of a gradient is its input's; everything else is in that of the vectors."""

@@ -15,10 +15,11 @@ from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import base
 from rnnc.ops.triton_autograd import TritonPlan, apply
 from rnnc.ops.triton_launch import UNTILED, Call, Tiled
+from rnnc.ops.triton_stretches import WHOLE, Split
 from rnnc.ops.triton_tiling import tiled, tiling
 
 READ_IF = {"h0": "HAS_START", "ht": "HAS_END"}
-TABLES = ("cu_seqlens", "chunk_offsets", "chunk_table")
+TABLES = ("cu_seqlens", "chunk_offsets", "chunk_table")  # read where sequences are packed, or in stretches
 
 
 @dataclass(frozen=True)
@@ -82,17 +83,19 @@ def record(
     keep: bool = True,
     wanted: Collection[str] | None = None,
     how: Tiled | None = None,
+    split: Split = WHOLE,
 ) -> tuple[tuple[Recorded, ...], tuple[Recorded, ...]]:
     """The launches forward and backward, the latter for the gradients of the `wanted` arguments (None: all).
 
     Scalars per token and parameters are float32; with `states`, there is an initial and a final state.
     Without `keep`, the backward pass begins with what it needs of the forward pass. `how`: how the chunked
-    kernels run, if not as the choice for sm_90 has it, with chunks of `chunk` tokens if given. Raises
-    TooLarge.
+    kernels run, if not as the choice for sm_90 has it, with chunks of `chunk` tokens if given; `split`: in
+    stretches. Raises TooLarge.
     """
     launches: list[Recorded] = []
     groups = (module.FORWARD, module.BACKWARD, module.FORWARD_STEPS, module.BACKWARD_STEPS)
-    names = [*(launch.kernel for group in groups for launch in group), "sums"]
+    names = [launch.kernel for group in (*groups, module.TRANSITION) for launch in group]
+    names += ["sums", "combine"]
     names += [module.WALKS.kernel] if module.WALKS else []
     again = {
         launch.kernel: {argument for _, argument, *_ in launch.reads}
@@ -100,6 +103,7 @@ def record(
         for group in groups[:2]
         for launch in group
     }
+    again["combine"] = {"starts"}
     kernels = {name: _Kernel(name, launches, again.get(name, ())) for name in names}
     stand_in: Any = SimpleNamespace(**(vars(module) | kernels))
     device, sizes = torch.device("meta"), shapes.axes
@@ -119,6 +123,7 @@ def record(
         reverse=reverse,
         tiled=how,
         micro=module.MICRO_AXIS,
+        split=split,
     )
     tensors = []
     for item in recurrence.inputs:

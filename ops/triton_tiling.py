@@ -9,8 +9,10 @@ from types import ModuleType
 import torch
 
 from rnnc.codegen.hardware import SM_90, Hardware, like
+from rnnc.codegen.stretches import Load, Maps, forced, split
 from rnnc.codegen.tiling import Findings, Tiling, choose
 from rnnc.ops.triton_launch import Tiled
+from rnnc.ops.triton_stretches import WHOLE, Split
 
 # From the text of a module, its kernels, the sizes of axes, the bytes of an entry and the hardware: what
 # compilers made of configurations, by kernel.
@@ -30,6 +32,27 @@ def tiling(
     `size`: bytes of an entry of a vector; `findings`: what is known of kernels, by name. Raises TooLarge.
     """
     return choose(module.WORK, sizes, size, hardware, chunk, findings, module.WALKS)
+
+
+def in_stretches(
+    module: ModuleType,
+    found: Tiling,
+    sizes: Mapping[str, int],
+    size: int,
+    hardware: Hardware,
+    load: Load,
+    count: int | None = None,
+) -> Split:
+    """In how many stretches the sequences of a call are walked, or in as many as `count` says.
+
+    Raises TooLarge for such.
+    """
+    maps = Maps(module.SUMMARY_WORK, module.SCALING, module.KEY_AXIS, module.VALUE_AXIS)
+    if count is None:
+        chosen = split(found, module.WORK, maps, sizes, size, hardware, load)
+    else:
+        chosen = forced(count, found, maps, sizes, size, hardware, load.length)
+    return Split(chosen.parts, chosen.configurations) if chosen.parts > 1 else WHOLE
 
 
 def tiled(found: Tiling, hardware: Hardware) -> Tiled:
