@@ -119,6 +119,7 @@ class Function:
                 keep,
                 output_final_state,
                 self.precise,
+                backend == "triton",
             )
             return single(outputs), self.carry.pack(final) if output_final_state else None
         states = self._initial(bound, params, initial_state, count, "initial_state")

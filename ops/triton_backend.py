@@ -146,8 +146,11 @@ class TritonKernels:
         keep: bool,
         final: bool,
         precise: bool,
+        named: bool = True,
     ) -> tuple[Tensors, Tensors]:
         """The outputs [B, T, H, axes] and, if `final`, the final states [N, H, axes]; no `states`: zeros.
+
+        `named`: they are asked for by name, so that what is not validated may run too.
 
         Raises UnavailableError for sizes that the kernels of the form do not take.
         """
@@ -158,7 +161,7 @@ class TritonKernels:
         if form == "chunked":
             size = bound.output_dtype.itemsize
             how = self.tiled(bound.sizes.axes, size, bound.device, length, chunk_size)
-            split = self.split(bound, length, cu_seqlens is not None, how)
+            split = self.split(bound, length, named and cu_seqlens is None, how)
         call = self._call(bound, length, cu_seqlens, reverse, how, split)
         plan = TritonPlan(self.available[0], call, self.recurrence, keep, final, form, precise)
         return apply(plan, *bound.inputs, *params, *states)
@@ -254,8 +257,9 @@ class TritonKernels:
         whole = 1 << max(4, (length - 1).bit_length())  # no sequence needs a longer chunk
         return found if tokens or found.chunk <= whole else self._tiled(sizes, size, device, whole)
 
-    def split(self, bound: Bound, length: int, packed: bool, how: Tiled) -> Split:
-        """In how many stretches the sequences of a call are walked, and how what summarises them runs.
+    def split(self, bound: Bound, length: int, may: bool, how: Tiled) -> Split:
+        """In how many stretches the sequences of a call are walked, and how what summarises them runs; `may`:
+        in more than one without being asked for.
 
         Raises UnavailableError for stretches that are asked for and not to be had.
         """
@@ -264,7 +268,7 @@ class TritonKernels:
             raise UnavailableError(
                 f"triton does not split sequences of {self.recurrence.name}: {module.NO_STRETCHES}"
             )
-        count = 1 if module.NO_STRETCHES or (packed and self.stretches is None) else self.stretches
+        count = 1 if module.NO_STRETCHES or (self.stretches is None and not may) else self.stretches
         if count == 1:
             return WHOLE
         sizes, size = bound.sizes.axes, bound.output_dtype.itemsize
