@@ -47,6 +47,7 @@ class Kernels(Protocol):
         keep: bool,
         final: bool,
         precise: bool,
+        named: bool,
     ) -> tuple[Tensors, Tensors]:
         """The outputs (in float32 if `precise`) and, if `final`, the final states; no `states`: zeros."""
 
