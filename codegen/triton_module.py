@@ -90,7 +90,13 @@ def triton_source(compiled: Compiled) -> str:
         forward_steps=_tuple([_step_launch(steps[0])]),
         backward_steps=_tuple([_step_launch(steps[1])]),
         walks=walks.launch() if walks else "None",
-        kernels=[*forward[1], *transition[1], *backward[1], *([walks.text().rstrip("\n")] if walks else []), *step_texts],
+        kernels=[
+            *forward[1],
+            *transition[1],
+            *backward[1],
+            *([walks.text().rstrip("\n")] if walks else []),
+            *step_texts,
+        ],
     )
     holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
     return broken(template("triton_module.py.jinja").render(holes))

@@ -155,6 +155,7 @@ class _Idle:
         keep: bool,
         final: bool,
         precise: bool,
+        named: bool,
     ) -> tuple[Tensors, Tensors]:
         sizes, kind = bound.sizes, torch.float32 if precise else bound.output_dtype
         lead = (sizes.batch, sizes.length)

@@ -306,12 +306,12 @@ class Runner:
     def _prepared(self, ends: Ends, before: Collection[str], after: Collection[str]) -> tuple[Prepared, ...]:
         """What is launched, in order."""
         found: list[Prepared] = []
-        walks, there = self.module.WALKS if self.call.stretches is None else None, ends.there
+        walks, there = self.module.WALKS, ends.there
         forward, early = self._needed(self._launches("FORWARD"), bool(ends.end), set(before))
         backward, late = self._needed(self._launches("BACKWARD"), bool(ends.first), set(after))
         launched = {launch.kernel for launch in (*forward, *backward)}
         joined = walks and {walks.first, walks.second} <= launched
-        joined = joined and walks.kernel in self.call.tiled.configurations
+        joined = joined and walks.kernel in self.call.tiled.configurations and self.call.stretches is None
         for launch in forward:
             found.append(self._planned(launch, early, there))
             if joined and launch.kernel == walks.first:
