@@ -23,11 +23,13 @@ from rnnc.codegen.kernels import Kernel, plan_kernels
 from rnnc.codegen.program import Node, reachable
 from rnnc.codegen.recurrent_kernels import base
 from rnnc.codegen.resources import cover, rows_for
+from rnnc.codegen.stretches import Splitting
 from rnnc.codegen.tiling import Findings, Tiling, choose
 from rnnc.codegen.tiling_text import described, sentence
 from rnnc.codegen.torch_sums import plain
 from rnnc.codegen.triton_rows import rows_per_token
 from rnnc.codegen.walks import together
+from rnnc.codegen.work import Work
 from rnnc.dsl.recurrence import Recurrence
 
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
@@ -94,7 +96,8 @@ class PassCost:
 class Cost:
     """What one call of an operator costs; `sizes` are B, T, H, G (heads of inputs per group) and the axes.
 
-    `chunk`: the tokens of a chunk, or, in the recurrent form, between two states that are kept.
+    `chunk`: the tokens of a chunk, or, in the recurrent form, between two states that are kept; `split`:
+    whether sequences are walked in stretches, by which estimate; None where they cannot be.
     """
 
     name: str
@@ -104,17 +107,24 @@ class Cost:
     forward: PassCost
     backward: PassCost
     form: str = "chunked"
+    split: Splitting | None = None
+
+    @property
+    def stretches(self) -> int:
+        """Of each sequence, walked beside each other."""
+        return self.split.parts if self.split else 1
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain data."""
         given = {"name": self.name, "form": self.form, "dtype": self.dtype, "chunk": self.chunk}
-        given |= {"sizes": dict(self.sizes)}
+        given |= {"sizes": dict(self.sizes), "stretches": self.stretches}
         return given | {"forward": self.forward.as_dict(), "backward": self.backward.as_dict()}
 
     def __str__(self) -> str:
         per = self.sizes["B"] * self.sizes["T"] * self.sizes["H"]
         given = " ".join(f"{name}={size}" for name, size in self.sizes.items())
         how = "chunks of" if self.form == "chunked" else "a state kept every"
+        how = f"{self.stretches} stretches of each sequence, {how}" if self.stretches > 1 else how
         lines = [f"{self.name}: {given}, {self.dtype}, {how} {self.chunk} tokens; per token and head:"]
         for name, part in (("forward", self.forward), ("backward", self.backward)):
             once = f"each tensor once: {part.minimum_bytes / per:,.0f}"
@@ -146,6 +156,7 @@ def cost(
     form: str = "chunked",
     arch: str = "sm_90",
     findings: FindingsOf | None = None,
+    stretches: int | None = None,
     **sizes: int,
 ) -> Cost:
     """The cost of one call; `sizes` gives B, T, H and every axis by name, and G where there are groups.
@@ -153,6 +164,7 @@ def cost(
     With `states`, an initial state is given and the final state taken; chunks of `chunk` tokens, or of as
     many as cost least on the architecture, given `findings` on how kernels compile for it.
     `save="inputs"`: the forward pass keeps nothing, the backward pass begins with what of it it needs.
+    `stretches`: so many of each sequence, or as many as pay, as for a call that asks for Triton by name.
     `form`: chunked or recurrent. Raises UnsupportedOnGpu where there are no kernels, and ValueError for
     options that make no sense.
     """
@@ -161,18 +173,18 @@ def cost(
     if isinstance(compiled, Staged):
         from rnnc.codegen.stage_cost import together
 
-        stages = [
-            cost(
-                stage, dtype, chunk, states, save, form, arch, findings, **_of_stage(stage.recurrence, known)
-            )
-            for stage in compiled.stages
-        ]
+        stages = []
+        for stage in compiled.stages:
+            own = _of_stage(stage.recurrence, known)
+            found = cost(stage, dtype, chunk, states, save, form, arch, findings, stretches, **own)
+            stages.append(found)
         return together(compiled.recurrence, [stage.recurrence for stage in compiled.stages], stages, known)
     if form == "recurrent":
         from rnnc.codegen.token_cost import token_cost
 
         return token_cost(compiled, _dtype(dtype), states, save, known)
-    return _chunked_cost(compiled, _dtype(dtype), chunk, states, save, KNOWN[arch], findings, known)
+    hardware = KNOWN[arch]
+    return _chunked_cost(compiled, _dtype(dtype), chunk, states, save, hardware, findings, stretches, known)
 
 
 def _check_options(save: str, form: str, arch: str) -> None:
@@ -194,9 +206,12 @@ def _chunked_cost(
     save: str,
     hardware: Hardware,
     findings: FindingsOf | None,
+    stretches: int | None,
     sizes: Mapping[str, int],
 ) -> Cost:
     """The cost of a call in the chunked form."""
+    from rnnc.codegen.stretch_cost import in_stretches, launched
+
     chunked = next(each for each in compiled.forms if each.name == "chunked")
     forward, backward = plan_kernels(chunked, compiled.normal)
     works = {kernel.name: footprint(kernel) for kernel in (*forward, *backward)}
@@ -205,7 +220,8 @@ def _chunked_cost(
     known_of = findings(compiled, works, axes, size, hardware) if findings else None
     walks = together(forward, backward)
     tiling = choose(works, axes, size, hardware, chunk, known_of, walks)
-    count = _Count(compiled, dtype, tiling, sizes, states)
+    count = _Count(compiled, dtype, tiling, sizes, states, works)
+    split, found = in_stretches(compiled, count, hardware, size, stretches)
     written = {array.name: array for kernel in forward for array in kernel.stores}
     kept = [a.name for kernel in backward for a in kernel.loads if a.name in written]
     saved = sum(count.bytes(written[name]) for name in dict.fromkeys(kept))
@@ -214,9 +230,11 @@ def _chunked_cost(
         first, again = _needed(forward, {*outputs, *kept}), []
     else:
         first, again, saved = _needed(forward, set(outputs)), _needed(forward, set(kept)), 0
-    before = [count.kernel(kernel, count.ends, 0) for kernel in again]
-    back = [count.kernel(kernel, count.ends, count.ends) for kernel in backward]
-    if again and walks and walks.kernel in tiling.kernels:
+    saved += split.map_bytes if split and save == "states" else 0
+    before, back = (
+        launched(count, split, kernels, end) for kernels, end in ((again, 0), (backward, count.ends))
+    )
+    if again and walks and walks.kernel in tiling.kernels and split is None:
         by_name = {kernel.name: kernel for kernel in (*again, *backward)}
         both = count.walks(walks.kernel, by_name[walks.first], by_name[walks.second])
         before = [both if each.name == walks.first else each for each in before]
@@ -227,7 +245,7 @@ def _chunked_cost(
         tiling.chunk,
         count.sizes,
         PassCost(
-            tuple(count.kernel(kernel, count.ends, count.ends) for kernel in first),
+            tuple(launched(count, split, first, count.ends)),
             count.least(forward),
             saved,
         ),
@@ -236,6 +254,7 @@ def _chunked_cost(
             count.least(backward),
             0,
         ),
+        split=found,
     )
 
 
@@ -288,6 +307,7 @@ class _Count:
     tiling: Tiling
     sizes: Mapping[str, int]
     states: bool
+    works: Mapping[str, Work]
 
     @property
     def chunk(self) -> int:
@@ -349,7 +369,7 @@ class _Count:
     def kernel(self, kernel: Kernel, start: int, end: int) -> KernelCost:
         """`start`, `end`: the bytes of the state that a kernel which walks the chunks reads and writes."""
         size = sum(map(self.bytes, (*kernel.loads, *kernel.stores))) + (start + end if kernel.serial else 0)
-        return self._launch(kernel, kernel.name, size)
+        return self.launch(kernel, kernel.name, size)
 
     def walks(self, name: str, first: Kernel, second: Kernel) -> KernelCost:
         """Two walks over the chunks as one launch, which reads what both read once: the first from a state,
@@ -357,10 +377,10 @@ class _Count:
         """
         arrays = {a.name: a for kernel in (first, second) for a in (*kernel.loads, *kernel.stores)}
         size = sum(map(self.bytes, arrays.values())) + 3 * self.ends
-        one, other = (self._launch(kernel, name, size) for kernel in (first, second))
+        one, other = (self.launch(kernel, name, size) for kernel in (first, second))
         return replace(one, name=name, role="walks", flops=one.flops + other.flops, grid=(*one.grid, 2))
 
-    def _launch(self, kernel: Kernel, name: str, size: int) -> KernelCost:
+    def launch(self, kernel: Kernel, name: str, size: int) -> KernelCost:
         """A kernel that moves so many bytes, with the choice of that name."""
         choice, size_of_axis = self.tiling.kernels[name], self.sizes[self.compiled.normal.value_axis]
         tile = min(choice.configuration.tile, cover(size_of_axis))

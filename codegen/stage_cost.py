@@ -26,6 +26,7 @@ def together(
         name=recurrence.name,
         sizes=sizes,
         chunk=min(each.chunk for each in costs),
+        split=max((each.split for each in costs if each.split), key=lambda each: each.parts, default=None),
         forward=_joined([each.forward for each in costs], handed),
         backward=_joined([each.backward for each in reversed(costs)], handed | {f"d'{n}" for n in handed}),
     )

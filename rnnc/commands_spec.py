@@ -14,6 +14,7 @@ from rnnc.refusal import FAILED, Refusal
 
 if TYPE_CHECKING:
     from rnnc.codegen.compiler import Spec
+    from rnnc.codegen.cost import Cost
 
 SpecFile = Annotated[str, typer.Argument(metavar="FILE", help="A spec, - for standard input, or a built-in.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -72,6 +73,9 @@ def explain(
         say("\n" + _kernels(compiled, arch))
 
 
+LOADS = ((96, 8192), (8, 8192), (8, 65536))  # heads, tokens of each; few heads leave a machine idle
+
+
 def _kernels(compiled: Spec, arch: str) -> str:
     """How the chunked kernels run for axes of 128 in bf16, and why."""
     from rnnc.codegen.cost import cost
@@ -81,16 +85,31 @@ def _kernels(compiled: Spec, arch: str) -> str:
 
     axes = dict.fromkeys(compiled.recurrence.axes, 128) | dict.fromkeys(compiled.recurrence.loops, 2)
     head = f"Kernels on {arch}, bf16, {' '.join(f'{axis}={size}' for axis, size in axes.items())}"
-    sizes = {"B": 1, "T": 8192, "H": 96} | axes
+    costs = []
     try:
-        found = cost(compiled, "bf16", None, False, "states", "chunked", arch, of_spec, **sizes)
+        for heads, length in LOADS:
+            sizes = {"B": 1, "T": length, "H": heads} | axes
+            each = cost(compiled, "bf16", None, False, "states", "chunked", arch, of_spec, **sizes)
+            costs.append((each, f"{heads} heads of {length} tokens"))
     except (UnsupportedOnGpu, NotImplementedError) as reason:
         return f"{head}\n  none in chunks: {reason}"
     except ValueError as error:
         raise Refusal(f"explain: {error}") from None
+    (found, _), *few = costs
     kernels = (*found.forward.kernels, *found.backward.kernels)
     lines = [f"  {each.name}: {sentence(each.how)}" for each in kernels if each.how]
+    lines += [f"  {load}: {_stretches(each)}" for each, load in few]
     return "\n".join([f"{head}: chunks of {found.chunk} tokens", *lines])
+
+
+def _stretches(found: Cost) -> str:
+    """Whether, and why, sequences are split."""
+    if found.split is None:
+        return "sequences are not split"
+    parts, whole, seconds = found.split.parts, found.split.whole * 1e6, found.split.seconds * 1e6
+    if parts < 2:
+        return f"sequences are walked whole, in about {whole:.0f} us forward and backward"
+    return f"{parts} stretches of each sequence beside each other, about {seconds:.0f} us for {whole:.0f} us"
 
 
 def compile_file(

@@ -41,12 +41,14 @@ def cost_of(compiled: Compiled) -> CostOf:
         states: bool = False,
         save: str = "states",
         form: str = "chunked",
+        stretches: int | None = None,
         **sizes: int,
     ) -> Cost:
         recurrence = compiled.recurrence
         features = (axis for axis in recurrence.axes if axis not in recurrence.loops)
         axes = dict(zip(features, (48, 80), strict=False)) | dict.fromkeys(recurrence.loops, 3)
         chunk = 16 if recurrence.loops else 64
-        return cost(compiled, dtype, chunk, states, save, form, **({"B": 2, "T": 200, "H": 4} | axes | sizes))
+        known = {"B": 2, "T": 200, "H": 4} | axes | sizes
+        return cost(compiled, dtype, chunk, states, save, form, stretches=stretches, **known)
 
     return of

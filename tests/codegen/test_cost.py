@@ -12,7 +12,9 @@ import torch
 import rnnc
 from rnnc.codegen.compiler import Compiled, compile_text
 from rnnc.codegen.cost import Cost
+from rnnc.codegen.hardware import SM_90
 from rnnc.codegen.kernels import UnsupportedOnGpu
+from rnnc.codegen.stretches import Load
 from rnnc.codegen.triton_module import chunk_kernels
 
 SPECS = {path.stem: path for path in sorted(Path(rnnc.__file__).parents[1].glob("ops/*.rnn"))}
@@ -55,6 +57,40 @@ def test_bytes_and_grids_are_those_of_the_launches(
         assert [(k.name, k.grid, k.bytes) for k in part.kernels] == [
             (r.kernel, r.grid, r.bytes) for r in launches
         ]
+
+
+@pytest.mark.parametrize(("dtype", "states", "save"), [("bf16", True, "states"), ("fp32", False, "inputs")])
+def test_stretches_cost_what_they_launch(
+    compiled: Compiled, cost_of: Callable[..., Cost], module: ModuleType, dtype: str, states: bool, save: str
+) -> None:
+    from rnnc.ops.triton_recording import Shapes, record
+    from rnnc.ops.triton_tiling import in_stretches, tiled, tiling
+
+    if module.NO_STRETCHES:
+        with pytest.raises(ValueError, match=f"is not split: {module.NO_STRETCHES}$"):
+            cost_of(dtype, states, save, stretches=3, G=2)
+        return
+    found = cost_of(dtype, states, save, stretches=3, G=2)
+    axes = {axis: found.sizes[axis] for axis in compiled.recurrence.axes}
+    size = DTYPES[dtype].itemsize
+    how = tiling(module, axes, size, SM_90, found.chunk)
+    split = in_stretches(module, how, axes, size, SM_90, Load(8, 200), 3)
+    recorded = record(
+        module,
+        compiled.recurrence,
+        Shapes(2, 200, 4, 2, axes),
+        DTYPES[dtype],
+        states=states,
+        keep=save == "states",
+        how=tiled(how, SM_90),
+        split=split,
+    )
+    for part, launches in zip((found.forward, found.backward), recorded, strict=True):
+        assert [(k.name, k.grid, k.bytes) for k in part.kernels] == [
+            (r.kernel, r.grid, r.bytes) for r in launches
+        ]
+    assert found.stretches == 3
+    assert found.forward.saved_bytes >= cost_of(dtype, states, save, stretches=1, G=2).forward.saved_bytes
 
 
 def test_what_keeping_nothing_costs(compiled: Compiled, cost_of: Callable[..., Cost]) -> None:
