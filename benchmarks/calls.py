@@ -12,6 +12,9 @@ import rnnc.ops
 from benchmarks.entries import Call
 from rnnc import measurement
 from rnnc.ops.arguments import Sizes
+from rnnc.ops.delays import WithDelays
+from rnnc.ops.function import Function
+from rnnc.ops.stages import Pipeline
 
 TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "fp64": torch.float64}
 
@@ -43,6 +46,19 @@ class Tensors:
 def operator(model: str) -> Any:
     """A built-in operator."""
     return getattr(rnnc.ops, model)
+
+
+def parts(function: Function) -> tuple[Function, ...]:
+    """What runs kernels of its own: the function, or its stages."""
+    if isinstance(function, WithDelays):
+        return parts(function.inner)
+    return function.stages if isinstance(function, Pipeline) else (function,)
+
+
+def form(model: str, call: Call) -> str:
+    """That of a call; where chunks are asked for and not all stages have them, each takes what it has."""
+    kernels: list[Any] = [part.kernels for part in parts(operator(model))]
+    return "auto" if call.form == "chunked" and any(each.no_chunks for each in kernels) else call.form
 
 
 def draw(model: str, call: Call, dtype: str, device: str) -> Tensors:

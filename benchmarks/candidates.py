@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.calls import operator
+from benchmarks.calls import form, operator
 from benchmarks.entries import Entry
 from rnnc.ops.layout import arrange
 from rnnc.peers import PEERS, Peer
@@ -47,7 +47,8 @@ def function(entry: Entry, backend: str) -> Function:
         return lambda *arguments: op.reference(*arguments)[0]
     if entry.who == COMPILED:
         return compiled(entry)
-    return lambda *arguments: op(*arguments, backend=backend, form="chunked", chunk_size=entry.call.chunk)[0]
+    options = {"form": form(entry.model, entry.call) if backend == "triton" else "chunked"}
+    return lambda *arguments: op(*arguments, backend=backend, chunk_size=entry.call.chunk, **options)[0]
 
 
 def compiled(entry: Entry, tokens: int = 64) -> Function:

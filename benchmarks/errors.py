@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.calls import Tensors, draw, operator
+from benchmarks.calls import Tensors, draw, form, operator
 from benchmarks.entries import Call, Entry
 from rnnc.ops.testing import distance
 from rnnc.probing import LIMITS
@@ -96,8 +96,8 @@ def error(entry: Entry, device: str) -> dict[str, Any]:
     """The errors of a call, those beyond the limit, and whether a second call gives the same bits."""
     model, call = entry.model, entry.call
     tensors = draw(model, call, entry.dtype, device)
-    found, cotangents = evaluate(model, call, tensors, None, backend="triton", form=call.form)
-    again, _ = evaluate(model, call, tensors, cotangents, backend="triton", form=call.form)
+    found, cotangents = evaluate(model, call, tensors, None, backend="triton", form=form(model, call))
+    again, _ = evaluate(model, call, tensors, cotangents, backend="triton", form=form(model, call))
     expected, where = reference(model, call, tensors, cotangents)
     op = operator(model)
     names = [
@@ -122,7 +122,7 @@ def graph(entry: Entry, device: str) -> dict[str, Any]:
         return {"status": "not run", "reason": "CUDA graphs need a GPU"}
     model, call = entry.model, entry.call
     tensors = draw(model, call, entry.dtype, device)
-    options = {"backend": "triton", "form": "chunked"}
+    options = {"backend": "triton", "form": form(model, call)}
     expected, cotangents = evaluate(model, call, tensors, None, **options)
     captured = torch.cuda.CUDAGraph()
     with torch.cuda.graph(captured):

@@ -56,7 +56,7 @@ def _do(request: dict[str, Any], mode: str) -> dict[str, Any]:
         from benchmarks.gpu.compilation import compile_kernel, launches
 
         if mode == "dry":
-            launch = launches(entry.model, entry.dtype, entry.call)[entry.kernel]
+            _, launch = launches(entry.model, entry.dtype, entry.call)[entry.kernel]
             return {"status": "not run", "reason": "no GPU", "launch": launch.kernel}
         return compile_kernel(entry)
     if entry.kind == "time":

@@ -32,21 +32,21 @@ from rnnc.dsl.parser import parse
 from rnnc.dsl.ranges import check_ranges, environment, infer
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.dsl.spectrum import check_claim
-from rnnc.dsl.stages import handed, split
+from rnnc.dsl.stages import in_float32, split
 
 
 @dataclass(frozen=True)
 class Compiled:
     """A spec, analysed: its forms are scheduled and printed when first asked for.
 
-    Of a stage, `handed` names what other stages give it and are given by it, in float32.
+    `in_float32` names what is float32 beside vectors of lower precision (see `rnnc.dsl.stages`).
     """
 
     recurrence: Recurrence
     normal: Normal
     warnings: tuple[Diagnostic, ...]
     declared: Recurrence  # with its delays, which `recurrence` is given as inputs
-    handed: frozenset[str] = frozenset()
+    in_float32: frozenset[str] = frozenset()
 
     @property
     def stages(self) -> tuple[Compiled, ...]:
@@ -115,7 +115,7 @@ def analyse(text: str, path: str = "<spec>") -> Spec:
     for part in split(recurrence):
         normal = normalise(part)
         findings += check_claim(normal)
-        stages.append(Compiled(part, normal, (), part, handed(recurrence, part)))
+        stages.append(Compiled(part, normal, (), part, in_float32(recurrence, part)))
     errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         raise SpecError(errors, recurrence.source, recurrence.path)

@@ -355,7 +355,7 @@ class _Count:
         """Gradients have the dtype of what they belong to; what the kernels add has that of the vectors."""
         name = array.name.removeprefix("d'")
         scalars = {item.name for item in self.compiled.recurrence.inputs if not item.axes}
-        scalars |= self.compiled.handed
+        scalars |= self.compiled.in_float32
         if array.place == "value":
             return len(array.node.axes) < 2
         return array.place in ("row", "total", "param", "shared", "partial", "state") or name in scalars

@@ -107,7 +107,7 @@ class _Count:
         """The bytes of an entry: a gradient has the dtype of its input, unless it is still to be summed."""
         name = array.name.removeprefix("d'")
         scalars = {item.name for item in self.compiled.recurrence.inputs if not item.axes}
-        scalars |= self.compiled.handed
+        scalars |= self.compiled.in_float32
         partial = array.place == "share" and tiles > 1
         wide = partial or array.place in ("param", "shared", "partial") or name in scalars
         return 4 if wide else BYTES[self.dtype]
@@ -153,7 +153,7 @@ class _Count:
 
     def _width_of_input(self, array: TokenArray) -> int:
         scalars = {item.name for item in self.compiled.recurrence.inputs if not item.axes}
-        scalars |= self.compiled.handed
+        scalars |= self.compiled.in_float32
         return 4 if array.place == "partial" or array.name[2:] in scalars else BYTES[self.dtype]
 
     def _summed(self, array: TokenArray) -> int:

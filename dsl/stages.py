@@ -63,6 +63,20 @@ def handed(recurrence: Recurrence, stage: Recurrence) -> frozenset[str]:
     return frozenset(every - declared)
 
 
+def in_float32(recurrence: Recurrence, stage: Recurrence) -> frozenset[str]:
+    """What a stage is given and gives that is float32 beside vectors of lower precision: what stages hand to
+    each other, the outputs that go with it, lets that are delayed and that a decay is made of.
+    """
+    found = handed(recurrence, stage)
+    if hands_on(recurrence, stage):
+        found |= {output.name for output in stage.outputs}
+    lets = {s.name for s in unrolled(recurrence.statements) if isinstance(s, Let)}
+    vectors = {each.name for each in delayed(recurrence) if each.axes and each.source in lets}
+    if vectors:
+        found |= vectors & gates(without_delays(recurrence)) & {item.name for item in stage.inputs}
+    return found
+
+
 def hands_on(recurrence: Recurrence, stage: Recurrence) -> bool:
     """Whether a later stage of the recurrence is given anything by the stage."""
     return not {output.name for output in stage.outputs} <= {output.name for output in recurrence.outputs}

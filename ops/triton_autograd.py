@@ -162,7 +162,8 @@ def _backward(
         for output, gradient in zip(outputs, gradients, strict=False):
             shape = plan.call.shape("token", output.axes)
             if gradient is None:
-                gradient = torch.zeros(shape, dtype=plan.call.dtype, device=plan.call.device)
+                dtype = torch.float32 if plan.precise else plan.call.dtype
+                gradient = torch.zeros(shape, dtype=dtype, device=plan.call.device)
             arrays[f"d'{output.name}"] = gradient.contiguous()
         names = {f"d'{d.name}" for d, want in zip(plan.declared, wanted, strict=False) if want}
         last = _cotangents(plan, gradients[len(outputs) :])

@@ -84,13 +84,14 @@ def record(
     wanted: Collection[str] | None = None,
     how: Tiled | None = None,
     split: Split = WHOLE,
+    wide: Collection[str] = (),
 ) -> tuple[tuple[Recorded, ...], tuple[Recorded, ...]]:
     """The launches forward and backward, the latter for the gradients of the `wanted` arguments (None: all).
 
-    Scalars per token and parameters are float32; with `states`, there is an initial and a final state.
-    Without `keep`, the backward pass begins with what it needs of the forward pass. `how`: how the chunked
-    kernels run, if not as the choice for sm_90 has it, with chunks of `chunk` tokens if given; `split`: in
-    stretches. Raises TooLarge.
+    Scalars per token and parameters are float32, and the inputs and outputs in `wide`; with `states`, there
+    is an initial and a final state. Without `keep`, the backward pass begins with what it needs of the
+    forward pass. `how`: how the chunked kernels run, if not as the choice for sm_90 has it, with chunks of
+    `chunk` tokens if given; `split`: in stretches. Raises TooLarge.
     """
     launches: list[Recorded] = []
     groups = (module.FORWARD, module.BACKWARD, module.FORWARD_STEPS, module.BACKWARD_STEPS)
@@ -128,12 +129,13 @@ def record(
     tensors = []
     for item in recurrence.inputs:
         lead = (shapes.batch, shapes.length, shapes.groups if item.per_group else shapes.heads)
-        kind = dtype if item.axes else torch.float32
+        kind = dtype if item.axes and item.name not in wide else torch.float32
         tensors.append(torch.empty(*lead, *(sizes[axis] for axis in item.axes), dtype=kind, device=device))
     for param in recurrence.params:
         each = () if param.shared else (shapes.heads,)
         tensors.append(torch.empty(*each, *(sizes[base(axis)] for axis in param.axes), device=device))
-    plan = TritonPlan(stand_in, call, recurrence, keep, states, form)
+    precise = any(output.name in wide for output in recurrence.outputs)
+    plan = TritonPlan(stand_in, call, recurrence, keep, states, form, precise)
     for declared, tensor in zip(plan.declared, tensors, strict=True):
         tensor.requires_grad_(wanted is None or declared.name in wanted)
     if states:

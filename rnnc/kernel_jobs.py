@@ -32,13 +32,17 @@ DEFAULTS = {"num_warps": 4, "num_stages": 3, "enable_fp_fusion": True}  # what a
 
 @dataclass(frozen=True)
 class Subject:
-    """The kernels of a recurrence: their module, its text and the file that it lies in."""
+    """The kernels of a recurrence: their module, its text and the file that it lies in.
+
+    `wide`: what is float32 beside vectors of lower precision.
+    """
 
     name: str
     recurrence: Recurrence
     text: str
     path: Path
     module: ModuleType
+    wide: frozenset[str] = frozenset()
 
     def axes(self, size: int) -> dict[str, int]:
         """Every axis of that size, few micro-steps."""
@@ -73,7 +77,7 @@ def subjects(name: str, text: str, folder: Path) -> list[Subject]:
         path = folder / f"offline_{name}{number or ''}.py"
         source = triton_source(stage)
         path.write_text(source, encoding="utf-8")
-        found.append(Subject(name, stage.recurrence, source, path, load(str(path))))
+        found.append(Subject(name, stage.recurrence, source, path, load(str(path)), stage.in_float32))
     return found
 
 
@@ -120,9 +124,10 @@ def recorded(
     shapes = Shapes(1, 8192, 96, 96, axes)
     walks = module.WALKS.kernel if how and module.WALKS else ""
     roles |= {walks: "walks"} if walks else {}
+    options: dict[str, Any] = {"states": True, "form": form, "how": how, "wide": subject.wide}
     launches = []
     for keep in (True, False) if walks and only in (None, walks) else (True,):
-        passes = record(module, subject.recurrence, shapes, kind, states=True, form=form, how=how, keep=keep)
+        passes = record(module, subject.recurrence, shapes, kind, keep=keep, **options)
         launches += [one for group in passes for one in group if keep or one.kernel == walks]
     # Without the launch that sums gradients.
     launches = [one for one in launches if one.kernel in ({only} if only else roles)]

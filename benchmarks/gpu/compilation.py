@@ -3,34 +3,52 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from benchmarks.calls import TYPES, operator
+from benchmarks.calls import TYPES, operator, parts
 from benchmarks.entries import Call, Entry
+from rnnc.dsl.recurrence import Recurrence
+from rnnc.dsl.stages import in_float32
+from rnnc.ops.function import Function
+from rnnc.ops.triton_backend import TritonKernels
 from rnnc.ops.triton_recording import Recorded, Shapes, record
 
 
-def launches(model: str, dtype: str, call: Call) -> tuple[Recorded, ...]:
-    """What a call launches, forward and backward, with the arguments it launches it with."""
+def launches(model: str, dtype: str, call: Call) -> tuple[tuple[ModuleType, Recorded], ...]:
+    """What a call launches, of every stage forward and backward, with the arguments it launches it with, and
+    the module of the kernel.
+    """
     op = operator(model)
-    module, _ = op.kernels.available
-    axes = call.axes(op.recurrence)
+    return tuple(launch for part in parts(op) for launch in _of_part(op.recurrence, part, dtype, call))
+
+
+def _of_part(
+    whole: Recurrence, part: Function, dtype: str, call: Call
+) -> Iterator[tuple[ModuleType, Recorded]]:
+    kernels, recurrence = cast(TritonKernels, part.kernels), part.recurrence
+    module, _ = kernels.available
+    sizes = call.axes(whole)
+    axes = {axis: sizes[axis] for axis in recurrence.axes}
     shapes = Shapes(call.B, call.T, call.H, call.G or call.H, axes, len(call.lengths))
-    options = {"states": call.states, "reverse": call.reverse, "form": call.form}
-    if call.form == "chunked":
+    form = "recurrent" if kernels.no_chunks else call.form
+    options: dict[str, Any] = {"states": call.states, "reverse": call.reverse, "form": form}
+    if form == "chunked":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        options["how"] = op.kernels.tiled(axes, TYPES[dtype].itemsize, device, call.T, call.chunk)
-    forward, backward = record(module, op.recurrence, shapes, TYPES[dtype], **options)
-    return (*forward, *backward)
+        options["how"] = kernels.tiled(axes, TYPES[dtype].itemsize, device, call.T, call.chunk)
+    options["wide"] = in_float32(whole, recurrence)
+    forward, backward = record(module, recurrence, shapes, TYPES[dtype], **options)
+    for launch in (*forward, *backward):
+        yield module, launch
 
 
 def compile_kernel(entry: Entry) -> dict[str, Any]:
     """Registers, bytes spilled and shared per program, seconds of one launch's kernel. Needs a GPU."""
-    launch = launches(entry.model, entry.dtype, entry.call)[entry.kernel]
-    module, _ = operator(entry.model).kernels.available
+    module, launch = launches(entry.model, entry.dtype, entry.call)[entry.kernel]
     start = time.perf_counter()
     compiled = getattr(module, launch.kernel).warmup(grid=launch.grid, **launch.options)
     seconds = time.perf_counter() - start
@@ -46,7 +64,7 @@ def compile_kernel(entry: Entry) -> dict[str, Any]:
 
 def signatures(entry: Entry) -> list[str]:
     """For every launch of a call, what its binary depends on: equal ones are compiled once."""
-    return [_signature(launch) for launch in launches(entry.model, entry.dtype, entry.call)]
+    return [_signature(launch) for _, launch in launches(entry.model, entry.dtype, entry.call)]
 
 
 def _signature(launch: Recorded) -> str:

@@ -14,14 +14,16 @@ from rnnc.codegen.compiler import Compiled, compile_text
 from rnnc.codegen.cost import Cost
 
 ROOT = Path(rnnc.__file__).parents[1]
-SPECS = [ROOT / "ops" / f"{name}.rnn" for name in ("gated_delta_net", "kda", "mamba2", "retention", "rwkv7")]
+SPECS = [
+    ROOT / "ops" / f"{name}.rnn" for name in ("gated_delta_net", "kda", "mamba2", "retention", "rwkv7", "gsa")
+]
 SPECS.append(ROOT / "examples" / "two_read_delta.rnn")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @pytest.fixture(scope="module", params=SPECS, ids=lambda path: path.stem)
 def compiled(request: pytest.FixtureRequest) -> Compiled:
-    return compile_text(request.param.read_text("utf-8"))
+    return compile_text(request.param.read_text("utf-8")).stages[0]
 
 
 @pytest.mark.parametrize(
@@ -35,14 +37,14 @@ def test_bytes_and_grids_are_those_of_the_launches(
 
     def size(launch: Recorded) -> int:
         """The room for the states that are formed anew counts as often as it is used."""
-        room = launch.options.get("S_formed")
+        room = next((x for name, x in launch.options.items() if name.endswith("_formed")), None)
         if room is None:
             return launch.bytes
         return launch.bytes + (2 * 2 * 200 - room.shape[0]) * room[0].numel() * 4
 
     found = cost_of(dtype, states, save, form="recurrent", G=2)
     axes = {axis: found.sizes[axis] for axis in compiled.recurrence.axes}
-    options = {"keep": save == "states", "form": "recurrent"}
+    options = {"keep": save == "states", "form": "recurrent", "wide": compiled.in_float32}
     recorded = record(
         module, compiled.recurrence, Shapes(2, 200, 4, 2, axes), DTYPES[dtype], 64, states, **options
     )
