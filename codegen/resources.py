@@ -23,7 +23,7 @@ PER_VECTOR = 256  # entries of a vector for one register of a thread
 ALWAYS = 150.0
 VALUES, LOADED, OPERANDS = 0.9, 0.8, 0.45
 IN_REGISTERS = 0.4  # operands of instructions that take them from registers
-SPLIT = 1.2  # float32 operands, as sums of shorter numbers
+SPLIT = 1.2  # float32 operands while they are multiplied, as sums of shorter numbers
 WAITING = 0.6  # tiles that a loop loads without a stage for them
 
 
@@ -102,10 +102,9 @@ class _Part(NamedTuple):
     def registers(self, moment: Moment) -> float:
         """Of a thread, at a moment."""
         words = self.size / FLOAT
-        wide = SPLIT if self.size == FLOAT else OPERANDS
         held = VALUES * self.total(moment.values) + LOADED * words * self.total(moment.raw)
         waiting = tuple(tile for tile in moment.operands if WIDE not in tile[1])
-        return held + wide * words * self.total(waiting) + self._operands(moment.product)
+        return held + OPERANDS * words * self.total(waiting) + self._operands(moment.product)
 
     def shared(self, moment: Moment) -> int:
         """Of a program, at a moment: operands, or a tile on its way from one layout to another."""
