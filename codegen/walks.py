@@ -149,7 +149,7 @@ class WalksPrinter:
         (first, last), *_ = printer.states
         given["HAS_START"] = f"{given[first]} is not None"
         given["HAS_END"] = end[1] if end else f"{given[last]} is not None"
-        given |= {name: name for name in ("PACKED", "REVERSE", "DOT", "PRECISION")}
+        given |= {name: name for name in ("PACKED", "REVERSE", "DOT", "PRECISION", "WARPS")}
         return [f"{name}={value}," for name, value in given.items()]
 
 
