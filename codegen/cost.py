@@ -23,6 +23,7 @@ from rnnc.codegen.kernels import Kernel, plan_kernels
 from rnnc.codegen.program import Node, reachable
 from rnnc.codegen.recurrent_kernels import base
 from rnnc.codegen.resources import cover, rows_for
+from rnnc.codegen.schedule import is_derivative
 from rnnc.codegen.stretches import Splitting
 from rnnc.codegen.tiling import Findings, Tiling, choose
 from rnnc.codegen.tiling_text import described, sentence
@@ -411,6 +412,10 @@ class _Count:
                 return (rows.bit_length() - 2) * 4 * rows**3
             case ir.DecayDot(axis):
                 return levels * 4 * self.chunk**2 * self.sizes[axis]
+            case ir.DecayDotRows(axis) if not is_derivative(node):
+                return levels * 2 * self.chunk**2 * self.sizes[axis]
+            case ir.InverseAdjoint():
+                return 4 * (self.extent(node.axes[0]) * rows_per_token(node)) ** 3
             case ir.DecayDotDecay(axis):  # formed together with the other two derivatives
                 return levels * 8 * self.chunk**2 * self.sizes[axis]
             case ir.Running() if len(node.axes) == 2:

@@ -178,6 +178,9 @@ class _Footprint:
             case ir.DecayDot(axis):
                 yield 4, (*_along(step.axes[1]), axis)
                 yield 1, _pairs(step)
+            case ir.DecayDotRows(axis) | ir.DecayDotColumns(axis) if group is None:
+                yield 3, (*_along(step.args[1].axes[0]), axis)
+                yield 1, _pairs(step.args[0])
             case ir.DecayDotDecay(axis) if group is not None:
                 yield 6, (*_along(step.args[2].axes[0]), axis)
                 yield 2, _pairs(step.args[0])
@@ -259,6 +262,12 @@ def _multiplied(node: Node, groups: dict[Node, DecayGradients]) -> Iterator[tupl
         case ir.DecayDot(axis):
             left, right = node.axes
             yield 1, (_along(left), _along(right), (axis, LEVELS))
+        case ir.DecayDotRows(axis) | ir.DecayDotColumns(axis) if node not in groups:
+            target, source = (_along(each) for each in (node.axes[0], node.args[1].axes[0]))
+            yield 1, (target, (axis,), (*source, LEVELS))
+        case ir.InverseAdjoint():
+            row, column = _pairs(node)
+            yield 2 * rows_per_token(node) ** 3, ((row,), (column,), (row,))
         case ir.DecayDotDecay(axis) if groups[node].decay is node:
             upper, lower = (_along(each.axes[0]) for each in node.args[1:3])
             yield 1, (upper, (axis,), (*lower, LEVELS))

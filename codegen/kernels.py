@@ -88,6 +88,8 @@ def plan_transition(form: Form, normal: Normal) -> Kernel | None:
     program, _, given = _programs(form, normal)
     if len(program.carries) > 1:
         raise NoSummary("several states")
+    if normal.axes != normal.state_axes:
+        raise NoSummary(f"the state is multiplied from the right, over '{normal.key_axis}'")
     found = transition(program.carries[0], form.builder, normal.value_axis)
     if found.kept:
         return None
@@ -101,7 +103,6 @@ def _programs(form: Form, normal: Normal) -> tuple[Program, Program, tuple[Array
     """The programs that kernels are planned from, and what `pre` hands to those after it."""
     if normal.elementwise is not None:
         raise UnsupportedOnGpu("a scan of entries that do not mix")
-    _refuse_sides(normal)
     for plan in (form.forward, form.backward):
         _refuse(plan.program, normal.value_axis)
     form = kernel_form(form, normal.value_axis, normal.micro)
@@ -109,17 +110,6 @@ def _programs(form: Form, normal: Normal) -> tuple[Program, Program, tuple[Array
     given = crossing(forward, normal)
     forward, backward = (with_plain_operands(p, given, form.builder) for p in (forward, backward))
     return forward, backward, given
-
-
-def _refuse_sides(normal: Normal) -> None:
-    """Raises UnsupportedOnGpu for what the kernels of chunks have no place for yet."""
-    first, second = normal.state_axes
-    if normal.value_decay is not None:
-        raise UnsupportedOnGpu(f"a decay over '{normal.value_axis}', the value axis")
-    if normal.key_axis != first:
-        raise UnsupportedOnGpu(f"reads from the right, over '{second}'")
-    if any(readout.over != first for readout in normal.readouts):
-        raise UnsupportedOnGpu(f"a readout over '{second}'")
 
 
 def _plan_forward(

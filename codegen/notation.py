@@ -170,6 +170,12 @@ class Notation:
             case ir.DecayDot(axis, mode, exclusive):
                 gate = f"product({args[2]}[t]" if mode == "product" else f"2^sum({args[2]}[t]"
                 return f"sum_{axis} {args[0]}[i] * {args[1]}[j] * {gate}, {BETWEEN[exclusive]})"
+            case ir.DecayDotRows(_, mode, exclusive) | ir.DecayDotColumns(_, mode, exclusive):
+                there = "j" if isinstance(node.op, ir.DecayDotRows) else "i"
+                gate = f"product({args[2]}[t]" if mode == "product" else f"2^sum({args[2]}[t]"
+                return f"sum_{there} {first}[i,j] * {args[1]}[{there}] * {gate}, {BETWEEN[exclusive]})"
+            case ir.InverseAdjoint():
+                return f"({first}^T {self._text(node.args[1], MATRIX)} {first}^T below the diagonal)"
             case ir.First():
                 return f"{first}[1]"
             case ir.AtFirst():

@@ -20,7 +20,7 @@ from rnnc.codegen.builder import Builder
 from rnnc.codegen.operations import COLUMN, COLUMNS, ROW, ROWS, TIME_AXES
 from rnnc.codegen.phases import is_accumulated, levels
 from rnnc.codegen.program import Node, Program, dependents, reachable
-from rnnc.codegen.schedule import GRADIENTS
+from rnnc.codegen.schedule import GRADIENTS, PAIRS, is_derivative
 from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.dsl.normal import Normal
 
@@ -119,11 +119,14 @@ def _spans(node: Node, key_axis: str) -> bool:
 
 
 def _frontier(program: Program, value_axis: str) -> list[Node]:
-    """What does not depend on the carried state, and is used together with it or with values."""
+    """What does not depend on the carried state, and is used together with it or with values.
+
+    Decays between tokens are left out: logarithms are formed anew, of inputs, to all their digits.
+    """
     nodes = program.nodes()
     moving = dependents(nodes, [carry.start for carry in program.carries])
     later = {n for n in nodes if n.number in moving or value_axis in n.axes}
-    needed = {plain(argument) for n in later for argument in n.args}
+    needed = {plain(a) for n in later for a in (n.args[:-1] if isinstance(n.op, PAIRS) else n.args)}
     return [
         n
         for n in nodes
@@ -153,9 +156,7 @@ def is_plain_value(node: Node) -> bool:
     """Whether a value is neither a derivative nor zero beyond the sequence: functions of it need not be
     defined at zero.
     """
-    loads = (inner.op for inner in reachable([node]) if isinstance(inner.op, ir.Load))
-    derived = any(load.kind == "cotangent" or load.name.startswith("d'") for load in loads)
-    return not derived and not is_zero_beyond(node, node.axes[0])
+    return not is_derivative(node) and not is_zero_beyond(node, node.axes[0])
 
 
 def is_zero_beyond(node: Node, row: str) -> bool:

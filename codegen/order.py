@@ -206,6 +206,10 @@ class _Chunk(_Order):
         totals = [node for node in totals if node not in self.summed]
         if not totals and not along:
             return
+        for root in (*totals, *(plain(array.node) for array in along)):
+            for earlier in self._pending(root):
+                if earlier not in totals:
+                    self._loop([earlier])
         self.tiled, self.sums = [], []
         waiting = self._settle(totals, along)
         for root in totals:

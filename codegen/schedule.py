@@ -201,10 +201,17 @@ def decay_gradients(nodes: Iterable[Node]) -> dict[Node, DecayGradients]:
         m, x, y, g = decay.args
         flags = (decay.op.axis, decay.op.mode, decay.op.exclusive, decay.op.strict)
         by = {(node.op, node.args): node for node in candidates}
+        rows = by.get((ir.DecayDotRows(*flags), (m, y, g)))
         group = DecayGradients(
-            by.get((ir.DecayDotRows(*flags), (m, y, g))),
+            rows if rows is not None and is_derivative(rows) else None,
             by.get((ir.DecayDotColumns(*flags), (m, x, g))),
             decay,
         )
         found |= {node: group for node in group.members if node is not None}
     return found
+
+
+def is_derivative(node: Node) -> bool:
+    """Whether a value depends on a cotangent."""
+    loads = (inner.op for inner in reachable([node]) if isinstance(inner.op, ir.Load))
+    return any(load.kind == "cotangent" or load.name.startswith("d'") for load in loads)

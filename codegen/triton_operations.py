@@ -277,6 +277,10 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
                 right = cleared(node.args[1], right, axis, names)
             dot = f"{of_rows(node.args[1])}{'decay' if mode == 'log' else 'product'}_dot"
             return f"{dot}({left}, {right}, {decay}, C, {exclusive}, {strict}, DOT, PRECISION)"
+        case ir.DecayDotRows(_, mode, exclusive, strict) | ir.DecayDotColumns(_, mode, exclusive, strict):
+            columns = isinstance(node.op, ir.DecayDotColumns)
+            sums = f"{'decay' if mode == 'log' else 'product'}_sum"
+            return f"{sums}({', '.join(args)}, C, {columns}, {exclusive}, {strict}, DOT, PRECISION)"
         case ir.Running(direction, exclusive):
             return f"running_scalar({args[0]}, C, {direction == 'suffix'}, {exclusive})"
         case ir.Segment(exclusive, strict):
@@ -302,6 +306,8 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
         case ir.Inverse():
             count = rows_per_token(node)
             return f"inverse({args[0]}, {f'{count} * C' if count > 1 else names.tile(node.axes[0])})"
+        case ir.InverseAdjoint():
+            return f"inverse_grad({', '.join(args)}, DOT, PRECISION)"
         case ir.Repeat(micro, time, _):
             return f"repeat({args[0]}, B{names.size(micro)}, {node.args[0].axes.index(time)})"
         case ir.OverSteps(micro, _, rows, largest):

@@ -23,7 +23,7 @@ rows_decay_dot rows_decay_dot_grads rows_product_dot rows_product_dot_grads
 segment_sum segment_sum_grad inverse decay_dot decay_dot_grads running_sum running_scalar path path_grad
 product_dot product_dot_grads running_product running_product_grad running_product_scalar_grad
 alternate_columns alternate_rows block anew expm1 tanh softplus
-range float""".split()
+decay_sum product_sum inverse_grad range float""".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,8 @@ class KernelPrinter:
     def _scan(self) -> ScanContext:
         addresses = self.addresses
         names = [self.body.call(carry.start) for carry in self.kernel.carries]
-        key, value = (addresses.sizes[axis] for axis in self.normal.axes)
+        first, second = (addresses.sizes[axis] for axis in self.normal.state_axes)
+        value = addresses.sizes[self.normal.value_axis]
         tiles = {self.normal.value_axis: "i_v"}
         offsets = [text for axis in addresses.sizes for text in addresses.tile(axis, tiles.get(axis))]
         body = [text for phase in self.kernel.phases for text in self.body.phase(phase)]
@@ -138,14 +139,14 @@ class KernelPrinter:
             arguments=_indent(addresses.declarations(), 1),
             states=states,
             whole=self.kernel.role != "transition",
-            initial=self._initial(key, value),
-            shape=f"[N, H, {key}, {value}]",
+            initial=self._initial(first, second),
+            shape=f"[N, H, {first}, {second}]",
             sizes=_indent(addresses.constants(), 1),
             offsets=_indent([*addresses.rows(), *offsets], 1),
-            state_tile=f"B{key}, B{value}",
-            state_size=f"({key} * {value})",
-            state_offset=f"o_{key}[:, None] * {value} + o_{value}[None, :]",
-            state_mask=f"m_{key}[:, None] & m_{value}[None, :]",
+            state_tile=f"B{first}, B{second}",
+            state_size=f"({first} * {second})",
+            state_offset=f"o_{first}[:, None] * {second} + o_{second}[None, :]",
+            state_mask=f"m_{first}[:, None] & m_{second}[None, :]",
             rows=_indent(self.body.micro, 2),
             step="chunks - 1 - i_step" if self.kernel.role == "reverse" else "i_step",
             value=value,

@@ -17,7 +17,7 @@ def rows_per_token(matrix: Node) -> int:
     match matrix.op:
         case ir.Assemble():
             return 1 << (math.isqrt(len(matrix.args)) - 1).bit_length()
-        case ir.Inverse():
+        case ir.Inverse() | ir.InverseAdjoint():
             return rows_per_token(matrix.args[0])
         case _:
             return 1

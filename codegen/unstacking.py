@@ -68,9 +68,21 @@ class _Parts:
             case ir.Dot(axis) if axis in STACKED:
                 left, right = map(self.parts, node.args)
                 return self._summed(zip(left, right, strict=True), STACKED[axis])
+            case ir.DecayDotDecay() if is_stacked(node.args[0]):
+                return self._by_decay(node)
             case _:
                 args = [self._whole[argument] for argument in node.args]
                 return node if list(node.args) == args else self.build.with_args(node, args)
+
+    def _by_decay(self, node: Node) -> Node:
+        """The gradient by the decay: the sum of those of the products of all pairs of parts."""
+        matrix, left, right, decay = node.args
+        pairs = (
+            (self.build.node(node.op, [block, x, y, self.whole(decay)], node.axes))
+            for row, x in zip(self.blocks(matrix), self.parts(left), strict=True)
+            for block, y in zip(row, self.parts(right), strict=True)
+        )
+        return self.build.add((1, pair) for pair in pairs)
 
     def parts(self, node: Node) -> Parts:
         """A value over one stacked axis, as its values over tokens."""
@@ -89,6 +101,8 @@ class _Parts:
                 )
             case ir.Dot(axis) if axis in STACKED:
                 return self._product(node, axis)
+            case ir.DecayDotRows() | ir.DecayDotColumns():
+                return self._weighted(node)
             case ir.Add() | ir.Multiply() | ir.Apply() | ir.Keep() | ir.Sum() | ir.Broadcast() | ir.Dot():
                 return self._elementwise(node)
             case _:
@@ -116,6 +130,21 @@ class _Parts:
             blocks = tuple(zip(*blocks, strict=True))
         return tuple(self._summed(zip(row, parts, strict=True), STACKED[axis]) for row in blocks)
 
+    def _weighted(self, node: Node) -> Parts:
+        """Sums over tokens under a decay, weighted by the blocks of a matrix."""
+        matrix, value, decay = node.args
+        blocks, parts = self.blocks(matrix), self.parts(value)
+        if isinstance(node.op, ir.DecayDotColumns):
+            blocks = tuple(zip(*blocks, strict=True))
+        axes = (STACKED[node.axes[0]], *node.axes[1:])
+        return tuple(
+            self.build.add(
+                (1, self.build.node(node.op, [block, part, self.whole(decay)], axes))
+                for block, part in zip(row, parts, strict=True)
+            )
+            for row in blocks
+        )
+
     def _summed(self, pairs: Iterable[tuple[Node, Node]], axis: str) -> Node:
         return self.build.add((1, self.build.dot(left, right, axis)) for left, right in pairs)
 
@@ -133,10 +162,21 @@ class _Parts:
                 blocks = [self.whole(argument) for argument in node.args]
                 return tuple(tuple(blocks[count * row : count * row + count]) for row in range(count))
             case ir.Inverse():
-                inner = self.blocks(node.args[0])
-                matrix = build.assemble([block for row in inner for block in row])
-                inverse, reads = build.node(ir.Inverse(), [matrix], node.axes), range(len(inner))
-                return tuple(tuple(build.block(inverse, r, s, len(inner)) for s in reads) for r in reads)
+                return self._blocks_of(self._inverse(node), len(self.blocks(node.args[0])))
+            case ir.InverseAdjoint():
+                inverse, gradient = node.args
+                args = [self._inverse(inverse), self._assembled(gradient)]
+                adjoint = build.node(ir.InverseAdjoint(), args, node.axes)
+                return self._blocks_of(adjoint, len(self.blocks(gradient)))
+            case ir.DecayDot():
+                left, right, decay = node.args
+                return tuple(
+                    tuple(
+                        build.node(node.op, [x, y, self.whole(decay)], (ROW, COLUMN))
+                        for y in self.parts(right)
+                    )
+                    for x in self.parts(left)
+                )
             case ir.Dot(axis):
                 rows, columns = (self.parts(a) for a in sorted(node.args, key=lambda a: ROWS not in a.axes))
                 return tuple(tuple(build.dot(row, column, axis) for column in columns) for row in rows)
@@ -149,3 +189,15 @@ class _Parts:
                 )
             case _:
                 raise AssertionError(f"stacked matrices in {type(node.op).__name__}")
+
+    def _assembled(self, node: Node) -> Node:
+        """The blocks of a matrix as one."""
+        return self.build.assemble([block for row in self.blocks(node) for block in row])
+
+    def _inverse(self, node: Node) -> Node:
+        """What remains stacked: an inverse."""
+        return self.build.node(ir.Inverse(), [self._assembled(node.args[0])], node.axes)
+
+    def _blocks_of(self, node: Node, count: int) -> Blocks:
+        reads = range(count)
+        return tuple(tuple(self.build.block(node, r, s, count) for s in reads) for r in reads)

@@ -196,7 +196,11 @@ class _Substitution:
         """The key and the value axis of the state, and its update."""
         if self.micro is None:
             axes = roles(state, [update], readouts)
-            return axes, Collector(state, axes).collect(update)
+            found = Collector(state, axes).collect(update)
+            if found.value_decay != UNIT and not found.scales_keys and not any(w.read for w in found.writes):
+                axes = axes[::-1]  # nothing is read: the axis of the decay takes the part of the key axis
+                found = Collector(state, axes).collect(update)
+            return axes, found
         axes = roles(state, [self.micro.step], readouts)
         before = Collector(state, axes).collect(self.micro.before)
         step = Collector(state, axes, self.micro.axis).collect(self.micro.step)

@@ -43,6 +43,11 @@ class Update:
     value_decay: Polynomial
     writes: tuple[Write, ...]
 
+    @property
+    def scales_keys(self) -> bool:
+        """Whether the decay has a factor over the key axis, not one per token alone."""
+        return any(atom.labels for monomial, _ in self.decay.terms for atom, _ in monomial)
+
 
 @dataclass
 class Collector:

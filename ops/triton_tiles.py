@@ -116,6 +116,19 @@ def inverse(p, C: tl.constexpr):
 
 
 @triton.jit
+def inverse_grad(x, grad, DOT: tl.constexpr, PRECISION: tl.constexpr):
+    """The gradient of P from that of x = (I - P)^-1, both [C, C]: what x^T grad x^T has below the diagonal.
+
+    That depends on no entry of `grad` above it.
+    """
+    o_c = tl.arange(0, x.shape[0])
+    across = tl.trans(x.to(DOT))
+    inner = tl.dot(across, grad.to(DOT), input_precision=PRECISION)
+    outer = tl.dot(inner.to(DOT), across, input_precision=PRECISION)
+    return tl.where(o_c[:, None] > o_c[None, :], outer, 0.0)
+
+
+@triton.jit
 def substitute(p, N: tl.constexpr):
     """(I - P)^-1 for the part of p [B, B] below the diagonal, of its first N rows, one after the other."""
     o = tl.arange(0, p.shape[0])

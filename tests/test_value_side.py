@@ -11,7 +11,7 @@ import torch
 import rnnc
 from rnnc.codegen.compiler import Compiled, analyse
 from rnnc.codegen.proof import rational_checks
-from rnnc.ops.errors import UnavailableError
+from rnnc.codegen.triton_module import chunk_kernels
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import draw_case
 from rnnc.ops.testing import Report, check_case
@@ -121,12 +121,8 @@ def test_a_value_side_is_a_key_side_transposed() -> None:
     torch.testing.assert_close(S, Z.mT)
 
 
-def test_kernels_of_chunks_are_refused_by_name() -> None:
-    pytest.importorskip("triton")
-    found = rnnc.ops.gated_oja
-    arguments = [torch.randn(1, 4, 1, *size) for size in ((4,), (4,), (3,), (3,), ())]
-    with pytest.raises(UnavailableError, match="reads from the right"):
-        found(*arguments, backend="triton", form="chunked")
-    with pytest.warns(RuntimeWarning, match="its recurrent form runs"):
-        o, _ = found(*arguments, backend="triton")
-    torch.testing.assert_close(o, found(*arguments)[0], rtol=1e-4, atol=1e-5)
+@pytest.mark.parametrize("name", SPECS)
+def test_all_have_kernels_of_chunks(name: str) -> None:
+    forward, backward = chunk_kernels(compiled(name))
+    roles = [kernel.role for kernel in (*forward, *backward)]
+    assert roles.count("scan") == roles.count("reverse") == 1

@@ -7,12 +7,12 @@ p[t] = softmax(K**-0.5 * (A[t].T @ q), M)
   alpha = exp(logsigmoid(a) * 0.125)
 
 In a chunk of C tokens with the incoming state A_in:
-  E = alpha
-  w = k,  v = 1 - alpha
-  H[i] = E[1] * ... * E[i],  H[0] = 1
-  A_[i,j] = q[i]^T w[j],  j <= i
-  r = (A_ * H[i]/H[j]) v + H * (q A_in)
-  A_out = H[C] * A_in + w^T (v * H[C]/H)
+  D = alpha
+  w = 1 - alpha,  v = k
+  G[i] = D[1] * ... * D[i],  G[0] = 1
+  B[i,j] = q[i]^T v[j],  j <= i
+  r = (B * G[i]/G[j]) w + G * (q A_in)
+  A_out^T = G[C] * A_in^T + (w * G[C]/G)^T v
 
 Stage 2
 
@@ -51,12 +51,10 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
     alpha_1 = logsigmoid_a * 0.125
     del logsigmoid_a
     alpha = torch.exp(alpha_1)
-    k_scaled = valid[:, :, :, None] * k
-    A_new_1 = -alpha + 1
+    w = -alpha + 1
     del alpha
+    w_scaled = valid[:, :, :, None] * w
     qk = q @ k.mT
-    qk_scaled = valid[:, :, None] * qk
-    del qk
     rsqrt_K = (K) ** -0.5
     log2_D_1 = alpha_1 * tiles.LOG2E
     del alpha_1
@@ -68,14 +66,15 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
     del log2_G_after
-    A_new_2 = A_new_1 * G_after
-    del G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
+    w_G_after = w * G_after
+    del G_after, w
+    k_scaled = valid[:, :, :, None] * k
     f1 = tiles.decay_factors(log2_D)
-    p_1 = tiles.decay_dot_rows(qk_scaled, A_new_1, f1)
-    del A_new_1, f1, log2_D, qk_scaled
+    p_1 = tiles.decay_dot_rows(qk, w_scaled, f1)
+    del f1, log2_D, qk, w_scaled
     A_rows = scan.Rows(steps, H)
     p_rows = scan.Rows(steps, H)
     (A,) = scan.flat(h0)
@@ -85,9 +84,9 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
         q_c,
         G_c,
         p_1_c,
-        k_scaled_c,
-        A_new_2_c,
         G_C_c,
+        k_scaled_c,
+        w_G_after_c,
     ) in scan.each(
         steps,
         H,
@@ -95,9 +94,9 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
             q,
             G,
             p_1,
-            k_scaled.mT,
-            A_new_2,
             G_C[:, :, None],
+            k_scaled.mT,
+            w_G_after,
         ),
     ):
         if A.shape[0] > n:
@@ -110,7 +109,7 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
         p_3 = p_2 * rsqrt_K
         p = torch.softmax(p_3, 2)
         A_new = scan.scale(A, G_C_c, own, A_rows if keep else None)
-        A_new = scan.addmm(A_new, k_scaled_c, A_new_2_c)
+        A_new = scan.addmm(A_new, k_scaled_c, w_G_after_c)
         p_rows.put(p)
         A = A_new
         own = True
@@ -121,7 +120,7 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
         A = A_rows.joined()
     del A_rows
     del p_rows
-    del A_new_2, G, G_C, k_scaled, p_1
+    del G, G_C, k_scaled, p_1, w_G_after
     return (p,), (A_end,), (A,) if keep else None
 
 
@@ -132,8 +131,7 @@ def stage1_chunked_states(args, valid, h0, steps, keep):
     alpha_1 = logsigmoid_a * 0.125
     del logsigmoid_a
     alpha = torch.exp(alpha_1)
-    k_scaled = valid[:, :, :, None] * k
-    A_new_1 = -alpha + 1
+    w = -alpha + 1
     del alpha
     log2_D_1 = alpha_1 * tiles.LOG2E
     del alpha_1
@@ -142,27 +140,28 @@ def stage1_chunked_states(args, valid, h0, steps, keep):
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
     del log2_G_after
-    A_new_2 = A_new_1 * G_after
-    del A_new_1, G_after
     log2_G_C = log2_D.sum(2)
     del log2_D
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
+    w_G_after = w * G_after
+    del G_after, w
+    k_scaled = valid[:, :, :, None] * k
     A_rows = scan.Rows(steps, H)
     (A,) = scan.flat(h0)
     A_done = []
     own = False
     for n, (
-        k_scaled_c,
-        A_new_2_c,
         G_C_c,
+        k_scaled_c,
+        w_G_after_c,
     ) in scan.each(
         steps,
         H,
         (
-            k_scaled.mT,
-            A_new_2,
             G_C[:, :, None],
+            k_scaled.mT,
+            w_G_after,
         ),
     ):
         if A.shape[0] > n:
@@ -171,7 +170,7 @@ def stage1_chunked_states(args, valid, h0, steps, keep):
         if keep:
             A_rows.put(A)
         A_new = scan.scale(A, G_C_c, own, A_rows if keep else None)
-        A_new = scan.addmm(A_new, k_scaled_c, A_new_2_c)
+        A_new = scan.addmm(A_new, k_scaled_c, w_G_after_c)
         A = A_new
         own = True
     A_end = torch.cat([A, *reversed(A_done)]) if A_done else A
@@ -179,7 +178,7 @@ def stage1_chunked_states(args, valid, h0, steps, keep):
     if keep:
         A = A_rows.joined()
     del A_rows
-    del A_new_2, G_C, k_scaled
+    del G_C, k_scaled, w_G_after
     return (), (A_end,), (A,) if keep else None
 
 
@@ -196,11 +195,10 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     alpha_1 = logsigmoid_a * 0.125
     del logsigmoid_a
     alpha = torch.exp(alpha_1)
-    dqk_scaled_1 = -alpha + 1
+    w = -alpha + 1
+    w_scaled = valid[:, :, :, None] * w
     qA = q @ A
     qk = q @ k.mT
-    qk_scaled = valid[:, :, None] * qk
-    del qk
     rsqrt_K = (K) ** -0.5
     log2_D_1 = alpha_1 * tiles.LOG2E
     del alpha_1
@@ -214,17 +212,18 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
     del log2_G_after
-    dk_scaled_1 = dqk_scaled_1 * G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
+    w_G_after = w * G_after
+    del w
     ln2 = tiles.LN2
     log2e = tiles.LOG2E
     a_scaled = a_ * -1
     sigmoid_a_scaled = torch.sigmoid(a_scaled)
     del a_scaled
     f1 = tiles.decay_factors(log2_D)
-    dlog2_G_1 = tiles.decay_dot_rows(qk_scaled, dqk_scaled_1, f1)
+    dlog2_G_1 = tiles.decay_dot_rows(qk, w_scaled, f1)
     dlog2_G_2 = qA_G + dlog2_G_1
     del dlog2_G_1
     dlog2_G_3 = dlog2_G_2 * rsqrt_K
@@ -239,37 +238,35 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dlog2_G_8 = dlog2_G_4 * dlog2_G_7
     del dlog2_G_4, dlog2_G_7
     rsqrt_K_ln2 = rsqrt_K * ln2
-    dqk_scaled_2 = dlog2_G_8 * rsqrt_K
+    alpha_scaled = valid[:, :, :, None] * alpha
+    del alpha
+    dqk_1 = dlog2_G_8 * rsqrt_K
     dlog2_G = tiles.product(qA_G, dlog2_G_8, rsqrt_K_ln2)
     del qA_G
     dlog2_D_1 = tiles.suffix_sum(dlog2_G, 2)
     del dlog2_G
-    dqk_scaled = tiles.decay_dot(dqk_scaled_2, dqk_scaled_1, f1)
+    dqk = tiles.decay_dot(dqk_1, w_scaled, f1)
     del log2_D
-    dlog2_G_1_, da_1, dlog2_D_2 = tiles.decay_dot_grads(qk_scaled, dqk_scaled_2, dqk_scaled_1, f1)
-    del dlog2_G_1_, dqk_scaled_1, dqk_scaled_2, f1, qk_scaled
-    dqk = valid[:, :, None] * dqk_scaled
+    _, da_1, dlog2_D_2 = tiles.decay_dot_grads(qk, dqk_1, w_scaled, f1)
+    del dqk_1, f1, qk, w_scaled
     dqk_k = dqk @ k
+    dk_ = dqk.mT @ q
     del dqk
-    dqk_scaled_q = dqk_scaled.mT @ q
-    del dqk_scaled
-    dk_1 = valid[:, :, :, None] * dqk_scaled_q
-    del dqk_scaled_q
     dq_1 = G * dlog2_G_8
     del G, dlog2_G_8
-    da_2 = tiles.product(alpha, sigmoid_a_scaled, da_1)
+    da_2 = tiles.product(sigmoid_a_scaled, da_1, alpha_scaled)
     del da_1
-    dG_C_rows = scan.Rows(steps, H, True)
     dk_scaled_rows = scan.Rows(steps, H, True)
     k_dA_rows = scan.Rows(steps, H, True)
+    dG_C_rows = scan.Rows(steps, H, True)
     dq_2_rows = scan.Rows(steps, H, True)
     (dA_end,) = scan.flat(dht)
     dA = dA_end[:0]
     own = False
     for n, (
-        A_c,
-        dk_scaled_1_c,
+        w_G_after_c,
         k_c,
+        A_c,
         dq_1_c,
         A_c_2,
         G_C_c,
@@ -278,9 +275,9 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            A,
-            dk_scaled_1,
+            w_G_after,
             k,
+            A,
             dq_1,
             A.mT,
             G_C[:, :, None],
@@ -290,41 +287,39 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dA.shape[0] < n:
             dA = torch.cat([dA, dA_end[dA.shape[0] : n]])
+        dk_scaled = torch.bmm(w_G_after_c, dA.mT, out=dk_scaled_rows.room(n))
+        k_dA = torch.bmm(k_c, dA, out=k_dA_rows.room(n))
         A_dA = A_c * dA
         dG_C = A_dA.sum(1)
-        dk_scaled = torch.bmm(dk_scaled_1_c, dA.mT, out=dk_scaled_rows.room(n))
-        k_dA = torch.bmm(k_c, dA, out=k_dA_rows.room(n))
         dq_2 = torch.bmm(dq_1_c, A_c_2, out=dq_2_rows.room(n))
         dA_before = scan.addmm(scan.scale(dA, G_C_c, own), q_c, dq_1_c, rsqrt_K)
-        dG_C_rows.put(dG_C)
         dk_scaled_rows.put(dk_scaled)
         k_dA_rows.put(k_dA)
+        dG_C_rows.put(dG_C)
         dq_2_rows.put(dq_2)
         dA = dA_before
         own = True
     dA_end = torch.cat([dA, dA_end[dA.shape[0] :]]) if dA.shape[0] < dA_end.shape[0] else dA
     dA_end = dA_end.unflatten(0, (-1, H))
-    dG_C = dG_C_rows.joined()
     dk_scaled = dk_scaled_rows.joined()
     k_dA = k_dA_rows.joined()
+    dG_C = dG_C_rows.joined()
     dq_2 = dq_2_rows.joined()
-    del dG_C_rows
     del dk_scaled_rows
     del k_dA_rows
+    del dG_C_rows
     del dq_2_rows
     del dq_1
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
     del dlog2_G_C
-    k_dA_scaled = valid[:, :, :, None] * k_dA
-    del k_dA
-    dlog2_G_after = tiles.product(dk_scaled_1, k_dA_scaled, ln2)
-    del dk_scaled_1
+    dlog2_G_after = tiles.product(w_G_after, k_dA, (valid * ln2)[:, :, :, None])
+    del w_G_after
     dlog2_D_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    dlogsigmoid_a_1 = tiles.product(alpha, G_after, k_dA_scaled)
-    del G_after, alpha, k_dA_scaled
+    dlogsigmoid_a_1 = tiles.product(G_after, k_dA, alpha_scaled)
+    del G_after, alpha_scaled, k_dA
     dlog2_D = dlog2_G_C_2 + dlog2_D_3 + dlog2_D_1 + dlog2_D_2
     del dlog2_D_1, dlog2_D_2, dlog2_D_3, dlog2_G_C_2
     dlog2_D_scaled = (valid * log2e)[:, :, :, None] * dlog2_D
@@ -335,8 +330,8 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_D_scaled, dlogsigmoid_a_1
     da = tiles.addcmul_(-0.125 * da_2, sigmoid_a_scaled, dlogsigmoid_a)
     del da_2, dlogsigmoid_a, sigmoid_a_scaled
-    dk = torch.addcmul(dk_1, valid[:, :, :, None], dk_scaled)
-    del dk_1, dk_scaled
+    dk = torch.addcmul(dk_, valid[:, :, :, None], dk_scaled)
+    del dk_, dk_scaled
     dq = dqk_k + dq_3
     del dq_3, dqk_k
     return (dq, dk, da), (dA_end,)
@@ -351,23 +346,23 @@ def stage1_recurrent_forward(args, valid, h0, steps, keep):
     del logsigmoid_a
     alpha = torch.exp(alpha_1)
     del alpha_1
-    A_new_1 = -alpha + 1
-    A_new_2 = k[:, :, :, None] * A_new_1[:, :, None]
-    del A_new_1
+    w = -alpha + 1
+    A_new_1 = k[:, :, :, None] * w[:, :, None]
+    del w
     rsqrt_K = (K) ** -0.5
     A_rows = scan.Rows(steps, H)
     p_rows = scan.Rows(steps, H)
     (A,) = scan.flat(h0)
     A_done = []
     own = False
-    for n, (alpha_c, A_new_2_c, q_c) in scan.each(steps, H, (alpha[:, :, None], A_new_2, q)):
+    for n, (alpha_c, A_new_1_c, q_c) in scan.each(steps, H, (alpha[:, :, None], A_new_1, q)):
         if A.shape[0] > n:
             A_done.append(A[n:])
             A = A[:n]
         if keep:
             A_rows.put(A)
         A_new = scan.scale(A, alpha_c, own, A_rows if keep else None)
-        A_new = A_new + A_new_2_c
+        A_new = A_new + A_new_1_c
         q_A_new = (q_c[..., None, :] @ A_new).squeeze(-2)
         q_A_new_scaled = q_A_new * rsqrt_K
         p = torch.softmax(q_A_new_scaled, 1)
@@ -381,7 +376,7 @@ def stage1_recurrent_forward(args, valid, h0, steps, keep):
         A = A_rows.joined()
     del A_rows
     del p_rows
-    del A_new_2, alpha
+    del A_new_1, alpha
     return (p,), (A_end,), (A,) if keep else None
 
 
@@ -393,21 +388,21 @@ def stage1_recurrent_states(args, valid, h0, steps, keep):
     del logsigmoid_a
     alpha = torch.exp(alpha_1)
     del alpha_1
-    A_new_1 = -alpha + 1
-    A_new_2 = k[:, :, :, None] * A_new_1[:, :, None]
-    del A_new_1
+    w = -alpha + 1
+    A_new_1 = k[:, :, :, None] * w[:, :, None]
+    del w
     A_rows = scan.Rows(steps, H)
     (A,) = scan.flat(h0)
     A_done = []
     own = False
-    for n, (alpha_c, A_new_2_c) in scan.each(steps, H, (alpha[:, :, None], A_new_2)):
+    for n, (alpha_c, A_new_1_c) in scan.each(steps, H, (alpha[:, :, None], A_new_1)):
         if A.shape[0] > n:
             A_done.append(A[n:])
             A = A[:n]
         if keep:
             A_rows.put(A)
         A_new = scan.scale(A, alpha_c, own, A_rows if keep else None)
-        A_new = A_new + A_new_2_c
+        A_new = A_new + A_new_1_c
         A = A_new
         own = True
     A_end = torch.cat([A, *reversed(A_done)]) if A_done else A
@@ -415,7 +410,7 @@ def stage1_recurrent_states(args, valid, h0, steps, keep):
     if keep:
         A = A_rows.joined()
     del A_rows
-    del A_new_2, alpha
+    del A_new_1, alpha
     return (), (A_end,), (A,) if keep else None
 
 
@@ -432,8 +427,8 @@ def stage1_recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del logsigmoid_a
     alpha = torch.exp(alpha_1)
     del alpha_1
-    dk_1 = -alpha + 1
-    dq_1 = tiles.addcmul_(alpha[:, :, None] * A, k[:, :, :, None], dk_1[:, :, None])
+    w = -alpha + 1
+    dq_1 = tiles.addcmul_(alpha[:, :, None] * A, k[:, :, :, None], w[:, :, None])
     dq_2 = (q[..., None, :] @ dq_1).squeeze(-2)
     rsqrt_K = (K) ** -0.5
     dq_3 = dq_2 * rsqrt_K
@@ -471,19 +466,19 @@ def stage1_recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     dA_before_2 = dA_before_2_rows.joined()
     del dA_before_2_rows
     del dA_before_1
-    dk_2 = dk_1[:, :, None] * dA_before_2
+    dk_1 = w[:, :, None] * dA_before_2
+    del w
+    dw_1 = k[:, :, :, None] * dA_before_2
+    dk = dk_1.sum(3)
     del dk_1
-    dalpha_1 = k[:, :, :, None] * dA_before_2
-    dk = dk_2.sum(3)
-    del dk_2
+    dw = dw_1.sum(2)
+    del dw_1
+    dalpha_1 = A * dA_before_2
+    del dA_before_2
     dalpha_2 = dalpha_1.sum(2)
     del dalpha_1
-    dalpha_3 = A * dA_before_2
-    del dA_before_2
-    dalpha_4 = dalpha_3.sum(2)
-    del dalpha_3
-    dalpha = dalpha_4 - dalpha_2
-    del dalpha_2, dalpha_4
+    dalpha = dalpha_2 - dw
+    del dalpha_2, dw
     da = tiles.product(alpha, dalpha, sigmoid_a_scaled, 0.125)
     del alpha, dalpha, sigmoid_a_scaled
     return (dq, dk, da), (dA_end,)

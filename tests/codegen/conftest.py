@@ -47,7 +47,7 @@ def cost_of(compiled: Compiled) -> CostOf:
         recurrence = compiled.recurrence
         features = (axis for axis in recurrence.axes if axis not in recurrence.loops)
         axes = dict(zip(features, (48, 80), strict=False)) | dict.fromkeys(recurrence.loops, 3)
-        chunk = 16 if recurrence.loops else 64
+        chunk = 16 if recurrence.loops else 32 if dtype == "fp32" else 64
         known = {"B": 2, "T": 200, "H": 4} | axes | sizes
         return cost(compiled, dtype, chunk, states, save, form, stretches=stretches, **known)
 

@@ -1,0 +1,77 @@
+"""The kernels of chunks of decays over the value axis, or both axes, and of reads from the right, in Triton's
+interpreter.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+
+import rnnc
+from rnnc.codegen.compiler import analyse
+from rnnc.ops.operator import Operator
+from rnnc.ops.random_cases import Case
+from rnnc.ops.testing import distance
+from rnnc.ops.trial import draw_trial
+
+pytest.importorskip("triton")
+pytestmark = pytest.mark.usefixtures("poisoned")
+
+# Declarations beside q[K], k[K], v[V] and b; statements.
+SPECS = {
+    "a_decay_over_values": ("input g[V]", "S <- sigmoid(g) * S + k @ v.T\no <- S.T @ q"),
+    "resets_over_both": (
+        "input d[K] in [-1, 1]\ninput g[V]",
+        "S <- d * sigmoid(g) * S + k @ v.T\no <- S.T @ q",
+    ),
+    "delta_under_both": (
+        "input d[K], g[V]\nlet u = unit(k)",
+        "S <- sigmoid(d) * sigmoid(g) * S\nS <- S + sigmoid(b) * u @ (v - S.T @ u).T\no <- S.T @ q",
+    ),
+    "read_from_the_right": (
+        "let u = unit(v)\noutput z[K]",
+        "S <- sigmoid(b) * S\nS <- S + sigmoid(b) * (k - S @ u) @ u.T\no <- S.T @ q\nz <- S @ v",
+    ),
+}
+# Lengths, sizes of the key and the value axis, heads; packed.
+CASES = {
+    "a_decay_over_values": [((21,), (3, 5), 2, False), ((0, 17, 0, 5, 0), (5, 3), 1, True)],
+    "resets_over_both": [((15, 15), (4, 20), 1, False)],
+    "delta_under_both": [((0, 18, 2), (5, 3), 1, True)],
+    "read_from_the_right": [((0, 17, 0, 5), (3, 5), 1, True)],
+}
+
+
+@cache
+def operator(name: str) -> Operator:
+    declared, statements = SPECS[name]
+    lines = ["input q[K], k[K], v[V]", "input b", *declared.splitlines(), "state S[K, V]", "output o[V]"]
+    text = "".join(f"    {line}\n" for line in (*lines, *statements.splitlines()))
+    return rnnc.compile(f"recurrence {name}[K, V]:\n{text}")
+
+
+@pytest.mark.parametrize(
+    ("name", "case"), [(name, number) for name, cases in CASES.items() for number in range(len(cases))]
+)
+def test_values_and_gradients(name: str, case: int) -> None:
+    lengths, sizes, heads, packed = CASES[name][case]
+    axes = dict(zip(("K", "V"), sizes, strict=True))
+    reverse = name == "delta_under_both"
+    drawn = draw_trial(operator(name), Case(7, lengths, packed, heads, axes, {}, True, reverse, 16))
+    found = drawn.to(torch.float32).evaluate("chunked", backend="triton")
+    for what, value in found.items():
+        limit = 1e-4 if what.startswith("gradient") else 1e-5
+        assert distance(value, drawn.expected[what], drawn.scales[what]) <= limit, (what, str(drawn.case))
+
+
+def test_a_decay_without_reads_is_over_the_key_axis() -> None:
+    """Whichever axis of the state the decay is over, the kernels hold that one whole and tile the other."""
+    text = (
+        "recurrence r[K, V]:\n    input q[K], k[K], v[V], g[V]\n    state S[K, V]\n"
+        "    output o[V]\n    S <- sigmoid(g) * S + k @ v.T\n    o <- S.T @ q\n"
+    )
+    (stage,) = analyse(text).stages
+    assert stage.normal.axes == ("V", "K")
+    assert stage.normal.value_decay is None
