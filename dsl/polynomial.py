@@ -145,7 +145,8 @@ class Polynomial:
     def of(terms: Iterable[tuple[Monomial, Fraction]]) -> Polynomial:
         collected: dict[Monomial, Fraction] = {}
         for monomial, coefficient in terms:
-            collected[monomial] = collected.get(monomial, Fraction(0)) + coefficient
+            known = collected.get(monomial)
+            collected[monomial] = coefficient if known is None else known + coefficient
             if len(collected) > MAX_TERMS:
                 raise _too_long()
         kept = [(m, c) for m, c in collected.items() if c]
@@ -196,12 +197,13 @@ def product(atoms: Iterable[tuple[Atom, Fraction]]) -> Monomial:
     """The canonical monomial of a list of factors."""
     collected: dict[Atom, Fraction] = {}
     for atom, exponent in atoms:
-        collected[atom] = collected.get(atom, Fraction(0)) + exponent
+        known = collected.get(atom)
+        collected[atom] = exponent if known is None else known + exponent
     return tuple(sorted(((a, e) for a, e in collected.items() if e), key=lambda factor: factor[0].key))
 
 
 def times(left: Monomial, right: Monomial) -> Monomial:
-    return product(itertools.chain(left, right))
+    return product(itertools.chain(left, right)) if left and right else left or right
 
 
 def single(atom: Atom) -> Polynomial:

@@ -1,19 +1,28 @@
-"""What the tests of costs share."""
+"""What the tests of this folder share: specs that are analysed once, kernels and their costs."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from rnnc.codegen.compiler import Compiled
+from rnnc.codegen.compiler import Compiled, Spec, analyse
 from rnnc.codegen.cost import Cost, cost
 from rnnc.codegen.triton_module import triton_source
 
 CostOf = Callable[..., Cost]
+Analysed = Callable[[Path], Spec]
+
+
+@pytest.fixture(scope="session")
+def analysed() -> Analysed:
+    """The spec of a file; what is derived from it is derived once for all tests that only read it."""
+    return cache(lambda path: analyse(path.read_text("utf-8"), path.name))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import rnnc
-from rnnc.codegen.compiler import Compiled, compile_text
+from rnnc.codegen.compiler import Compiled, Spec
 from rnnc.codegen.cost import Cost
 from rnnc.codegen.hardware import SM_90
 from rnnc.codegen.kernels import UnsupportedOnGpu
@@ -22,8 +22,9 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @pytest.fixture(scope="module", params=SPECS)
-def compiled(request: pytest.FixtureRequest) -> Compiled:
-    found = compile_text(SPECS[request.param].read_text("utf-8")).stages[-1]
+def compiled(request: pytest.FixtureRequest, analysed: Callable[[Path], Spec]) -> Compiled:
+    """A built-in model, or its last stage."""
+    found = analysed(SPECS[request.param]).stages[-1]
     try:
         chunk_kernels(found)
     except (UnsupportedOnGpu, NotImplementedError) as reason:

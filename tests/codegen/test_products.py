@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.compiler import Compiled, analyse
+from rnnc.codegen.compiler import Compiled, Spec
 from rnnc.codegen.evaluators import FLOAT64, evaluate
 from rnnc.codegen.factors import typical_size
 from rnnc.codegen.forms import chunked_form
@@ -40,8 +40,8 @@ def work(programs: Sequence[Program]) -> int:
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
-def test_sharing(path: Path) -> None:
-    for found in analyse(path.read_text("utf-8"), path.name).stages:
+def test_sharing(path: Path, analysed: Callable[[Path], Spec]) -> None:
+    for found in analysed(path).stages:
         check_sharing(found)
 
 

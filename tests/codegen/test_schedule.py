@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.compiler import Compiled, analyse
+from rnnc.codegen.compiler import Compiled, Spec
 from rnnc.codegen.forms import chunked_form
 from rnnc.codegen.gradients import differentiate
 from rnnc.codegen.numerics import stabilise
@@ -22,8 +23,9 @@ SPECS = sorted([*ROOT.glob("ops/*.rnn"), *ROOT.glob("examples/*.rnn")])
 every = pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 
 
-def compiled(path: Path) -> tuple[Compiled, ...]:
-    return analyse(path.read_text("utf-8"), path.name).stages
+@pytest.fixture
+def stages(path: Path, analysed: Callable[[Path], Spec]) -> tuple[Compiled, ...]:
+    return analysed(path).stages
 
 
 def plans(stages: tuple[Compiled, ...]) -> list[Plan]:
@@ -32,9 +34,9 @@ def plans(stages: tuple[Compiled, ...]) -> list[Plan]:
 
 
 @every
-def test_stages(path: Path) -> None:
+def test_stages(stages: tuple[Compiled, ...]) -> None:
     """Every node is computed once, after its arguments, in the earliest stage that has them."""
-    for plan in plans(compiled(path)):
+    for plan in plans(stages):
         starts = [carry.start for carry in plan.program.carries]
         available = {node.number for node in (*plan.given, *starts)}
         for node in (*plan.pre, *plan.scan, *plan.post):
@@ -48,17 +50,17 @@ def test_stages(path: Path) -> None:
 
 
 @every
-def test_the_scan_is_minimal(path: Path) -> None:
+def test_the_scan_is_minimal(stages: tuple[Compiled, ...]) -> None:
     """What is serial feeds the next state; nothing else waits for the chunk before."""
-    for plan in (cut(plan.program, plan.given, plan.keeps) for plan in plans(compiled(path))):
+    for plan in (cut(plan.program, plan.given, plan.keeps) for plan in plans(stages)):
         needed = {node.number for node in reachable(carry.end for carry in plan.program.carries)}
         assert all(node.number in needed for node in plan.scan)
         assert not [node for node in plan.post if node.number in needed]
 
 
 @every
-def test_what_the_backward_pass_is_given_is_kept(path: Path) -> None:
-    for form in (form for found in compiled(path) for form in found.forms):
+def test_what_the_backward_pass_is_given_is_kept(stages: tuple[Compiled, ...]) -> None:
+    for form in (form for found in stages for form in found.forms):
         assert set(form.backward.given) == set(form.forward.keeps) == set(form.states.keeps)
         for carry in form.forward.program.carries:
             assert carry.start in form.forward.keeps
@@ -73,8 +75,8 @@ def passes(found: Compiled) -> tuple[Builder, Program, Program]:
 
 
 @every
-def test_a_solve_is_one_inverse(path: Path) -> None:
-    for found in compiled(path):
+def test_a_solve_is_one_inverse(stages: tuple[Compiled, ...]) -> None:
+    for found in stages:
         builder, *programs = passes(found)
         solved = [with_inverses(program, builder) for program in programs]
         inverses = {node for program in solved for node in program.nodes() if isinstance(node.op, ir.Inverse)}
@@ -84,9 +86,9 @@ def test_a_solve_is_one_inverse(path: Path) -> None:
 
 
 @every
-def test_no_elementwise_work_is_done_for_columns(path: Path) -> None:
+def test_no_elementwise_work_is_done_for_columns(stages: tuple[Compiled, ...]) -> None:
     """A gate is computed once per token, not once as a row and once as a column."""
-    for builder, *programs in map(passes, compiled(path)):
+    for builder, *programs in map(passes, stages):
         for program in programs:
             for node in on_rows(with_inverses(program, builder), builder).nodes():
                 if isinstance(node.op, ir.Apply):
@@ -94,9 +96,9 @@ def test_no_elementwise_work_is_done_for_columns(path: Path) -> None:
 
 
 @every
-def test_the_state_is_never_formed_for_every_token(path: Path) -> None:
+def test_the_state_is_never_formed_for_every_token(stages: tuple[Compiled, ...]) -> None:
     """A matrix, that is: a state without a key axis is no larger than an input."""
-    for found in (each for each in compiled(path) if each.normal.elementwise is None):
+    for found in (each for each in stages if each.normal.elementwise is None):
         axes = set(found.normal.axes)
         for plan in (found.forms[0].forward, found.forms[0].backward):
             for node in plan.program.nodes():

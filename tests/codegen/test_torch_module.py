@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from rnnc.codegen.compiler import Compiled, analyse
+from rnnc.codegen.compiler import Compiled, Spec, analyse
 from rnnc.codegen.evaluators import FLOAT64, evaluate
 from rnnc.codegen.operations import ROW, VALID
 from rnnc.codegen.torch_module import stage_prefix
@@ -34,7 +35,7 @@ for path in sys.argv[1:]:
 
 def test_the_same_text_for_every_hash_seed() -> None:
     texts = set()
-    for seed in ("0", "1", "2"):
+    for seed in ("0", "1"):
         command = [sys.executable, "-c", PRINT, *map(str, SPECS)]
         environment = os.environ | {"PYTHONHASHSEED": seed}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
@@ -44,9 +45,9 @@ def test_the_same_text_for_every_hash_seed() -> None:
 
 
 @every
-def test_the_text(path: Path) -> None:
+def test_the_text(path: Path, analysed: Callable[[Path], Spec]) -> None:
     """Valid Python of moderate size; nothing is assigned and not used, and no path is in it."""
-    found = analyse(path.read_text("utf-8"), path.name)
+    found = analysed(path)
     tree = ast.parse(found.source)
     names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     numbers = range(1, len(found.stages) + 1) if len(found.stages) > 1 else ()
@@ -70,9 +71,9 @@ def loaded(found: Compiled) -> ModuleType:
 
 
 @every
-def test_module_and_program_agree(path: Path) -> None:
+def test_module_and_program_agree(path: Path, analysed: Callable[[Path], Spec]) -> None:
     """One chunk in float64: the printed passes against the evaluator, for every row of the batch and head."""
-    for found in analyse(path.read_text("utf-8"), path.name).stages:
+    for found in analysed(path).stages:
         check_module(found)
 
 

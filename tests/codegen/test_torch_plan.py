@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from rnnc.codegen import operations as ir
-from rnnc.codegen.compiler import analyse
+from rnnc.codegen.compiler import Spec
 from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import Plan
 from rnnc.codegen.torch_module import Form
@@ -17,13 +17,13 @@ from rnnc.codegen.torch_plan import for_torch
 pytestmark = pytest.mark.smoke
 ROOT = Path(__file__).parents[2]
 SPECS = sorted(path for path in ROOT.glob("ops/*.rnn"))
+READING = ("delta_net", "gated_delta_net", "kda", "rwkv7", "delta_product")
 every = pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
 
 
-@cache
-def forms(path: Path) -> tuple[Form, ...]:
-    stages = analyse(path.read_text("utf-8"), path.name).stages
-    return tuple(form for stage in stages for form in stage.forms)
+@pytest.fixture
+def forms(path: Path, analysed: Callable[[Path], Spec]) -> tuple[Form, ...]:
+    return tuple(form for stage in analysed(path).stages for form in stage.forms)
 
 
 def reads_kept(node: Node, plan: Plan) -> bool:
@@ -34,8 +34,8 @@ def reads_kept(node: Node, plan: Plan) -> bool:
 
 
 @every
-def test_every_node_comes_after_its_arguments(path: Path) -> None:
-    for form in forms(path):
+def test_every_node_comes_after_its_arguments(forms: tuple[Form, ...]) -> None:
+    for form in forms:
         for plan in (form.forward, form.states, form.backward):
             arranged = for_torch(plan, form.builder)
             available = {*arranged.given, *(carry.start for carry in arranged.program.carries)}
@@ -49,9 +49,9 @@ def test_every_node_comes_after_its_arguments(path: Path) -> None:
 
 
 @every
-def test_kept_states_are_read_in_the_scan_or_once(path: Path) -> None:
+def test_kept_states_are_read_in_the_scan_or_once(forms: tuple[Form, ...]) -> None:
     """Two passes over the states of all chunks would be most of what a backward pass reads."""
-    for form in (form for form in forms(path) if form.name == "chunked"):
+    for form in (form for form in forms if form.name == "chunked"):
         plan = for_torch(form.backward, form.builder)
         outside = [node for node in (*plan.pre, *plan.post) if reads_kept(node, plan)]
         free = [node for node in outside if not _needed_by_scan(node, plan)]
@@ -67,10 +67,10 @@ def _needed_by_scan(node: Node, plan: Plan) -> bool:
     return bool(found & set(plan.scan))
 
 
-@pytest.mark.parametrize("name", ["delta_net", "gated_delta_net", "kda", "rwkv7", "delta_product"])
-def test_what_tokens_write_is_kept(name: str) -> None:
+@pytest.mark.parametrize("path", [path for path in SPECS if path.stem in READING], ids=lambda path: path.stem)
+def test_what_tokens_write_is_kept(forms: tuple[Form, ...]) -> None:
     """No product with a kept inverse is formed again where the forward pass had formed it."""
-    (form,) = (form for form in forms(ROOT / "ops" / f"{name}.rnn") if form.name == "chunked")
+    (form,) = (form for form in forms if form.name == "chunked")
     writes = [n for n in form.forward.keeps if isinstance(n.op, ir.Dot)]
     assert len(writes) == 1
     assert set(writes) <= set(form.backward.given)
