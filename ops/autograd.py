@@ -9,8 +9,10 @@ backward pass itself, recomputed from the inputs.
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, cast
 
 import torch
@@ -22,7 +24,7 @@ Tensors = tuple[Tensor, ...]
 Pass = Callable[..., Any]
 
 # What the inputs and outputs of one segment may take, in bytes: a few chunks of every head.
-SEGMENT_BYTES = 16 << 20
+SEGMENT_BYTES = 12 << 20
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,16 @@ class Plan:
 
 
 def spans(layout: Layout, row_bytes: int) -> Steps:
-    """Segments of about SEGMENT_BYTES each; `row_bytes` is what inputs, outputs and their gradients take per
-    row.
+    """Segments of about SEGMENT_BYTES each, as equal as the steps allow, for each has its own overhead;
+    `row_bytes` is what inputs, outputs and their gradients take per row.
     """
     steps = len(layout.steps)
     if layout.device.type != "cpu" or not steps:
         return ((0, steps),)
-    rows = max(1, SEGMENT_BYTES // max(1, row_bytes))
-    ranges, first = [], 0
-    for step in range(1, steps + 1):
-        if step == steps or layout.steps[step][1] - layout.steps[first][0] > rows:
-            ranges.append((first, step))
-            first = step
-    return tuple(ranges)
+    ends = [end for _, end in layout.steps]
+    count = min(steps, -(-ends[-1] * row_bytes // SEGMENT_BYTES))
+    cuts = (bisect_left(ends, number * ends[-1] / count) + 1 for number in range(1, count))
+    return tuple(pairwise(sorted({0, *cuts, steps})))
 
 
 def apply(plan: Plan, *tensors: Tensor) -> tuple[Tensors, Tensors]:
