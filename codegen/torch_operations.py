@@ -132,6 +132,9 @@ def line(node: Node, names: Namer) -> str:
             axes = tuple(axis for part in split for axis in part)
             where = dim(node, rows, names)
             return f"{names.view(node.args[0], axes)}.flatten({where}, {where + 1})"
+        case ir.Sum(axis) if names.inlined(node.args[0]):
+            square = node.args[0]
+            return f"tiles.sum_squares({names.name(square.args[0])}, {dim(square, axis, names)})"
         case ir.Apply(function) if len(node.args) > 1:
             return _plain(FUNCTIONS[function].format(*_tensors(node, names)))
         case _:

@@ -2,8 +2,9 @@
 
 A row scale of a matrix product with the state goes to the operand that is known before: all chunks at once.
 A product of the shape of the state that is only added to it is formed there, not for all chunks before; one
-that only reads it is formed there too, so that the states of all chunks are not collected. Products with the
-states that were kept are formed together, chunk after chunk: these are much to read.
+that only reads it is formed there too, so that the states of all chunks are not collected. A product over
+tokens that is only added to one with the state is formed there too: its sum is in the caches. Products with
+the states that were kept are formed together, chunk after chunk: these are much to read.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from rnnc.codegen.builder import Builder
 from rnnc.codegen.contractions import share_contractions
 from rnnc.codegen.program import Node, Program
 from rnnc.codegen.schedule import Plan, cut
-from rnnc.codegen.torch_sums import is_number, plain
+from rnnc.codegen.torch_sums import can_inline, is_number, plain
 
 
 def for_torch(plan: Plan, builder: Builder) -> Plan:
@@ -26,7 +27,8 @@ def for_torch(plan: Plan, builder: Builder) -> Plan:
     plan = cut(program, plan.given, plan.keeps, fused)
     program, new = _with_scales_before(plan, builder)
     given, keeps = ([new.get(node, node) for node in nodes] for nodes in (plan.given, plan.keeps))
-    return _with_readers_of_kept(_with_readers(_with_products(cut(program, given, keeps, fused))))
+    plan = _with_terms(_with_products(cut(program, given, keeps, fused)))
+    return _with_readers_of_kept(_with_readers(plan))
 
 
 def _users(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
@@ -44,7 +46,8 @@ def _with_scales_before(plan: Plan, builder: Builder) -> tuple[Program, dict[Nod
     new: dict[Node, Node] = {}
     for node in plan.program.nodes():
         args = [new[argument] for argument in node.args]
-        product = _scaled_product(node, moving, users) if node in plan.scan else None
+        added = node in plan.scan or _only_term(node, plan, users)
+        product = _scaled_product(node, moving, users) if added else None
         if product is not None:
             assert isinstance(node.op, ir.Multiply)
             left, right = (new[operand] for operand in product.args)
@@ -87,7 +90,7 @@ def _scaled_product(node: Node, moving: set[Node], users: dict[Node, list[Node]]
     (product,) = products
     scales = [argument for argument in node.args if argument is not product]
     by_row = all(set(scale.axes) <= {node.axes[0]} and plain(scale) not in moving for scale in scales)
-    known = plain(product.args[0]) not in moving and plain(product.args[1]) in moving
+    known = plain(product.args[0]) not in moving and (node not in moving or plain(product.args[1]) in moving)
     arrays = any(not is_number(scale) for scale in scales)
     return product if by_row and known and arrays and users[product] == [node] else None
 
@@ -114,6 +117,30 @@ def _with_products(plan: Plan) -> Plan:
     return replace(
         plan, pre=tuple(node for node in plan.pre if node not in inside), scan=(*moved, *plan.scan)
     )
+
+
+def _only_term(node: Node, plan: Plan, users: dict[Node, list[Node]]) -> bool:
+    """Whether all that needs the array over time is a sum of the scan, once."""
+    found = users.get(node, [])
+    if len(found) != 1 or found[0] not in plan.scan or not isinstance(found[0].op, ir.Add):
+        return False
+    timed = len(node.axes) == 2 and bool(set(node.axes) & set(ir.TIME_AXES))
+    wanted = {plain(each) for each in (*plan.keeps, *plan.program.results.values())}
+    return timed and node.axes == found[0].axes and node not in wanted
+
+
+def _with_terms(plan: Plan) -> Plan:
+    """Products before the scan that a sum in it adds to its own are moved there."""
+    users = _users((*plan.pre, *plan.scan, *plan.post))
+    moved = [
+        node
+        for node in plan.pre
+        if can_inline(node)
+        and _only_term(node, plan, users)
+        and (isinstance(node.op, ir.Dot) or not any(isinstance(plain(a).op, ir.Dot) for a in node.args))
+    ]
+    pre = tuple(node for node in plan.pre if node not in moved)
+    return replace(plan, pre=pre, scan=(*moved, *plan.scan))
 
 
 def _alone(node: Node, users: dict[Node, list[Node]]) -> bool:

@@ -88,6 +88,8 @@ def _start(term: Term, inside: bool, room: str | None) -> tuple[str, bool]:
     match term.kind:
         case "state":
             return f"scan.scale({term.left}, {' '.join(term.factors) or 1}, {term.right})", True
+        case "product" if inside and room and term.coefficient == 1:
+            return f"torch.mul({term.left}, {term.right}, out={room})", True
         case "product":
             factor = "" if term.coefficient == 1 else f" * {number(term.coefficient)}"
             return f"{term.left}{factor} * {term.right}", True
@@ -133,7 +135,7 @@ def _plain_sum(text: str, other: str, term: Term) -> str:
 
 def inlined_terms(stages: Sequence[Sequence[Node]], wanted: set[Node]) -> set[Node]:
     """Products of two arrays and matrix products that one sum over the same axes, in the same stage, needs
-    and nothing else: they are printed inside that sum.
+    and nothing else: they are printed inside that sum. So are squares that are only summed over an axis.
     """
     users: dict[Node, list[Node]] = {}
     for node in (node for stage in stages for node in stage):
@@ -146,16 +148,19 @@ def inlined_terms(stages: Sequence[Sequence[Node]], wanted: set[Node]) -> set[No
             sums = users.get(node, [])
             if node in wanted or len(sums) != 1 or sums[0] not in inside or node not in sums[0].args:
                 continue
-            if isinstance(sums[0].op, ir.Add) and sums[0].axes == node.axes and _can_inline(node):
+            added = isinstance(sums[0].op, ir.Add) and sums[0].axes == node.axes
+            squared = isinstance(sums[0].op, ir.Sum) and _is_square(node)
+            if squared or (added and can_inline(node)):
                 found.add(node)
-            elif isinstance(sums[0].op, ir.Add) and sums[0].axes == node.axes:
+            elif added:
                 product = _times_numbers(node)
                 if product in inside and product not in wanted and len(users[product]) == 1:
                     found |= {node, product}
     return found
 
 
-def _can_inline(node: Node) -> bool:
+def can_inline(node: Node) -> bool:
+    """Whether a sum over the node's axes may add the product as it is formed."""
     match node.op:
         case ir.Multiply():
             two = len(node.args) == 2 and not any(map(is_number, node.args))
@@ -166,6 +171,12 @@ def _can_inline(node: Node) -> bool:
             return len(node.axes) == 2
         case _:
             return False
+
+
+def _is_square(node: Node) -> bool:
+    """Whether the node is an array times itself."""
+    square = isinstance(node.op, ir.Multiply) and node.op.coefficient == 1 and len(node.args) == 2
+    return square and node.args[0] is node.args[1] and not is_number(node)
 
 
 def _times_numbers(node: Node) -> Node | None:

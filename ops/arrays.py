@@ -20,6 +20,13 @@ def step(x: Tensor) -> Tensor:
     return (x > 0).to(x.dtype)
 
 
+def sum_squares(x: Tensor, dim: int) -> Tensor:
+    """The sum of x * x over an axis: the square of torch's norm, which forms no array of squares, unless the
+    gradient is recorded.
+    """
+    return (x * x).sum(dim) if torch.is_grad_enabled() else torch.linalg.vector_norm(x, dim=dim).square_()
+
+
 def product(first: Tensor, second: Tensor, *rest: Tensor | float) -> Tensor:
     """The product of all: one new array, multiplied in place unless the gradient is recorded."""
     out = first * second

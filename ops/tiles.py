@@ -43,6 +43,7 @@ from rnnc.ops.arrays import product as product
 from rnnc.ops.arrays import rows as rows
 from rnnc.ops.arrays import softplus as softplus
 from rnnc.ops.arrays import step as step
+from rnnc.ops.arrays import sum_squares as sum_squares
 from rnnc.ops.halving import (
     LOWER,
     UPPER,

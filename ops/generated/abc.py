@@ -310,20 +310,18 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
     A_ = qk_scaled.tril(0)
     del qk_scaled
     rsqrt_K = (K) ** -0.5
-    A_phi = A_ @ phi
-    del A_
     A_rows = scan.Rows(steps, H)
     p_rows = scan.Rows(steps, H)
     (A,) = scan.flat(h0)
     A_done = []
     own = False
-    for n, (q_c, A_phi_c, k_scaled_c, phi_c) in scan.each(steps, H, (q, A_phi, k_scaled.mT, phi)):
+    for n, (q_c, A__c, phi_c, k_scaled_c) in scan.each(steps, H, (q, A_, phi, k_scaled.mT)):
         if A.shape[0] > n:
             A_done.append(A[n:])
             A = A[:n]
         if keep:
             A_rows.put(A)
-        p_1 = torch.baddbmm(A_phi_c, q_c, A)
+        p_1 = scan.addmm(torch.bmm(q_c, A), A__c, phi_c)
         p_2 = p_1 * rsqrt_K
         p = torch.softmax(p_2, 2)
         A_new = scan.scale(A, 1, own, A_rows if keep else None)
@@ -338,7 +336,7 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
         A = A_rows.joined()
     del A_rows
     del p_rows
-    del A_phi, k_scaled, phi
+    del A_, k_scaled, phi
     return (p,), (A_end,), (A,) if keep else None
 
 
@@ -687,8 +685,6 @@ def stage3_chunked_forward(args, valid, h0, steps, keep):
     del p_phi
     A = p_phi_scaled.tril(0)
     del p_phi_scaled
-    Av = A @ v
-    del A
     phi_ = valid[:, :, :, None] * phi
     del phi
     B_rows = scan.Rows(steps, H)
@@ -696,13 +692,13 @@ def stage3_chunked_forward(args, valid, h0, steps, keep):
     (B,) = scan.flat(h0)
     B_done = []
     own = False
-    for n, (p_c, Av_c, phi__c, v_c) in scan.each(steps, H, (p, Av, phi_.mT, v)):
+    for n, (p_c, A_c, v_c, phi__c) in scan.each(steps, H, (p, A, v, phi_.mT)):
         if B.shape[0] > n:
             B_done.append(B[n:])
             B = B[:n]
         if keep:
             B_rows.put(B)
-        o = torch.baddbmm(Av_c, p_c, B, out=o_rows.room(n))
+        o = scan.addmm(torch.bmm(p_c, B, out=o_rows.room(n)), A_c, v_c)
         B_new = scan.scale(B, 1, own, B_rows if keep else None)
         B_new = scan.addmm(B_new, phi__c, v_c)
         o_rows.put(o)
@@ -715,7 +711,7 @@ def stage3_chunked_forward(args, valid, h0, steps, keep):
         B = B_rows.joined()
     del B_rows
     del o_rows
-    del Av, phi_
+    del A, phi_
     return (o,), (B_end,), (B,) if keep else None
 
 

@@ -41,9 +41,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
     del exp_A_log, log2_D_2
     beta = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -51,9 +49,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     sigmoid_s = torch.sigmoid(s)
     kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -182,9 +178,7 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
     del exp_A_log, log2_D_2
     beta = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -291,9 +285,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_D_2 = tiles.softplus(log2_D_1)
     log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
     beta = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -301,9 +293,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     sigmoid_s = torch.sigmoid(s)
     kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -613,18 +603,14 @@ def recurrent_forward(args, valid, h0, steps, keep):
     alpha_2 = tiles.softplus(alpha_1)
     del alpha_1
     sigmoid_s = torch.sigmoid(s)
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     beta = torch.sigmoid(b_)
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -705,9 +691,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     alpha_2 = tiles.softplus(alpha_1)
     del alpha_1
     sigmoid_s = torch.sigmoid(s)
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -778,18 +762,14 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     alpha_1 = a_ + dt_bias
     alpha_2 = tiles.softplus(alpha_1)
     sigmoid_s = torch.sigmoid(s)
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     beta = torch.sigmoid(b_)
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)

@@ -31,17 +31,13 @@ def chunked_forward(args, valid, h0, steps, keep):
     (q, k, v, b_) = args
     H = h0[0].shape[1]
     beta = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     kk = k @ k.mT
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -107,9 +103,7 @@ def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, b_) = args
     H = h0[0].shape[1]
     beta = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -168,18 +162,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (do,) = douts
     H = h0[0].shape[1]
     beta = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     u = rnorm_k[:, :, :, None] * k
     kk = k @ k.mT
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -345,18 +335,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, b_) = args
     H = h0[0].shape[1]
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     f = (rnorm_k * -1)[:, :, None] * k
     beta = torch.sigmoid(b_)
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -400,9 +386,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, b_) = args
     H = h0[0].shape[1]
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -445,9 +429,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (S,) = kept
     (do,) = douts
     H = h0[0].shape[1]
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -458,9 +440,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     u_ = v + fS
     del fS
     beta = torch.sigmoid(b_)
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)

@@ -62,7 +62,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     del G_after
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     P_rp = tiles.decay_dot(a_, k_scaled, f1, strict=True)
-    P_rp_v = P_rp @ v
     P = tiles.decay_dot(a_, b_scaled, f1, strict=True)
     del f1
     f1_2 = tiles.decay_factors(log2_D)
@@ -70,7 +69,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     del b_scaled
     A = tiles.decay_dot(q_, k_scaled, f1_2)
     del f1_2, k_scaled, log2_D, q_
-    Av = A @ v
     inv = tiles.inverse(P)
     del P
     b_G_after_scaled = valid[:, :, :, None] * b_G_after
@@ -85,28 +83,28 @@ def chunked_forward(args, valid, h0, steps, keep):
     own = False
     for n, (
         a_G_before_c,
-        P_rp_v_c,
+        P_rp_c,
+        v_c,
         inv_c,
         qG_c,
-        Av_c,
+        A_c,
         A_2_c,
         G_C_c,
         k_G_after_scaled_c,
-        v_c,
         b_G_after_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
             a_G_before,
-            P_rp_v,
+            P_rp,
+            v,
             inv,
             qG,
-            Av,
+            A,
             A_2,
             G_C[:, :, :, None],
             k_G_after_scaled.mT,
-            v,
             b_G_after_scaled.mT,
         ),
     ):
@@ -115,10 +113,10 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        U_1 = torch.baddbmm(P_rp_v_c, a_G_before_c, S)
+        U_1 = scan.addmm(torch.bmm(a_G_before_c, S), P_rp_c, v_c)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        o = torch.baddbmm(Av_c, qG_c, S, alpha=rsqrt_K, out=o_rows.room(n))
-        o = scan.addmm(o, A_2_c, U)
+        o = rsqrt_K * torch.bmm(qG_c, S, out=o_rows.room(n))
+        o = scan.addmm(scan.addmm(o, A_c, v_c), A_2_c, U)
         S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
         S_new = scan.addmm(S_new, k_G_after_scaled_c, v_c)
         S_new = scan.addmm(S_new, b_G_after_scaled_c, U)
@@ -136,7 +134,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del o_rows
-    del Av, G_C, P_rp_v, a_G_before, b_G_after_scaled, k_G_after_scaled, qG
+    del G_C, a_G_before, b_G_after_scaled, k_G_after_scaled, qG
     return (o,), (S_end,), (S, P_rp, A_2, A, inv, U) if keep else None
 
 
@@ -167,7 +165,6 @@ def chunked_states(args, valid, h0, steps, keep):
     del G_after
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     P_rp = tiles.decay_dot(a_, k_scaled, f1, strict=True)
-    P_rp_v = P_rp @ v
     P = tiles.decay_dot(a_, b_scaled, f1, strict=True)
     del f1
     f1_2 = tiles.decay_factors(log2_D)
@@ -188,22 +185,22 @@ def chunked_states(args, valid, h0, steps, keep):
     own = False
     for n, (
         a_G_before_c,
-        P_rp_v_c,
+        P_rp_c,
+        v_c,
         inv_c,
         G_C_c,
         k_G_after_scaled_c,
-        v_c,
         b_G_after_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
             a_G_before,
-            P_rp_v,
+            P_rp,
+            v,
             inv,
             G_C[:, :, :, None],
             k_G_after_scaled.mT,
-            v,
             b_G_after_scaled.mT,
         ),
     ):
@@ -212,7 +209,7 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        U_1 = torch.baddbmm(P_rp_v_c, a_G_before_c, S)
+        U_1 = scan.addmm(torch.bmm(a_G_before_c, S), P_rp_c, v_c)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
         S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
         S_new = scan.addmm(S_new, k_G_after_scaled_c, v_c)
@@ -228,7 +225,7 @@ def chunked_states(args, valid, h0, steps, keep):
         U = U_rows.joined()
     del S_rows
     del U_rows
-    del G_C, P_rp_v, a_G_before, b_G_after_scaled, k_G_after_scaled
+    del G_C, a_G_before, b_G_after_scaled, k_G_after_scaled
     return (), (S_end,), (S, P_rp, A_2, A, inv, U) if keep else None
 
 

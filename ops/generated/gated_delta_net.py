@@ -41,18 +41,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
     del exp_A_log, log2_D_2
     sigmoid_b = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -177,9 +173,7 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
     del exp_A_log, log2_D_2
     sigmoid_b = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -285,18 +279,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_D_2 = tiles.softplus(log2_D_1)
     log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
     sigmoid_b = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -565,18 +555,14 @@ def recurrent_forward(args, valid, h0, steps, keep):
     alpha_1 = a_ + dt_bias
     alpha_2 = tiles.softplus(alpha_1)
     del alpha_1
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     sigmoid_b = torch.sigmoid(b_)
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -652,9 +638,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     alpha_1 = a_ + dt_bias
     alpha_2 = tiles.softplus(alpha_1)
     del alpha_1
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -724,18 +708,14 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     exp_A_log = torch.exp(A_log)
     alpha_1 = a_ + dt_bias
     alpha_2 = tiles.softplus(alpha_1)
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     sigmoid_b = torch.sigmoid(b_)
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)

@@ -41,21 +41,15 @@ def chunked_forward(args, valid, h0, steps, keep):
     del log2_D_1
     log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
     del exp_A_log, log2_D_2
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     write = torch.sigmoid(w)
-    v_write = v * write
-    del write
     erase = torch.sigmoid(b_)
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -110,7 +104,8 @@ def chunked_forward(args, valid, h0, steps, keep):
     S_done = []
     own = False
     for n, (
-        v_write_c,
+        v_c,
+        write_c,
         G_k_erase_scaled_c,
         inv_c,
         qG_scaled_c,
@@ -121,7 +116,8 @@ def chunked_forward(args, valid, h0, steps, keep):
         steps,
         H,
         (
-            v_write,
+            v,
+            write,
             G_k_erase_scaled,
             inv,
             qG_scaled,
@@ -135,7 +131,7 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        U_1 = torch.baddbmm(v_write_c, G_k_erase_scaled_c, S, alpha=-1)
+        U_1 = scan.addmm(v_c * write_c, G_k_erase_scaled_c, S, -1)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
         o = torch.bmm(qG_scaled_c, S, out=o_rows.room(n))
         o = scan.addmm(o, A_c, U)
@@ -155,7 +151,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del o_rows
-    del G_C, G_k_erase_scaled, k_G_after_scaled, qG_scaled, v_write
+    del G_C, G_k_erase_scaled, k_G_after_scaled, qG_scaled, write
     return (o,), (S_end,), (S, A, inv, U) if keep else None
 
 
@@ -169,21 +165,15 @@ def chunked_states(args, valid, h0, steps, keep):
     del log2_D_1
     log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
     del exp_A_log, log2_D_2
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     write = torch.sigmoid(w)
-    v_write = v * write
-    del write
     erase = torch.sigmoid(b_)
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -233,7 +223,8 @@ def chunked_states(args, valid, h0, steps, keep):
     S_done = []
     own = False
     for n, (
-        v_write_c,
+        v_c,
+        write_c,
         G_k_erase_scaled_c,
         inv_c,
         G_C_c,
@@ -242,7 +233,8 @@ def chunked_states(args, valid, h0, steps, keep):
         steps,
         H,
         (
-            v_write,
+            v,
+            write,
             G_k_erase_scaled,
             inv,
             G_C[:, :, :, None],
@@ -254,7 +246,7 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        U_1 = torch.baddbmm(v_write_c, G_k_erase_scaled_c, S, alpha=-1)
+        U_1 = scan.addmm(v_c * write_c, G_k_erase_scaled_c, S, -1)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
         S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
         S_new = scan.addmm(S_new, k_G_after_scaled_c, U)
@@ -269,7 +261,7 @@ def chunked_states(args, valid, h0, steps, keep):
         U = U_rows.joined()
     del S_rows
     del U_rows
-    del G_C, G_k_erase_scaled, k_G_after_scaled, v_write
+    del G_C, G_k_erase_scaled, k_G_after_scaled, write
     return (), (S_end,), (S, A, inv, U) if keep else None
 
 
@@ -286,9 +278,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_D_1 = a_ + dt_bias[:, :, None]
     log2_D_2 = tiles.softplus(log2_D_1)
     log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -298,9 +288,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     v_write = v * write
     erase = torch.sigmoid(b_)
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -539,17 +527,13 @@ def recurrent_forward(args, valid, h0, steps, keep):
     v_write = v * write
     del write
     erase = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -627,9 +611,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     v_write = v * write
     del write
     erase = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -698,17 +680,13 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     write = torch.sigmoid(w)
     v_write = v * write
     erase = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)

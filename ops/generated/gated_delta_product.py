@@ -51,9 +51,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     b_rows = b_.flatten(2, 3)
     sigmoid_b_rows = torch.sigmoid(b_rows)
     del b_rows
-    k_rows_squared = k_rows * k_rows
-    norm2_k_rows = k_rows_squared.sum(3)
-    del k_rows_squared
+    norm2_k_rows = tiles.sum_squares(k_rows, 3)
     norm2_k_rows_eps = norm2_k_rows + 1e-06
     del norm2_k_rows
     rnorm_k_rows = torch.rsqrt(norm2_k_rows_eps)
@@ -61,9 +59,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     v_rows = v.flatten(2, 3)
     k_rows_k_rows = k_rows @ k_rows.mT
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -210,9 +206,7 @@ def chunked_states(args, valid, h0, steps, keep):
     b_rows = b_.flatten(2, 3)
     sigmoid_b_rows = torch.sigmoid(b_rows)
     del b_rows
-    k_rows_squared = k_rows * k_rows
-    norm2_k_rows = k_rows_squared.sum(3)
-    del k_rows_squared
+    norm2_k_rows = tiles.sum_squares(k_rows, 3)
     norm2_k_rows_eps = norm2_k_rows + 1e-06
     del norm2_k_rows
     rnorm_k_rows = torch.rsqrt(norm2_k_rows_eps)
@@ -340,18 +334,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     b_rows = b_.flatten(2, 3)
     sigmoid_b_rows = torch.sigmoid(b_rows)
     del b_rows
-    k_rows_squared = k_rows * k_rows
-    norm2_k_rows = k_rows_squared.sum(3)
-    del k_rows_squared
+    norm2_k_rows = tiles.sum_squares(k_rows, 3)
     norm2_k_rows_eps = norm2_k_rows + 1e-06
     del norm2_k_rows
     rnorm_k_rows = torch.rsqrt(norm2_k_rows_eps)
     del norm2_k_rows_eps
     k_rows_k_rows = k_rows @ k_rows.mT
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -662,18 +652,14 @@ def recurrent_forward(args, valid, h0, steps, keep):
     alpha_2 = tiles.softplus(alpha_1)
     del alpha_1
     sigmoid_b = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -761,9 +747,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     alpha_2 = tiles.softplus(alpha_1)
     del alpha_1
     sigmoid_b = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -845,26 +829,20 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     alpha_1 = a_ + dt_bias
     alpha_2 = tiles.softplus(alpha_1)
     sigmoid_b = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     sigmoid_b_2 = torch.sigmoid(b_)
-    k_squared_2 = k * k
-    norm2_k_2 = k_squared_2.sum(3)
-    del k_squared_2
+    norm2_k_2 = tiles.sum_squares(k, 3)
     norm2_k_eps_2 = norm2_k_2 + 1e-06
     del norm2_k_2
     rnorm_k_2 = torch.rsqrt(norm2_k_eps_2)
     del norm2_k_eps_2
     kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)

@@ -39,18 +39,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D_1 = logsigmoid_gv * 0.0625
     del logsigmoid_gv
     beta = torch.sigmoid(b_)
-    v_squared = v * v
-    norm2_v = v_squared.sum(3)
-    del v_squared
+    norm2_v = tiles.sum_squares(v, 3)
     norm2_v_eps = norm2_v + 1e-06
     del norm2_v
     rnorm_v = torch.rsqrt(norm2_v_eps)
     del norm2_v_eps
     w = rnorm_v[:, :, :, None] * v
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -169,9 +165,7 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D_1 = logsigmoid_gv * 0.0625
     del logsigmoid_gv
     beta = torch.sigmoid(b_)
-    v_squared = v * v
-    norm2_v = v_squared.sum(3)
-    del v_squared
+    norm2_v = tiles.sum_squares(v, 3)
     norm2_v_eps = norm2_v + 1e-06
     del norm2_v
     rnorm_v = torch.rsqrt(norm2_v_eps)
@@ -272,18 +266,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_D_1 = logsigmoid_gv * 0.0625
     del logsigmoid_gv
     beta = torch.sigmoid(b_)
-    v_squared = v * v
-    norm2_v = v_squared.sum(3)
-    del v_squared
+    norm2_v = tiles.sum_squares(v, 3)
     norm2_v_eps = norm2_v + 1e-06
     del norm2_v
     rnorm_v = torch.rsqrt(norm2_v_eps)
     del norm2_v_eps
     w = rnorm_v[:, :, :, None] * v
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -516,18 +506,14 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del logsigmoid_gv
     alpha = torch.exp(alpha_1)
     del alpha_1
-    v_squared = v * v
-    norm2_v = v_squared.sum(2)
-    del v_squared
+    norm2_v = tiles.sum_squares(v, 2)
     norm2_v_eps = norm2_v + 1e-06
     del norm2_v
     rnorm_v = torch.rsqrt(norm2_v_eps)
     del norm2_v_eps
     beta = torch.sigmoid(b_)
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -598,9 +584,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     del logsigmoid_gv
     alpha = torch.exp(alpha_1)
     del alpha_1
-    v_squared = v * v
-    norm2_v = v_squared.sum(2)
-    del v_squared
+    norm2_v = tiles.sum_squares(v, 2)
     norm2_v_eps = norm2_v + 1e-06
     del norm2_v
     rnorm_v = torch.rsqrt(norm2_v_eps)
@@ -666,18 +650,14 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del logsigmoid_gv
     alpha = torch.exp(alpha_1)
     del alpha_1
-    v_squared = v * v
-    norm2_v = v_squared.sum(2)
-    del v_squared
+    norm2_v = tiles.sum_squares(v, 2)
     norm2_v_eps = norm2_v + 1e-06
     del norm2_v
     rnorm_v = torch.rsqrt(norm2_v_eps)
     del norm2_v_eps
     beta = torch.sigmoid(b_)
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)

@@ -57,7 +57,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     f1 = tiles.decay_factors(log2_D)
     A = tiles.decay_dot(q_, k_scaled, f1)
     del f1, k_scaled, log2_D, q_
-    Av = A @ v
     k_G_after_scaled = valid[:, :, :, None] * k_G_after
     del k_G_after
     S_rows = scan.Rows(steps, H)
@@ -67,19 +66,19 @@ def chunked_forward(args, valid, h0, steps, keep):
     own = False
     for n, (
         qG_c,
-        Av_c,
+        A_c,
+        v_c,
         G_C_c,
         k_G_after_scaled_c,
-        v_c,
     ) in scan.each(
         steps,
         H,
         (
             qG,
-            Av,
+            A,
+            v,
             G_C[:, :, :, None],
             k_G_after_scaled.mT,
-            v,
         ),
     ):
         if S.shape[0] > n:
@@ -87,7 +86,8 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        o = torch.baddbmm(Av_c, qG_c, S, alpha=rsqrt_K, out=o_rows.room(n))
+        o = rsqrt_K * torch.bmm(qG_c, S, out=o_rows.room(n))
+        o = scan.addmm(o, A_c, v_c)
         S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
         S_new = scan.addmm(S_new, k_G_after_scaled_c, v_c)
         o_rows.put(o)
@@ -100,7 +100,7 @@ def chunked_forward(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del S_rows
     del o_rows
-    del Av, G_C, k_G_after_scaled, qG
+    del G_C, k_G_after_scaled, qG
     return (o,), (S_end,), (S, A) if keep else None
 
 

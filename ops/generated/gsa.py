@@ -514,7 +514,6 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
     f1 = tiles.decay_factors(log2_D)
     A = tiles.decay_dot(p, w_scaled, f1)
     del f1, log2_D, w_scaled
-    Av = A @ v
     w_G_after_scaled = valid[:, :, :, None] * w_G_after
     del w_G_after
     B_rows = scan.Rows(steps, H)
@@ -524,19 +523,19 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
     own = False
     for n, (
         pG_c,
-        Av_c,
+        A_c,
+        v_c,
         G_C_c,
         w_G_after_scaled_c,
-        v_c,
     ) in scan.each(
         steps,
         H,
         (
             pG,
-            Av,
+            A,
+            v,
             G_C[:, :, :, None],
             w_G_after_scaled.mT,
-            v,
         ),
     ):
         if B.shape[0] > n:
@@ -544,7 +543,7 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
             B = B[:n]
         if keep:
             B_rows.put(B)
-        o = torch.baddbmm(Av_c, pG_c, B, out=o_rows.room(n))
+        o = scan.addmm(torch.bmm(pG_c, B, out=o_rows.room(n)), A_c, v_c)
         B_new = scan.scale(B, G_C_c, own, B_rows if keep else None)
         B_new = scan.addmm(B_new, w_G_after_scaled_c, v_c)
         o_rows.put(o)
@@ -557,7 +556,7 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
         B = B_rows.joined()
     del B_rows
     del o_rows
-    del Av, G_C, pG, w_G_after_scaled
+    del G_C, pG, w_G_after_scaled
     return (o,), (B_end,), (B, A) if keep else None
 
 

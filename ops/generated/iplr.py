@@ -38,8 +38,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     del ak
     P_rp = ak_scaled.tril(-1)
     del ak_scaled
-    P_rp_v = P_rp @ v
-    del P_rp
     ab = a_ @ b_.mT
     P = valid[:, :, None] * ab
     del ab
@@ -57,8 +55,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     del qk, valid_scaled
     A = qk_scaled.tril(0)
     del qk_scaled
-    Av = A @ v
-    del A
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
@@ -67,26 +63,26 @@ def chunked_forward(args, valid, h0, steps, keep):
     own = False
     for n, (
         a__c,
-        P_rp_v_c,
+        P_rp_c,
+        v_c,
         inv_c,
         q_c,
-        Av_c,
+        A_c,
         A_2_c,
         k_scaled_c,
-        v_c,
         b_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
             a_,
-            P_rp_v,
+            P_rp,
+            v,
             inv,
             q,
-            Av,
+            A,
             A_2,
             k_scaled.mT,
-            v,
             b_scaled.mT,
         ),
     ):
@@ -95,10 +91,10 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        U_1 = torch.baddbmm(P_rp_v_c, a__c, S)
+        U_1 = scan.addmm(torch.bmm(a__c, S), P_rp_c, v_c)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        o = torch.baddbmm(Av_c, q_c, S, alpha=rsqrt_K, out=o_rows.room(n))
-        o = scan.addmm(o, A_2_c, U)
+        o = rsqrt_K * torch.bmm(q_c, S, out=o_rows.room(n))
+        o = scan.addmm(scan.addmm(o, A_c, v_c), A_2_c, U)
         S_new = scan.scale(S, 1, own, S_rows if keep else None)
         S_new = scan.addmm(scan.addmm(S_new, k_scaled_c, v_c), b_scaled_c, U)
         if keep:
@@ -115,7 +111,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del o_rows
-    del A_2, Av, P_rp_v, b_scaled, k_scaled
+    del A, A_2, P_rp, b_scaled, k_scaled
     return (o,), (S_end,), (S, inv, U) if keep else None
 
 
@@ -129,8 +125,6 @@ def chunked_states(args, valid, h0, steps, keep):
     del ak
     P_rp = ak_scaled.tril(-1)
     del ak_scaled
-    P_rp_v = P_rp @ v
-    del P_rp
     ab = a_ @ b_.mT
     P = valid[:, :, None] * ab
     del ab
@@ -143,20 +137,20 @@ def chunked_states(args, valid, h0, steps, keep):
     own = False
     for n, (
         a__c,
-        P_rp_v_c,
+        P_rp_c,
+        v_c,
         inv_c,
         k_scaled_c,
-        v_c,
         b_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
             a_,
-            P_rp_v,
+            P_rp,
+            v,
             inv,
             k_scaled.mT,
-            v,
             b_scaled.mT,
         ),
     ):
@@ -165,7 +159,7 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        U_1 = torch.baddbmm(P_rp_v_c, a__c, S)
+        U_1 = scan.addmm(torch.bmm(a__c, S), P_rp_c, v_c)
         U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
         S_new = scan.scale(S, 1, own, S_rows if keep else None)
         S_new = scan.addmm(scan.addmm(S_new, k_scaled_c, v_c), b_scaled_c, U)
@@ -180,7 +174,7 @@ def chunked_states(args, valid, h0, steps, keep):
         U = U_rows.joined()
     del S_rows
     del U_rows
-    del P_rp_v, b_scaled, k_scaled
+    del P_rp, b_scaled, k_scaled
     return (), (S_end,), (S, inv, U) if keep else None
 
 

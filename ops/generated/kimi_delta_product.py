@@ -51,18 +51,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     b_rows = b_.flatten(2, 3)
     sigmoid_b_rows = torch.sigmoid(b_rows)
     del b_rows
-    k_rows_squared = k_rows * k_rows
-    norm2_k_rows = k_rows_squared.sum(3)
-    del k_rows_squared
+    norm2_k_rows = tiles.sum_squares(k_rows, 3)
     norm2_k_rows_eps = norm2_k_rows + 1e-06
     del norm2_k_rows
     rnorm_k_rows = torch.rsqrt(norm2_k_rows_eps)
     del norm2_k_rows_eps
     v_rows = v.flatten(2, 3)
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -195,18 +191,14 @@ def chunked_states(args, valid, h0, steps, keep):
     b_rows = b_.flatten(2, 3)
     sigmoid_b_rows = torch.sigmoid(b_rows)
     del b_rows
-    k_rows_squared = k_rows * k_rows
-    norm2_k_rows = k_rows_squared.sum(3)
-    del k_rows_squared
+    norm2_k_rows = tiles.sum_squares(k_rows, 3)
     norm2_k_rows_eps = norm2_k_rows + 1e-06
     del norm2_k_rows
     rnorm_k_rows = torch.rsqrt(norm2_k_rows_eps)
     del norm2_k_rows_eps
     v_rows = v.flatten(2, 3)
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -328,17 +320,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     b_rows = b_.flatten(2, 3)
     sigmoid_b_rows = torch.sigmoid(b_rows)
     del b_rows
-    k_rows_squared = k_rows * k_rows
-    norm2_k_rows = k_rows_squared.sum(3)
-    del k_rows_squared
+    norm2_k_rows = tiles.sum_squares(k_rows, 3)
     norm2_k_rows_eps = norm2_k_rows + 1e-06
     del norm2_k_rows
     rnorm_k_rows = torch.rsqrt(norm2_k_rows_eps)
     del norm2_k_rows_eps
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -592,9 +580,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     alpha = torch.exp(alpha_3)
     del alpha_3
     sigmoid_b = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -602,9 +588,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     k_scaled = alpha[:, :, None] * k
     kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -689,9 +673,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     alpha = torch.exp(alpha_3)
     del alpha_3
     sigmoid_b = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -770,17 +752,13 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     alpha = torch.exp(alpha_3)
     del alpha_3
     sigmoid_b = torch.sigmoid(b_)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     sigmoid_b_2 = torch.sigmoid(b_)
-    k_squared_2 = k * k
-    norm2_k_2 = k_squared_2.sum(3)
-    del k_squared_2
+    norm2_k_2 = tiles.sum_squares(k, 3)
     norm2_k_eps_2 = norm2_k_2 + 1e-06
     del norm2_k_2
     rnorm_k_2 = torch.rsqrt(norm2_k_eps_2)
@@ -788,9 +766,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     k_scaled = alpha[:, :, None] * k
     kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)

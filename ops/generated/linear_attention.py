@@ -42,34 +42,19 @@ def chunked_forward(args, valid, h0, steps, keep):
     del phi_q_phi_k
     A = phi_q_phi_k_scaled.tril(0)
     del phi_q_phi_k_scaled
-    Av = A @ v
-    del A
     S_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
-    for n, (
-        phi_q_c,
-        Av_c,
-        phi_k_scaled_c,
-        v_c,
-    ) in scan.each(
-        steps,
-        H,
-        (
-            phi_q,
-            Av,
-            phi_k_scaled.mT,
-            v,
-        ),
-    ):
+    for n, (phi_q_c, A_c, v_c, phi_k_scaled_c) in scan.each(steps, H, (phi_q, A, v, phi_k_scaled.mT)):
         if S.shape[0] > n:
             S_done.append(S[n:])
             S = S[:n]
         if keep:
             S_rows.put(S)
-        o = torch.baddbmm(Av_c, phi_q_c, S, out=o_rows.room(n))
+        o = torch.bmm(phi_q_c, S, out=o_rows.room(n))
+        o = scan.addmm(o, A_c, v_c)
         S_new = scan.scale(S, 1, own, S_rows if keep else None)
         S_new = scan.addmm(S_new, phi_k_scaled_c, v_c)
         o_rows.put(o)
@@ -82,7 +67,7 @@ def chunked_forward(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del S_rows
     del o_rows
-    del Av, phi_k_scaled, phi_q
+    del A, phi_k_scaled, phi_q
     return (o,), (S_end,), (S,) if keep else None
 
 

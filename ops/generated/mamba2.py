@@ -36,7 +36,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     delta_scaled = (exp_A_log * -1)[:, :, None] * delta
     del exp_A_log
     CB = C_ @ B.mT
-    u_scaled = D[:, :, None, None] * u
     log2_D_1 = delta_scaled * tiles.LOG2E
     del delta_scaled
     log2_D = torch.where(valid > 0, log2_D_1, 0)
@@ -65,8 +64,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_new_1
     A_scaled = valid_delta_2[:, :, None] * A
     del A, valid_delta_2
-    A_scaled_u = A_scaled @ u
-    del A_scaled
     C_scaled = G[:, :, :, None] * C_
     del G
     S_rows = scan.Rows(steps, H)
@@ -75,22 +72,22 @@ def chunked_forward(args, valid, h0, steps, keep):
     S_done = []
     own = False
     for n, (
-        u_scaled_c,
+        D_c,
+        u_c,
         C_scaled_c,
-        A_scaled_u_c,
+        A_scaled_c,
         G_C_c,
         B_scaled_c,
-        u_c,
     ) in scan.each(
         steps,
         H,
         (
-            u_scaled,
+            D[:, :, None, None],
+            u,
             C_scaled,
-            A_scaled_u,
+            A_scaled,
             G_C[:, :, None, None],
             B_scaled.mT,
-            u,
         ),
     ):
         if S.shape[0] > n:
@@ -98,7 +95,8 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        o = scan.addmm(u_scaled_c + A_scaled_u_c, C_scaled_c, S)
+        o = scan.addmm(torch.mul(D_c, u_c, out=o_rows.room(n)), C_scaled_c, S)
+        o = scan.addmm(o, A_scaled_c, u_c)
         S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
         S_new = scan.addmm(S_new, B_scaled_c, u_c)
         o_rows.put(o)
@@ -111,7 +109,7 @@ def chunked_forward(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del S_rows
     del o_rows
-    del A_scaled_u, B_scaled, C_scaled, G_C, u_scaled
+    del A_scaled, B_scaled, C_scaled, G_C
     return (o,), (S_end,), (S,) if keep else None
 
 

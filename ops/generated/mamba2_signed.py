@@ -47,7 +47,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     G_ij = tiles.path(D_)
     A = CB * G_ij
     del CB, G_ij
-    u_scaled = D[:, :, None, None] * u
     G_after = tiles.running_product(D_, 2, "suffix", exclusive=True)
     G_from = tiles.running_product(D_, 2, "suffix")
     del D_
@@ -62,8 +61,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_new_1
     A_scaled = valid_delta_2[:, :, None] * A
     del A, valid_delta_2
-    A_scaled_u = A_scaled @ u
-    del A_scaled
     C_scaled = G[:, :, :, None] * C_
     del G
     S_rows = scan.Rows(steps, H)
@@ -73,21 +70,21 @@ def chunked_forward(args, valid, h0, steps, keep):
     own = False
     for n, (
         C_scaled_c,
-        u_scaled_c,
-        A_scaled_u_c,
+        D_c,
+        u_c,
+        A_scaled_c,
         G_C_c,
         B_scaled_c,
-        u_c,
     ) in scan.each(
         steps,
         H,
         (
             C_scaled,
-            u_scaled,
-            A_scaled_u,
+            D[:, :, None, None],
+            u,
+            A_scaled,
             G_C[:, :, None, None],
             B_scaled.mT,
-            u,
         ),
     ):
         if S.shape[0] > n:
@@ -95,7 +92,8 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        o = scan.addmm(u_scaled_c + A_scaled_u_c, C_scaled_c, S)
+        o = scan.addmm(torch.mul(D_c, u_c, out=o_rows.room(n)), C_scaled_c, S)
+        o = scan.addmm(o, A_scaled_c, u_c)
         S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
         S_new = scan.addmm(S_new, B_scaled_c, u_c)
         o_rows.put(o)
@@ -108,7 +106,7 @@ def chunked_forward(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del S_rows
     del o_rows
-    del A_scaled_u, B_scaled, C_scaled, G_C, u_scaled
+    del A_scaled, B_scaled, C_scaled, G_C
     return (o,), (S_end,), (S,) if keep else None
 
 

@@ -48,18 +48,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     del alpha_2, exp_A_log
     alpha = torch.exp(alpha_3)
     eta = torch.sigmoid(e)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -286,9 +282,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del alpha_2, exp_A_log
     alpha = torch.exp(alpha_3)
     eta = torch.sigmoid(e)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -474,18 +468,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
     alpha = torch.exp(alpha_3)
     eta = torch.sigmoid(e)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -1052,9 +1042,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     alpha_1 = a_ + dt_bias
     alpha_2 = tiles.softplus(alpha_1)
     del alpha_1
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -1064,9 +1052,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     beta = torch.sigmoid(b_)
     sigmoid_m_beta = sigmoid_m * beta
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -1168,9 +1154,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     alpha_1 = a_ + dt_bias
     alpha_2 = tiles.softplus(alpha_1)
     del alpha_1
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -1268,9 +1252,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     exp_A_log = torch.exp(A_log)
     alpha_1 = a_ + dt_bias
     alpha_2 = tiles.softplus(alpha_1)
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -1280,9 +1262,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     beta = torch.sigmoid(b_)
     sigmoid_m_beta = sigmoid_m * beta
     rsqrt_K = (K) ** -0.5
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -1370,7 +1350,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         dS_before_2 = dS + dS_before_1_c
         dv_1 = k_c[:, :, None] * dS_before_2
         dv_2 = dv_1.sum(1)
-        dv = tiles.addcmul_(beta_rnorm_k_eta_c * dv_2, rnorm_k_eta_c, dM_scaled_sum)
+        dv = torch.mul(beta_rnorm_k_eta_c, dv_2, out=dv_rows.room(n))
+        dv = tiles.addcmul_(dv, rnorm_k_eta_c, dM_scaled_sum)
         M_dM = M_c * dM
         M_dM_sum = M_dM.sum(1)
         dM_scaled_2 = dq_scaled_1_c[:, None] * dM

@@ -354,9 +354,7 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
     w_2 = torch.rsqrt(w_1)
     del w_1
     w_3 = k * w_2
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -507,9 +505,7 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     u_2 = torch.rsqrt(u_1)
     del u_1
     u_3 = k * u_2
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -717,9 +713,7 @@ def stage2_recurrent_forward(args, valid, h0, steps, keep):
     del f_1
     f_3 = k * f_2
     beta = torch.sigmoid(b_)
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -833,9 +827,7 @@ def stage2_recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del f_1
     f_3 = k * f_2
     beta = torch.sigmoid(b_)
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)

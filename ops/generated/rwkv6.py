@@ -55,7 +55,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     A = tiles.decay_dot(r, k_scaled, f1, strict=True)
     del f1, k_scaled, log2_D
-    Av = A @ v
     rk = r * k
     k_G_after_scaled = valid[:, :, :, None] * k_G_after
     del k_G_after
@@ -63,30 +62,28 @@ def chunked_forward(args, valid, h0, steps, keep):
     del rk
     rk_scaled_sum = rk_scaled.sum(3)
     del rk_scaled
-    v_scaled = rk_scaled_sum[:, :, :, None] * v
-    del rk_scaled_sum
     S_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
     own = False
     for n, (
-        v_scaled_c,
+        rk_scaled_sum_c,
+        v_c,
         r_G_before_c,
-        Av_c,
+        A_c,
         G_C_c,
         k_G_after_scaled_c,
-        v_c,
     ) in scan.each(
         steps,
         H,
         (
-            v_scaled,
+            rk_scaled_sum[:, :, :, None],
+            v,
             r_G_before,
-            Av,
+            A,
             G_C[:, :, :, None],
             k_G_after_scaled.mT,
-            v,
         ),
     ):
         if S.shape[0] > n:
@@ -94,7 +91,8 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        o = scan.addmm(v_scaled_c + Av_c, r_G_before_c, S)
+        o = torch.mul(rk_scaled_sum_c, v_c, out=o_rows.room(n))
+        o = scan.addmm(scan.addmm(o, r_G_before_c, S), A_c, v_c)
         S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
         S_new = scan.addmm(S_new, k_G_after_scaled_c, v_c)
         o_rows.put(o)
@@ -107,7 +105,7 @@ def chunked_forward(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del S_rows
     del o_rows
-    del Av, G_C, k_G_after_scaled, r_G_before, v_scaled
+    del G_C, k_G_after_scaled, r_G_before, rk_scaled_sum
     return (o,), (S_end,), (S, A) if keep else None
 
 

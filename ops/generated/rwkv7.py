@@ -121,7 +121,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     del G_after_k_rate, w1_1
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     P_rp = tiles.decay_dot(kappa, key_, f1, strict=True)
-    P_rp_v = P_rp @ v
     P = tiles.decay_dot(kappa, w1, f1, strict=True)
     del f1, kappa
     f1_2 = tiles.decay_factors(log2_D)
@@ -129,7 +128,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     del w1
     A = tiles.decay_dot(r, key_, f1_2)
     del f1_2, key_, log2_D
-    Av = A @ v
     inv = tiles.inverse(P)
     del P
     U_1 = kappa_3[:, :, :, None] * k_G_before_scaled
@@ -143,29 +141,29 @@ def chunked_forward(args, valid, h0, steps, keep):
     S_done = []
     own = False
     for n, (
-        P_rp_v_c,
+        P_rp_c,
+        v_c,
         U_1_c,
         inv_c,
         rG_c,
-        Av_c,
+        A_c,
         A_2_c,
         G_C_c,
         key_G_after_scaled_c,
-        v_c,
         S_new_2_c,
     ) in scan.each(
         steps,
         H,
         (
-            P_rp_v,
+            P_rp,
+            v,
             U_1,
             inv,
             rG,
-            Av,
+            A,
             A_2,
             G_C[:, :, :, None],
             key_G_after_scaled.mT,
-            v,
             S_new_2.mT,
         ),
     ):
@@ -174,9 +172,9 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        U_2 = torch.baddbmm(P_rp_v_c, U_1_c, S)
+        U_2 = scan.addmm(torch.bmm(P_rp_c, v_c), U_1_c, S)
         U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
-        o = torch.baddbmm(Av_c, rG_c, S, out=o_rows.room(n))
+        o = scan.addmm(torch.bmm(rG_c, S, out=o_rows.room(n)), A_c, v_c)
         o = scan.addmm(o, A_2_c, U)
         S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
         S_new = scan.addmm(S_new, key_G_after_scaled_c, v_c)
@@ -195,7 +193,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del o_rows
-    del Av, G_C, P_rp_v, S_new_2, U_1, key_G_after_scaled, rG
+    del G_C, S_new_2, U_1, key_G_after_scaled, rG
     return (o, bonus), (S_end,), (S, P_rp, A_2, A, inv, U) if keep else None
 
 
@@ -260,7 +258,6 @@ def chunked_states(args, valid, h0, steps, keep):
     del G_after_k_rate, w1_1
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     P_rp = tiles.decay_dot(kappa, key_, f1, strict=True)
-    P_rp_v = P_rp @ v
     P = tiles.decay_dot(kappa, w1, f1, strict=True)
     del f1, kappa
     f1_2 = tiles.decay_factors(log2_D)
@@ -280,23 +277,23 @@ def chunked_states(args, valid, h0, steps, keep):
     S_done = []
     own = False
     for n, (
-        P_rp_v_c,
+        P_rp_c,
+        v_c,
         U_1_c,
         inv_c,
         G_C_c,
         key_G_after_scaled_c,
-        v_c,
         S_new_2_c,
     ) in scan.each(
         steps,
         H,
         (
-            P_rp_v,
+            P_rp,
+            v,
             U_1,
             inv,
             G_C[:, :, :, None],
             key_G_after_scaled.mT,
-            v,
             S_new_2.mT,
         ),
     ):
@@ -305,7 +302,7 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        U_2 = torch.baddbmm(P_rp_v_c, U_1_c, S)
+        U_2 = scan.addmm(torch.bmm(P_rp_c, v_c), U_1_c, S)
         U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
         S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
         S_new = scan.addmm(S_new, key_G_after_scaled_c, v_c)
@@ -321,7 +318,7 @@ def chunked_states(args, valid, h0, steps, keep):
         U = U_rows.joined()
     del S_rows
     del U_rows
-    del G_C, P_rp_v, S_new_2, U_1, key_G_after_scaled
+    del G_C, S_new_2, U_1, key_G_after_scaled
     return (), (S_end,), (S, P_rp, A_2, A, inv, U) if keep else None
 
 

@@ -40,17 +40,13 @@ def chunked_forward(args, valid, h0, steps, keep):
     eta = torch.sigmoid(b_)
     valid_eta = valid * eta
     theta = torch.sigmoid(c)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     kk = k @ k.mT
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -256,9 +252,7 @@ def chunked_states(args, valid, h0, steps, keep):
     eta = torch.sigmoid(b_)
     valid_eta = valid * eta
     theta = torch.sigmoid(c)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -432,17 +426,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     valid_eta = valid * eta
     alpha = torch.sigmoid(a_)
     theta = torch.sigmoid(c)
-    k_squared = k * k
-    norm2_k = k_squared.sum(3)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     kk = k @ k.mT
-    q_squared = q * q
-    norm2_q = q_squared.sum(3)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -918,9 +908,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, c) = args
     H = h0[0].shape[1]
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -931,9 +919,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     alpha = torch.sigmoid(a_)
     S_new_1 = -alpha + 1
     del alpha
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
@@ -1009,9 +995,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
 def recurrent_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, c) = args
     H = h0[0].shape[1]
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -1088,9 +1072,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (M, S) = kept
     (do,) = douts
     H = h0[0].shape[1]
-    k_squared = k * k
-    norm2_k = k_squared.sum(2)
-    del k_squared
+    norm2_k = tiles.sum_squares(k, 2)
     norm2_k_eps = norm2_k + 1e-06
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
@@ -1104,9 +1086,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     theta = torch.sigmoid(c)
     alpha = torch.sigmoid(a_)
     da_1 = -alpha + 1
-    q_squared = q * q
-    norm2_q = q_squared.sum(2)
-    del q_squared
+    norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)

@@ -59,6 +59,18 @@ def test_kept_states_are_read_in_the_scan_or_once(forms: tuple[Form, ...]) -> No
         assert not free or not [node for node in plan.scan if reads_kept(node, plan)]
 
 
+@every
+def test_products_that_the_scan_only_adds_are_formed_in_it(path: Path) -> None:
+    for form in (form for form in forms(path) if form.name == "chunked"):
+        plan = for_torch(form.forward, form.builder)
+        users = [node for node in (*plan.pre, *plan.scan, *plan.post) for _ in node.args]
+        arguments = [argument for node in (*plan.pre, *plan.scan, *plan.post) for argument in node.args]
+        sums = {node for node in plan.scan if isinstance(node.op, ir.Add) and ir.ROW in node.axes}
+        for node in (node for node in plan.pre if isinstance(node.op, ir.Dot) and len(node.axes) == 2):
+            found = [user for user, argument in zip(users, arguments, strict=True) if argument is node]
+            assert len(found) != 1 or found[0] not in sums or node in plan.keeps, repr(node)
+
+
 def _needed_by_scan(node: Node, plan: Plan) -> bool:
     found = {node}
     for later in (*plan.pre, *plan.scan):
