@@ -73,7 +73,7 @@ class Kernel:
 
 def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[Kernel, ...]]:
     """The kernels of the forward and of the backward pass; raises UnsupportedOnGpu."""
-    forward, backward, given = _programs(form, normal)
+    forward, backward, given = kernel_programs(form, normal)
     if not per_channel(backward):
         backward = fold_factors(backward, form.builder)
     kernels, kept = _plan_forward(forward, normal, given)
@@ -85,7 +85,7 @@ def plan_transition(form: Form, normal: Normal) -> Kernel | None:
 
     Raises NoSummary, UnsupportedOnGpu.
     """
-    program, _, given = _programs(form, normal)
+    program, _, given = kernel_programs(form, normal)
     if len(program.carries) > 1:
         raise NoSummary("several states")
     if normal.axes != normal.state_axes:
@@ -99,7 +99,7 @@ def plan_transition(form: Form, normal: Normal) -> Kernel | None:
     return replace(kernel, scaling=found.scaling)
 
 
-def _programs(form: Form, normal: Normal) -> tuple[Program, Program, tuple[Array, ...]]:
+def kernel_programs(form: Form, normal: Normal) -> tuple[Program, Program, tuple[Array, ...]]:
     """The programs that kernels are planned from, and what `pre` hands to those after it."""
     if normal.elementwise is not None:
         raise UnsupportedOnGpu("a scan of entries that do not mix")

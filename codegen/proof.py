@@ -23,6 +23,7 @@ from rnnc.codegen.compiler import Compiled, Spec
 from rnnc.codegen.exact import random_fraction, rationals
 from rnnc.codegen.points import Chain, Point, Values
 from rnnc.codegen.polynomials import Polynomials, polynomials
+from rnnc.codegen.summary_proof import composition
 from rnnc.codegen.torch_module import Form
 from rnnc.dsl.delays import delayed
 from rnnc.dsl.recurrence import Recurrence
@@ -70,6 +71,7 @@ class Proof:
             "program the derivatives of both. Symbolic checks are identities of polynomials; rational checks",
             "are equalities at random fractions. Values of exp, sigmoid and the like are unknowns that",
             "depend on their argument alone, with derivatives from the compiler's table.",
+            "Of stretches: the programs that kernels are planned from, over one chunk and over two.",
             "Not covered: rounding, the printed text and the libraries that run it (property tests compare",
             "those).",
         ]
@@ -99,7 +101,7 @@ def _stage_checks(compiled: Compiled) -> list[Check]:
     for form in compiled.forms:
         for tokens, steps in _symbolic_sizes(compiled.recurrence, form):
             checks += _symbolic(compiled.recurrence, form, tokens, steps)
-    checks += _rational_checks(compiled)
+    checks += (*_rational_checks(compiled), *_stretches(compiled))
     checks.sort(key=lambda check: [form.name for form in compiled.forms].index(check.form))
     return checks
 
@@ -126,6 +128,17 @@ def _rational_checks(compiled: Compiled) -> Iterator[Check]:
         for tokens, length in ((5, 5), (4, 3)) if form.name == "chunked" else ((1, 1),):
             chain = Chain(form.name, ((compiled.recurrence, form),))
             yield from _rational(compiled.recurrence, chain, tokens, length)
+
+
+def _stretches(compiled: Compiled) -> Iterator[Check]:
+    """What a split of sequences on a GPU rests on, where they can be split."""
+    tokens, length = (2, 1) if compiled.recurrence.loops else (4, 3)
+    sizes = _sizes(compiled.recurrence, 4, 4, 4)
+    failure = composition(compiled, sizes, tokens, length)
+    if failure is not None:
+        where = _describe("chunked", tokens, length, sizes)
+        what = "stretches map the state as S -> M S + N, compose, and go back by M^T"
+        yield Check("chunked", "rational", where, what, failure)
 
 
 def _form(compiled: Compiled, name: str) -> Form:

@@ -12,9 +12,13 @@ from pathlib import Path
 import pytest
 
 from rnnc.codegen import operations as ir
+from rnnc.codegen import summary_proof
+from rnnc.codegen.builder import Builder
 from rnnc.codegen.compiler import Compiled, analyse
-from rnnc.codegen.program import Node, Program
+from rnnc.codegen.program import Carry, Node, Program
 from rnnc.codegen.proof import prove, rational_checks
+from rnnc.codegen.summaries import Transition, transition
+from rnnc.codegen.summary_proof import composition
 from rnnc.codegen.torch_module import Form
 
 ROOT = Path(__file__).parents[2]
@@ -121,3 +125,24 @@ def test_one_wrong_operation_is_found(decay: str, direction: str) -> None:
         wrong = with_program(compiled, form, direction, mutated(program, victim, op))
         failed = [check for check in rational_checks(wrong) if check.failure]
         assert failed, f"{victim!r} {victim.op} as {op} was not noticed:\n{program}"
+
+
+@pytest.mark.parametrize("name", ["gated_delta_net", "gla", "delta_product"])
+def test_what_stretches_make_of_the_state(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is proven, and a term too few is found out."""
+    compiled = analyse((ROOT / f"ops/{name}.rnn").read_text("utf-8"))
+    sizes = dict.fromkeys(compiled.recurrence.axes, 4)
+    assert composition(compiled, sizes, 2, 1) == ""
+
+    def wrong(carry: Carry, builder: Builder, value_axis: str) -> Transition:
+        found = transition(carry, builder, value_axis)
+        half = builder.node(ir.Multiply(Fraction(1, 2)), [found.carry.end], found.carry.end.axes)
+        return replace(found, carry=replace(found.carry, end=half))
+
+    monkeypatch.setattr(summary_proof, "transition", wrong)
+    assert composition(compiled, sizes, 2, 1) == ": the state is not M S + N"
+
+
+def test_sequences_are_not_split_where_states_mix() -> None:
+    compiled = analyse((ROOT / "ops/titans_linear.rnn").read_text("utf-8"))
+    assert composition(compiled, dict.fromkeys(compiled.recurrence.axes, 4), 2, 1) is None
