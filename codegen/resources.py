@@ -22,6 +22,7 @@ PER_VECTOR = 256  # entries of a vector for one register of a thread
 # Registers: addresses, masks, loop counters; and for each register's worth of tiles.
 ALWAYS = 150.0
 VALUES, LOADED, OPERANDS = 0.9, 0.8, 0.45
+EXACT = 1.0  # for values where operands are float32
 IN_REGISTERS = 0.4  # operands of instructions that take them from registers
 SPLIT = 1.2  # float32 operands while they are multiplied, as sums of shorter numbers
 WAITING = 0.6  # tiles that a loop loads without a stage for them
@@ -102,7 +103,8 @@ class _Part(NamedTuple):
     def registers(self, moment: Moment) -> float:
         """Of a thread, at a moment."""
         words = self.size / FLOAT
-        held = VALUES * self.total(moment.values) + LOADED * words * self.total(moment.raw)
+        value = EXACT if self.size == FLOAT else VALUES
+        held = value * self.total(moment.values) + LOADED * words * self.total(moment.raw)
         waiting = tuple(tile for tile in moment.operands if WIDE not in tile[1])
         return held + OPERANDS * words * self.total(waiting) + self._operands(moment.product)
 

@@ -27,4 +27,4 @@ def slices(rows: int, columns: int, inner: int, warps: int, size: int) -> int:
     left, right = rows / min(down, max(1, rows // 16)), columns / min(across, max(1, columns // 8))
     together = words * inner * (left + right)
     apart = words * inner / most * (rows + columns) + rows * columns
-    return most if 3 * apart < 2 * together else 1
+    return most if 3 * apart <= 2 * together else 1
