@@ -35,7 +35,7 @@ def empty(operator: Any) -> None:
     module, _ = operator.kernels.available
     groups = (module.FORWARD, module.BACKWARD, module.FORWARD_STEPS, module.BACKWARD_STEPS)
     names = [*(launch.kernel for group in groups for launch in group), "sums"]
-    names += [module.WALKS.kernel] if module.WALKS else []
+    names += [pair.kernel for pair in module.JOINED]
     fake = SimpleNamespace(**(vars(module) | {name: Nothing() for name in names}))
     operator.kernels.__dict__["generated"] = fake, ""
 

@@ -19,17 +19,17 @@ from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled, Spec, Staged
 from rnnc.codegen.footprint import footprint
 from rnnc.codegen.hardware import KNOWN, Hardware
+from rnnc.codegen.joined import Together, together
 from rnnc.codegen.kernels import Kernel, plan_kernels
 from rnnc.codegen.program import Node, reachable
 from rnnc.codegen.recurrent_kernels import base
 from rnnc.codegen.resources import cover, rows_for
 from rnnc.codegen.schedule import is_derivative
 from rnnc.codegen.stretches import Splitting
-from rnnc.codegen.tiling import Findings, Tiling, choose
+from rnnc.codegen.tiling import Choice, Findings, Tiling, choose
 from rnnc.codegen.tiling_text import described, sentence
 from rnnc.codegen.torch_sums import plain
 from rnnc.codegen.triton_rows import rows_per_token
-from rnnc.codegen.walks import together
 from rnnc.codegen.work import Work
 from rnnc.dsl.recurrence import Recurrence
 
@@ -219,8 +219,8 @@ def _chunked_cost(
     axes = {axis: sizes[axis] for axis in compiled.recurrence.axes}
     size = BYTES[dtype]
     known_of = findings(compiled, works, axes, size, hardware) if findings else None
-    walks = together(forward, backward)
-    tiling = choose(works, axes, size, hardware, chunk, known_of, walks)
+    joints = together(forward, backward)
+    tiling = choose(works, axes, size, hardware, chunk, known_of, joints)
     count = _Count(compiled, dtype, tiling, sizes, states, works)
     split, found = in_stretches(compiled, count, hardware, size, stretches)
     written = {array.name: array for kernel in forward for array in kernel.stores}
@@ -232,26 +232,22 @@ def _chunked_cost(
     else:
         first, again, saved = _needed(forward, set(outputs)), _needed(forward, set(kept)), 0
     saved += split.map_bytes if split and save == "states" else 0
+    joints = tuple(joint for joint in joints if split is None or not joint.beside)
     before, back = (
         launched(count, split, kernels, end) for kernels, end in ((again, 0), (backward, count.ends))
     )
-    if again and walks and walks.kernel in tiling.kernels and split is None:
-        by_name = {kernel.name: kernel for kernel in (*again, *backward)}
-        both = count.walks(walks.kernel, by_name[walks.first], by_name[walks.second])
-        before = [both if each.name == walks.first else each for each in before]
-        back = [each for each in back if each.name != walks.second]
     return Cost(
         compiled.recurrence.name,
         dtype,
         tiling.chunk,
         count.sizes,
         PassCost(
-            tuple(launched(count, split, first, count.ends)),
+            count.joined(launched(count, split, first, count.ends), first, joints),
             count.least(forward),
             saved,
         ),
         PassCost(
-            (*before, *back, *count.sums(backward)),
+            (*count.joined((*before, *back), (*again, *backward), joints), *count.sums(backward)),
             count.least(backward),
             0,
         ),
@@ -372,18 +368,39 @@ class _Count:
         size = sum(map(self.bytes, (*kernel.loads, *kernel.stores))) + (start + end if kernel.serial else 0)
         return self.launch(kernel, kernel.name, size)
 
-    def walks(self, name: str, first: Kernel, second: Kernel) -> KernelCost:
-        """Two walks over the chunks as one launch, which reads what both read once: the first from a state,
-        the second from one cotangent of it to another.
-        """
-        arrays = {a.name: a for kernel in (first, second) for a in (*kernel.loads, *kernel.stores)}
-        size = sum(map(self.bytes, arrays.values())) + 3 * self.ends
-        one, other = (self.launch(kernel, name, size) for kernel in (first, second))
-        return replace(one, name=name, role="walks", flops=one.flops + other.flops, grid=(*one.grid, 2))
+    def joined(
+        self, launches: Iterable[KernelCost], kernels: Iterable[Kernel], joints: Iterable[Together]
+    ) -> tuple[KernelCost, ...]:
+        """The launches, of kernels that are one where they may be."""
+        found = list(launches)
+        named = {kernel.name: kernel for kernel in kernels}
+        for joint in joints:
+            names = [launch.name for launch in found]
+            if joint.kernel in self.tiling.joined and {joint.first, joint.second} <= set(names):
+                found[names.index(joint.first)] = self._both(joint, [named[joint.first], named[joint.second]])
+                del found[names.index(joint.second)]
+        return tuple(found)
 
-    def launch(self, kernel: Kernel, name: str, size: int) -> KernelCost:
-        """A kernel that moves so many bytes, with the choice of that name."""
-        choice, size_of_axis = self.tiling.kernels[name], self.sizes[self.compiled.normal.value_axis]
+    def _both(self, joint: Together, kernels: Sequence[Kernel]) -> KernelCost:
+        """Two kernels as one launch, which reads what both read once: of walks, the first from a state, the
+        second from one cotangent of it to another.
+        """
+        size = 3 * self.ends if joint.beside else 0
+        for arrays in zip(*((kernel.loads, kernel.stores) for kernel in kernels), strict=True):
+            once = {array.name: array for group in arrays for array in group}
+            size += sum(map(self.bytes, once.values()))
+        choices = self.tiling.joined[joint.kernel]
+        one, other = (self.launch(k, k.name, size, how) for k, how in zip(kernels, choices, strict=True))
+        grid = (*one.grid, 2) if joint.beside else one.grid
+        how = max(one.how, other.how, key=lambda how: how["registers"])
+        return replace(
+            one, name=joint.kernel, role="joined", flops=one.flops + other.flops, grid=grid, how=how
+        )
+
+    def launch(self, kernel: Kernel, name: str, size: int, how: Choice | None = None) -> KernelCost:
+        """A kernel that moves so many bytes, with the choice of that name if no other is given."""
+        choice = how or self.tiling.kernels[name]
+        size_of_axis = self.sizes[self.compiled.normal.value_axis]
         tile = min(choice.configuration.tile, cover(size_of_axis))
         tiles = -(-size_of_axis // tile) if kernel.serial else 1
         flops = 0

@@ -10,8 +10,10 @@ on the sizes of axes, not on those of the batch: no head count and no length com
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from itertools import product
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from rnnc.codegen.hardware import Hardware
@@ -71,10 +73,13 @@ class Choice(NamedTuple):
 
 
 class Tiling(NamedTuple):
-    """The choices of all kernels, by name, for chunks of `chunk` tokens."""
+    """The choices of all kernels, by name, for chunks of `chunk` tokens; `joined`: those of both kernels of
+    those that are one launch, by its name.
+    """
 
     chunk: int
     kernels: Mapping[str, Choice]
+    joined: Mapping[str, tuple[Choice, Choice]] = MappingProxyType({})
 
     @property
     def seconds(self) -> float:
@@ -102,7 +107,7 @@ class Tiling(NamedTuple):
 
 
 class Joint(Protocol):
-    """Two kernels that may be one launch, and what that is called."""
+    """Two kernels that may be one launch, and what that is called; `beside` each other, or in turn."""
 
     @property
     def kernel(self) -> str: ...
@@ -110,6 +115,8 @@ class Joint(Protocol):
     def first(self) -> str: ...
     @property
     def second(self) -> str: ...
+    @property
+    def beside(self) -> bool: ...
 
 
 class TooLarge(ValueError):
@@ -123,14 +130,14 @@ def choose(
     hardware: Hardware,
     chunk: int | None = None,
     findings: Mapping[str, Findings] | None = None,
-    walks: Joint | None = None,
+    joints: Iterable[Joint] = (),
 ) -> Tiling:
     """The tiling that costs least; `sizes` by axis, `size`: bytes of an entry of a vector.
 
     With `chunk`, of those for chunks of that many tokens. `findings`: what is known of kernels, by name;
     where times are known of all kernels, only what was measured is compared, each a launch of its own.
-    `walks`: two kernels that otherwise may be one launch, which has a choice of its own if it fits as well as
-    they do. Raises TooLarge.
+    `joints`: kernels that otherwise may be one launch, and are if that fits as well as they do. Raises
+    TooLarge.
     """
     known = findings or {}
     found: list[Tiling] = []
@@ -155,17 +162,14 @@ def choose(
     least = min(tiling.seconds for tiling in fitting)
     near = [tiling for tiling in fitting if tiling.seconds <= CLOSE * least]
     least_bytes = min(near, key=lambda tiling: (tiling.memory, tiling.seconds))
-    if walks is None:
-        return least_bytes
-    first, second = walks.first, walks.second
-    both = together(
-        *((works[first], works[second]), sizes, size, hardware, least_bytes.chunk),
-        (known.get(first, {}), known.get(second, {})),
-    )
-    kernels = least_bytes.kernels
-    if both is None or both.excess > max(kernels[first].excess, kernels[second].excess):
-        return least_bytes
-    return least_bytes._replace(kernels={**kernels, walks.kernel: both})
+    joined = {}
+    for joint in joints:
+        names = joint.first, joint.second
+        two = [(works[name], known.get(name, {})) for name in names]
+        pair = together(two, joint.beside, sizes, size, hardware, least_bytes.chunk)
+        if pair and _misfit(pair) <= _misfit(least_bytes.kernels[name] for name in names):
+            joined[joint.kernel] = pair
+    return least_bytes._replace(joined=joined)
 
 
 def longest(works: Mapping[str, Work], sizes: Mapping[str, int], size: int, hardware: Hardware) -> int:
@@ -234,41 +238,38 @@ def judged(
 
 
 def together(
-    works: tuple[Work, Work],
+    kernels: Sequence[tuple[Work, Findings]],
+    beside: bool,
     sizes: Mapping[str, int],
     size: int,
     hardware: Hardware,
     chunk: int,
-    findings: tuple[Findings, Findings],
-) -> Choice | None:
-    """How two kernels that are one launch run: in one configuration, which fits both, best of those that a
-    compiler has seen for both. None if none fits the shared memory.
+) -> tuple[Choice, Choice] | None:
+    """How two kernels that are one launch run: with as many warps, `beside` each other in one configuration;
+    best in what a compiler has seen. None if none fits the shared memory.
     """
-    found: list[tuple[int, int, float, Choice]] = []
-    for configuration in candidates(works[0], sizes, chunk):
-        said = [each.get(configuration) for each in findings]
-        if any(known and known.wrong for known in said):
-            continue
-        one, other = (
-            judged(work, sizes, size, hardware, configuration, known)
-            for work, known in zip(works, said, strict=True)
-        )
-        choice = _both(one, other)
-        if choice.need.shared <= hardware.shared_program:
-            order = math.ceil(choice.excess / STEP), said.count(None)
-            found.append((*order, choice.times.seconds, choice))
+    found: list[tuple[int, int, float, tuple[Choice, Choice]]] = []
+    each = [
+        [
+            judged(work, sizes, size, hardware, configuration, known.get(configuration))
+            for configuration in candidates(work, sizes, chunk)
+        ]
+        for work, known in kernels
+    ]
+    for pair in product(*each):
+        one, other = (choice.configuration for choice in pair)
+        wrong = any(choice.measured and choice.measured.wrong for choice in pair)
+        fits = max(choice.need.shared for choice in pair) <= hardware.shared_program
+        if fits and not wrong and (one == other if beside else one.warps == other.warps):
+            unseen = sum(choice.measured is None for choice in pair)
+            seconds = sum(choice.times.seconds for choice in pair)
+            found.append((_misfit(pair), unseen, seconds, (pair[0], pair[1])))
     return min(found)[-1] if found else None
 
 
-def _both(one: Choice, other: Choice) -> Choice:
-    """Two kernels in one configuration: each program is of one or of the other."""
-    measured = None
-    if one.measured and other.measured:
-        registers, stack, shared = map(max, one.measured[:3], other.measured[:3])
-        measured = Measured(registers, stack, shared)
-    need = Need(*map(max, one.need, other.need))
-    spent = Times(*map(sum, zip(one.times, other.times, strict=True)))
-    return Choice(one.configuration, need, spent, (), measured, max(one.excess, other.excess))
+def _misfit(choices: Iterable[Choice]) -> int:
+    """How far the worst of them is from fitting, in steps."""
+    return max(math.ceil(choice.excess / STEP) for choice in choices)
 
 
 def best(

@@ -9,6 +9,7 @@ from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.explain import normal_equations
 from rnnc.codegen.footprint import footprint
+from rnnc.codegen.joined import JoinedPrinter, together
 from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_kernels, plan_transition
 from rnnc.codegen.line_breaks import broken
 from rnnc.codegen.operations import TIME_AXES
@@ -20,7 +21,6 @@ from rnnc.codegen.torch_module import header
 from rnnc.codegen.torch_sums import plain
 from rnnc.codegen.triton_printer import KernelPrinter
 from rnnc.codegen.value_names import ValueNames
-from rnnc.codegen.walks import WalksPrinter, together
 from rnnc.codegen.work import written
 
 
@@ -42,13 +42,13 @@ class TritonContext:
     backward: str
     forward_steps: str
     backward_steps: str
-    walks: str
+    joined: str
     kernels: list[str]
 
 
 def triton_source(compiled: Compiled) -> str:
     """The text of the module: the recurrent form and, where there is one, the chunked form."""
-    no_chunks, work, walks = "", [], None
+    no_chunks, work, joined = "", [], list[JoinedPrinter]()
     no_stretches, scaling, summary = "", False, list[tuple[str, str]]()
     transition: tuple[list[str], list[str]] = [], []
     try:
@@ -57,7 +57,7 @@ def triton_source(compiled: Compiled) -> str:
         values = _value_names(kernels[0] + kernels[1], compiled)
         printers = [_printers(group, kernels, compiled, values) for group in kernels]
         forward, backward = map(_printed, printers)
-        walks = _walks(kernels, [printer for group in printers for printer in group])
+        joined = _joined(kernels, [printer for group in printers for printer in group])
         try:
             found = transition_kernel(compiled)
         except NoSummary as reason:
@@ -89,12 +89,12 @@ def triton_source(compiled: Compiled) -> str:
         backward=_tuple(backward[0]),
         forward_steps=_tuple([_step_launch(steps[0])]),
         backward_steps=_tuple([_step_launch(steps[1])]),
-        walks=walks.launch() if walks else "None",
+        joined=_tuple([printer.launch() for printer in joined]),
         kernels=[
             *forward[1],
             *transition[1],
             *backward[1],
-            *([walks.text().rstrip("\n")] if walks else []),
+            *(printer.text().rstrip("\n") for printer in joined),
             *step_texts,
         ],
     )
@@ -148,15 +148,12 @@ def _printed(printers: Sequence[KernelPrinter]) -> tuple[list[str], list[str]]:
     return [_launch(printer) for printer in printers], texts
 
 
-def _walks(
+def _joined(
     kernels: tuple[Sequence[Kernel], Sequence[Kernel]], printers: Sequence[KernelPrinter]
-) -> WalksPrinter | None:
-    """What prints both walks over the chunks as one launch, if they can be one."""
-    found = together(*kernels)
-    if found is None:
-        return None
-    first, second = (printer for kernel in found.walks for printer in printers if printer.kernel is kernel)
-    return WalksPrinter(found.kernel, first, second)
+) -> list[JoinedPrinter]:
+    """What prints the launches that two kernels may be."""
+    of = {printer.kernel.name: printer for printer in printers}
+    return [JoinedPrinter(each, of[each.first], of[each.second]) for each in together(*kernels)]
 
 
 def _optional(kernels: Sequence[Kernel]) -> set[str]:

@@ -88,6 +88,7 @@ class KernelPrinter:
         self.optional = tuple(array.name for array in kernel.stores if array.name in optional)
         self.names = Names(RESERVED)
         self.states = self._states()
+        self.loops = any(phase.axis for phase in kernel.phases)
         self.addresses = Addresses(kernel, normal, self.names, values)
         self.body = Body(kernel, self.addresses, self.names, values, self.optional)
 
@@ -117,7 +118,7 @@ class KernelPrinter:
             self.kernel.name,
             self._docstring(),
             _indent(self.addresses.declarations(), 1),
-            bool(tiled),
+            self.loops,
             _indent(self.addresses.constants(), 1),
             _indent([*self.addresses.rows(), *offsets], 1),
             _indent(self.body.phases(self.kernel.phases), 1),

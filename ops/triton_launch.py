@@ -10,7 +10,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -43,26 +43,29 @@ class Launch(NamedTuple):
     states: tuple[tuple[str, str], ...] = (("h0", "ht"),)
 
 
-class Walks(NamedTuple):
-    """The kernel that two walks over the chunks are as one launch; `renamed`: what it calls arguments of the
-    second.
+class Joined(NamedTuple):
+    """The kernel that two are as one launch; `renamed`: what it calls arguments of the second; `beside`: they
+    are walks over the chunks, each in programs of its own, not one after the other in the same.
     """
 
     kernel: str
     first: str
     second: str
     renamed: tuple[tuple[str, str], ...]
+    beside: bool
 
 
 class Tiled(NamedTuple):
     """The tokens of a chunk, the configurations of kernels, by name, and how products of float32 operands are
-    formed. `validated`: they have run on the device, and were right.
+    formed. `validated`: they have run on the device, and were right. `joined`: the configurations of both
+    kernels of those that are one launch, by its name.
     """
 
     chunk: int
     configurations: Mapping[str, Configuration]
     precision: str
     validated: bool = False
+    joined: Mapping[str, tuple[Configuration, Configuration]] = MappingProxyType({})
 
 
 UNTILED = Tiled(CHUNK, {}, "")  # of calls of the recurrent form
@@ -305,22 +308,24 @@ class Runner:
 
     def _prepared(self, ends: Ends, before: Collection[str], after: Collection[str]) -> tuple[Prepared, ...]:
         """What is launched, in order."""
-        found: list[Prepared] = []
-        walks, there = self.module.WALKS, ends.there
         forward, early = self._needed(self._launches("FORWARD"), bool(ends.end), set(before))
         backward, late = self._needed(self._launches("BACKWARD"), bool(ends.first), set(after))
-        launched = {launch.kernel for launch in (*forward, *backward)}
-        joined = walks and {walks.first, walks.second} <= launched
-        joined = joined and walks.kernel in self.call.tiled.configurations and self.call.stretches is None
-        for launch in forward:
-            found.append(self._planned(launch, early, there))
-            if joined and launch.kernel == walks.first:
-                (second,) = (each for each in backward if each.kernel == walks.second)
-                how = self.call.tiled.configurations[walks.kernel]
-                pair = self._prepare(launch, early, there, how), self._prepare(second, late, there, how)
-                found[-1] = _joined(walks, *pair)
-                backward.remove(second)
-        return (*found, *(self._planned(launch, late, there) for launch in backward))
+        launches = {launch.kernel: (launch, early) for launch in forward}
+        launches |= {launch.kernel: (launch, late) for launch in backward}
+        joined, whole = self.call.tiled.joined, self.call.stretches is None
+        pairs = [
+            pair
+            for pair in self.module.JOINED
+            if {pair.first, pair.second} <= set(launches) and pair.kernel in joined
+            if whole or not pair.beside
+        ]
+        each = {name: self.call.configuration(name) for name in launches}
+        for pair in pairs:
+            each[pair.first], each[pair.second] = joined[pair.kernel]
+        found = {name: self._planned(*launches[name], each[name], ends.there) for name in launches}
+        for pair in pairs:
+            found[pair.first] = _joined(pair, found[pair.first], found.pop(pair.second))
+        return tuple(found.values())
 
     def _needed(
         self, launches: Sequence[Launch], end: bool, wanted: set[str]
@@ -336,23 +341,24 @@ class Runner:
                 wanted = wanted.union(self._read(launch))
         return needed, wanted
 
-    def _planned(self, launch: Launch, wanted: Collection[str], there: Collection[str]) -> Prepared:
+    def _planned(
+        self, launch: Launch, wanted: Collection[str], how: Configuration, there: Collection[str]
+    ) -> Prepared:
         """The launch; where it walks stretches, with the walk that comes before."""
         if self.call.stretches is None or launch.role not in WALKING:
-            return self._prepare(launch, wanted, there)
-        summary = self._prepare(launch, (), ("end", "first"))
-        return self._prepare(launch, wanted, ("start", "last"))._replace(summary=summary)
+            return self._prepare(launch, wanted, how, there)
+        summary = self._prepare(launch, (), how, ("end", "first"))
+        return self._prepare(launch, wanted, how, ("start", "last"))._replace(summary=summary)
 
     def _prepare(
         self,
         launch: Launch,
         wanted: Collection[str],
+        configuration: Configuration,
         there: Collection[str],
-        configuration: Configuration | None = None,
     ) -> Prepared:
         """All of a launch that calls of the same shapes have in common; `there`: of the states (`Ends`)."""
         call = self.call
-        configuration = configuration or call.configuration(launch.kernel)
         sizes = self._sizes(launch)
         options: dict[str, Any] = {}
         writes = []
@@ -446,9 +452,11 @@ class Runner:
         return source.dtype if key.startswith("d'") and source is not None else self.call.dtype
 
 
-def _joined(walks: Walks, first: Prepared, second: Prepared) -> Prepared:
-    """Both walks as one launch: the programs of the second are those of number 1 along a second axis."""
-    new = dict(walks.renamed)
+def _joined(joined: Joined, first: Prepared, second: Prepared) -> Prepared:
+    """Both as one launch; beside each other, the programs of the second are those of number 1 along a second
+    axis.
+    """
+    new = dict(joined.renamed)
 
     def called(argument: str) -> str:
         return new.get(argument, argument)
@@ -458,13 +466,13 @@ def _joined(walks: Walks, first: Prepared, second: Prepared) -> Prepared:
     states += [(called(argument), which, number) for argument, which, number in second.states]
     writes = [(key, called(argument), shape, dtype) for key, argument, shape, dtype in second.writes]
     return Prepared(
-        walks.kernel,
-        True,
+        joined.kernel,
+        joined.beside,
         tuple(states),
         (*first.writes, *writes),
         tuple(dict.fromkeys((*first.reads, *((called(argument), key) for argument, key in second.reads)))),
         {name: value for name, value in options.items() if name not in ("HAS_START", "HAS_END")},
-        (*first.grid, 2),
+        (*first.grid, 2) if joined.beside else first.grid,
     )
 
 

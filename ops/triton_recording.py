@@ -97,13 +97,17 @@ def record(
     groups = (module.FORWARD, module.BACKWARD, module.FORWARD_STEPS, module.BACKWARD_STEPS)
     names = [launch.kernel for group in (*groups, module.TRANSITION) for launch in group]
     names += ["sums", "combine"]
-    names += [module.WALKS.kernel] if module.WALKS else []
-    again = {
-        launch.kernel: {argument for _, argument, *_ in launch.reads}
-        & {argument for _, argument, *_ in launch.writes}
+    touched = {
+        launch.kernel: [{argument for _, argument, *_ in group} for group in (launch.reads, launch.writes)]
         for group in groups[:2]
         for launch in group
     }
+    for pair in module.JOINED:
+        names.append(pair.kernel)
+        called = dict(pair.renamed)
+        second = [{called.get(name, name) for name in group} for group in touched[pair.second]]
+        touched[pair.kernel] = [one | other for one, other in zip(touched[pair.first], second, strict=True)]
+    again: dict[str, Collection[str]] = {name: reads & writes for name, (reads, writes) in touched.items()}
     again["combine"] = {"starts"}
     kernels = {name: _Kernel(name, launches, again.get(name, ())) for name in names}
     stand_in: Any = SimpleNamespace(**(vars(module) | kernels))

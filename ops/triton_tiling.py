@@ -31,7 +31,7 @@ def tiling(
 
     `size`: bytes of an entry of a vector; `findings`: what is known of kernels, by name. Raises TooLarge.
     """
-    return choose(module.WORK, sizes, size, hardware, chunk, findings, module.WALKS)
+    return choose(module.WORK, sizes, size, hardware, chunk, findings, module.JOINED)
 
 
 def in_stretches(
@@ -58,7 +58,8 @@ def in_stretches(
 def tiled(found: Tiling, hardware: Hardware) -> Tiled:
     """What a launch needs to know of a choice."""
     each = {name: choice.configuration for name, choice in found.kernels.items()}
-    return Tiled(found.chunk, each, precision(hardware), found.measured)
+    joined = {name: (one.configuration, other.configuration) for name, (one, other) in found.joined.items()}
+    return Tiled(found.chunk, each, precision(hardware), found.measured, joined)
 
 
 def precision(hardware: Hardware) -> str:

@@ -122,13 +122,14 @@ def recorded(
     groups = (module.FORWARD, module.BACKWARD) if how else (module.FORWARD_STEPS, module.BACKWARD_STEPS)
     roles = {launch.kernel: launch.role for group in groups for launch in group}
     shapes = Shapes(1, 8192, 96, 96, axes)
-    walks = module.WALKS.kernel if how and module.WALKS else ""
-    roles |= {walks: "walks"} if walks else {}
-    options: dict[str, Any] = {"states": True, "form": form, "how": how, "wide": subject.wide}
+    joined = {pair.kernel for pair in module.JOINED} if how and how.joined else set()
+    roles |= dict.fromkeys(joined, "joined")
+    apart = how._replace(joined={}) if how else None
+    options: dict[str, Any] = {"states": True, "form": form, "wide": subject.wide}
     launches = []
-    for keep in (True, False) if walks and only in (None, walks) else (True,):
-        passes = record(module, subject.recurrence, shapes, kind, keep=keep, **options)
-        launches += [one for group in passes for one in group if keep or one.kernel == walks]
+    for keep, way in ((True, apart), (False, how)) if joined else ((True, apart),):
+        passes = record(module, subject.recurrence, shapes, kind, keep=keep, how=way, **options)
+        launches += [one for group in passes for one in group if keep or one.kernel in joined]
     # Without the launch that sums gradients.
     launches = [one for one in launches if one.kernel in ({only} if only else roles)]
     return [_job(subject, arch, dtype, roles[one.kernel], one.kernel, one.options) for one in launches]
