@@ -33,7 +33,7 @@ def composition(compiled: Compiled, sizes: Mapping[str, int], tokens: int, lengt
     normal = compiled.normal
     try:
         forward, backward, _ = kernel_programs(form, normal)
-        if len(forward.carries) > 1:
+        if len(forward.carries) > 1 or normal.axes != normal.state_axes:
             return None
         found = transition(forward.carries[0], form.builder, normal.value_axis)
     except (NoSummary, UnsupportedOnGpu, NotImplementedError):
