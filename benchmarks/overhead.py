@@ -32,12 +32,12 @@ class Nothing:
 
 def empty(operator: Any) -> None:
     """Replaces the kernels of an operator."""
-    module, _ = operator.kernels.available
+    module, text = operator.kernels.available
     groups = (module.FORWARD, module.BACKWARD, module.FORWARD_STEPS, module.BACKWARD_STEPS)
-    names = [*(launch.kernel for group in groups for launch in group), "sums"]
+    names = [*(launch.kernel for group in groups for launch in group), "sums", "chunk_tables"]
     names += [pair.kernel for pair in module.JOINED]
     fake = SimpleNamespace(**(vars(module) | {name: Nothing() for name in names}))
-    operator.kernels.__dict__["generated"] = fake, ""
+    operator.kernels.__dict__["generated"] = fake, text
 
 
 def microseconds(run: Callable[[], Any]) -> float:

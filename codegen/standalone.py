@@ -30,6 +30,7 @@ from rnnc.dsl.delays import delayed, delayed_lets
 # What runs the kernels, and what they need besides what their module imports.
 KERNELS = (
     ("rnnc.ops.triton_backend", "TritonKernels"),
+    ("rnnc.ops.triton_chunks", "chunk_tables"),
     ("rnnc.ops.triton_sums", "sums"),
     ("rnnc.ops.triton_combine", "combine"),
 )

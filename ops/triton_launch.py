@@ -118,7 +118,7 @@ class Call:
     """The shapes of one call. `sizes` by axis; `bounds` are the packed sequences' limits, or None;
     `tiled`: how its chunked kernels run; `split`: into stretches; `micro`: the axis of micro-steps, if there
     is one. `prepared`, which calls may share if their shapes and those of their tensors are equal: what was
-    found for their launches.
+    found for their launches. `tables`: where the chunks lie, once it is known.
     """
 
     batch: int
@@ -134,6 +134,7 @@ class Call:
     micro: str = ""
     split: Split = WHOLE
     prepared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    tables: list[tuple[Tensor, Tensor]] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def chunk(self) -> int:
@@ -151,13 +152,8 @@ class Call:
         return self.length // self.chunk + self.sequences
 
     @cached_property
-    def tables(self) -> tuple[Tensor, Tensor] | None:
-        """See `chunk_tables`; made on the device, once for the forward and the backward pass."""
-        return None if self.bounds is None else chunk_tables(self.bounds, self.chunk, self.chunks)
-
-    @cached_property
     def stretches(self) -> Tables | None:
-        """Where the stretches are, if sequences are split into such; made as `tables` are."""
+        """Where the stretches are, if sequences are split into such; made on the device."""
         if self.split.parts < 2:
             return None
         key = "stretches"
@@ -206,18 +202,26 @@ SERIAL = (*WALKING, "transition")  # the roles of kernels that walk the chunks
 # Said, because Triton's default changes with its version.
 EVERYWHERE = {"enable_fp_fusion": True}
 SUM_TILE = (128, 32)  # rows and sums of a program at a time
+TABLE_TILE = (64, 64)  # sequences and chunks of a program at a time
 
 
-def chunk_tables(bounds: Tensor, chunk: int, count: int) -> tuple[Tensor, Tensor]:
+def run_chunk_tables(module: ModuleType, bounds: Tensor, chunk: int, count: int) -> tuple[Tensor, Tensor]:
     """The number of chunks before each sequence [N]; for each chunk (sequence or -1, number) [count, 2]."""
-    chunks = (bounds.diff() + chunk - 1) // chunk
-    ends = chunks.cumsum(0)
-    index = torch.arange(count, device=bounds.device)
-    sequence = torch.searchsorted(ends, index, right=True)
-    inside = index < ends[-1]
-    number = index - (ends - chunks)[sequence.clamp(max=ends.shape[0] - 1)]
-    table = torch.stack([torch.where(inside, sequence, -1), torch.where(inside, number, 0)], 1)
-    return (ends - chunks).to(torch.int32), table.to(torch.int32)
+    number = bounds.shape[0] - 1
+    room = torch.empty(number + 2 * count, dtype=torch.int32, device=bounds.device)
+    offsets, table = room[:number], room[number:]
+    module.chunk_tables[(-(-count // TABLE_TILE[1]),)](
+        cu_seqlens=bounds,
+        offsets=offsets,
+        table=table,
+        N=number,
+        count=count,
+        C=chunk,
+        BN=TABLE_TILE[0],
+        BI=TABLE_TILE[1],
+        **EVERYWHERE,
+    )
+    return offsets, table
 
 
 class Runner:
@@ -266,6 +270,15 @@ class Runner:
                 self._walk_stretches(prepared, prepared.summary, ends)
             else:
                 self._launch(prepared, ends)
+
+    def _tables(self) -> tuple[Tensor, Tensor] | None:
+        """See `run_chunk_tables`; made on the device, once for the forward and the backward pass."""
+        call = self.call
+        if call.bounds is None:
+            return None
+        if not call.tables:
+            call.tables.append(run_chunk_tables(self.module, call.bounds, call.chunk, call.chunks))
+        return call.tables[0]
 
     def _launches(self, direction: str) -> Sequence[Launch]:
         """The launches of a pass; of sequences in stretches also what these make of the incoming state."""
@@ -417,7 +430,7 @@ class Runner:
         for argument, key in prepared.reads:
             options[argument] = arrays[key]
         filler = next(iter(arrays.values()))
-        bounds, tables, stretches = call.bounds, call.tables, call.stretches
+        bounds, tables, stretches = call.bounds, self._tables(), call.stretches
         if prepared.serial and stretches is not None:
             bounds, tables = stretches.bounds, (stretches.chunks, stretches.chunks)
         options["cu_seqlens"] = filler if bounds is None else bounds

@@ -42,7 +42,7 @@ class Recorded:
             for name, value in self.options.items()
             for tensor in (value if isinstance(value, tuple) else (value,))
             if isinstance(tensor, Tensor) and self.options.get(READ_IF.get(name.partition("_")[0], ""), True)
-            if name not in TABLES or self.options["PACKED"]
+            if name not in TABLES or self.options.get("PACKED", True)
         }
         return sum(tensors.values())
 
@@ -96,7 +96,7 @@ def record(
     launches: list[Recorded] = []
     groups = (module.FORWARD, module.BACKWARD, module.FORWARD_STEPS, module.BACKWARD_STEPS)
     names = [launch.kernel for group in (*groups, module.TRANSITION) for launch in group]
-    names += ["sums", "combine"]
+    names += ["sums", "combine", "chunk_tables"]
     touched = {
         launch.kernel: [{argument for _, argument, *_ in group} for group in (launch.reads, launch.writes)]
         for group in groups[:2]

@@ -17,7 +17,7 @@ from rnnc.ops.random_cases import Case
 from rnnc.ops.stages import Pipeline
 from rnnc.ops.testing import distance
 from rnnc.ops.trial import Trial, draw_trial
-from rnnc.ops.triton_launch import Runner, chunk_tables
+from rnnc.ops.triton_launch import Runner, run_chunk_tables
 
 pytest.importorskip("triton")
 pytestmark = pytest.mark.usefixtures("poisoned")
@@ -270,10 +270,24 @@ def test_kernels_of_a_module_that_is_in_memory_only(monkeypatch: pytest.MonkeyPa
 
 
 def test_chunk_tables() -> None:
+    module, _ = operator("gla").kernels.available
     bounds = torch.tensor([0, 0, 17, 33, 33, 34])
-    first, table = chunk_tables(bounds, 16, 34 // 16 + 5)
+    first, table = run_chunk_tables(module, bounds, 16, 34 // 16 + 5)
     assert first.tolist() == [0, 0, 2, 3, 3]
-    assert table.tolist() == [[1, 0], [1, 1], [2, 0], [4, 0], *[[-1, 0]] * 3]
+    assert table.view(-1, 2).tolist() == [[1, 0], [1, 1], [2, 0], [4, 0], *[[-1, 0]] * 3]
+
+
+def test_chunk_tables_of_many_sequences() -> None:
+    """More than a program looks at in one go, empty ones among them."""
+    module, _ = operator("gla").kernels.available
+    lengths = [(7 * n) % 50 for n in range(150)]
+    bounds = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+    count = sum(lengths) // 16 + len(lengths)
+    first, table = run_chunk_tables(module, bounds, 16, count)
+    chunks = [-(-length // 16) for length in lengths]
+    expected = [[n, i] for n, each in enumerate(chunks) for i in range(each)]
+    assert first.tolist() == [sum(chunks[:n]) for n in range(len(chunks))]
+    assert table.view(-1, 2).tolist() == expected + [[-1, 0]] * (count - len(expected))
 
 
 @pytest.mark.parametrize("wanted", [("q",), ("v",), ("b", "dt_bias"), ("k", "a")])
