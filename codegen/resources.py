@@ -116,7 +116,21 @@ class _Part(NamedTuple):
         together = self.tiles.total(tuple(matrices)) * split
         if not self.hardware.keeps:
             together = max((self.tiles.entries(axes) for _, axes in matrices), default=0)
-        return max(together, largest) * self.size
+        return max(max(together, largest) * self.size, self._slices(moment.product) * FLOAT)
+
+    def _slices(self, product: Factors | tuple[()]) -> int:
+        """The entries of all slices of a product before they are added up; 0 if it is not in slices."""
+        if not product:
+            return 0
+        parts, rows, columns, _ = self._shape(product)
+        return parts * rows * columns if parts > 1 else 0
+
+    def _shape(self, product: Factors) -> tuple[int, int, int, int]:
+        """Slices, rows, columns, and what is summed over, of a product."""
+        rows, columns = (self.tiles.entries(axes) for axes in product[:2])
+        inner = math.prod(self.tiles.sizes[axis] for axis in product[2] if axis != LEVELS)
+        parts = 1 if LEVELS in product[2] else slices(rows, columns, inner, self.warps, self.size)
+        return parts, rows, columns, inner
 
     def reads_shared(self, product: Factors | tuple[()]) -> bool:
         """Whether the matrix units take the operands of a product from shared memory."""
@@ -128,14 +142,12 @@ class _Part(NamedTuple):
         """The registers that the operands of a product take, where it takes them from registers."""
         if not product:
             return 0.0
-        rows, columns = (self.tiles.entries(axes) for axes in product[:2])
-        inner = math.prod(self.tiles.sizes[axis] for axis in product[2] if axis != LEVELS)
+        parts, rows, columns, inner = self._shape(product)
         exact = self.size == FLOAT
         if self.reads_shared(product):
             both = (rows + columns) * inner / (self.warps * self.hardware.lanes)
             return SPLIT * both if exact else 0.0
         each = (SPLIT if exact else IN_REGISTERS) * self.size / FLOAT
-        parts = 1 if LEVELS in product[2] else slices(rows, columns, inner, self.warps, self.size)
         if parts > 1:
             return (each * (rows + columns) * inner / parts + rows * columns) / self.hardware.lanes
         down, across = _spread(rows, columns, self.warps)

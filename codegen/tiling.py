@@ -141,7 +141,7 @@ def choose(
     """
     known = findings or {}
     found: list[Tiling] = []
-    reason = TooLarge("no kernels")
+    reasons: list[TooLarge] = []
     for tokens in (chunk,) if chunk else CHUNKS:
         try:
             each = {
@@ -149,11 +149,11 @@ def choose(
                 for name, work in works.items()
             }
         except TooLarge as error:
-            reason = error
+            reasons.append(error)
         else:
             found.append(Tiling(tokens, each))
     if not found:
-        raise reason
+        raise reasons[0]  # of the shortest chunk
     measured = [tiling for tiling in found if tiling.measured]
     if measured:
         return min(measured, key=lambda tiling: tiling.seconds)

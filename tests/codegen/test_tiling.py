@@ -104,7 +104,7 @@ def test_known_spills_shorten_chunks() -> None:
 
 def test_what_does_not_fit_is_said() -> None:
     small = SM_90._replace(name="small", shared_program=4096)
-    with pytest.raises(TooLarge, match="do not fit the shared memory of small"):
+    with pytest.raises(TooLarge, match="chunks of 16 tokens do not fit the shared memory of small"):
         choose(works("kda"), {"K": 128, "V": 128}, 2, small)
     assert longest(works("kda"), {"K": 128, "V": 128}, 2, small) == 0
     assert longest(works("kda"), {"K": 128, "V": 128}, 2, SM_90) == 64
