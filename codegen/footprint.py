@@ -184,6 +184,8 @@ class _Footprint:
             case ir.DecayDotDecay(axis) if group is not None:
                 yield 6, (*_along(step.args[2].axes[0]), axis)
                 yield 2, _pairs(step.args[0])
+            case ir.LinearScan():
+                yield 4, _tile(step)[1]
             case ir.Inverse():
                 yield 2 * rows_per_token(step) ** 2, _pairs(step)
             case ir.Segment() | ir.SegmentAdjoint() | ir.Path() | ir.PathAdjoint():

@@ -88,6 +88,8 @@ def plan_transition(form: Form, normal: Normal) -> Kernel | None:
     program, _, given = kernel_programs(form, normal)
     if len(program.carries) > 1:
         raise NoSummary("several states")
+    if normal.elementwise is not None:
+        raise NoSummary("a state of one axis")
     if normal.axes != normal.state_axes:
         raise NoSummary(f"the state is multiplied from the right, over '{normal.key_axis}'")
     found = transition(program.carries[0], form.builder, normal.value_axis)
@@ -101,8 +103,8 @@ def plan_transition(form: Form, normal: Normal) -> Kernel | None:
 
 def kernel_programs(form: Form, normal: Normal) -> tuple[Program, Program, tuple[Array, ...]]:
     """The programs that kernels are planned from, and what `pre` hands to those after it."""
-    if normal.elementwise is not None:
-        raise UnsupportedOnGpu("a scan of entries that do not mix")
+    if not normal.axes:
+        raise UnsupportedOnGpu("a state of one number, which has no axis to tile")
     for plan in (form.forward, form.backward):
         _refuse(plan.program, normal.value_axis)
     form = kernel_form(form, normal.value_axis, normal.micro)

@@ -159,6 +159,11 @@ class Notation:
                 return f"sum({first}[t], {UP_TO[direction, exclusive]})"
             case ir.RunningProduct(direction, exclusive):
                 return f"product({first}[t], {UP_TO[direction, exclusive]})"
+            case ir.LinearScan(direction, exclusive):
+                place = "i" if not exclusive else "i-1" if direction == "prefix" else "i+1"
+                decay = "t+1" if direction == "suffix" and not exclusive else "t"
+                before = "t-1" if direction == "prefix" else "t+1"
+                return f"y[{place}] with y[t] = {args[0]}[{decay}] y[{before}] + {args[1]}[t]"
             case ir.Segment(exclusive):
                 return f"sum({first}[t], {BETWEEN[exclusive]})"
             case ir.Path(exclusive):

@@ -177,7 +177,7 @@ def levels(nodes: Iterable[Node], axis: str) -> dict[Node, int]:
 
 
 HEAVY = (
-    *(ir.Inverse, ir.InverseAdjoint, ir.Segment, ir.SegmentAdjoint, ir.Path, ir.PathAdjoint),
+    *(ir.LinearScan, ir.Inverse, ir.InverseAdjoint, ir.Segment, ir.SegmentAdjoint, ir.Path, ir.PathAdjoint),
     *(ir.DecayDot, ir.DecayDotRows, ir.DecayDotColumns, ir.DecayDotDecay),
 )
 

@@ -23,7 +23,7 @@ rows_decay_dot rows_decay_dot_grads rows_product_dot rows_product_dot_grads
 segment_sum segment_sum_grad inverse decay_dot decay_dot_grads running_sum running_scalar path path_grad
 product_dot product_dot_grads running_product running_product_grad running_product_scalar_grad
 alternate_columns alternate_rows block anew expm1 tanh softplus
-decay_sum product_sum inverse_grad range float""".split()
+decay_sum product_sum inverse_grad linear_scan range float""".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,6 @@ class ScanContext:
     shape: str
     sizes: str
     offsets: str
-    state_tile: str
     state_size: str
     state_offset: str
     state_mask: str
@@ -127,7 +126,7 @@ class KernelPrinter:
     def _scan(self) -> ScanContext:
         addresses = self.addresses
         names = [self.body.call(carry.start) for carry in self.kernel.carries]
-        first, second = (addresses.sizes[axis] for axis in self.normal.state_axes)
+        axes = [addresses.sizes[axis] for axis in self.normal.state_axes]
         value = addresses.sizes[self.normal.value_axis]
         tiles = {self.normal.value_axis: "i_v"}
         offsets = [text for axis in addresses.sizes for text in addresses.tile(axis, tiles.get(axis))]
@@ -140,27 +139,37 @@ class KernelPrinter:
             arguments=_indent(addresses.declarations(), 1),
             states=states,
             whole=self.kernel.role != "transition",
-            initial=self._initial(first, second),
-            shape=f"[N, H, {first}, {second}]",
+            initial=self._initial(axes),
+            shape=f"[{', '.join(('N', 'H', *axes))}]",
             sizes=_indent(addresses.constants(), 1),
             offsets=_indent([*addresses.rows(), *offsets], 1),
-            state_tile=f"B{first}, B{second}",
-            state_size=f"({first} * {second})",
-            state_offset=f"o_{first}[:, None] * {second} + o_{second}[None, :]",
-            state_mask=f"m_{first}[:, None] & m_{second}[None, :]",
+            state_size=axes[0] if len(axes) < 2 else f"({' * '.join(axes)})",
+            state_offset=_state_offset(axes),
+            state_mask=_state_mask(axes),
             rows=_indent(self.body.micro, 2),
             step="chunks - 1 - i_step" if self.kernel.role == "reverse" else "i_step",
             value=value,
             body=_indent(body, 2),
         )
 
-    def _initial(self, key: str, value: str) -> str:
+    def _initial(self, axes: Sequence[str]) -> str:
         """What the state starts with, where none is given."""
         if self.kernel.role != "transition":
-            return f"tl.zeros([B{key}, B{value}], tl.float32)"
+            return f"tl.zeros([{', '.join(f'B{axis}' for axis in axes)}], tl.float32)"
+        key, value = axes
         if self.kernel.scaling:
             return f"tl.full([B{key}, B{value}], 1.0, tl.float32)"
         return f"tl.where(o_{key}[:, None] == o_{value}[None, :], 1.0, 0.0)"
+
+
+def _state_offset(axes: Sequence[str]) -> str:
+    if len(axes) < 2:
+        return f"o_{axes[0]}"
+    return f"o_{axes[0]}[:, None] * {axes[1]} + o_{axes[1]}[None, :]"
+
+
+def _state_mask(axes: Sequence[str]) -> str:
+    return f"m_{axes[0]}" if len(axes) < 2 else f"m_{axes[0]}[:, None] & m_{axes[1]}[None, :]"
 
 
 def _indent(lines: Sequence[str], depth: int) -> str:

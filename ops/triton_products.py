@@ -44,6 +44,28 @@ def running_product(d, C: tl.constexpr, SUFFIX: tl.constexpr, EXCLUSIVE: tl.cons
 
 
 @triton.jit
+def after(d, x, e, y):
+    """S -> d S + x, then S -> e S + y, as one."""
+    return d * e, e * x + y
+
+
+@triton.jit
+def linear_scan(d, x, C: tl.constexpr, SUFFIX: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    """y[i] = d[i] y[i-1] + x[i] from zero, d, x [C, K]; SUFFIX: y[i] = d[i+1] y[i+1] + x[i].
+
+    EXCLUSIVE: y[i] = d[i-1] y[i-1] + x[i-1]; with SUFFIX y[i] = d[i+1] y[i+1] + x[i+1].
+    """
+    o_c = tl.arange(0, C)[:, None]
+    if SUFFIX and not EXCLUSIVE:
+        d = neighbour(d, C, True)
+    if EXCLUSIVE:  # of the neighbours
+        d = neighbour(d, C, SUFFIX)
+        x = tl.where(o_c == (C - 1 if SUFFIX else 0), 0.0, neighbour(x, C, SUFFIX))
+    _, y = tl.associative_scan((d, x), 0, after, reverse=SUFFIX)
+    return y
+
+
+@triton.jit
 def path(d, C: tl.constexpr, EXCLUSIVE: tl.constexpr, STRICT: tl.constexpr):
     """T[i,j] = the product of d[t] over j < t <= i (EXCLUSIVE: t < i), 0 above the diagonal (STRICT: and on
     it).

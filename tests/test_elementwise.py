@@ -153,11 +153,25 @@ def test_what_mixes_is_refused() -> None:
     assert "the entries of the state 'h[K]' mix" in found.message
 
 
-def test_no_chunked_kernels_are_named() -> None:
+def test_a_state_of_one_number_has_no_kernels_of_chunks() -> None:
     pytest.importorskip("triton")
-    operator = rnnc.compile(SUMS)
-    with pytest.raises(UnavailableError, match="chunked form of sums"):
-        operator(torch.rand(1, 20, 1, 4), backend="triton", form="chunked")
+    inputs = rnnc.compile(SCALAR).recurrence.inputs
+    arguments = [torch.rand(1, 20, 1, *[4] * len(item.axes)) for item in inputs]
+    with pytest.raises(UnavailableError, match=r"chunked form of scalar .*a state of one number"):
+        rnnc.compile(SCALAR)(*arguments, backend="triton", form="chunked")
+
+
+def test_a_learned_start_and_a_softmax_in_kernels() -> None:
+    pytest.importorskip("triton")
+    operator = rnnc.compile(SHARED)
+    given = [torch.randn(2, 20, 2, 4), torch.rand(2, 20, 2), torch.randn(2, 4)]
+    found = []
+    for backend in ("torch", "triton"):
+        arguments = [x.clone().requires_grad_() for x in given]
+        o, _ = operator(*arguments, backend=backend, form="chunked", chunk_size=16)
+        found.append([o, *torch.autograd.grad(o.square().sum(), arguments)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_it_is_explained() -> None:

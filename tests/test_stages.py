@@ -223,10 +223,20 @@ def test_two_spellings_are_equal() -> None:
     assert not compare(left, check(parse(other)))
 
 
-@pytest.mark.parametrize("name", ["abc", "preconditioned_delta"])
-def test_auto_takes_the_kernels_that_each_stage_has(name: str) -> None:
-    """The first stage has recurrent kernels only, the second chunked ones."""
-    operator = getattr(rnnc.ops, name)
+GATED = """
+recurrence gated[K, V]:
+    input k[K], v[V], a
+    state m, S[K, V]
+    output o[V]
+    m <- 0.9 * m + 0.1 * a
+    S <- sigmoid(m) * S + k @ v.T
+    o <- S.T @ k
+"""
+
+
+def test_auto_takes_the_kernels_that_each_stage_has() -> None:
+    """The first stage, a state of one number, has recurrent kernels only, the second chunked ones."""
+    operator = rnnc.compile(GATED)
     sizes = dict.fromkeys(operator.recurrence.axes, 4)
     case = Case(1, (18,), False, 1, sizes, {}, initial=True, reverse=False, chunk_size=None)
     trial = draw_trial(operator, case)

@@ -1,5 +1,5 @@
-"""The kernels of chunks of decays over the value axis, or both axes, and of reads from the right, in Triton's
-interpreter.
+"""The kernels of chunks of decays over the value axis, or both axes, of reads from the right, and of states
+of one axis, in Triton's interpreter.
 """
 
 from __future__ import annotations
@@ -35,17 +35,29 @@ SPECS = {
         "S <- sigmoid(b) * S\nS <- S + sigmoid(b) * (k - S @ u) @ u.T\no <- S.T @ q\nz <- S @ v",
     ),
 }
+SCANS = {
+    "every_entry_its_own": "h <- sigmoid(g) * h + x * tanh(g)\no <- tanh(h) * sum(h * x, K)\np <- h * a",
+    "resets": "p <- h * h\nh <- d * h + x\no <- h",
+    "one_decay": "h <- sigmoid(a) * h + x\no <- unit(h)\np <- h",
+}
 # Lengths, sizes of the key and the value axis, heads; packed.
 CASES = {
     "a_decay_over_values": [((21,), (3, 5), 2, False), ((0, 17, 0, 5, 0), (5, 3), 1, True)],
     "resets_over_both": [((15, 15), (4, 20), 1, False)],
     "delta_under_both": [((0, 18, 2), (5, 3), 1, True)],
     "read_from_the_right": [((0, 17, 0, 5), (3, 5), 1, True)],
+    "every_entry_its_own": [((0, 37, 0, 5), (20, 3), 2, True)],
+    "resets": [((21, 21), (3, 3), 1, False)],
+    "one_decay": [((0, 17, 33), (5, 3), 1, True)],
 }
 
 
 @cache
 def operator(name: str) -> Operator:
+    if name in SCANS:
+        lines = ["input x[K], g[K], a", "input d[K] in [-1, 1]", "state h[K]", "output o[K], p[K]"]
+        text = "".join(f"    {line}\n" for line in (*lines, *SCANS[name].splitlines()))
+        return rnnc.compile(f"recurrence {name}[K]:\n{text}")
     declared, statements = SPECS[name]
     lines = ["input q[K], k[K], v[V]", "input b", *declared.splitlines(), "state S[K, V]", "output o[V]"]
     text = "".join(f"    {line}\n" for line in (*lines, *statements.splitlines()))
@@ -58,7 +70,7 @@ def operator(name: str) -> Operator:
 def test_values_and_gradients(name: str, case: int) -> None:
     lengths, sizes, heads, packed = CASES[name][case]
     axes = dict(zip(("K", "V"), sizes, strict=True))
-    reverse = name == "delta_under_both"
+    reverse = name in ("delta_under_both", "resets")
     drawn = draw_trial(operator(name), Case(7, lengths, packed, heads, axes, {}, True, reverse, 16))
     found = drawn.to(torch.float32).evaluate("chunked", backend="triton")
     for what, value in found.items():
