@@ -51,7 +51,7 @@ def print_sum(terms: Sequence[Term], axes: Axes, inside: bool = False, room: str
 
     Every term but a number is an array that broadcasts to `axes`; one at least has them all.
     """
-    ranked = sorted(terms, key=lambda term: (RANK[term.kind], term.axes != axes, term.coefficient != 1))
+    ranked = sorted(terms, key=lambda term: (RANK[term.kind], term.axes != axes, not term.whole))
     if inside and ranked[0].kind == "plain" and ranked[0].axes == axes and ranked[1].kind == "dot":
         text, fresh, rest = _dot_onto(ranked[0], ranked[1], room), True, ranked[2:]
     else:

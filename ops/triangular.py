@@ -60,17 +60,15 @@ def _blocked_inverse(p: Tensor) -> Tensor:
     count, size = p.shape[0], p.shape[-1] // LEAF
     x = p.new_zeros(p.shape)
     own, places = (
-        each.view(count, size, LEAF, size, LEAF).diagonal(dim1=1, dim2=3).permute(1, 2, 3, 0)
-        for each in (p, x)
+        each.view(count, size, LEAF, size, LEAF).diagonal(dim1=1, dim2=3).movedim(-1, 1) for each in (p, x)
     )
-    diagonal = _side_by_side(own.reshape(LEAF, LEAF, -1)).view(LEAF, LEAF, size, count)
-    places.copy_(diagonal)
-    blocks = diagonal.permute(2, 3, 0, 1).contiguous()
+    blocks = _small_inverse(own)
+    places.copy_(blocks)
     for i in range(1, size):
         start = LEAF * i
         rows = slice(start, start + LEAF)
         before = torch.bmm(p[:, rows, :start], x[:, :start, :start])
-        x[:, rows, :start] = torch.bmm(blocks[i], before)
+        x[:, rows, :start] = torch.bmm(blocks[:, i], before)
     return x
 
 

@@ -86,8 +86,7 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        o = rsqrt_K * torch.bmm(qG_c, S, out=o_rows.room(n))
-        o = scan.addmm(o, A_c, v_c)
+        o = scan.addmm(torch.bmm(A_c, v_c, out=o_rows.room(n)), qG_c, S, rsqrt_K)
         S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
         S_new = scan.addmm(S_new, k_G_after_scaled_c, v_c)
         o_rows.put(o)
