@@ -25,6 +25,7 @@ from rnnc.codegen.torch_module import Form, print_module, print_stages, schedule
 from rnnc.dsl.checker import check
 from rnnc.dsl.delays import delayed, without_delays
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
+from rnnc.dsl.exponentials import apart
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.normal import Normal
 from rnnc.dsl.normaliser import normalise
@@ -122,7 +123,7 @@ def analyse(text: str, path: str = "<spec>") -> Spec:
     warnings = (*recurrence.warnings, *dict.fromkeys(findings))
     if len(stages) == 1:
         return replace(stages[0], warnings=warnings, declared=recurrence)
-    return Staged(without_delays(recurrence), tuple(stages), warnings, recurrence)
+    return Staged(apart(without_delays(recurrence)), tuple(stages), warnings, recurrence)
 
 
 def compile_text(text: str, path: str = "<spec>") -> Spec:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from rnnc.dsl.delays import delayed, without_delays
 from rnnc.dsl.dependence import Dependence, Group, ordered_groups
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
+from rnnc.dsl.exponentials import apart
 from rnnc.dsl.expression import Expression, Name, Select, Size, map_children, names, walk
 from rnnc.dsl.normaliser import normalise
 from rnnc.dsl.ranges import infer
@@ -27,12 +28,13 @@ Place = tuple[int, int]  # number of the statement, and 0 before it, 1 in its pl
 def split(recurrence: Recurrence) -> tuple[Recurrence, ...]:
     """The stages in the order in which they are computed; the recurrence itself where there is one.
 
-    Delayed values are inputs of the stages (see `delays`).
+    Delayed values are inputs of the stages (see `delays`); exp(a + b) over both axes of a state is a product
+    (see `exponentials`).
 
     Every input of a stage is a declared one or an output of an earlier stage, by name. Raises SpecError for
     values of micro-steps that would have to be handed from one stage to another.
     """
-    recurrence = without_delays(recurrence)
+    recurrence = apart(without_delays(recurrence))
     if len(recurrence.states) < 2:
         return (recurrence,)
     dependence = Dependence(recurrence)

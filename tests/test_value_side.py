@@ -27,6 +27,11 @@ SPECS = {
     "resets over V": ["S <- dv * S + k @ v.T", *BOTH],
     "a complement over V": ["S <- (1 - sigmoid(gv)) * S + k @ v.T", *BOTH],
     "decays over both": ["S <- exp(-softplus(gk + a)) * exp(-softplus(gv)) * S + k @ v.T", *BOTH],
+    "the exponential of a sum": [
+        "let d = exp(-softplus(gk + a) - softplus(gv))",
+        "S <- d * S + exp(-softplus(k) - softplus(v)) * d",
+        *BOTH,
+    ],
     "products over both": ["S <- dk * dv * S + k @ v.T + q @ p.T", *BOTH],
     "both, read out before": [*BOTH, "S <- sigmoid(a) * tanh(gk) * sigmoid(gv) * S + k @ v.T"],
     "delta under a decay over V": ["S <- sigmoid(gv) * S", LEFT, *BOTH],
