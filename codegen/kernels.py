@@ -86,12 +86,7 @@ def plan_transition(form: Form, normal: Normal) -> Kernel | None:
     Raises NoSummary, UnsupportedOnGpu.
     """
     program, _, given = kernel_programs(form, normal)
-    if len(program.carries) > 1:
-        raise NoSummary("several states")
-    if normal.elementwise is not None:
-        raise NoSummary("a state of one axis")
-    if normal.axes != normal.state_axes:
-        raise NoSummary(f"the state is multiplied from the right, over '{normal.key_axis}'")
+    check_stretches(program, normal)
     found = transition(program.carries[0], form.builder, normal.value_axis)
     if found.kept:
         return None
@@ -99,6 +94,14 @@ def plan_transition(form: Form, normal: Normal) -> Kernel | None:
     roots = [found.carry.end]
     kernel = _kernel("transition", normal, program, roots, given, (), (found.carry,))
     return replace(kernel, scaling=found.scaling)
+
+
+def check_stretches(program: Program, normal: Normal) -> None:
+    """Raises NoSummary for states that are not split."""
+    if len(program.carries) > 1:
+        raise NoSummary("several states")
+    if normal.elementwise is not None:
+        raise NoSummary("a state of one axis")
 
 
 def kernel_programs(form: Form, normal: Normal) -> tuple[Program, Program, tuple[Array, ...]]:

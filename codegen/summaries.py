@@ -5,6 +5,7 @@ N is the stretch run from zero, which the scan does. M is the scan without what 
 end that hold the start (each term holds it once). Run from the identity, with the columns of the identity
 where the columns of the state were, it gives M; where M only scales the rows of the state, run from ones, in
 one column, it gives that scale. The gradient goes the other way through the same maps: dS -> M^T dS + N'.
+Where reads contract the second axis of the state, all of it is transposed: S -> S M + N.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 On the programs that kernels are planned from, at random fractions. M is the program of the transition run
 from the identity (or, where it only scales rows, from ones), N the chunk run from zero; of two chunks, one
-after the other, the maps compose; and the gradient of the state goes back through the transposes.
+after the other, the maps compose; and the gradient of the state goes back through the transposes. Where reads
+contract the second axis of the state, the transposed state is meant.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.evaluators import evaluate
 from rnnc.codegen.exact import Oracle, random_fraction, rationals
-from rnnc.codegen.kernels import UnsupportedOnGpu, kernel_programs
+from rnnc.codegen.kernels import UnsupportedOnGpu, check_stretches, kernel_programs
 from rnnc.codegen.operations import ROW, ROWS
 from rnnc.codegen.points import Point, Values
 from rnnc.codegen.program import Program
@@ -33,8 +34,7 @@ def composition(compiled: Compiled, sizes: Mapping[str, int], tokens: int, lengt
     normal = compiled.normal
     try:
         forward, backward, _ = kernel_programs(form, normal)
-        if len(forward.carries) > 1 or normal.axes != normal.state_axes:
-            return None
+        check_stretches(forward, normal)
         found = transition(forward.carries[0], form.builder, normal.value_axis)
     except (NoSummary, UnsupportedOnGpu, NotImplementedError):
         return None
@@ -61,7 +61,7 @@ def _matrix(found: Any, scaling: bool) -> Any:
 def _forward(chunks: list[_Chunk], maps: list[Any], program: Program) -> str:
     """S -> M S + N, and (M', N') after (M, N) is (M' M, M' N + N')."""
     name = program.carries[0].name
-    start = chunks[0].point.states[name]
+    start = chunks[0].given(chunks[0].point.states[name])
     zero = np.full(start.shape, chunks[0].oracle.number(0))
     middle = chunks[0].end(program, start)
     first, second = (chunk.end(program, zero) for chunk in chunks)
@@ -74,7 +74,7 @@ def _forward(chunks: list[_Chunk], maps: list[Any], program: Program) -> str:
 def _backward(chunks: list[_Chunk], maps: list[Any], program: Program) -> str:
     """dS -> M^T dS + N'."""
     for chunk, matrix in zip(chunks, maps, strict=True):
-        (end,) = chunk.point.ends.values()
+        (end,) = map(chunk.given, chunk.point.ends.values())
         zero = np.full(end.shape, chunk.oracle.number(0))
         given, added = (chunk.end(program, cotangent) for cotangent in (end, zero))
         if (matrix.T @ end + added != given).any():
@@ -93,7 +93,7 @@ class _Chunk:
     def end(self, program: Program, start: Any) -> Any:
         """The carried state, or its gradient, after the chunk."""
         (carry,) = program.carries
-        given = {**self._loads(), carry.name: start}
+        given = {**self._loads(), carry.name: self.given(start)}
         return self._carried(replace(program, results={}), given, self.point.sizes)
 
     def transition(self, found: Transition, sizes: Mapping[str, int], columns: int) -> Any:
@@ -102,12 +102,17 @@ class _Chunk:
         start = np.full((size, columns), number(1 if found.scaling else 0))
         for i in range(0 if found.scaling else size):
             start[i, i] = number(1)
-        given = {**self._loads(), found.carry.name: start}
+        given = {**self._loads(), found.carry.name: self.given(start)}
         return self._carried(Program("chunked_transition", {}, (found.carry,)), given, sizes)
 
     def _carried(self, program: Program, given: Values, sizes: Mapping[str, int]) -> Any:
         found = evaluate(program, given, {**sizes, ROW: self.point.tokens}, self.oracle.program_arithmetic())
-        return np.asarray(found[program.carries[0].name], dtype=object)
+        return self.given(np.asarray(found[program.carries[0].name], dtype=object))
+
+    def given(self, state: Any) -> Any:
+        """The state with the axis that reads contract in front, or what is so as the state."""
+        normal = self.compiled.normal
+        return state if normal.axes == normal.state_axes else state.T
 
     def _loads(self) -> Values:
         """What is loaded, the micro-steps of all tokens as rows too."""

@@ -38,6 +38,7 @@ class TritonContext:
     no_stretches: str
     transition: str
     scaling: str
+    right: str
     forward: str
     backward: str
     forward_steps: str
@@ -85,6 +86,7 @@ def triton_source(compiled: Compiled) -> str:
         no_stretches=literal(no_stretches),
         transition=_tuple(transition[0]),
         scaling=repr(scaling),
+        right=repr(compiled.normal.axes != compiled.normal.state_axes),
         forward=_tuple(forward[0]),
         backward=_tuple(backward[0]),
         forward_steps=_tuple([_step_launch(steps[0])]),
@@ -180,7 +182,7 @@ def _launch(printer: KernelPrinter) -> str:
     groups = tuple(printer.addresses.groups)
     parts: tuple[object, ...] = (kernel.name, kernel.role, reads, writes, groups, sizes, tiled)
     if kernel.role == "transition":
-        writes = (("@M", printer.states[0][1], "stretch", printer.normal.axes),)
+        writes = (("@M", printer.states[0][1], "stretch", printer.normal.state_axes),)
         parts = (*parts[:3], writes, *parts[4:])
         return f"Launch({', '.join(map(literal, (*parts, (), ())))})"
     parts = (*parts, printer.optional, *([printer.states] if len(printer.states) > 1 else []))

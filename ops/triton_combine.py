@@ -27,9 +27,12 @@ def combine(
     BACK: tl.constexpr,
     DOWN: tl.constexpr,
     SCALING: tl.constexpr,
+    RIGHT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
     """starts[first] = h0, starts[next] = M starts + N, and ht after the last; BACK: with M^T.
+
+    RIGHT: starts M + N, the states are [V, K].
 
     Grid: (tiles of V * N * H,); a program walks all stretches of one head of one sequence, in the order in
     which they lie in memory, or, if DOWN, from the last to the first. It reads again what it wrote, in tiles
@@ -42,12 +45,14 @@ def combine(
     count = tl.load(offsets + i_n + 1).to(tl.int64) - first
     o_V = i_v * BV + tl.arange(0, BV)
     m_V = o_V < V
+    SK: tl.constexpr = 1 if RIGHT else V
+    SV: tl.constexpr = K if RIGHT else 1
 
     # The start of the first stretch; of a sequence without any, its end.
     at = (first + (count - 1 if DOWN else 0)) * H + i_h
     for i_r in range(0, K, BK):
         o_r = i_r + tl.arange(0, BK)
-        tile, mask = o_r[:, None] * V + o_V[None, :], (o_r < K)[:, None] & m_V[None, :]
+        tile, mask = o_r[:, None] * SK + o_V[None, :] * SV, (o_r < K)[:, None] & m_V[None, :]
         b_S = tl.zeros([BK, BV], tl.float32)
         if HAS_START:
             b_S = tl.load(h0 + i_nh * (K * V) + tile, mask=mask, other=0.0)
@@ -61,7 +66,7 @@ def combine(
         after = at - H if DOWN else at + H
         for i_r in range(0, K, BK):
             o_r = i_r + tl.arange(0, BK)
-            tile, mask = o_r[:, None] * V + o_V[None, :], (o_r < K)[:, None] & m_V[None, :]
+            tile, mask = o_r[:, None] * SK + o_V[None, :] * SV, (o_r < K)[:, None] & m_V[None, :]
             # S_next = M S + N
             b_S = tl.load(n + at * (K * V) + tile, mask=mask, other=0.0)
             if m is None:
@@ -72,10 +77,12 @@ def combine(
             else:
                 for i_c in range(0, K, BK):
                     o_c = i_c + tl.arange(0, BK)
-                    o_m = o_c[None, :] * K + o_r[:, None] if BACK else o_r[:, None] * K + o_c[None, :]
+                    o_m = (
+                        o_r[:, None] * K + o_c[None, :] if BACK == RIGHT else o_c[None, :] * K + o_r[:, None]
+                    )
                     m_m = (o_r < K)[:, None] & (o_c < K)[None, :]
                     b_m = tl.load(m + at * (K * K) + o_m, mask=m_m, other=0.0)
-                    p_c = starts + at * (K * V) + o_c[:, None] * V + o_V[None, :]
+                    p_c = starts + at * (K * V) + o_c[:, None] * SK + o_V[None, :] * SV
                     b_c = tl.load(p_c, mask=(o_c < K)[:, None] & m_V[None, :], other=0.0)
                     b_S += tl.dot(b_m, b_c, input_precision=PRECISION)
             if i_s + 1 < count:

@@ -298,7 +298,8 @@ class Runner:
         start, if anything but the state at the end is wanted.
         """
         call = self.call
-        shape = call.shape("stretch", (self.module.KEY_AXIS, call.value_axis))
+        axes = self.module.KEY_AXIS, call.value_axis
+        shape = call.shape("stretch", axes[::-1] if self.module.RIGHT else axes)
         added = torch.empty(shape, dtype=torch.float32, device=call.device)
         back = any(which == "last" for _, which, _ in walk.states)
         self._launch(summary, Ends(first=(added,)) if back else Ends(end=(added,)))

@@ -107,7 +107,8 @@ def combined(
 
     `back`: of the gradients, from the last stretch to the first.
     """
-    _, heads, key, value = summaries.shape
+    _, heads, *axes = summaries.shape
+    key, value = reversed(axes) if module.RIGHT else axes
     starts = torch.empty_like(summaries)
     tile = min(COMBINED[1], cover(value))
     sequences = found.offsets.shape[0] - 1
@@ -128,6 +129,7 @@ def combined(
         BACK=back,
         DOWN=back != reverse,
         SCALING=module.SCALING,
+        RIGHT=module.RIGHT,
         PRECISION=precision,
         **options,
     )

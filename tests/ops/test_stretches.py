@@ -20,7 +20,7 @@ from rnnc.ops.triton_stretches import WHOLE, split_tables
 
 pytest.importorskip("triton")
 
-NAMES = ("linear_attention", "mamba2", "gla", "gated_delta_net", "kda", "rwkv7", "delta_product")
+NAMES = ("linear_attention", "mamba2", "gla", "gated_delta_net", "kda", "rwkv7", "delta_product", "gated_oja")
 LENGTH = 2 * 16 + 5  # three chunks: a stretch of two and one of one
 
 
