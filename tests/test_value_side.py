@@ -28,8 +28,8 @@ SPECS = {
     "a complement over V": ["S <- (1 - sigmoid(gv)) * S + k @ v.T", *BOTH],
     "decays over both": ["S <- exp(-softplus(gk + a)) * exp(-softplus(gv)) * S + k @ v.T", *BOTH],
     "the exponential of a sum": [
-        "let d = exp(-softplus(gk + a) - softplus(gv))",
-        "S <- d * S + exp(-softplus(k) - softplus(v)) * d",
+        "let both = exp(-softplus(gk + a) - softplus(gv))",
+        "S <- both * S + exp(-softplus(k) - softplus(v)) * both",
         *BOTH,
     ],
     "products over both": ["S <- dk * dv * S + k @ v.T + q @ p.T", *BOTH],
