@@ -82,6 +82,7 @@ def test_stretches_cost_what_they_launch(
         keep=save == "states",
         how=tiled(how, SM_90),
         split=split,
+        wide=compiled.in_float32,
     )
     for part, launches in zip((found.forward, found.backward), recorded, strict=True):
         assert [(k.name, k.grid, k.bytes) for k in part.kernels] == [
