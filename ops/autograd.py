@@ -12,6 +12,7 @@ import contextlib
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from typing import Any, cast
 
@@ -24,7 +25,10 @@ Tensors = tuple[Tensor, ...]
 Pass = Callable[..., Any]
 
 # What the inputs and outputs of one segment may take, in bytes: a few chunks of every head.
-SEGMENT_BYTES = 12 << 20
+SEGMENT_BYTES = 16 << 20
+
+# The largest block, less two pages, that glibc's allocator learns from.
+LARGEST_BLOCK = (32 << 20) - (2 << 12)
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,20 @@ def spans(layout: Layout, row_bytes: int) -> Steps:
         return ((0, steps),)
     ends = [end for _, end in layout.steps]
     count = min(steps, -(-ends[-1] * row_bytes // SEGMENT_BYTES))
+    if count > 1:
+        _keep_freed_memory()
     cuts = (bisect_left(ends, number * ends[-1] / count) + 1 for number in range(1, count))
     return tuple(pairwise(sorted({0, *cuts, steps})))
+
+
+@cache
+def _keep_freed_memory() -> None:
+    """Leaves what a segment frees in the process, up to 64 MB, for the next segment.
+
+    glibc hands it back beyond twice the largest block that it ever mapped and freed, and pages that must be
+    mapped again take a quarter of a call's time. A block that is never written to costs nothing.
+    """
+    torch.empty(LARGEST_BLOCK, dtype=torch.uint8)
 
 
 def apply(plan: Plan, *tensors: Tensor) -> tuple[Tensors, Tensors]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from rnnc.ops import autograd
+from rnnc.ops.layout import arrange
 
 OFFSETS = {"whole": None, "packed": (0, 3, 3, 20, 21, 37), "even": (0, 12, 24, 36)}
 FORMS = [("recurrent", None), ("chunked", 16), ("parallel", None), ("auto", None)]
@@ -172,3 +173,14 @@ def test_is_deterministic(stand_in):
     state = torch.randn(2, 4, 3, 2)
     runs = [gradients(operator, [x.float() for x in stand_in.arguments(2, 50)], state) for _ in range(2)]
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
+
+
+@pytest.mark.parametrize("tokens", [1, 33, 320, 2048])
+@pytest.mark.parametrize("row_bytes", [1, 1 << 20, 5 << 20, 100 << 20])
+def test_segments_are_of_equal_length(tokens, row_bytes):
+    layout = arrange(1, tokens, None, 32, False, torch.device("cpu"))
+    found = autograd.spans(layout, row_bytes)
+    lengths = [last - first for first, last in found]
+    assert [0, *(last for _, last in found)] == [*(first for first, _ in found), len(layout.steps)]
+    assert max(lengths) - min(lengths) <= 1
+    assert max(lengths) * row_bytes < autograd.SEGMENT_BYTES + row_bytes or max(lengths) == 1
