@@ -270,7 +270,9 @@ def _kernel(
     carries: tuple[Carry, ...] = (),
     again: tuple[Array, ...] = (),
 ) -> Kernel:
-    """The kernel that forms the roots of what is given; `again`: what it reads again after writing it."""
+    """The kernel that forms the roots of what is given; `again`: what it reads again after writing it, where
+    later something else is stored: of the two, that is what the kernel writes.
+    """
     nodes = _needed(roots, [array.node for array in given])
     starts = {carry.start for carry in carries}
     loads = [*_loads(nodes, normal, given, stores, starts), *again]
@@ -289,7 +291,8 @@ def _kernel(
     name = f"{normal.recurrence.name}_{program.name.split('_')[0]}_{role}"
     over = {a for node in (*body, *(array.node for array in (*loads, *stores))) for a in node.axes}
     micro = normal.micro if {ir.ROWS, ir.COLUMNS} & over else None
-    return Kernel(name, role, tuple(loads), body, stores, phases, (axis,), carries, micro)
+    written = tuple({array.name: array for array in stores}.values())
+    return Kernel(name, role, tuple(loads), body, written, phases, (axis,), carries, micro)
 
 
 def _loads(

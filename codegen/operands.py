@@ -252,7 +252,8 @@ def in_two_loops(
     nodes: Sequence[Node], stores: Sequence[Array], axis: str, builder: Builder
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     """The stores with what an earlier loop over tiles of the axis can add up of them taken apart, and those
-    parts: written by one loop and read by the next, which would have to form them again.
+    parts: written by one loop where the whole belongs, and read by the next, which would have to form them
+    again.
     """
     level = levels(nodes, axis)
     later, early = [], []
@@ -272,6 +273,6 @@ def in_two_loops(
         partial = builder.node(part, [total.args[i] for i in ready], total.axes)
         whole = ir.Add((Fraction(1), *(coefficients[i] for i in rest)))
         node = builder.node(whole, [partial, *(total.args[i] for i in rest)], total.axes)
-        early.append(Array(partial, f"x{partial.number}", place_of(partial)))
+        early.append(replace(array, node=partial))
         later.append(replace(array, node=node))
     return tuple(later), tuple(early)

@@ -165,7 +165,7 @@ def choose(
     joined = {}
     for joint in joints:
         names = joint.first, joint.second
-        two = [(works[name], known.get(name, {})) for name in names]
+        two = [(works[name], known.get(name, {}), least_bytes.kernels[name]) for name in names]
         pair = together(two, joint.beside, sizes, size, hardware, least_bytes.chunk)
         if pair and _misfit(pair) <= _misfit(least_bytes.kernels[name] for name in names):
             joined[joint.kernel] = pair
@@ -238,23 +238,27 @@ def judged(
 
 
 def together(
-    kernels: Sequence[tuple[Work, Findings]],
+    kernels: Sequence[tuple[Work, Findings, Choice]],
     beside: bool,
     sizes: Mapping[str, int],
     size: int,
     hardware: Hardware,
     chunk: int,
 ) -> tuple[Choice, Choice] | None:
-    """How two kernels that are one launch run: with as many warps, `beside` each other in one configuration;
-    best in what a compiler has seen. None if none fits the shared memory.
+    """How two kernels that are one launch run, best in what a compiler has seen: `beside` each other in one
+    configuration; in turn, with as many warps, in tiles no larger than they have apart, as each holds a
+    little of the other's. None if none fits the shared memory.
+
+    Of each kernel: what it does, what is known of it, its choice when it is apart.
     """
     found: list[tuple[int, int, float, tuple[Choice, Choice]]] = []
     each = [
         [
             judged(work, sizes, size, hardware, configuration, known.get(configuration))
             for configuration in candidates(work, sizes, chunk)
+            if beside or configuration.tile <= apart.configuration.tile
         ]
-        for work, known in kernels
+        for work, known, apart in kernels
     ]
     for pair in product(*each):
         one, other = (choice.configuration for choice in pair)

@@ -13,7 +13,7 @@ from rnnc.codegen.joined import JoinedPrinter, together
 from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_kernels, plan_transition
 from rnnc.codegen.line_breaks import broken
 from rnnc.codegen.operations import TIME_AXES
-from rnnc.codegen.recurrent_kernels import TokenKernel, base, plan_tokens
+from rnnc.codegen.recurrent_kernels import TokenArray, TokenKernel, base, plan_tokens
 from rnnc.codegen.steps_printer import StepsPrinter
 from rnnc.codegen.summaries import NoSummary
 from rnnc.codegen.templating import literal, template
@@ -129,11 +129,19 @@ def _value_names(kernels: Sequence[Kernel] | Sequence[TokenKernel], compiled: Co
     name = "chunked" if isinstance(kernels[0], Kernel) else "recurrent"
     (builder,) = (form.builder for form in compiled.forms if form.name == name)
     declared = {item.name for item in compiled.recurrence.declared}
-    arrays = [array for kernel in kernels for array in (*kernel.loads, *kernel.stores)]
+    arrays = [array for kernel in kernels for array in _arrays(kernel)]
     carries = list(dict.fromkeys(carry for kernel in kernels for carry in kernel.carries))
     roots = [array.node for array in arrays] + [carry.end for carry in carries]
     results = {plain(a.node): a.name for a in reversed(arrays) if a.name.removeprefix("d'") in declared}
     return ValueNames(roots, results, carries, compiled.normal, builder)
+
+
+def _arrays(kernel: Kernel | TokenKernel) -> list[Array] | list[TokenArray]:
+    """What a kernel reads and writes; what it writes and reads again is part of a result, which takes its
+    place.
+    """
+    written = {array.name for array in kernel.stores}
+    return [*(array for array in kernel.loads if array.name not in written), *kernel.stores]
 
 
 def _printers(
@@ -165,7 +173,8 @@ def _optional(kernels: Sequence[Kernel]) -> set[str]:
     read = {array.name for kernel in kernels for array in kernel.loads}
     written = {array.name for kernel in kernels for array in kernel.stores}
     walked = {array.name for kernel in kernels if kernel.serial for array in kernel.stores}
-    return {name for name in written if name not in read or name in walked or name.startswith("d'")}
+    again = {a.name for kernel in kernels for a in kernel.loads if a.name in {s.name for s in kernel.stores}}
+    return {name for name in written - again if name not in read or name in walked or name.startswith("d'")}
 
 
 def _tuple(launches: list[str]) -> str:
