@@ -78,10 +78,13 @@ def test_what_is_computed_again_is_not_stored_again(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_few_launches(name: str) -> None:
-    """Two forward; four backward, whether the states are kept or not."""
+    """Two forward; four backward, whether the states are kept or not. One more each, where sums over values
+    stand between one walk and the other.
+    """
     kept, anew = launches(name), launches(name, keep=False)
-    assert max(len(kept[0]), len(anew[0])) <= 2
-    assert max(len(kept[1]), len(anew[1])) <= 4
+    more = any(each.kernel.endswith("_post") for each in kept[0])
+    assert max(len(kept[0]), len(anew[0])) <= 2 + more
+    assert max(len(kept[1]), len(anew[1])) <= 4 + more
 
 
 @pytest.mark.parametrize("name", ["mamba2", "rwkv7"])
