@@ -22,7 +22,7 @@ PER_VECTOR = 256  # entries of a vector for one register of a thread
 # Registers: addresses, masks, loop counters; and for each register's worth of tiles.
 ALWAYS = 150.0
 VALUES, LOADED, OPERANDS = 0.9, 0.8, 0.45
-EXACT = 1.0  # for values where operands are float32
+EXACT = 16.0  # besides, for a product of float32 operands
 IN_REGISTERS = 0.4  # operands of instructions that take them from registers
 SPLIT = 1.2  # float32 operands while they are multiplied, as sums of shorter numbers
 WAITING = 0.6  # tiles that a loop loads without a stage for them
@@ -103,10 +103,9 @@ class _Part(NamedTuple):
     def registers(self, moment: Moment) -> float:
         """Of a thread, at a moment."""
         words = self.size / FLOAT
-        value = EXACT if self.size == FLOAT else VALUES
-        held = value * self.total(moment.values) + LOADED * words * self.total(moment.raw)
+        held = VALUES * self.total(moment.values) + LOADED * words * self.total(moment.raw)
         waiting = tuple(tile for tile in moment.operands if WIDE not in tile[1])
-        return held + OPERANDS * words * self.total(waiting) + self._operands(moment.product)
+        return held + OPERANDS * words * self.total(waiting) + self._product(moment.product)
 
     def shared(self, moment: Moment) -> int:
         """Of a program, at a moment: operands, or a tile on its way from one layout to another."""
@@ -137,6 +136,11 @@ class _Part(NamedTuple):
         if not product or not self.hardware.rows or self.warps % 4:
             return False
         return self.tiles.entries(product[0]) >= self.hardware.rows
+
+    def _product(self, product: Factors | tuple[()]) -> float:
+        """The registers that a product takes beside its result."""
+        exact = self.size == FLOAT and product and LEVELS not in product[2]
+        return self._operands(product) + (EXACT if exact else 0.0)
 
     def _operands(self, product: Factors | tuple[()]) -> float:
         """The registers that the operands of a product take, where it takes them from registers."""
