@@ -15,7 +15,7 @@ from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import DecayGradients, decay_gradients
 from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.codegen.triton_addresses import Addresses
-from rnnc.codegen.triton_operations import line, of_rows, term
+from rnnc.codegen.triton_operations import line, term
 from rnnc.codegen.value_names import ValueNames
 
 # Where the rows of the chunk are: in every phase anew, or addresses would fill the registers.
@@ -187,7 +187,7 @@ class Body:
         made = [self.names.fresh("_") if node is None else self.call(node) for node in group.members]
         flags = f"C, {decay.op.exclusive}, {decay.op.strict}, DOT, PRECISION"
         kind = "decay" if decay.op.mode == "log" else "product"
-        grads = f"{of_rows(decay.args[2])}{kind}_dot_grads"
+        grads = f"{kind}_dot_grads"
         weight, *inputs = map(self.word, decay.args)
         equation = f"the gradients of the product under decays in {', '.join(inputs)}, weighted by {weight}"
         text = f"{', '.join(made)} = {grads}({', '.join(args)}, {flags})"

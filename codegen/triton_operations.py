@@ -275,7 +275,7 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
             left, right, decay = args
             if not zero_beyond(plain(node.args[0]), axis):
                 right = cleared(node.args[1], right, axis, names)
-            dot = f"{of_rows(node.args[1])}{'decay' if mode == 'log' else 'product'}_dot"
+            dot = f"{'decay' if mode == 'log' else 'product'}_dot"
             return f"{dot}({left}, {right}, {decay}, C, {exclusive}, {strict}, DOT, PRECISION)"
         case ir.DecayDotRows(_, mode, exclusive, strict) | ir.DecayDotColumns(_, mode, exclusive, strict):
             columns = isinstance(node.op, ir.DecayDotColumns)
@@ -323,11 +323,6 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
             return block(node, args[0])
         case _:
             raise NotImplementedError(f"no Triton for {type(node.op).__name__}")
-
-
-def of_rows(y: Node) -> str:
-    """What the name of a product under decays begins with where tokens have several rows."""
-    return "rows_" if {ir.ROWS, ir.COLUMNS} & set(y.axes) else ""
 
 
 def _positions(axes: Axes, names: Namer, below: str) -> str:

@@ -19,7 +19,6 @@ from rnnc.dsl.normal import Normal
 RESERVED = """tl triton T H C N h0 ht cu_seqlens chunk_offsets chunk_table HAS_START HAS_END PACKED REVERSE
 DOT PRECISION i_v i_nh i_n i_h i_t i_k i_step i_chunk exists bos length first chunks tiles o_c o_t o_r m_c
 WARPS dot o_rows i_rows s_rows m_rows t_rows r_rows repeat over_steps over_tokens
-rows_decay_dot rows_decay_dot_grads rows_product_dot rows_product_dot_grads
 segment_sum segment_sum_grad inverse decay_dot decay_dot_grads running_sum running_scalar path path_grad
 product_dot product_dot_grads running_product running_product_grad running_product_scalar_grad
 alternate_columns alternate_rows block anew expm1 tanh softplus

@@ -12,19 +12,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from rnnc.ops.triton_decay_dots import row_pairs, upper_half
 from rnnc.ops.triton_decays import next_level
 from rnnc.ops.triton_products import widened
-from rnnc.ops.triton_row_decays import row_pairs, upper_half
 from rnnc.ops.triton_rows import repeat
-
-
-@triton.jit
-def of_rows(factor, N: tl.constexpr):
-    """The factors [C, K] of tokens for each of their N rows."""
-    if N == 1:
-        return factor
-    else:
-        return repeat(factor, N, 0)
 
 
 @triton.jit
@@ -67,11 +58,11 @@ def across(
     token, other, _ = row_pairs(X, Y, C, True)
     weights = tl.where((((token ^ other) >> level) == 1) & (token > other), m, 0.0)
     if COLUMNS:
-        given = (z * of_rows(factor, X // C)).to(DOT)
-        return of_rows(factor, Y // C) * tl.dot(tl.trans(weights).to(DOT), given, input_precision=PRECISION)
+        given = (z * repeat(factor, X // C, 0)).to(DOT)
+        return repeat(factor, Y // C, 0) * tl.dot(tl.trans(weights).to(DOT), given, input_precision=PRECISION)
     else:
-        given = (z * of_rows(factor, Y // C)).to(DOT)
-        return of_rows(factor, X // C) * tl.dot(weights.to(DOT), given, input_precision=PRECISION)
+        given = (z * repeat(factor, Y // C, 0)).to(DOT)
+        return repeat(factor, X // C, 0) * tl.dot(weights.to(DOT), given, input_precision=PRECISION)
 
 
 @triton.jit

@@ -37,7 +37,9 @@ def block(matrix, row: tl.constexpr, column: tl.constexpr, N: tl.constexpr, C: t
 def repeat(x, N: tl.constexpr, AXIS: tl.constexpr):
     """Every entry of x [C], [C, K] or [K, C] N times along the axis of the tokens."""
     C: tl.constexpr = x.shape[AXIS]
-    if len(x.shape) == 1:
+    if N == 1:
+        return x
+    elif len(x.shape) == 1:
         return tl.reshape(tl.broadcast_to(x[:, None], [C, N]), [C * N])
     elif AXIS == 0:
         K: tl.constexpr = x.shape[1]

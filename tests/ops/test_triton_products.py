@@ -14,6 +14,7 @@ pytest.importorskip("triton")
 import triton
 import triton.language as tl
 
+from rnnc.ops import triton_decay_dots as decay_dots
 from rnnc.ops import triton_products as products
 
 C, K = 16, 16
@@ -100,9 +101,9 @@ def dot_kernel(
     o = o_c[:, None] * K + tl.arange(0, K)[None, :]
     pairs = o_c[:, None] * C + o_c[None, :]
     b_m, b_x, b_y, b_d = tl.load(m + pairs), tl.load(x + o), tl.load(y + o), tl.load(d + o)
-    found = products.product_dot(b_x, b_y, b_d, C, EXCLUSIVE, STRICT, tl.float32, "ieee")
+    found = decay_dots.product_dot(b_x, b_y, b_d, C, EXCLUSIVE, STRICT, tl.float32, "ieee")
     tl.store(dot + pairs, found)
-    b_dx, b_dy, b_dd = products.product_dot_grads(
+    b_dx, b_dy, b_dd = decay_dots.product_dot_grads(
         b_m, b_x, b_y, b_d, C, EXCLUSIVE, STRICT, tl.float32, "ieee"
     )
     tl.store(dx + o, b_dx)

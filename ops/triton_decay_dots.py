@@ -1,9 +1,15 @@
-"""Triton: products under a decay per channel, of tokens that have several rows each.
+"""Triton: products over pairs of tokens, or of their rows, under a decay per channel.
 
-As in `triton_decays` and `triton_products`, time is halved again and again; decays are per token, so factors
-are formed for tokens and repeated for their rows. The rows of one token meet without a decay. `x` is over
-rows [C N, K] or over tokens [C, K], `y` over rows; of x over rows, a row meets those before it (STRICT: not
-itself), of x over tokens, the rows of the tokens up to it (STRICT, EXCLUSIVE: not its own).
+Time is halved again and again, as in `triton_decays` and `triton_products`: in a block of 2h tokens, h = 1,
+2, ..., C/2, the pairs of a row of the upper half with one of the lower half factor at the cut between the
+halves. At a level every token is in one half only, so one tile holds x in the upper halves and y in the lower
+ones, and one product serves both. The levels are a loop of the kernel, not unrolled: tiles [C, C] that live
+from level to level do not fit the registers.
+
+Decays are per token, so factors are formed for tokens and repeated for their rows. The rows of one token meet
+without a decay. `x` is over rows [C N, K] or over tokens [C, K], `y` over rows; of x over rows, a row meets
+those before it (STRICT: not itself), of x over tokens, the rows of the tokens up to it (STRICT, EXCLUSIVE:
+not its own). Where a token has one row, N = 1, rows are tokens.
 """
 
 from __future__ import annotations
@@ -51,44 +57,63 @@ def level_dot(x, y, factor, level, C: tl.constexpr, DOT: tl.constexpr, PRECISION
 
 
 @triton.jit
-def level_grads(m, x, y, factor, level, C: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr):
-    """The derivatives of sum m * level_dot by x and y, without their factors, and by the factors [C, K]."""
+def level_weights(m, X: tl.constexpr, Y: tl.constexpr, C: tl.constexpr, DOT: tl.constexpr):
+    """What of m [X, Y] is read: below the diagonal, and for two tiles that are one the same mirrored."""
+    token, other, _ = row_pairs(X, Y, C, True)
+    return tl.where(token > other, m, tl.trans(m) if X == Y else 0.0).to(DOT)
+
+
+@triton.jit
+def level_grads(weights, x, y, factor, level, C: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr):
+    """The derivatives of sum m * level_dot by x, y and the factors [C, K], given `level_weights` of m."""
     N: tl.constexpr = y.shape[0] // C
     factors = repeat(factor, N, 0)
     token, other, _ = row_pairs(x.shape[0], y.shape[0], C, True)
-    apart = ((token ^ other) >> level) == 1
+    weights = tl.where(((token ^ other) >> level) == 1, weights, 0.0).to(DOT)
     if x.shape[0] == y.shape[0]:
         upper = upper_half(tl.arange(0, C * N) // N, level)[:, None]
         z = tl.where(upper, x, y)
-        weights = tl.where(apart, tl.where(token > other, m, tl.trans(m)), 0.0)
-        slope = tl.dot(weights.to(DOT), (z * factors).to(DOT), input_precision=PRECISION)
-        dx, dy = tl.where(upper, slope, 0.0), tl.where(upper, 0.0, slope)
-        return dx, dy, over_steps(z * slope, N, N, 0, False)
+        slope = tl.dot(weights, (z * factors).to(DOT), input_precision=PRECISION)
+        dz, dfactors = factors * slope, z * slope
+        dx, dy = tl.where(upper, dz, 0.0), tl.where(upper, 0.0, dz)
+        return dx, dy, dfactors if N == 1 else over_steps(dfactors, N, N, 0, False)
     else:
-        weights = tl.where(apart & (token > other), m, 0.0).to(DOT)
         dx = tl.dot(weights, (y * factors).to(DOT), input_precision=PRECISION)
         dy = tl.dot(tl.trans(weights), (x * factor).to(DOT), input_precision=PRECISION)
-        return dx, dy, x * dx + over_steps(y * dy, N, N, 0, False)
+        return factor * dx, factors * dy, x * dx + over_steps(y * dy, N, N, 0, False)
 
 
 @triton.jit
 def token_dot(x, y, C: tl.constexpr, BELOW: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr):
     """The products of rows of the same token."""
-    _, _, meets = row_pairs(x.shape[0], y.shape[0], C, BELOW)
-    return tl.where(meets, tl.dot(x.to(DOT), tl.trans(y.to(DOT)), input_precision=PRECISION), 0.0)
+    X: tl.constexpr = x.shape[0]
+    Y: tl.constexpr = y.shape[0]
+    _, _, meets = row_pairs(X, Y, C, BELOW)
+    if Y > C:
+        return tl.where(meets, tl.dot(x.to(DOT), tl.trans(y.to(DOT)), input_precision=PRECISION), 0.0)
+    elif BELOW:
+        return tl.zeros([X, Y], tl.float32)
+    else:
+        return tl.where(meets, tl.sum(x * y, 1)[:, None], 0.0)
 
 
 @triton.jit
 def token_grads(m, x, y, C: tl.constexpr, BELOW: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr):
     """The derivatives of sum m * token_dot by x and y."""
     _, _, meets = row_pairs(x.shape[0], y.shape[0], C, BELOW)
-    weights = tl.where(meets, m, 0.0).to(DOT)
-    dx = tl.dot(weights, y.to(DOT), input_precision=PRECISION)
-    return dx, tl.dot(tl.trans(weights), x.to(DOT), input_precision=PRECISION)
+    if y.shape[0] > C:
+        weights = tl.where(meets, m, 0.0).to(DOT)
+        dx = tl.dot(weights, y.to(DOT), input_precision=PRECISION)
+        return dx, tl.dot(tl.trans(weights), x.to(DOT), input_precision=PRECISION)
+    elif BELOW:
+        return x * 0.0, y * 0.0
+    else:
+        diagonal = tl.sum(tl.where(meets, m, 0.0), 1)[:, None]
+        return diagonal * y, diagonal * x
 
 
 @triton.jit
-def rows_decay_dot(
+def decay_dot(
     x,
     y,
     g,
@@ -114,7 +139,7 @@ def rows_decay_dot(
 
 
 @triton.jit
-def rows_decay_dot_grads(
+def decay_dot_grads(
     m,
     x,
     y,
@@ -125,25 +150,26 @@ def rows_decay_dot_grads(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The derivatives of sum m * rows_decay_dot(x, y, g) by x, y and g."""
+    """The derivatives of sum m * decay_dot(x, y, g) by x, y and g."""
     LEVELS: tl.constexpr = tl.constexpr(C.bit_length() - 1)
     g = tl.maximum(g, -32768.0)
     dx, dy = token_grads(m, x, y, C, STRICT or EXCLUSIVE, DOT, PRECISION)
+    weights = level_weights(m, x.shape[0], y.shape[0], C, DOT)
     dg = g * 0.0
     before, after = g * 0.0, g * 0.0
     for level in range(LEVELS):
         upper = upper_half(tl.arange(0, C), level)[:, None]
         factor = tl.exp2(tl.where(upper, before if EXCLUSIVE else before + g, after))
-        x_slope, y_slope, slope = level_grads(m, x, y, factor, level, C, DOT, PRECISION)
-        dx += repeat(factor, x.shape[0] // C, 0) * x_slope
-        dy += repeat(factor, y.shape[0] // C, 0) * y_slope
+        x_part, y_part, slope = level_grads(weights, x, y, factor, level, C, DOT, PRECISION)
+        dx += x_part
+        dy += y_part
         dg += slope_sums(factor * slope, level, C, EXCLUSIVE)
         before, after = next_level(g, before, after, level, C)
     return dx, dy, 0.6931471805599453 * dg
 
 
 @triton.jit
-def rows_product_dot(
+def product_dot(
     x,
     y,
     d,
@@ -169,7 +195,7 @@ def rows_product_dot(
 
 
 @triton.jit
-def rows_product_dot_grads(
+def product_dot_grads(
     m,
     x,
     y,
@@ -180,11 +206,16 @@ def rows_product_dot_grads(
     DOT: tl.constexpr,
     PRECISION: tl.constexpr,
 ):
-    """The derivatives of sum m * rows_product_dot(x, y, d) by x, y and d: see `product_dot_grads`."""
+    """The derivatives of sum m * product_dot(x, y, d) by x, y and d.
+
+    From wide blocks to narrow ones; `dprefix`, `dsuffix` and `dwhole` are the derivatives by a half's
+    products up to a token, from a token on, and over all of it.
+    """
     LEVELS: tl.constexpr = tl.constexpr(C.bit_length() - 1)
     o_c = tl.arange(0, C)
     one = d * 0.0 + 1.0
     dx, dy = token_grads(m, x, y, C, STRICT or EXCLUSIVE, DOT, PRECISION)
+    weights = level_weights(m, x.shape[0], y.shape[0], C, DOT)
     dprefix, dsuffix, dwhole = d * 0.0, d * 0.0, d * 0.0
     for step in range(LEVELS):
         level = LEVELS - 1 - step
@@ -193,9 +224,9 @@ def rows_product_dot_grads(
             prefix, suffix, whole = widened(prefix, suffix, whole, narrow, C)
         upper = upper_half(o_c, level)[:, None]
         factor = tl.where(upper, prefix, suffix)
-        x_slope, y_slope, slope = level_grads(m, x, y, factor, level, C, DOT, PRECISION)
-        dx += repeat(factor, x.shape[0] // C, 0) * x_slope
-        dy += repeat(factor, y.shape[0] // C, 0) * y_slope
+        x_part, y_part, slope = level_grads(weights, x, y, factor, level, C, DOT, PRECISION)
+        dx += x_part
+        dy += y_part
         across = other_half(whole, level, C)
         half = o_c >> level
         beside = tl.where((half[:, None] ^ half[None, :]) == 1, 1.0, 0.0)
