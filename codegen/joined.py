@@ -149,9 +149,11 @@ class JoinedPrinter:
             for line in printer.addresses.declarations():
                 name, comma, rest = line.partition(",")
                 lines.setdefault(self._called(printer, name), comma + rest)
+        if not self.beside:
+            return list(map("".join, lines.items()))
         shape = f"[{', '.join(('N', 'H', *map(self.first.addresses.size, self.first.normal.axes)))}]"
-        names = [start for start, _ in self.first.states] if self.beside else []
-        names += [self.renamed[name] for pair in self.second.states for name in pair] if self.beside else []
+        names = [start for start, _ in self.first.states]
+        names += [self.renamed[name] for pair in self.second.states for name in pair]
         return [*map("".join, lines.items()), *(f"{name},  # {shape}, or None" for name in names)]
 
     def _sizes(self) -> list[str]:
