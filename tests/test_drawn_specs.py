@@ -73,6 +73,15 @@ RIGHT_UPDATES = [
     "{g} * ({S} @ {w}) @ {u}.T + {S}",
     "{S} @ (I - {g} * {u} @ {u}.T)",
 ]
+# Micro-steps: {e} a unit vector along the axis that is read, {x} what is written along the other, {g} a gate.
+STEPS = [
+    "S - {g} * {e} @ ({e}.T @ S - {x}.T)",
+    "S + {g} * {e} @ {x}.T",
+]
+RIGHT_STEPS = [
+    "S + {g} * ({x} - S @ {e}) @ {e}.T",
+    "S + {g} * {x} @ {e}.T",
+]
 # A state that feeds S: declaration, update ({u}: a vector over K, {g}: a gate), a vector over K of it.
 FEEDING = [
     ("h[K]", "h <- {g} * h + {u}", "h"),
@@ -103,6 +112,8 @@ class Drawing:
         self.lets: list[str] = []
         self.count = 0
         self.fed: list[str] = []
+        self.loops = data.draw(st.sampled_from([False, False, False, True]))
+        self.delays = data.draw(st.sampled_from([False, False, True]))
 
     def pick(self, choices: list[str]) -> str:
         return self.data.draw(st.sampled_from(choices))
@@ -126,11 +137,17 @@ class Drawing:
         return f"y{self.count}"
 
     def vector(self, axis: str = "K") -> str:
-        source = self.pick([self.fresh(f"[{axis}]"), *(self.fed if axis == "K" else [])])
+        source = self.pick([self.earlier(self.fresh(f"[{axis}]")), *(self.fed if axis == "K" else [])])
         return self.let(self.pick(VECTORS).replace("K", axis).format(source))
 
     def gate(self) -> str:
-        return self.let(self.pick(GATES).format(self.fresh()))
+        return self.let(self.pick(GATES).format(self.earlier(self.fresh())))
+
+    def earlier(self, name: str) -> str:
+        """The input, now and then as it was tokens ago."""
+        if self.declarations[-1].startswith("param") or not self.delays:
+            return name
+        return self.pick(["{0}", "{0}", "{0}", "prev({0})", "delay({0}, 2)"]).format(name)
 
     def update(self) -> list[str]:
         """The statements of the state: a decay, reads, writes, in one statement or in several."""
@@ -151,12 +168,22 @@ class Drawing:
                 axis = "V" if right else "K"
                 parts = {"S": "S", "g": self.gate(), "u": self.vector(axis), "w": self.vector(axis)}
                 statements.append(self.pick(RIGHT_UPDATES if right else UPDATES).format(**parts))
+        if self.loops:
+            return [f"S <- {scale}", *self.steps(right)]
         writes = [f"{self.vector()} @ v.T" for _ in range(self.data.draw(st.integers(0 if reads else 1, 2)))]
         if writes and self.data.draw(st.booleans()):
             statements[-1] += " + " + " + ".join(writes)
         else:
             statements += [f"S + {write}" for write in writes]
         return [f"S <- {statement}" for statement in statements]
+
+    def steps(self, right: bool) -> list[str]:
+        """A loop of micro-steps: reads and writes along vectors of their own."""
+        self.declarations += ["input xe[n, K]", "input xv[n, V]", "input xg[n]"]
+        along, other = ("xv", "xe") if right else ("xe", "xv")
+        parts = {"g": "sigmoid(xg[i])", "e": "e", "x": f"{other}[i]"}
+        update = self.pick(RIGHT_STEPS if right else STEPS).format(**parts)
+        return ["for i in n:", f"    let e = unit({along}[i])", f"    S <- {update}"]
 
     def read(self, right: bool) -> str:
         """A term that reads the state along one vector and writes along another."""
@@ -190,7 +217,7 @@ class Drawing:
         return [line.format(**parts) for line in lines]
 
     def spec(self) -> str:
-        coupled = self.data.draw(st.integers(0, 3)) == 0
+        coupled = not self.loops and self.data.draw(st.integers(0, 3)) == 0
         others = [self.feeding()] if not coupled and self.data.draw(st.booleans()) else []
         updates = [*(update for _, update in others), *(self.mixed() if coupled else self.update())]
         outputs = []
@@ -205,7 +232,11 @@ class Drawing:
         lines = ["input v[V], z[V]", *self.declarations, *self.lets]
         lines += [f"state {'M[K, V], ' * coupled}S[K, V]", *(declared for declared, _ in others)]
         lines += [f"output {', '.join(name for name, _, _ in outputs)}", *before, *updates, *after]
-        return "recurrence drawn[K, V]:\n" + "\n".join(f"    {line}" for line in lines) + "\n"
+        return (
+            f"recurrence drawn[{'n, ' * self.loops}K, V]:\n"
+            + "\n".join(f"    {line}" for line in lines)
+            + "\n"
+        )
 
 
 def draw_call(data: st.DataObject, text: str) -> Case:
@@ -219,7 +250,7 @@ def draw_call(data: st.DataObject, text: str) -> Case:
         lengths=tuple(lengths),
         packed=packed,
         H=2,
-        sizes={"K": draw(st.sampled_from([1, 2, 5])), "V": draw(st.sampled_from([1, 3]))},
+        sizes={"K": draw(st.sampled_from([1, 2, 5])), "V": draw(st.sampled_from([1, 3])), "n": 2},
         groups={name: draw(st.sampled_from([1, 2])) for name in grouped},
         initial=draw(st.booleans()),
         reverse=draw(st.booleans()),
