@@ -46,8 +46,11 @@ def test_without_gradients_no_states_are_stored(name: str) -> None:
     assert not backward
     kept = [f"{state.name}s" for state in BY_NAME[name].recurrence.states]
     assert all(stored(trained, array) for array in kept)
-    assert not any(stored(forward, array) for array in kept)
-    assert sum(each.bytes for each in forward) < sum(each.bytes for each in trained)
+    after = [each.options for each in forward if each.kernel.endswith("_post")]
+    spare = [array for array in kept if not any(array in options for options in after)]
+    assert not any(stored(forward, array) for array in spare)
+    saved = sum(each.bytes for each in trained) - sum(each.bytes for each in forward)
+    assert saved > 0 or not spare
 
 
 @pytest.mark.parametrize("form", ["chunked", "recurrent"])
