@@ -60,8 +60,8 @@ def test_kept_states_are_read_in_the_scan_or_once(forms: tuple[Form, ...]) -> No
 
 
 @every
-def test_products_that_the_scan_only_adds_are_formed_in_it(path: Path) -> None:
-    for form in (form for form in forms(path) if form.name == "chunked"):
+def test_products_that_the_scan_only_adds_are_formed_in_it(forms: tuple[Form, ...]) -> None:
+    for form in (form for form in forms if form.name == "chunked"):
         plan = for_torch(form.forward, form.builder)
         users = [node for node in (*plan.pre, *plan.scan, *plan.post) for _ in node.args]
         arguments = [argument for node in (*plan.pre, *plan.scan, *plan.post) for argument in node.args]
