@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from rnnc.dsl.diagnostics import Diagnostic, SpecError
 from rnnc.dsl.expression import Axes, Call, Expression, Name, Sum, children, names
 from rnnc.dsl.recurrence import Assign, Let, Recurrence, unrolled
 
@@ -81,21 +82,35 @@ class Dependence:
 
 
 def ordered_groups(dependence: Dependence) -> tuple[tuple[Group, tuple[str, ...]], ...]:
-    """The states that stay together, and the outputs computed with them, those first that others need."""
+    """The states that stay together, and the outputs computed with them, those first that others need.
+
+    Raises SpecError where two outputs need states in opposite orders.
+    """
     groups = _merged(dependence)
     assigned = [s for s in unrolled(dependence.recurrence.statements) if isinstance(s, Assign)]
+    outputs = {s.target: s.value for s in assigned if s.target not in dependence.axes}
     needs = {group: _others(group, groups, _updates(dependence, group)) for group in groups}
     hosts: dict[str, Group] = {}
-    for statement in assigned:
-        if statement.target in dependence.axes:
-            continue
-        host = _host(dependence, statement.value, groups, needs)
-        hosts[statement.target] = host
-        needs[host] |= _others(host, groups, [dependence.of(statement.value)])
+    # An output that fits into one group alone decides the order for those that fit into several.
+    for output, value in sorted(outputs.items(), key=lambda each: len(_able(dependence, each[1], groups))):
+        host = hosts[output] = _host(dependence, value, groups, needs)
+        needs[host] |= _others(host, groups, [dependence.of(value)])
+        if host in _able(dependence, value, groups) and host in _reached(host, needs):
+            raise _circle(dependence, output, value)
     return tuple(
-        (group, tuple(output for output, host in hosts.items() if host == group))
+        (group, tuple(output for output in outputs if hosts[output] == group))
         for group in _sorted(groups, needs)
     )
+
+
+def _circle(dependence: Dependence, output: str, value: Expression) -> SpecError:
+    states = ", ".join(f"'{name}'" for name in sorted(dependence.of(value)))
+    message = (
+        f"the output '{output}' needs one of {states} before the other, another output the other way round"
+    )
+    hint = "read both by vectors that hold neither, and combine what is read"
+    finding = Diagnostic("unsupported", message, value.span, hints=(hint,))
+    return SpecError([finding], dependence.recurrence.source, dependence.recurrence.path)
 
 
 def _updates(dependence: Dependence, group: Group) -> list[Group]:
@@ -159,11 +174,16 @@ def _host(
     Where none can, it is the last: its stage is refused for the state that is not its own.
     """
     reading = [group for group in groups if group & dependence.of(value)]
-    for group in reversed(reading):
-        late = any(group in _reached(other, needs) for other in reading)
-        if not late and not list(dependence.whole(value, group)):
+    for group in reversed(_able(dependence, value, groups)):
+        if not any(group in _reached(other, needs) for other in reading):
             return group
     return (reading or groups)[-1]
+
+
+def _able(dependence: Dependence, value: Expression, groups: list[Group]) -> list[Group]:
+    """The groups that an output reads and that are the only one that it takes in as whole matrices."""
+    reading = [group for group in groups if group & dependence.of(value)]
+    return [group for group in reading if not list(dependence.whole(value, group))]
 
 
 def _sorted(groups: list[Group], needs: Mapping[Group, set[Group]]) -> Iterator[Group]:

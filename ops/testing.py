@@ -3,6 +3,11 @@
 The loop is written from the spec's statements alone, so what agrees with it computes the declared thing. A
 case is compared in float64, where the limits leave no room for a mistake, and in float32, where the limit is
 the numerics' promise or, on an ill-conditioned case, a small multiple of the loop's own error.
+
+The worst of these is a gradient through a unit vector of size 1, which is a sign: what is left of the
+derivative by it is what its length keeps, nothing. DeltaNet over 63 such tokens: the gradient of k is 5e-4, a
+difference of derivatives of 37, of which every form keeps about 1e-6 of 37. The loop is 8e-6 of the results
+off, chunks 3e-5, one chunk of all tokens 6e-5; at size 2 and more it is 2e-6.
 """
 
 from __future__ import annotations

@@ -102,6 +102,20 @@ def test_states_that_feed_each_other_stay_together() -> None:
         assert [state.name for state in only.states] == ["A", "B"]
 
 
+def test_an_output_that_fits_one_stage_decides_the_order() -> None:
+    """The first output would fit either stage, the second only that of 'S'."""
+    lines = ["input k[K], v[V]", "state S[K, V], h[K]", "output o[V], p[V]"]
+    lines += ["h <- 0.5 * h + k", "S <- 0.9 * S + k @ v.T"]
+    first, second = stages_of(*lines, "o <- S.T @ k + sum(k * h, K) * v", "p <- S.T @ unit(h)")
+    assert [state.name for state in (*first.states, *second.states)] == ["h", "S"]
+    assert [output.name for output in second.outputs] == ["o", "p"]
+    opposite = [*lines[:1], "state S[K, V], R[K, V]", "output o[V], p[V]"]
+    opposite += ["R <- 0.5 * R + k @ v.T", "S <- 0.9 * S + k @ v.T"]
+    opposite += ["o <- S.T @ (k * sum(R.T @ k, V))", "p <- R.T @ (k * sum(S.T @ k, V))"]
+    with pytest.raises(SpecError, match="the other way round"):
+        stages_of(*opposite)
+
+
 def test_what_cannot_be_staged_is_refused() -> None:
     lines = ["input q[K], k[K], v[V]", "state A[K, V], B[K, V]", "output o[V]"]
     lines += ["A <- A + k @ tanh(B.T @ k).T", "B <- B + k @ tanh(A.T @ q).T", "o <- A.T @ q"]
