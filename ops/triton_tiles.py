@@ -14,18 +14,26 @@ def compiled_for_cuda():
     return not triton.knobs.runtime.interpret and tl.target_info.is_cuda()
 
 
+@triton.constexpr_function
+def predicates_assembly():
+    """Whether loops with assembly that is not pure can be pipelined: up to Triton 3.6 they do not compile."""
+    return triton.__version__[:4] not in ("3.4.", "3.5.", "3.6.")
+
+
 @triton.jit
 def anew(i):
     """An index as it is, of which the compiler knows nothing more.
 
     What is computed from it afterwards is not taken from before: addresses of tiles that are read again, or
-    in every step of a loop, would be held in registers instead, one for every row.
+    in every step of a loop, would be held in registers instead, one for every row. (Where assembly has to be
+    pure, the compiler may move it out of a loop or join it with another.)
     """
+    IS_PURE: tl.constexpr = not predicates_assembly()
     if compiled_for_cuda():
         if i.dtype == tl.int64:
-            i = tl.inline_asm_elementwise("mov.b64 $0, $1;", "=l,l", [i], tl.int64, is_pure=False, pack=1)
+            i = tl.inline_asm_elementwise("mov.b64 $0, $1;", "=l,l", [i], tl.int64, is_pure=IS_PURE, pack=1)
         else:
-            i = tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [i], tl.int32, is_pure=False, pack=1)
+            i = tl.inline_asm_elementwise("mov.b32 $0, $1;", "=r,r", [i], tl.int32, is_pure=IS_PURE, pack=1)
     return i
 
 
