@@ -17,7 +17,9 @@ def chunk_tables(
     BN: tl.constexpr,
     BI: tl.constexpr,
 ):
-    # One program: BI chunks, for which it goes over all sequences.
+    """Writes the offsets and the table of chunks of C tokens; a program has BI chunks, for which it goes over
+    all sequences, BN at a time.
+    """
     i_p = tl.program_id(0)
     o_i = i_p * BI + tl.arange(0, BI)
     b_sequence, b_before = tl.zeros([BI], tl.int32), tl.zeros([BI], tl.int32)
