@@ -16,6 +16,7 @@ Place = Literal[
     "matrix",
     "pairs",
     "chunk",
+    "kept",
     "total",
     "state",
     "partial",
@@ -28,7 +29,8 @@ class Array:
 
     token: [B, T, H, axes]; param: [H, axes]; shared: [axes]; matrix: [B, T, H, C], the rows of [C, C]; pairs:
     the same with a column for each row of the tokens. What has rows has the axis of micro-steps in memory.
-    chunk: [chunks, H, axes]; state: [N, H, axes]; partial: [chunks, H, axes] in float32, summed afterwards.
+    chunk: [chunks, H, axes]; kept: the same for one chunk in several, the first of each; state: [N, H, axes];
+    partial: [chunks, H, axes] in float32, summed afterwards.
     Between kernels, in float32: row: [B, T, H], a factor of every token; total: [chunks, H, axes].
     value: as token, but beyond a sequence its last token is read again, as it is of an input: whatever a spec
     computes of it is defined there.

@@ -98,7 +98,8 @@ class Cost:
     """What one call of an operator costs; `sizes` are B, T, H, G (heads of inputs per group) and the axes.
 
     `chunk`: the tokens of a chunk, or, in the recurrent form, between two states that are kept; `split`:
-    whether sequences are walked in stretches, by which estimate; None where they cannot be.
+    whether sequences are walked in stretches, by which estimate; None where they cannot be; `spacing`: chunks
+    from one state that is kept to the next.
     """
 
     name: str
@@ -109,6 +110,7 @@ class Cost:
     backward: PassCost
     form: str = "chunked"
     split: Splitting | None = None
+    spacing: int = 1
 
     @property
     def stretches(self) -> int:
@@ -118,7 +120,7 @@ class Cost:
     def as_dict(self) -> dict[str, Any]:
         """Everything as plain data."""
         given = {"name": self.name, "form": self.form, "dtype": self.dtype, "chunk": self.chunk}
-        given |= {"sizes": dict(self.sizes), "stretches": self.stretches}
+        given |= {"sizes": dict(self.sizes), "stretches": self.stretches, "spacing": self.spacing}
         return given | {"forward": self.forward.as_dict(), "backward": self.backward.as_dict()}
 
     def __str__(self) -> str:
@@ -126,7 +128,8 @@ class Cost:
         given = " ".join(f"{name}={size}" for name, size in self.sizes.items())
         how = "chunks of" if self.form == "chunked" else "a state kept every"
         how = f"{self.stretches} stretches of each sequence, {how}" if self.stretches > 1 else how
-        lines = [f"{self.name}: {given}, {self.dtype}, {how} {self.chunk} tokens; per token and head:"]
+        kept = f", a state kept for {self.spacing} of them" if self.spacing > 1 else ""
+        lines = [f"{self.name}: {given}, {self.dtype}, {how} {self.chunk} tokens{kept}; per token and head:"]
         for name, part in (("forward", self.forward), ("backward", self.backward)):
             once = f"each tensor once: {part.minimum_bytes / per:,.0f}"
             kept = f"; kept for the backward pass: {part.saved_bytes / per:,.0f}" if part.saved_bytes else ""
@@ -158,12 +161,14 @@ def cost(
     arch: str = "sm_90",
     findings: FindingsOf | None = None,
     stretches: int | None = None,
+    spacing: int | None = None,
     **sizes: int,
 ) -> Cost:
     """The cost of one call; `sizes` gives B, T, H and every axis by name, and G where there are groups.
 
-    With `states`, an initial state is given and the final state taken; chunks of `chunk` tokens, or of as
-    many as cost least on the architecture, given `findings` on how kernels compile for it.
+    With `states`, an initial state is given and the final state taken; chunks of `chunk` tokens, `spacing` of
+    them to a state that is kept, or as many as cost least on the architecture, given `findings` on how
+    kernels compile for it.
     `save="inputs"`: the forward pass keeps nothing, the backward pass begins with what of it it needs.
     `stretches`: so many of each sequence, or as many as pay, as for a call that asks for Triton by name.
     `form`: chunked or recurrent. Raises UnsupportedOnGpu where there are no kernels, and ValueError for
@@ -177,15 +182,15 @@ def cost(
         stages = []
         for stage in compiled.stages:
             own = _of_stage(stage.recurrence, known)
-            found = cost(stage, dtype, chunk, states, save, form, arch, findings, stretches, **own)
+            found = cost(stage, dtype, chunk, states, save, form, arch, findings, stretches, spacing, **own)
             stages.append(found)
         return together(compiled.recurrence, [stage.recurrence for stage in compiled.stages], stages, known)
     if form == "recurrent":
         from rnnc.codegen.token_cost import token_cost
 
         return token_cost(compiled, _dtype(dtype), states, save, known)
-    hardware = KNOWN[arch]
-    return _chunked_cost(compiled, _dtype(dtype), chunk, states, save, hardware, findings, stretches, known)
+    hardware, lengths = KNOWN[arch], (chunk, spacing)
+    return _chunked_cost(compiled, _dtype(dtype), lengths, states, save, hardware, findings, stretches, known)
 
 
 def _check_options(save: str, form: str, arch: str) -> None:
@@ -202,7 +207,7 @@ def _check_options(save: str, form: str, arch: str) -> None:
 def _chunked_cost(
     compiled: Compiled,
     dtype: str,
-    chunk: int | None,
+    lengths: tuple[int | None, int | None],
     states: bool,
     save: str,
     hardware: Hardware,
@@ -210,7 +215,7 @@ def _chunked_cost(
     stretches: int | None,
     sizes: Mapping[str, int],
 ) -> Cost:
-    """The cost of a call in the chunked form."""
+    """The cost of a call in the chunked form; `lengths`: tokens of a chunk, chunks to a kept state."""
     from rnnc.codegen.stretch_cost import in_stretches, launched
 
     chunked = next(each for each in compiled.forms if each.name == "chunked")
@@ -220,11 +225,20 @@ def _chunked_cost(
     size = BYTES[dtype]
     known_of = findings(compiled, works, axes, size, hardware) if findings else None
     joints = together(forward, backward)
-    tiling = choose(works, axes, size, hardware, chunk, known_of, joints)
+    chunk, spacing = lengths
+    tiling = choose(works, axes, size, hardware, chunk, known_of, joints, spacing)
     count = _Count(compiled, dtype, tiling, sizes, states, works)
-    split, found = in_stretches(compiled, count, hardware, size, stretches)
+    every = tiling  # stretches keep the state of every chunk
+    if tiling.spacing > 1:
+        every = choose(works, axes, size, hardware, tiling.chunk, known_of, joints, 1)
+    split, found = in_stretches(
+        compiled, _Count(compiled, dtype, every, sizes, states, works), hardware, size, stretches
+    )
+    if split is not None:
+        tiling = every
+        count = _Count(compiled, dtype, tiling, sizes, states, works)
     written = {array.name: array for kernel in forward for array in kernel.stores}
-    kept = [a.name for kernel in backward for a in kernel.loads if a.name in written]
+    kept = [a.name for kernel in backward for a in count.loads(kernel) if a.name in written]
     saved = sum(count.bytes(written[name]) for name in dict.fromkeys(kept))
     outputs = [output.name for output in compiled.recurrence.outputs]
     if save == "states":
@@ -252,6 +266,7 @@ def _chunked_cost(
             0,
         ),
         split=found,
+        spacing=tiling.spacing,
     )
 
 
@@ -314,6 +329,15 @@ class _Count:
     def chunks(self) -> int:
         return self.sizes["B"] * -(-self.sizes["T"] // self.chunk)
 
+    @property
+    def kept(self) -> int:
+        """For how many chunks a state is kept."""
+        return self.sizes["B"] * -(-self.sizes["T"] // (self.chunk * self.tiling.spacing))
+
+    def loads(self, kernel: Kernel) -> tuple[Array, ...]:
+        """What a kernel reads."""
+        return kernel.loads + (kernel.walked if self.tiling.spacing > 1 else ())
+
     def product(self, axes: Iterable[str]) -> int:
         """How many entries a tile over these axes has."""
         return math.prod(self.extent(axis) for axis in axes)
@@ -340,6 +364,7 @@ class _Count:
             "matrix": batch * time * heads * self.chunk,
             "pairs": batch * time * heads * self.extent(ir.COLUMNS),
             "chunk": self.chunks * heads,
+            "kept": self.kept * heads,
             "total": self.chunks * heads,
             "partial": self.chunks * heads,
             "param": heads,
@@ -365,8 +390,8 @@ class _Count:
 
     def kernel(self, kernel: Kernel, start: int, end: int) -> KernelCost:
         """`start`, `end`: the bytes of the state that a kernel which walks the chunks reads and writes."""
-        size = sum(map(self.bytes, (*kernel.loads, *kernel.stores))) + (start + end if kernel.serial else 0)
-        return self.launch(kernel, kernel.name, size)
+        size = sum(map(self.bytes, (*self.loads(kernel), *kernel.stores)))
+        return self.launch(kernel, kernel.name, size + (start + end if kernel.serial else 0))
 
     def joined(
         self, launches: Iterable[KernelCost], kernels: Iterable[Kernel], joints: Iterable[Together]
@@ -386,7 +411,7 @@ class _Count:
         second from one cotangent of it to another.
         """
         size = 3 * self.ends if joint.beside else 0
-        for arrays in zip(*((kernel.loads, kernel.stores) for kernel in kernels), strict=True):
+        for arrays in zip(*((self.loads(kernel), kernel.stores) for kernel in kernels), strict=True):
             once = {array.name: array for group in arrays for array in group}
             size += sum(map(self.bytes, once.values()))
         choices = self.tiling.joined[joint.kernel]
@@ -403,17 +428,32 @@ class _Count:
         size_of_axis = self.sizes[self.compiled.normal.value_axis]
         tile = min(choice.configuration.tile, cover(size_of_axis))
         tiles = -(-size_of_axis // tile) if kernel.serial else 1
-        flops = 0
         roots = [*(array.node for array in kernel.stores), *(carry.end for carry in kernel.carries)]
-        alive = {plain(node) for node in reachable(roots)}
-        for node in (node for phase in kernel.phases for node in phase.nodes if node in alive):
-            again = kernel.serial and not any(self._value(x) for x in (node, *node.args))
-            flops += self.flops(node) * (tiles if again else 1)
+        flops = self._formed(kernel, roots, tiles if kernel.serial else 1)
         grid: tuple[int, ...] = (self.chunks, self.sizes["H"])
         if kernel.serial:
             grid = (tiles * self.sizes["B"] * self.sizes["H"],)
         flops *= self.chunks * self.sizes["H"]
+        flops += self._walked(kernel, -(-size_of_axis // tile)) if kernel.walk else 0
         return KernelCost(kernel.name, kernel.role, size, flops, grid, described(choice))
+
+    def _formed(self, kernel: Kernel, roots: Iterable[Node], tiles: int) -> int:
+        """The operations of a kernel in one chunk of one head; what has no values is formed in each tile."""
+        alive = {plain(node) for node in reachable(roots)}
+        found = 0
+        for node in (node for phase in kernel.phases for node in phase.nodes if node in alive):
+            again = not any(self._value(x) for x in (node, *node.args))
+            found += self.flops(node) * (tiles if again else 1)
+        return found
+
+    def _walked(self, kernel: Kernel, tiles: int) -> int:
+        """The operations on the way from the states that are kept to those of the chunks."""
+        length = -(-self.sizes["T"] // self.chunk)
+        steps = sum(number % self.tiling.spacing for number in range(length)) * self.sizes["B"]
+        (walk,) = footprint(kernel).walks
+        assert kernel.walk is not None
+        ends = [carry.end for carry in kernel.walk.carries]
+        return self._formed(kernel.walk, ends, tiles) * walk.number * steps * self.sizes["H"]
 
     def _value(self, node: Node) -> bool:
         return self.compiled.normal.value_axis in node.axes

@@ -12,12 +12,12 @@ from typing import Literal, NamedTuple
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.kernels import Kernel
-from rnnc.codegen.phases import Part, Phase, Read, Step, Store, is_free, uses
+from rnnc.codegen.phases import Anew, Part, Phase, Read, Step, Store, is_free, uses
 from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import DecayGradients, decay_gradients
 from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.codegen.triton_rows import rows_per_token
-from rnnc.codegen.work import LEVELS, STEPS, TOKENS, WIDE, Access, Factors, Moment, Product, Tile, Work
+from rnnc.codegen.work import LEVELS, STEPS, TOKENS, WIDE, Access, Factors, Moment, Product, Tile, Walk, Work
 from rnnc.dsl.expression import Axes
 
 Held = Counter[Axes]
@@ -63,13 +63,14 @@ class _Footprint:
         return Work(
             serial=self.kernel.serial,
             tiled=next((axis for axis in self.kernel.tiled if axis in axes), ""),
-            moments=tuple(_largest(moments)),
+            moments=_moments(moments),
             products=tuple(self._products()),
             accesses=tuple(self._accesses()),
             streams=tuple(self._streams()),
             loops=sum(phase.axis is not None for phase in self.kernel.phases),
             chain=self._chain(),
             micro=self.kernel.micro or "",
+            walks=tuple(self._walks(moments)),
         )
 
     def _values(self) -> Iterator[Node]:
@@ -191,6 +192,26 @@ class _Footprint:
             case ir.Segment() | ir.SegmentAdjoint() | ir.Path() | ir.PathAdjoint():
                 yield 2, (TOKENS, TOKENS)
 
+    def _walks(self, moments: Sequence[_Point]) -> Iterator[Walk]:
+        """What forms the states that are read, beside what is there meanwhile."""
+        if self.kernel.walk is None:
+            return
+        inner = _Footprint(self.kernel.walk)
+        within = _largest(inner._moments())
+        outer = [p for p, (step, _) in zip(moments, self.steps, strict=True) if _is_state(step)]
+        both = [_beside(point, other) for point in outer for other in within]
+        accesses = tuple(a._replace(looped=True, again=True) for a in inner._accesses())
+        yield Walk(self._segments(), _moments(both), tuple(inner._products()), accesses)
+
+    def _segments(self) -> int:
+        """How often states are formed, those of one place together."""
+        segments, found = 0, set[tuple[int, int]]()
+        for step, phase in self.steps:
+            segments += isinstance(step, Anew)
+            if _is_state(step):
+                found.add((id(phase), segments))
+        return len(found)
+
     # What is done
 
     def _products(self) -> Iterator[Product]:
@@ -204,7 +225,7 @@ class _Footprint:
             yield Product(count, shape, looped)
 
     def _accesses(self) -> Iterator[Access]:
-        found: Counter[tuple[Axes, bool, bool, bool]] = Counter()
+        found: Counter[tuple[Axes, bool, bool, bool, bool]] = Counter()
         seen: set[str] = set()
         for step, phase in self.steps:
             if not isinstance(step, Read | Store):
@@ -214,9 +235,9 @@ class _Footprint:
             exact = array.place in ("row", "total", "partial", "param", "shared") or len(array.node.axes) < 2
             again = isinstance(step, Read) and array.name in seen
             seen.add(array.name)
-            found[axes, exact, phase.axis is not None, again] += count
-        for (axes, exact, looped, again), count in found.items():
-            yield Access(count, axes, exact, looped, again)
+            found[axes, exact, phase.axis is not None, again, array.place == "kept"] += count
+        for (axes, exact, looped, again, kept), count in found.items():
+            yield Access(count, axes, exact, looped, again, kept)
 
     def _streams(self) -> Iterator[Tile]:
         """The tiles that the largest loop loads in every pass."""
@@ -303,14 +324,31 @@ def _tiles(held: Held) -> Iterator[Tile]:
     return ((count, axes) for axes, count in sorted(held.items()) if count and axes)
 
 
-def _largest(points: Sequence[_Point]) -> Iterator[Moment]:
+def _largest(points: Sequence[_Point]) -> list[_Point]:
     """The points that hold the most, whatever the sizes: none with less of everything than another."""
     kept: list[_Point] = []
     for point in points:
         if not any(_below(point, other) for other in kept):
             kept = [other for other in kept if not _below(other, point)] + [point]
-    for values, raw, operands, product in kept:
-        yield Moment(tuple(_tiles(values)), tuple(_tiles(raw)), tuple(_tiles(operands)), product)
+    return kept
+
+
+def _moments(points: Sequence[_Point]) -> tuple[Moment, ...]:
+    return tuple(
+        Moment(tuple(_tiles(values)), tuple(_tiles(raw)), tuple(_tiles(operands)), product)
+        for values, raw, operands, product in _largest(points)
+    )
+
+
+def _is_state(step: Step) -> bool:
+    return isinstance(step, Read) and step.array.place == "kept"
+
+
+def _beside(point: _Point, other: _Point) -> _Point:
+    """What is there at a point, and what something else needs at the same time."""
+    return _Point(
+        point.values + other.values, point.raw + other.raw, point.operands + other.operands, other.product
+    )
 
 
 def _below(one: _Point, other: _Point) -> bool:

@@ -80,6 +80,7 @@ class JoinedContext:
     second: str
     arguments: str
     tiles: Sequence[str]
+    spaced: bool
     sizes: str
     given_first: str
     given_second: str
@@ -127,6 +128,7 @@ class JoinedPrinter:
             second=self.second.kernel.name,
             arguments=_lines(self._arguments(), 1),
             tiles=self._tiles(),
+            spaced=self.first.kernel.spaced or self.second.kernel.spaced,
             sizes=_lines(self._sizes(), 1),
             given_first=_lines(self._given(self.first), 3 if self.beside else 2),
             given_second=_lines(self._given(self.second), 3 if self.beside else 2),
@@ -173,7 +175,8 @@ class JoinedPrinter:
         names += ["cu_seqlens", "chunk_offsets" if self.beside else "chunk_table", "T", "H"]
         names += ["tiles"] if printer.loops else []
         names += [prefix + size for prefix in ("", "B") for size in addresses.sizes.values()]
-        given = {name: self._called(printer, name) for name in (*names, "C")}
+        names += ["C", *(["SPACING"] if printer.kernel.spaced else [])]
+        given = {name: self._called(printer, name) for name in names}
         if self.beside:
             given |= {end: "None" for _, end in printer.states if printer is self.first}
             for flag, name in zip(("HAS_START", "HAS_END"), printer.states[0], strict=True):

@@ -12,13 +12,14 @@ WIDTH = 106
 WORK: dict[Role, str] = {
     "values": "Forms what the walk over the chunks needs that is summed over {axis}.",
     "pre": "Forms what needs no state, all chunks at once: matrices between tokens, and what scales them.",
-    "scan": "Walks the chunks with the state: outputs, and the state at the start of every chunk.",
+    "scan": "Walks the chunks with the state: outputs, and the state at the start of chunks.",
     "transition": "Walks a stretch of chunks from the identity: what it makes of the incoming state.",
     "post": "Forms the outputs that are summed over {axis}, from what the walk over the chunks left.",
     "dpost": "Forms what the walk back over the chunks needs that is summed over {axis}.",
     "reverse": "Walks the chunks back with the gradient in the state, kept at the end of every chunk.",
     "grads": "Forms the gradients of a chunk, or, where decays are per channel, what they sum over {axis}.",
     "channels": "Forms the gradients that are left, {axis} in tiles, from the sums of the kernel before.",
+    "states": "The state at the start of chunk i_at, a tile of {axis} of it, from the last that was kept.",
 }
 CHUNK = "Grid: (chunks, H); a program has one chunk of one head{loops}."
 WALK = "Grid: (tiles of {axis} * N * H,); a program walks all chunks of one head of one sequence."
@@ -44,6 +45,12 @@ def kernel_doc(kernel: Kernel, plan: Sequence[Sequence[Kernel]], arguments: Mapp
         _reads(sources),
         f"Writes {_listed(arguments[array.name] for array in kernel.stores) or 'm'}.",
     )
+
+
+def walk_doc(kernel: Kernel) -> str:
+    """The docstring of what forms the states of a chunk within a kernel."""
+    (axis,) = kernel.tiled
+    return _docstring(WORK[kernel.role].format(axis=axis), "It is kept for one chunk in SPACING.")
 
 
 def token_doc(kernel: TokenKernel, arguments: Mapping[str, str]) -> str:

@@ -8,6 +8,9 @@ does everything that is contracted over the value axis, in loops over its tiles,
 token's gradient reaches memory. What is summed over the value axis beside the state, `values` forms before
 the scan, `post` after it, and `dpost` before `reverse`. Where decays are per channel, what remains after the
 contraction is a kernel of its own, `channels`: it, and `pre`, loop over tiles of the key axis.
+
+States need not be kept for every chunk: a kernel that reads them walks, tile by tile of the value axis, from
+the last that was kept to its own chunk (`states`). Where a kernel has them in tiles of another axis, they are.
 """
 
 from __future__ import annotations
@@ -32,8 +35,10 @@ from rnnc.codegen.torch_sums import plain
 from rnnc.codegen.value_sums import after_sums, before_sums, between, meeting
 from rnnc.dsl.normal import Normal
 
-Role = Literal["values", "pre", "scan", "transition", "post", "dpost", "reverse", "grads", "channels"]
-SERIAL: tuple[Role, ...] = ("scan", "transition", "reverse")  # they walk the chunks
+Role = Literal[
+    "values", "pre", "scan", "transition", "post", "dpost", "reverse", "grads", "channels", "states"
+]
+SERIAL: tuple[Role, ...] = ("scan", "transition", "reverse", "states")  # they walk the chunks
 
 
 class UnsupportedOnGpu(ValueError):
@@ -46,7 +51,8 @@ class Kernel:
     `tiled` are in tiles, over programs or in loops. `micro`: the axis of micro-steps, if it has rows of them.
 
     In a kernel that walks the chunks the value axis is tiled over programs: it has one phase and no
-    accumulators. `scaling`: the role is transition, and that only scales the rows of the state.
+    accumulators. `scaling`: the role is transition, and that only scales the rows of the state. `walk`: how
+    the states that it reads are formed where they were not kept, a part of this launch.
     """
 
     name: str
@@ -59,6 +65,7 @@ class Kernel:
     carries: tuple[Carry, ...] = ()
     micro: str | None = None
     scaling: bool = False
+    walk: Kernel | None = None
 
     def __str__(self) -> str:
         lines = [f"kernel {self.name} ({self.role}):"]
@@ -70,14 +77,35 @@ class Kernel:
         """Whether it walks the chunks, the state in registers."""
         return self.role in SERIAL
 
+    @property
+    def spaced(self) -> bool:
+        """Whether it reads or writes states that need not be kept for every chunk."""
+        return any(array.place == "kept" for array in (*self.loads, *self.stores))
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it cannot form the states anew that it reads and that were not kept."""
+        return self.walk is None and any(array.place == "kept" for array in self.loads)
+
+    @property
+    def walked(self) -> tuple[Array, ...]:
+        """What it only reads where states are not kept for every chunk."""
+        own = {array.name for array in self.loads}
+        return tuple(array for array in (self.walk.loads if self.walk else ()) if array.name not in own)
+
 
 def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[Kernel, ...]]:
     """The kernels of the forward and of the backward pass; raises UnsupportedOnGpu."""
     forward, backward, given = kernel_programs(form, normal)
     if not per_channel(backward):
         backward = fold_factors(backward, form.builder)
-    kernels, kept = _plan_forward(forward, normal, given)
-    return kernels, _plan_backward(backward, forward, normal, kept, form.builder)
+    for spaced in (True, False):
+        walk = _Walk(normal, forward, spaced)
+        kernels, kept = _plan_forward(forward, normal, given, walk)
+        found = kernels, _plan_backward(backward, forward, normal, kept, walk, form.builder)
+        if not any(kernel.stuck for each in found for kernel in each):
+            break
+    return found
 
 
 def plan_transition(form: Form, normal: Normal) -> Kernel | None:
@@ -118,13 +146,13 @@ def kernel_programs(form: Form, normal: Normal) -> tuple[Program, Program, tuple
 
 
 def _plan_forward(
-    program: Program, normal: Normal, given: tuple[Array, ...]
+    program: Program, normal: Normal, given: tuple[Array, ...], walk: _Walk
 ) -> tuple[tuple[Kernel, ...], tuple[Array, ...]]:
     """The kernels of the forward pass, and what they hand on; the last array of `scan` is the state at the
     start of every chunk.
     """
     results, ends = _results(program), [carry.end for carry in program.carries]
-    states = _states(program)
+    states = _states(program, walk.place)
     moving, axis = dependents(program.nodes(), [a.node for a in states]), normal.value_axis
     known = [array.node for array in given]
     nodes = _needed([*results.values(), *ends], known)
@@ -150,7 +178,8 @@ def _plan_forward(
     if later:
         stores = tuple(_result(node, name) for name, node in later.items())
         given = (*given, *met)
-        kernels.append(_kernel("post", normal, program, list(later.values()), (*given, *states), stores))
+        after, states_of = (*given, *states), walk.kernel(given)
+        kernels.append(_kernel("post", normal, program, list(later.values()), after, stores, walk=states_of))
     return tuple(kernels), given
 
 
@@ -162,16 +191,21 @@ def _result(node: Node, name: str) -> Array:
     return Array(node, name, "token")
 
 
-def _states(program: Program) -> tuple[Array, ...]:
-    """The states at the start of every chunk; in a backward program their cotangents."""
-    return tuple(Array(c.start, f"{c.name}s".replace("'", ""), "chunk") for c in program.carries)
+def _states(program: Program, place: Place) -> tuple[Array, ...]:
+    """The states at the start of chunks; in a backward program their cotangents, of every chunk."""
+    return tuple(Array(c.start, f"{c.name}s".replace("'", ""), place) for c in program.carries)
 
 
 def _plan_backward(
-    program: Program, forward: Program, normal: Normal, kept: tuple[Array, ...], builder: Builder
+    program: Program,
+    forward: Program,
+    normal: Normal,
+    kept: tuple[Array, ...],
+    walk: _Walk,
+    builder: Builder,
 ) -> tuple[Kernel, ...]:
     """The kernels of the backward pass, given what the forward pass kept."""
-    kept = (*kept, *_states(forward))
+    before, kept = kept, (*kept, *_states(forward, walk.place))
     nodes = program.nodes()
     moving = dependents(nodes, [carry.start for carry in program.carries])
     towards = {n.number for n in _needed([c.end for c in program.carries], ())}
@@ -182,7 +216,7 @@ def _plan_backward(
     crossing_back = [n for n in scan if n in results.values() or (n in later and _is_costly(n, starts, kept))]
     names = {node: name for name, node in results.items()}
     back = tuple(Array(n, names.get(n, f"x{n.number}"), "token") for n in crossing_back)
-    cotangents = _states(program)
+    cotangents = _states(program, "chunk")
     roots = [*crossing_back, *(carry.end for carry in program.carries)]
     known = [array.node for array in kept]
     sums = between(before_sums(_needed(roots, known), moving, normal.value_axis))
@@ -197,7 +231,8 @@ def _plan_backward(
         Array(node, name, "partial" if name.removeprefix("d'") in params else "token")
         for name, node in remaining.items()
     )
-    return *kernels, *_gradients(program, normal, stores, (*given, *cotangents, *back), builder)
+    given = (*given, *cotangents, *back)
+    return *kernels, *_gradients(program, normal, stores, given, walk.kernel(before), builder)
 
 
 def _gradients(
@@ -205,6 +240,7 @@ def _gradients(
     normal: Normal,
     stores: tuple[Array, ...],
     given: tuple[Array, ...],
+    walk: Kernel | None,
     builder: Builder,
 ) -> Iterator[Kernel]:
     """`grads`: everything, or, where decays are per channel, what is contracted over values; `channels`: the
@@ -213,11 +249,12 @@ def _gradients(
     nodes = [array.node for array in stores]
     if not _in_channel_tiles(program):
         if stores:
-            yield _kernel("grads", normal, program, nodes, given, stores)
+            yield _kernel("grads", normal, program, nodes, given, stores, walk=walk)
         return
     contracted = contractions(_needed(nodes, [array.node for array in given]), stores, normal.value_axis)
     if contracted:
-        yield _kernel("grads", normal, program, [a.node for a in contracted], given, contracted)
+        sums = [array.node for array in contracted]
+        yield _kernel("grads", normal, program, sums, given, contracted, walk=walk)
     rest = tuple(array for array in stores if array not in contracted)
     if rest:
         # Operands that are tiles of tokens and channels cost less to form again than to read.
@@ -269,9 +306,12 @@ def _kernel(
     stores: tuple[Array, ...],
     carries: tuple[Carry, ...] = (),
     again: tuple[Array, ...] = (),
+    walk: Kernel | None = None,
 ) -> Kernel:
     """The kernel that forms the roots of what is given; `again`: what it reads again after writing it, where
     later something else is stored: of the two, that is what the kernel writes.
+
+    `walk`: how the states are formed that it may read.
     """
     nodes = _needed(roots, [array.node for array in given])
     starts = {carry.start for carry in carries}
@@ -289,10 +329,45 @@ def _kernel(
         phases = chunk_phases(body, loads, stores, axis)
     verify(phases, starts)
     name = f"{normal.recurrence.name}_{program.name.split('_')[0]}_{role}"
+    reads_states = any(array.place == "kept" for array in loads)
     over = {a for node in (*body, *(array.node for array in (*loads, *stores))) for a in node.axes}
     micro = normal.micro if {ir.ROWS, ir.COLUMNS} & over else None
     written = tuple({array.name: array for array in stores}.values())
-    return Kernel(name, role, tuple(loads), body, written, phases, (axis,), carries, micro)
+    return Kernel(
+        name,
+        role,
+        tuple(loads),
+        body,
+        written,
+        phases,
+        (axis,),
+        carries,
+        micro,
+        walk=walk if reads_states else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """How states come to the kernels that read them; not `spaced`: they are kept for every chunk."""
+
+    normal: Normal
+    program: Program
+    spaced: bool
+
+    @property
+    def place(self) -> Place:
+        """Where states are in memory."""
+        return "kept" if self.spaced else "chunk"
+
+    def kernel(self, given: tuple[Array, ...]) -> Kernel | None:
+        """How the states of a chunk are formed of those of the one before it, and of what is given."""
+        if not self.spaced:
+            return None
+        carries, states = self.program.carries, _states(self.program, self.place)
+        ends = [carry.end for carry in carries]
+        walk = _kernel("states", self.normal, self.program, ends, given, (), carries)
+        return replace(walk, loads=(*states, *walk.loads))
 
 
 def _loads(

@@ -29,12 +29,15 @@ WAITING = 0.6  # tiles that a loop loads without a stage for them
 
 
 class Configuration(NamedTuple):
-    """How a kernel runs: tokens of a chunk, entries of a tile of the tiled axis (0: none), warps, stages."""
+    """How a kernel runs: tokens of a chunk, entries of a tile of the tiled axis (0: none), warps, stages,
+    chunks that a state is kept for (1 where it has none to do with).
+    """
 
     chunk: int
     tile: int
     warps: int
     stages: int
+    spacing: int = 1
 
 
 class Need(NamedTuple):
@@ -71,11 +74,12 @@ def extents(work: Work, sizes: Mapping[str, int], configuration: Configuration, 
 def need(work: Work, tiles: Extents, configuration: Configuration, hardware: Hardware, size: int) -> Need:
     """What a program of a kernel needs, at its fullest moment."""
     part = _Part(tiles, configuration.warps, hardware, size)
-    held = max(map(part.registers, work.moments), default=0.0)
+    moments = [*work.moments, *(m for walk in work.walks if configuration.spacing > 1 for m in walk.moments)]
+    held = max(map(part.registers, moments), default=0.0)
     ahead = configuration.stages > 1
     if not ahead:
         held += WAITING * part.total(work.streams) * size / FLOAT
-    shared = max(map(part.shared, work.moments), default=0)
+    shared = max(map(part.shared, moments), default=0)
     if ahead and work.serial:  # matrix units that read shared memory themselves need a stage more
         late = 0 < hardware.rows <= configuration.chunk
         stages = configuration.stages if late else configuration.stages - 1

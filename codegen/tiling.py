@@ -1,4 +1,5 @@
-"""The one choice of how kernels run: tokens in a chunk, tiles, warps and stages, by cost under constraints.
+"""The one choice of how kernels run: tokens in a chunk, chunks that a state is kept for, tiles, warps and
+stages, by cost under constraints.
 
 Candidates that do not fit the registers of a thread, or the shared memory of a processor, are dropped; of the
 others the one that is estimated to take the least time is taken: what it moves through memory and through
@@ -22,6 +23,7 @@ from rnnc.codegen.times import Times, times
 from rnnc.codegen.work import Work
 
 CHUNKS = (16, 32, 64, 128, 256)
+SPACINGS = (1, 2, 4)
 TILES = (16, 32, 64, 128)
 WARPS = (4, 8, 16)
 STAGES = (1, 2, 3)
@@ -73,11 +75,12 @@ class Choice(NamedTuple):
 
 
 class Tiling(NamedTuple):
-    """The choices of all kernels, by name, for chunks of `chunk` tokens; `joined`: those of both kernels of
-    those that are one launch, by its name.
+    """The choices of all kernels, by name, for chunks of `chunk` tokens, states kept for one in `spacing`;
+    `joined`: those of both kernels of those that are one launch, by its name.
     """
 
     chunk: int
+    spacing: int
     kernels: Mapping[str, Choice]
     joined: Mapping[str, tuple[Choice, Choice]] = MappingProxyType({})
 
@@ -131,11 +134,13 @@ def choose(
     chunk: int | None = None,
     findings: Mapping[str, Findings] | None = None,
     joints: Iterable[Joint] = (),
+    spacing: int | None = None,
 ) -> Tiling:
     """The tiling that costs least; `sizes` by axis, `size`: bytes of an entry of a vector.
 
-    With `chunk`, of those for chunks of that many tokens. `findings`: what is known of kernels, by name;
-    where times are known of all kernels, only what was measured is compared, each a launch of its own.
+    With `chunk`, of those for chunks of that many tokens, with `spacing`, of those with a state for so many
+    chunks, where it need not be kept for each. `findings`: what is known of kernels, by name; where times are
+    known of all kernels, only what was measured is compared, each a launch of its own.
     `joints`: kernels that otherwise may be one launch, and are if that fits as well as they do. Raises
     TooLarge.
     """
@@ -143,15 +148,16 @@ def choose(
     found: list[Tiling] = []
     reasons: list[TooLarge] = []
     for tokens in (chunk,) if chunk else CHUNKS:
-        try:
-            each = {
-                name: best(work, sizes, size, hardware, tokens, known.get(name, {}))
-                for name, work in works.items()
-            }
-        except TooLarge as error:
-            reasons.append(error)
-        else:
-            found.append(Tiling(tokens, each))
+        for chunks in spacings(works.values(), spacing):
+            try:
+                each = {
+                    name: best(work, sizes, size, hardware, tokens, known.get(name, {}), chunks)
+                    for name, work in works.items()
+                }
+            except TooLarge as error:
+                reasons.append(error)
+            else:
+                found.append(Tiling(tokens, chunks, each))
     if not found:
         raise reasons[0]  # of the shortest chunk
     measured = [tiling for tiling in found if tiling.measured]
@@ -166,10 +172,17 @@ def choose(
     for joint in joints:
         names = joint.first, joint.second
         two = [(works[name], known.get(name, {}), least_bytes.kernels[name]) for name in names]
-        pair = together(two, joint.beside, sizes, size, hardware, least_bytes.chunk)
+        pair = together(two, joint.beside, sizes, size, hardware, least_bytes.chunk, least_bytes.spacing)
         if pair and _misfit(pair) <= _misfit(least_bytes.kernels[name] for name in names):
             joined[joint.kernel] = pair
     return least_bytes._replace(joined=joined)
+
+
+def spacings(works: Iterable[Work], spacing: int | None = None) -> tuple[int, ...]:
+    """For how many chunks a state may be kept: for each, if no kernel can form one anew."""
+    if not any(work.walks for work in works):
+        return (1,)
+    return (spacing,) if spacing else SPACINGS
 
 
 def longest(works: Mapping[str, Work], sizes: Mapping[str, int], size: int, hardware: Hardware) -> int:
@@ -181,19 +194,25 @@ def longest(works: Mapping[str, Work], sizes: Mapping[str, int], size: int, hard
     return max(fitting)
 
 
-def candidates(work: Work, sizes: Mapping[str, int], chunk: int) -> Iterator[Configuration]:
-    """All configurations of a kernel, for chunks of that many tokens."""
+def candidates(work: Work, sizes: Mapping[str, int], chunk: int, spacing: int = 1) -> Iterator[Configuration]:
+    """All configurations of a kernel, for chunks of that many tokens and so many chunks to a state."""
     tiles: Iterable[int] = (0,)
     if work.tiled:
         tiles = [tile for tile in TILES if tile == TILES[0] or tile < 2 * sizes[work.tiled]]
     for tile in tiles:
         for warps in WARPS:
             for stages in STAGES if work.serial else STAGES[:1]:
-                yield Configuration(chunk, tile, warps, stages)
+                yield Configuration(chunk, tile, warps, stages, spacing if work.spaced else 1)
 
 
 def ranked(
-    work: Work, sizes: Mapping[str, int], size: int, hardware: Hardware, chunk: int, findings: Findings
+    work: Work,
+    sizes: Mapping[str, int],
+    size: int,
+    hardware: Hardware,
+    chunk: int,
+    findings: Findings,
+    spacing: int = 1,
 ) -> list[Choice]:
     """The candidates that fit the shared memory, the best first: those that fit the registers, by time,
     then those that fit them least badly.
@@ -202,9 +221,17 @@ def ranked(
     """
     found: list[tuple[int, float, Choice]] = []
     dropped = {"registers": 0, "shared memory": 0}
-    wrong = {each for each, said in findings.items() if said.wrong}
-    known = {each: said for each, said in findings.items() if each.chunk == chunk and each not in wrong}
-    for configuration in known or candidates(work, sizes, chunk):
+    own, like = spacing if work.spaced else 1, compiled_for(work, spacing)
+    here = {each: said for each, said in findings.items() if each.chunk == chunk}
+    known = {
+        each._replace(spacing=own): said
+        for each, said in here.items()
+        if each.spacing == like and said.seconds is None
+    }
+    known |= {each: said for each, said in here.items() if each.spacing == own}
+    wrong = {each for each, said in known.items() if said.wrong}
+    known = {each: said for each, said in known.items() if each not in wrong}
+    for configuration in known or candidates(work, sizes, chunk, spacing):
         if configuration in wrong:
             continue
         choice = judged(work, sizes, size, hardware, configuration, known.get(configuration))
@@ -244,6 +271,7 @@ def together(
     size: int,
     hardware: Hardware,
     chunk: int,
+    spacing: int = 1,
 ) -> tuple[Choice, Choice] | None:
     """How two kernels that are one launch run, best in what a compiler has seen: `beside` each other in one
     configuration; in turn, with as many warps, in tiles no larger than they have apart, as each holds a
@@ -254,14 +282,16 @@ def together(
     found: list[tuple[int, int, float, tuple[Choice, Choice]]] = []
     each = [
         [
-            judged(work, sizes, size, hardware, configuration, known.get(configuration))
-            for configuration in candidates(work, sizes, chunk)
-            if beside or configuration.tile <= apart.configuration.tile
+            judged(
+                work, sizes, size, hardware, how, known.get(how._replace(spacing=compiled_for(work, spacing)))
+            )
+            for how in candidates(work, sizes, chunk, spacing)
+            if beside or how.tile <= apart.configuration.tile
         ]
         for work, known, apart in kernels
     ]
     for pair in product(*each):
-        one, other = (choice.configuration for choice in pair)
+        one, other = (choice.configuration._replace(spacing=1) for choice in pair)
         wrong = any(choice.measured and choice.measured.wrong for choice in pair)
         fits = max(choice.need.shared for choice in pair) <= hardware.shared_program
         if fits and not wrong and (one == other if beside else one.warps == other.warps):
@@ -276,11 +306,22 @@ def _misfit(choices: Iterable[Choice]) -> int:
     return max(math.ceil(choice.excess / STEP) for choice in choices)
 
 
+def compiled_for(work: Work, spacing: int) -> int:
+    """What stands for a spacing: compilers make the same of a kernel for all powers of two above 1."""
+    return min(spacing, 2) if work.spaced else 1
+
+
 def best(
-    work: Work, sizes: Mapping[str, int], size: int, hardware: Hardware, chunk: int, findings: Findings
+    work: Work,
+    sizes: Mapping[str, int],
+    size: int,
+    hardware: Hardware,
+    chunk: int,
+    findings: Findings,
+    spacing: int = 1,
 ) -> Choice:
     """The first of `ranked`."""
-    return ranked(work, sizes, size, hardware, chunk, findings)[0]
+    return ranked(work, sizes, size, hardware, chunk, findings, spacing)[0]
 
 
 def plausible(choices: Iterable[Choice]) -> list[Choice]:

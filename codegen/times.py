@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.resources import FLOAT, Configuration, Need, cover, extents
-from rnnc.codegen.work import Extents, Work, moved
+from rnnc.codegen.work import Extents, Work, formed, moved, steps
 
 # What is estimated for: heads of all sequences, tokens of each. One choice for all calls.
 LOADS = ((96, 8192), (32, 16384))
@@ -74,21 +74,22 @@ class _Load(NamedTuple):
         chunks = -(-length // self.configuration.chunk)
         spread = self.tiles.tiles if self.work.serial else 1  # programs that share a chunk
         programs = heads * (spread if self.work.serial else chunks)
-        steps = heads * chunks
+        each = heads * chunks
         hardware = self.hardware
         busy = min(1.0, programs / hardware.processors)
-        memory = steps * moved(self.work, self.together, self.size, again=False)
-        cache = steps * spread * moved(self.work, self.tiles, self.size, again=True)
+        spacing = self.configuration.spacing
+        memory = each * moved(self.work, self.together, self.size, False, spacing)
+        cache = each * spread * moved(self.work, self.tiles, self.size, True, spacing)
         seconds = self._products
         waves = -(-programs // (hardware.processors * self._resident))
         chain = waves * (chunks if self.work.serial else 1) * (self._latency + seconds * hardware.processors)
         spent = (
             memory / hardware.bandwidth / busy,
             cache / hardware.cache_bandwidth / busy,
-            steps * spread * seconds / busy,
+            each * spread * seconds / busy,
             chain,
         )
-        return Times(*(each / (heads * length) for each in spent))
+        return Times(*(time / (heads * length) for time in spent))
 
     @property
     def _resident(self) -> int:
@@ -104,9 +105,8 @@ class _Load(NamedTuple):
         """Seconds of the matrix products of a program in one chunk, on the whole machine."""
         rate = self.hardware.exact_rate if self.size == FLOAT else self.hardware.matrix_rate
         operations = 0.0
-        for product in self.work.products:
-            rows, columns, inner = (self.tiles.entries(axes) for axes in product.shape)
-            count = product.number * (self.tiles.tiles if product.looped else 1)
+        for count, shape in formed(self.work, self.tiles, self.configuration.spacing):
+            rows, columns, inner = (self.tiles.entries(axes) for axes in shape)
             share = columns / (columns + NARROW) * (1 if rows >= self.hardware.rows else SLOWER)
             operations += 2 * count * rows * columns * inner / share
         return operations / rate
@@ -116,14 +116,14 @@ class _Load(NamedTuple):
         """Seconds of one chunk in which a program waits: for reads, and for products one after the other."""
         hardware, work = self.hardware, self.work
         reads = hardware.memory_latency * (AHEAD if self.configuration.stages > 1 else 1)
-        formed = entries = 0
-        for product in work.products:
-            count = product.number * (self.tiles.tiles if product.looped else 1)
-            formed += count
-            entries += count * self.tiles.entries((*product.shape[0], *product.shape[1]))
+        made = entries = 0.0
+        for count, shape in formed(work, self.tiles, self.configuration.spacing):
+            made += count
+            entries += count * self.tiles.entries((*shape[0], *shape[1]))
         threads = self.configuration.warps * hardware.lanes
         passes = 1.0
         if not work.serial:  # a tile lies in memory beside the one before it
-            passes += work.loops * (1 + (self.tiles.tiles - 1) * BESIDE)
-        waits = work.chain if work.serial else formed
+            walked = sum(walk.number for walk in work.walks) * steps(self.configuration.spacing)
+            passes += (work.loops + walked) * (1 + (self.tiles.tiles - 1) * BESIDE)
+        waits = work.chain if work.serial else made
         return reads * passes + waits * hardware.product_latency + entries / threads * ELEMENT

@@ -20,6 +20,7 @@ SHAPES = {
     "matrix": "B, T, H",
     "pairs": "B, T, H",
     "chunk": "chunks, H",
+    "kept": "kept, H",
     "total": "chunks, H",
     "partial": "chunks, H",
     "param": "H",
@@ -41,6 +42,7 @@ class Addresses:
 
     def __init__(self, kernel: Kernel, normal: Normal, names: Names, values: ValueNames) -> None:
         self.kernel, self.normal = kernel, normal
+        self.loads = (*kernel.loads, *kernel.walked)
         features, over = self._features()
         self.micro = kernel.micro
         if self.micro is not None:  # the axis itself only lies in memory
@@ -50,18 +52,19 @@ class Addresses:
         for size in self.sizes.values():
             names.taken |= {f"B{size}", f"o_{size}", f"m_{size}", f"i_{size}"}
         self.arguments: dict[str, str] = {}
-        for array in (*kernel.loads, *kernel.stores):
+        for array in (*self.loads, *kernel.stores):
             if array.name not in self.arguments:
                 self.arguments[array.name] = names.fresh(values.of_array(array))
-        read = {array.name for array in kernel.loads}
+        read = {array.name for array in self.loads}
         self.groups = [d.name for d in normal.recurrence.inputs if d.per_group and d.name in read]
 
     def _features(self) -> tuple[list[str], set[str]]:
         """The feature axes that occur, as declared; and all axes that values are over."""
         kernel = self.kernel
         over, found = set[str](), set[str]()
-        formed = [inner for node in kernel.body for inner in (node, *node.args)]
-        for node in (*(a.node for a in kernel.loads), *formed, *(a.node for a in kernel.stores)):
+        body = (*kernel.body, *(kernel.walk.body if kernel.walk else ()))
+        formed = [inner for node in body for inner in (node, *node.args)]
+        for node in (*(a.node for a in self.loads), *formed, *(a.node for a in kernel.stores)):
             over.update(map(base, node.axes))
             if isinstance(node.op, ir.AxisSize):
                 found.add(node.op.axis)
@@ -131,6 +134,8 @@ class Addresses:
                 return [self._matrix_row(array, features)]
             case "param":
                 return [f"i_h{times}", *inner]
+            case "kept":
+                return [f"i_kept{times}", *inner]
             case "chunk" | "total" | "partial":
                 return [f"i_chunk{times}", *inner]
             case "shared":
@@ -153,9 +158,14 @@ class Addresses:
         """The masks of a tile, to be joined."""
         features, tile, time = self._feature_axes(array), array.node.axes, _time(array)
         masks = [self._spread(f"m_{self.size(axis)}", axis, tile) for axis in features if axis in tile]
-        if array.place == "chunk" and not self.kernel.serial:  # a chunk that no sequence has holds nothing
+        held = ""
+        if array.place == "kept":  # written if the state is kept, read if the chunk exists
+            held = "keeps" if array in self.kernel.stores else "exists"
+        elif array.place == "chunk" and not self.kernel.serial:  # a chunk that no sequence has holds nothing
+            held = "exists"
+        if held:
             first = self.size(features[0])
-            masks[0] = self._spread(f"(o_{first} < {first} * exists)", features[0], tile)
+            masks[0] = self._spread(f"(o_{first} < {first} * {held})", features[0], tile)
         if array.place in ("token", "value", "row", "matrix", "pairs") and not again:
             masks.insert(0, self._spread("m_rows" if time in (ir.ROWS, ir.COLUMNS) else "m_c", time, tile))
         return masks
@@ -186,7 +196,7 @@ class Addresses:
     def declarations(self) -> list[str]:
         """The arguments with their shapes, as lines of the head."""
         lines = []
-        arrays = {array.name: array for array in reversed((*self.kernel.loads, *self.kernel.stores))}
+        arrays = {array.name: array for array in reversed((*self.loads, *self.kernel.stores))}
         for name, argument in self.arguments.items():
             array = arrays[name]
             features = [self.size(a) for a in self.memory_axes(array) if a not in ir.TIME_AXES]

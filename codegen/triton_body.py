@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.arrays import Array
@@ -37,7 +37,8 @@ AGAIN = ["", "tl.debug_barrier()", "i_k, i_t, i_h = anew(i_k), anew(i_t), anew(i
 class Body:
     """Prints the phases of a kernel; knows what each value is called.
 
-    `optional` are the names of the arrays that not every call wants to be written: None stands for them.
+    `walked`: where what it reads to form states lies. `optional` are the names of the arrays that not every
+    call wants to be written: None stands for them.
     """
 
     def __init__(
@@ -47,14 +48,18 @@ class Body:
         names: Names,
         values: ValueNames,
         optional: Collection[str] = (),
+        walked: Addresses | None = None,
     ) -> None:
         self.addresses, self.names, self.values, self.optional = addresses, names, values, optional
         self.paragraphs = Paragraphs(self.word, values.is_symbol)
-        self.memory = {array.node for array in kernel.loads}
+        self.walk, self.walked = kernel.walk, walked
+        carried = {carry.start for carry in kernel.carries}
+        self.memory = {array.node for array in kernel.loads if array.node not in carried}
         self.groups = decay_gradients(kernel.body)
         self.called: dict[Node, str] = {}
         steps = addresses.sizes[addresses.micro] if addresses.micro else ""
         self.micro = [text.format(steps) for text in MICRO] if steps else []
+        self.again = [*AGAIN, *(["i_kept = anew(i_kept) if SPACING > 1 else i_k"] if walked else [])]
 
     # What `triton_operations.line` asks for
 
@@ -90,7 +95,7 @@ class Body:
         lines = []
         for before, phase in zip((None, *phases), phases, strict=False):
             if before is None or before.axis is not None or phase.axis is None:
-                lines += [*([] if before is None else AGAIN), *ROWS, *self.micro]
+                lines += [*([] if before is None else self.again), *ROWS, *self.micro]
             lines += self.phase(phase)
         return lines
 
@@ -99,13 +104,25 @@ class Body:
         if phase.axis is None:
             return self.paragraphs.texts([self.step(step, phase.sums) for step in phase.body])
         size = self.size(phase.axis)
-        again = Line((*AGAIN[1:], *ROWS, *self.addresses.tile(phase.axis, f"anew(i_{size})")))
+        again = Line((*self.again[1:], *ROWS, *self.addresses.tile(phase.axis, f"anew(i_{size})")))
         inside = self.paragraphs.texts(
-            [again if isinstance(step, Anew) else self.step(step, phase.sums) for step in phase.body]
+            [
+                again if isinstance(step, Anew) else self.step(step, phase.sums)
+                for step in self._together(phase.body)
+            ]
         )
         zeros = [f"{self.called[node]} = {self.neutral(node)}" for node in phase.sums]
         tile = [] if phase.body[:1] == (Anew(),) else self.addresses.tile(phase.axis, f"i_{size}")
         return [*zeros, f"for i_{size} in range(0, tiles):", *_indented((*tile, *inside))]
+
+    def _together(self, body: Iterable[Step]) -> Iterator[Step]:
+        """The steps, without those that read a state which was formed with another."""
+        there = False
+        for step in body:
+            state = self.walk is not None and isinstance(step, Read) and step.array.place == "kept"
+            if not (state and there):
+                yield step
+            there = not isinstance(step, Anew) and (there or state)
 
     def step(self, step: Step, sums: Collection[Node]) -> Line:
         """The lines of a step; `sums` are what the phase adds up over tiles."""
@@ -120,6 +137,8 @@ class Body:
                 assert isinstance(total.op, ir.Add)
                 factor = total.op.coefficients[step.index]
                 return Line((self.part(step),), _values(uses), total, step.term, factor, sign)
+            case Read(array) if array.place == "kept":
+                return Line((self.states(),), (), array.node)
             case Read(array):
                 return Line((self.load(array),), (), array.node)
             case Anew():
@@ -168,6 +187,22 @@ class Body:
         masked = f", mask={mask}, other=0.0" if mask else ""
         name = self.call(array.node)
         return f"{name} = tl.load({address}{masked})"
+
+    def states(self) -> str:
+        """The line that forms a tile of the states of this chunk, from the last that were kept."""
+        assert self.walk is not None
+        assert self.walked is not None
+        own, walk = self.addresses, self.walk
+        sizes = [own.sizes[axis] for axis in self.walked.sizes]
+        parts = [
+            *(own.arguments[name] for name in self.walked.arguments),
+            *(f"G_{name}" for name in self.walked.groups),
+            *("i_k - i_t", "i_kept", "i_t", "i_h", f"i_{self.size(walk.tiled[0])}", "bos", "length", "H"),
+            *(*sizes, *(f"B{size}" for size in sizes)),
+            *("C", "SPACING", "REVERSE", "DOT", "PRECISION", "WARPS"),
+        ]
+        names = ", ".join(self.call(each.node) for each in walk.loads if each.place == "kept")
+        return f"{names} = {walk.name}({', '.join(parts)})"
 
     def store(self, array: Array) -> list[str]:
         """The line that writes a tile, under a condition where a call may not want the array."""

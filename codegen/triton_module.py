@@ -154,7 +154,8 @@ def _printers(
 
 def _printed(printers: Sequence[KernelPrinter]) -> tuple[list[str], list[str]]:
     """What the launcher needs to know of each, and the texts."""
-    texts = [printer.text().rstrip("\n") for printer in printers]
+    walks = {each.walk.kernel.name: each.walk.text() for each in printers if each.walk}
+    texts = [text.rstrip("\n") for text in (*walks.values(), *(printer.text() for printer in printers))]
     return [_launch(printer) for printer in printers], texts
 
 
@@ -194,7 +195,9 @@ def _launch(printer: KernelPrinter) -> str:
         writes = (("@M", printer.states[0][1], "stretch", printer.normal.state_axes),)
         parts = (*parts[:3], writes, *parts[4:])
         return f"Launch({', '.join(map(literal, (*parts, (), ())))})"
-    parts = (*parts, printer.optional, *([printer.states] if len(printer.states) > 1 else []))
+    states = [printer.states] if len(printer.states) > 1 or kernel.walked else []
+    walked = tuple(_array(printer, array) for array in kernel.walked)
+    parts = (*parts, printer.optional, *states, *([walked] if walked else []))
     return f"Launch({', '.join(map(literal, parts))})"
 
 

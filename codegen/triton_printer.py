@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 
-from rnnc.codegen.kernel_docs import kernel_doc
+from rnnc.codegen.kernel_docs import kernel_doc, walk_doc
 from rnnc.codegen.kernels import Kernel
 from rnnc.codegen.names import Names
 from rnnc.codegen.templating import template
@@ -17,6 +17,7 @@ from rnnc.codegen.value_names import ValueNames
 from rnnc.dsl.normal import Normal
 
 RESERVED = """tl triton T H C N h0 ht cu_seqlens chunk_offsets chunk_table HAS_START HAS_END PACKED REVERSE
+SPACING i_kept i_at i_first keeps first_kept
 DOT PRECISION i_v i_nh i_n i_h i_t i_k i_step i_chunk exists bos length first chunks tiles o_c o_t o_r m_c
 WARPS dot o_rows i_rows s_rows m_rows t_rows r_rows repeat over_steps over_tokens
 segment_sum segment_sum_grad inverse decay_dot decay_dot_grads running_sum running_scalar path path_grad
@@ -54,6 +55,22 @@ class ScanContext:
     step: str
     rows: str
     value: str
+    keeps: bool
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class WalkContext:
+    """The holes of `triton_walk.py.jinja`."""
+
+    name: str
+    docstring: str
+    arguments: str
+    states: Sequence[StateHoles]
+    sizes: str
+    offsets: str
+    loads: str
+    rows: str
     body: str
 
 
@@ -65,6 +82,7 @@ class ChunkContext:
     docstring: str
     arguments: str
     loops: bool
+    walk: bool
     sizes: str
     offsets: str
     body: str
@@ -88,13 +106,21 @@ class KernelPrinter:
         self.states = self._states()
         self.loops = any(phase.axis for phase in kernel.phases)
         self.addresses = Addresses(kernel, normal, self.names, values)
-        self.body = Body(kernel, self.addresses, self.names, values, self.optional)
+        self.walk = KernelPrinter(kernel.walk, plan, normal, values) if kernel.walk else None
+        walked = self.walk.addresses if self.walk else None
+        self.body = Body(kernel, self.addresses, self.names, values, self.optional, walked)
 
     def text(self) -> str:
         """The kernel's source."""
-        context = self._scan() if self.kernel.serial else self._chunk()
+        context: ScanContext | ChunkContext | WalkContext
+        if self.kernel.role == "states":
+            name, context = "walk", self._walk()
+        elif self.kernel.serial:
+            name, context = "scan", self._scan()
+        else:
+            name, context = "chunk", self._chunk()
         holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
-        return template(f"triton_{'scan' if self.kernel.serial else 'chunk'}.py.jinja").render(holes)
+        return template(f"triton_{name}.py.jinja").render(holes)
 
     def _states(self) -> tuple[tuple[str, str], ...]:
         """The arguments for the states at the start and at the end: of several, by their names."""
@@ -117,6 +143,7 @@ class KernelPrinter:
             self._docstring(),
             _indent(self.addresses.declarations(), 1),
             self.loops,
+            self.kernel.walk is not None,
             _indent(self.addresses.constants(), 1),
             _indent([*self.addresses.rows(), *offsets], 1),
             _indent(self.body.phases(self.kernel.phases), 1),
@@ -148,6 +175,7 @@ class KernelPrinter:
             rows=_indent(self.body.micro, 2),
             step="chunks - 1 - i_step" if self.kernel.role == "reverse" else "i_step",
             value=value,
+            keeps=self.kernel.spaced,
             body=_indent(body, 2),
         )
 
@@ -159,6 +187,28 @@ class KernelPrinter:
         if self.kernel.scaling:
             return f"tl.full([B{key}, B{value}], 1.0, tl.float32)"
         return f"tl.where(o_{key}[:, None] == o_{value}[None, :], 1.0, 0.0)"
+
+    def _walk(self) -> WalkContext:
+        addresses, carries = self.addresses, self.kernel.carries
+        states = [array for array in self.kernel.loads if array.place == "kept"]
+        tiles = {self.normal.value_axis: "i_v"}
+        offsets = [text for axis in addresses.sizes for text in addresses.tile(axis, tiles.get(axis))]
+        loads = [self.body.load(array) for array in states]
+        body = [text for phase in self.kernel.phases for text in self.body.phase(phase)]
+        return WalkContext(
+            name=self.kernel.name,
+            docstring=walk_doc(self.kernel),
+            arguments=_indent(addresses.declarations(), 1),
+            states=[
+                StateHoles(self.body.call(c.start), self.body.name(c.end), addresses.arguments[a.name], "")
+                for c, a in zip(carries, states, strict=True)
+            ],
+            sizes=_indent(addresses.constants(), 1),
+            offsets=_indent([*addresses.rows(), *offsets], 1),
+            loads=_indent(loads, 1),
+            rows=_indent(self.body.micro, 3),
+            body=_indent(body, 3),
+        )
 
 
 def _state_offset(axes: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ inside a loop over tiles is done once for each of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from rnnc.dsl.expression import Axes
@@ -39,7 +39,8 @@ class Product(NamedTuple):
 
 class Access(NamedTuple):
     """`number` tiles read or written: `exact` in float32, else in the dtype of the vectors; `looped`: for
-    every tile of a loop; `again`: read before in the same kernel.
+    every tile of a loop; `again`: read before in the same kernel; `kept`: of a state, which need not be kept
+    for every chunk.
     """
 
     number: int
@@ -47,13 +48,26 @@ class Access(NamedTuple):
     exact: bool
     looped: bool
     again: bool
+    kept: bool = False
+
+
+class Walk(NamedTuple):
+    """How a kernel forms the states of its chunk from those of another, `number` times in loops over tiles.
+
+    `moments` while it does; `products` and `accesses` of each chunk on the way.
+    """
+
+    number: int
+    moments: tuple[Moment, ...]
+    products: tuple[Product, ...]
+    accesses: tuple[Access, ...]
 
 
 class Work(NamedTuple):
     """One kernel. `serial`: it walks the chunks; `tiled`: the axis that is in tiles, empty if none is;
     `streams`: what its loop loads in every pass, ahead where it is pipelined; `loops`: over tiles, one after
     the other; `chain`: matrix products of a chunk that wait for each other; `micro`: the axis of micro-steps,
-    empty if there are none.
+    empty if there are none; `walks`: what it does where states are not kept for every chunk.
     """
 
     serial: bool
@@ -65,6 +79,12 @@ class Work(NamedTuple):
     loops: int
     chain: int
     micro: str = ""
+    walks: tuple[Walk, ...] = ()
+
+    @property
+    def spaced(self) -> bool:
+        """Whether it reads or writes states."""
+        return any(access.kept for access in self.accesses)
 
 
 class Extents(NamedTuple):
@@ -80,21 +100,40 @@ class Extents(NamedTuple):
         return sum(count * self.entries(axes) for count, axes in tiles)
 
 
-def flops(work: Work, extents: Extents) -> int:
+def steps(spacing: int) -> float:
+    """The chunks on the way from a state that is kept to that of a chunk, on average."""
+    return (spacing - 1) / 2
+
+
+def formed(work: Work, extents: Extents, spacing: int) -> Iterator[tuple[float, Factors]]:
+    """The matrix products of one program in one chunk: how many of each shape."""
+    for product in work.products:
+        yield product.number * (extents.tiles if product.looped else 1), product.shape
+    for walk in work.walks if spacing > 1 else ():
+        for product in walk.products:
+            yield product.number * walk.number * extents.tiles * steps(spacing), product.shape
+
+
+def flops(work: Work, extents: Extents, spacing: int = 1) -> float:
     """Of the matrix products of one program in one chunk, two per multiplication."""
     return sum(
-        2 * p.number * extents.entries(sum(p.shape, ())) * (extents.tiles if p.looped else 1)
-        for p in work.products
+        2 * number * extents.entries(sum(shape, ())) for number, shape in formed(work, extents, spacing)
     )
 
 
-def moved(work: Work, extents: Extents, size: int, again: bool) -> int:
+def moved(work: Work, extents: Extents, size: int, again: bool, spacing: int = 1) -> float:
     """Bytes that a program reads and writes in one chunk, what it reads `again` with or without."""
-    return sum(
-        a.number * extents.entries(a.axes) * (4 if a.exact else size) * (extents.tiles if a.looped else 1)
-        for a in work.accesses
-        if again or not a.again
-    )
+
+    def each(access: Access) -> float:
+        number = access.number * extents.entries(access.axes) * (4 if access.exact else size)
+        shared = spacing if access.kept and (work.serial or not again) else 1
+        return number * (extents.tiles if access.looped else 1) / shared
+
+    found = sum(each(access) for access in work.accesses if again or not access.again)
+    if again and spacing > 1:
+        for walk in work.walks:
+            found += sum(map(each, walk.accesses)) * walk.number * steps(spacing)
+    return found
 
 
 def written(work: Work) -> str:

@@ -162,6 +162,8 @@ class TritonKernels:
             size = bound.output_dtype.itemsize
             how = self.tiled(bound.sizes.axes, size, bound.device, length, chunk_size)
             split = self.split(bound, length, named and cu_seqlens is None, how)
+            if how.spacing > 1 and split.parts > 1:  # stretches keep the state of every chunk
+                how = self._tiled(bound.sizes.axes, size, bound.device, how.chunk, 1)
         call = self._call(bound, length, cu_seqlens, reverse, how, split)
         plan = TritonPlan(self.available[0], call, self.recurrence, keep, final, form, precise)
         return apply(plan, *bound.inputs, *params, *states)
@@ -278,7 +280,7 @@ class TritonKernels:
             self.splits.clear()
         if key not in self.splits:
             hardware = hardware_of(bound.device)
-            found = self._tiling(sizes, size, hardware, how.chunk)
+            found = self._tiling(sizes, size, hardware, how.chunk, 1)
             self.splits[key] = in_stretches(module, found, sizes, size, hardware, load, count)
         return self.splits[key]
 
@@ -299,19 +301,33 @@ class TritonKernels:
         micro = self.available[0].MICRO_AXIS
         return rows_for(sizes[micro]) if micro else 1
 
-    def _tiled(self, sizes: dict[str, int], size: int, device: torch.device, chunk: int | None) -> Tiled:
+    def _tiled(
+        self,
+        sizes: dict[str, int],
+        size: int,
+        device: torch.device,
+        chunk: int | None,
+        spacing: int | None = None,
+    ) -> Tiled:
         """Raises TooLarge."""
         hardware = hardware_of(device)
-        key = (*sizes.values(), size, hardware.name, chunk)
+        key = (*sizes.values(), size, hardware.name, chunk, spacing)
         if key not in self.tilings:
-            self.tilings[key] = tiled(self._tiling(sizes, size, hardware, chunk), hardware)
+            self.tilings[key] = tiled(self._tiling(sizes, size, hardware, chunk, spacing), hardware)
         return self.tilings[key]
 
-    def _tiling(self, sizes: dict[str, int], size: int, hardware: Hardware, chunk: int | None) -> Tiling:
+    def _tiling(
+        self,
+        sizes: dict[str, int],
+        size: int,
+        hardware: Hardware,
+        chunk: int | None,
+        spacing: int | None = None,
+    ) -> Tiling:
         """Raises TooLarge."""
         module, text = self.available
         known = self.findings(text, module.WORK, sizes, size, hardware) if self.findings else None
-        return tiling(module, sizes, size, hardware, chunk, known)
+        return tiling(module, sizes, size, hardware, chunk, known, spacing)
 
 
 def _installed() -> bool:

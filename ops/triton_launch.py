@@ -29,7 +29,8 @@ class Launch(NamedTuple):
 
     The axes in `tiled` are looped over, or spread over programs, in tiles; of the others a program holds all.
     The arrays in `optional` are not written where None is given for them. `states` are the arguments for the
-    states at the start and at the end, of kernels that walk the chunks.
+    states at the start and at the end, of kernels that walk the chunks. Those in `walked` are read only where
+    states are not kept for every chunk.
     """
 
     kernel: str
@@ -41,6 +42,12 @@ class Launch(NamedTuple):
     tiled: tuple[str, ...]
     optional: tuple[str, ...]
     states: tuple[tuple[str, str], ...] = (("h0", "ht"),)
+    walked: tuple[ArraySpec, ...] = ()
+
+    @property
+    def spaced(self) -> bool:
+        """Whether it reads or writes states that need not be kept for every chunk."""
+        return any(place == "kept" for _, _, place, _ in (*self.reads, *self.writes))
 
 
 class Joined(NamedTuple):
@@ -56,19 +63,20 @@ class Joined(NamedTuple):
 
 
 class Tiled(NamedTuple):
-    """The tokens of a chunk, the configurations of kernels, by name, and how products of float32 operands are
-    formed. `validated`: they have run on the device, and were right. `joined`: the configurations of both
-    kernels of those that are one launch, by its name.
+    """The tokens of a chunk, the chunks that a state is kept for, the configurations of kernels, by name, and
+    how products of float32 operands are formed. `validated`: they have run on the device, and were right.
+    `joined`: the configurations of both kernels of those that are one launch, by its name.
     """
 
     chunk: int
+    spacing: int
     configurations: Mapping[str, Configuration]
     precision: str
     validated: bool = False
     joined: Mapping[str, tuple[Configuration, Configuration]] = MappingProxyType({})
 
 
-UNTILED = Tiled(CHUNK, {}, "")  # of calls of the recurrent form
+UNTILED = Tiled(CHUNK, 1, {}, "")  # of calls of the recurrent form
 
 
 class Prepared(NamedTuple):
@@ -151,6 +159,16 @@ class Call:
             return self.batch * -(-self.length // self.chunk)
         return self.length // self.chunk + self.sequences
 
+    @property
+    def kept(self) -> int:
+        """For how many chunks there is room for a state: of packed sequences, each begins a number of its own
+        unless states are kept for all.
+        """
+        spacing = self.tiled.spacing
+        if self.bounds is None:
+            return self.batch * -(-self.length // (self.chunk * spacing))
+        return self.chunks if spacing == 1 else self.chunks // spacing + self.sequences
+
     @cached_property
     def stretches(self) -> Tables | None:
         """Where the stretches are, if sequences are split into such; made on the device."""
@@ -186,6 +204,7 @@ class Call:
             "matrix": (self.batch, self.length, self.heads),
             "pairs": (self.batch, self.length, self.heads),
             "chunk": (self.chunks, self.heads),
+            "kept": (self.kept, self.heads),
             "total": (self.chunks, self.heads),
             "partial": (self.chunks, self.heads),
             "stretch": (self.walked, self.heads),
@@ -242,6 +261,10 @@ class Runner:
         read = [key for launch in self._launches("BACKWARD") for key in self._read(launch)]
         return [key for key in dict.fromkeys(read) if key in written]
 
+    def _reads(self, launch: Launch) -> tuple[ArraySpec, ...]:
+        """All that a kernel reads."""
+        return launch.reads + (launch.walked if self.call.tiled.spacing > 1 else ())
+
     def forward(self, start: Tensors, end: Tensors, keep: bool, outputs: Collection[str]) -> None:
         """What `outputs`, the final state and, to `keep`, the backward pass need.
 
@@ -291,7 +314,7 @@ class Runner:
     def _read(self, launch: Launch) -> list[str]:
         """The keys of what a launch reads."""
         stretches = self.call.stretches is not None and launch.role in WALKING and self.module.TRANSITION
-        return [*(key for key, *_ in launch.reads), *([MAP] if stretches else ())]
+        return [*(key for key, *_ in self._reads(launch)), *([MAP] if stretches else ())]
 
     def _walk_stretches(self, walk: Prepared, summary: Prepared, ends: Ends) -> None:
         """Walks all stretches at once, first for what each adds to the state, then from the state at its
@@ -398,6 +421,9 @@ class Runner:
         begin, finish = ("start", "end") if launch.role == "scan" else ("last", "first")
         if launch.role in WALKING:
             options |= {"HAS_START": begin in there, "HAS_END": finish in there}
+        if launch.spaced:
+            options["SPACING"] = call.tiled.spacing
+            options |= dict.fromkeys(argument for _, argument, *_ in launch.walked)
         options |= {
             "T": call.length,
             "H": call.heads,
@@ -411,7 +437,7 @@ class Runner:
             "num_stages": configuration.stages,
             **EVERYWHERE,
         }
-        reads = tuple((argument, key) for key, argument, _, _ in launch.reads)
+        reads = tuple((argument, key) for key, argument, _, _ in self._reads(launch))
         states = [
             (argument, which, number)
             for number, pair in enumerate(launch.states)

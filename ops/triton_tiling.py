@@ -26,12 +26,14 @@ def tiling(
     hardware: Hardware,
     chunk: int | None = None,
     findings: Mapping[str, Findings] | None = None,
+    spacing: int | None = None,
 ) -> Tiling:
-    """The choice for the chunked kernels of a module, for chunks of that many tokens if given.
+    """The choice for the chunked kernels of a module, for chunks of that many tokens, and so many chunks to a
+    state that is kept, if given.
 
     `size`: bytes of an entry of a vector; `findings`: what is known of kernels, by name. Raises TooLarge.
     """
-    return choose(module.WORK, sizes, size, hardware, chunk, findings, module.JOINED)
+    return choose(module.WORK, sizes, size, hardware, chunk, findings, module.JOINED, spacing)
 
 
 def in_stretches(
@@ -59,7 +61,7 @@ def tiled(found: Tiling, hardware: Hardware) -> Tiled:
     """What a launch needs to know of a choice."""
     each = {name: choice.configuration for name, choice in found.kernels.items()}
     joined = {name: (one.configuration, other.configuration) for name, (one, other) in found.joined.items()}
-    return Tiled(found.chunk, each, precision(hardware), found.measured, joined)
+    return Tiled(found.chunk, found.spacing, each, precision(hardware), found.measured, joined)
 
 
 def precision(hardware: Hardware) -> str:

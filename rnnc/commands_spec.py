@@ -99,7 +99,8 @@ def _kernels(compiled: Spec, arch: str) -> str:
     kernels = (*found.forward.kernels, *found.backward.kernels)
     lines = [f"  {each.name}: {sentence(each.how)}" for each in kernels if each.how]
     lines += [f"  {load}: {_stretches(each)}" for each, load in few]
-    return "\n".join([f"{head}: chunks of {found.chunk} tokens", *lines])
+    kept = f", a state kept for {found.spacing} of them" if found.spacing > 1 else ""
+    return "\n".join([f"{head}: chunks of {found.chunk} tokens{kept}", *lines])
 
 
 def _stretches(found: Cost) -> str:

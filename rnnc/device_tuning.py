@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.resources import Configuration
-from rnnc.codegen.tiling import CHUNKS, Choice, Findings, Measured, TooLarge, plausible, ranked
+from rnnc.codegen.tiling import CHUNKS, Choice, Findings, Measured, TooLarge, plausible, ranked, spacings
 from rnnc.dsl.stages import handed
 from rnnc.files import read_spec, write_text
 from rnnc.kernel_jobs import MICRO_STEPS, itemsize
@@ -157,18 +158,18 @@ class DeviceSearch:
         return self.found
 
     def _plans(self) -> Iterator[dict[str, list[Choice]]]:
-        """For every length of a chunk, the candidates of each kernel: what compilers know first."""
-        for chunk in CHUNKS:
+        """For every length of a chunk and spacing, the candidates of kernels: what compilers know first."""
+        for chunk, spacing in product(CHUNKS, spacings(self.works.values())):
             try:
-                yield {kernel: self._candidates(kernel, chunk) for kernel in self.works}
+                yield {kernel: self._candidates(kernel, chunk, spacing) for kernel in self.works}
             except TooLarge:
                 continue
 
-    def _candidates(self, kernel: str, chunk: int) -> list[Choice]:
+    def _candidates(self, kernel: str, chunk: int, spacing: int) -> list[Choice]:
         how = self.works[kernel], self.probe.axes, self.size, self.hardware, chunk
         compiled = {each: said for each, said in self.said.get(kernel, {}).items() if not said.wrong}
         likely: dict[Configuration, Choice] = {}
-        for choice in (*ranked(*how, compiled), *plausible(ranked(*how, {}))):
+        for choice in (*ranked(*how, compiled, spacing), *plausible(ranked(*how, {}, spacing))):
             likely.setdefault(choice.configuration, choice)
         return list(likely.values())[:TRIES]
 
@@ -244,7 +245,8 @@ class DeviceSearch:
         if time.monotonic() > self.deadline:
             raise OutOfTime
         (chunk,) = {how.chunk for how in each.values()}
-        return Tiled(chunk, each, precision(self.hardware))
+        spacing = max(how.spacing for how in each.values())
+        return Tiled(chunk, spacing, each, precision(self.hardware))
 
 
 def rows(measurements: Measurements) -> dict[str, dict[str, list[list[Any]]]]:

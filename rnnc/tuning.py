@@ -1,8 +1,8 @@
 """The search for configurations that compile without spills, without a GPU.
 
-For each length of a chunk, those that move the fewest bytes first, a kernel's candidates are compiled in the
-order of their estimated time until one keeps the limits. Lengths that cannot be chosen, given what was found,
-are left out. What a compiler said is kept: another run goes on where the last one stopped.
+For each length of a chunk and spacing of states, what moves the fewest bytes first, a kernel's candidates
+are compiled in the order of their estimated time until one keeps the limits. What cannot be chosen, given
+what was found, is left out. What a compiler said is kept: another run goes on where the last one stopped.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,9 +26,11 @@ from rnnc.codegen.tiling import (
     Choice,
     Measured,
     TooLarge,
+    compiled_for,
     excess,
     plausible,
     ranked,
+    spacings,
 )
 from rnnc.compiler_processes import Compile, Report
 from rnnc.kernel_jobs import Job, Subject, hardware_of, itemsize, recorded
@@ -100,8 +103,8 @@ def search(targets: Sequence[Target], answers: Answers, workers: int, deadline: 
 
 
 class _Plan(NamedTuple):
-    """One length of a chunk: whether a kernel is far from fitting, the least time through memory and in all,
-    and the candidates of each kernel.
+    """One length of a chunk and one spacing of states: whether a kernel is far from fitting, the least time
+    through memory and in all, and the candidates of each kernel.
     """
 
     hopeless: bool
@@ -120,7 +123,7 @@ class _Search:
         self.found = Found(target)
 
     def run(self) -> Found:
-        """All lengths of chunks that the choice may take, fewest bytes first.
+        """All lengths of chunks and spacings that the choice may take, fewest bytes first.
 
         What moves more bytes than a length that fits is taken only if it is faster by a factor.
         """
@@ -142,11 +145,12 @@ class _Search:
         return self.found
 
     def _chunks(self) -> Iterator[_Plan]:
-        """For every length of a chunk, the kernels first that are likely not to fit."""
-        for chunk in CHUNKS:
+        """For every length of a chunk and spacing, the kernels first that are likely not to fit."""
+        target = self.target
+        for chunk, spacing in product(CHUNKS, spacings(self.works.values())):
             try:
                 each = {
-                    kernel: plausible(ranked(work, self.target.axes, self.size, self.hardware, chunk, {}))
+                    kernel: plausible(ranked(work, target.axes, self.size, self.hardware, chunk, {}, spacing))
                     for kernel, work in self.works.items()
                 }
             except TooLarge:
@@ -188,9 +192,10 @@ class _Search:
         from rnnc.ops.triton_tiling import precision
 
         how = choice.configuration
+        how = how._replace(spacing=compiled_for(self.works[kernel], how.spacing))
         others = how._replace(tile=how.tile or TILES[0])
         each = dict.fromkeys(self.works, others) | {kernel: how}
-        tiled = Tiled(how.chunk, each, precision(self.hardware))
+        tiled = Tiled(how.chunk, how.spacing, each, precision(self.hardware))
         target = self.target
         (job,) = recorded(target.subject, target.arch, target.dtype, target.axes, tiled, kernel)
         report = self.answers.of(job)
@@ -199,8 +204,8 @@ class _Search:
 
 
 def entries(found: Found) -> dict[str, dict[str, Any]]:
-    """What was found as entries of the table that is shipped (`rnnc.ops.tuned`): per kernel and length of a
-    chunk, the best of what was compiled.
+    """What was found as entries of the table that is shipped (`rnnc.ops.tuned`): per kernel, length of a
+    chunk and spacing, the best of what was compiled.
     """
     from rnnc.ops.tuned import class_of, key, triton_version
 
@@ -214,10 +219,10 @@ def entries(found: Found) -> dict[str, dict[str, Any]]:
             if "error" not in said
         }
         rows = []
-        for chunk in sorted({how.chunk for how in findings}):
+        for chunk, spacing in sorted({(how.chunk, how.spacing) for how in findings}):
             work = target.subject.module.WORK[kernel]
             try:
-                best = ranked(work, target.axes, size, hardware, chunk, findings)[0]
+                best = ranked(work, target.axes, size, hardware, chunk, findings, spacing)[0]
             except TooLarge:
                 continue
             rows.append([*best.configuration, *findings[best.configuration][:3]])

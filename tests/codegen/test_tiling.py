@@ -13,7 +13,17 @@ from rnnc.codegen.compiler import compile_text
 from rnnc.codegen.footprint import footprint
 from rnnc.codegen.hardware import KNOWN, SM_80, SM_90, like
 from rnnc.codegen.resources import Configuration, extents, need
-from rnnc.codegen.tiling import CLOSE, Measured, TooLarge, candidates, choose, limit, longest, ranked
+from rnnc.codegen.tiling import (
+    CLOSE,
+    SPACINGS,
+    Measured,
+    TooLarge,
+    candidates,
+    choose,
+    limit,
+    longest,
+    ranked,
+)
 from rnnc.codegen.triton_module import chunk_kernels
 from rnnc.codegen.work import Access, Moment, Product, Work, flops, moved, written
 
@@ -82,24 +92,46 @@ def test_larger_heads_take_no_more_than_there_is() -> None:
 
 def test_what_compilers_said_goes_before_the_estimate() -> None:
     sizes, work = {"K": 128, "V": 128}, works("gated_delta_net")
-    first = choose(work, sizes, 2, SM_90, 32).kernels["scan"].configuration
+    first = choose(work, sizes, 2, SM_90, 32, spacing=1).kernels["scan"].configuration
     other = first._replace(warps=first.warps * 2)
     spills = {first: Measured(255, 64, 1000), other: Measured(168, 0, 1000)}
-    chosen = choose(work, sizes, 2, SM_90, 32, {"scan": spills}).kernels["scan"]
+    chosen = choose(work, sizes, 2, SM_90, 32, {"scan": spills}, spacing=1).kernels["scan"]
     assert chosen.configuration == other
     assert chosen.measured == Measured(168, 0, 1000)
     assert chosen.need.registers == 168
     spills[other] = Measured(255, 640, 1000)
-    least = choose(work, sizes, 2, SM_90, 32, {"scan": spills}).kernels["scan"]
+    least = choose(work, sizes, 2, SM_90, 32, {"scan": spills}, spacing=1).kernels["scan"]
     assert least.configuration == first
     assert not least.fits
 
 
 def test_known_spills_shorten_chunks() -> None:
     sizes, work = {"K": 128, "V": 128}, works("linear_attention")
-    free = choose(work, sizes, 2, SM_90)
+    free = choose(work, sizes, 2, SM_90, spacing=1)
     everywhere = {how: Measured(255, 512, 1000) for how in candidates(work["scan"], sizes, free.chunk)}
-    assert choose(work, sizes, 2, SM_90, None, {"scan": everywhere}).chunk != free.chunk
+    assert choose(work, sizes, 2, SM_90, None, {"scan": everywhere}, spacing=1).chunk != free.chunk
+
+
+def test_states_are_kept_for_fewer_chunks_where_that_costs_little() -> None:
+    """Fewer bytes, more products; kernels that have nothing to do with states stay as they are."""
+    sizes, work = {"K": 128, "V": 128}, works("gated_delta_net")
+    each = [choose(work, sizes, 2, SM_90, 32, spacing=spacing) for spacing in SPACINGS]
+    assert [tiling.spacing for tiling in each] == list(SPACINGS)
+    memory = [tiling.memory for tiling in each]
+    assert memory == sorted(memory, reverse=True)
+    products = [tiling.kernels["grads"].times.products for tiling in each]
+    assert products == sorted(products)
+    assert len({tiling.kernels["pre"] for tiling in each}) == 1
+    assert len({tiling.kernels["reverse"] for tiling in each}) == 1
+
+
+def test_what_was_compiled_for_a_spacing_holds_for_larger_ones() -> None:
+    sizes, work = {"K": 128, "V": 128}, works("gated_delta_net")
+    how = Configuration(32, 16, 8, 1, 2)
+    for spacing, known in ((1, False), (2, True), (4, True)):
+        found = choose(work, sizes, 2, SM_90, 32, {"grads": {how: Measured(200, 0, 1000)}}, spacing=spacing)
+        assert (found.kernels["grads"].measured is not None) == known
+        assert found.kernels["grads"].configuration.spacing == spacing
 
 
 def test_what_does_not_fit_is_said() -> None:
