@@ -242,9 +242,10 @@ def _chunked_cost(
     saved = sum(count.bytes(written[name]) for name in dict.fromkeys(kept))
     outputs = [output.name for output in compiled.recurrence.outputs]
     if save == "states":
-        first, again = _needed(forward, {*outputs, *kept}), []
+        first, again = _needed(forward, {*outputs, *kept}, count.loads), []
     else:
-        first, again, saved = _needed(forward, set(outputs)), _needed(forward, set(kept)), 0
+        first, again = (_needed(forward, set(wanted), count.loads) for wanted in (outputs, kept))
+        saved = 0
     saved += split.map_bytes if split and save == "states" else 0
     joints = tuple(joint for joint in joints if split is None or not joint.beside)
     before, back = (
@@ -270,13 +271,15 @@ def _chunked_cost(
     )
 
 
-def _needed(kernels: Sequence[Kernel], wanted: set[str]) -> list[Kernel]:
+def _needed(
+    kernels: Sequence[Kernel], wanted: set[str], loads: Callable[[Kernel], Iterable[Array]]
+) -> list[Kernel]:
     """What of a pass is launched for the wanted arrays, without the stores of others that nothing reads."""
-    read = {array.name for kernel in kernels for array in kernel.loads}
+    read = {array.name for kernel in kernels for array in loads(kernel)}
     found: list[Kernel] = []
     for kernel in reversed(kernels):
         if any(array.name in wanted for array in kernel.stores):
-            wanted = wanted | {array.name for array in kernel.loads}
+            wanted = wanted | {array.name for array in loads(kernel)}
             stores = tuple(a for a in kernel.stores if a.name in wanted or a.name in read)
             found.insert(0, replace(kernel, stores=stores))
     return found

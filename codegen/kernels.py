@@ -10,7 +10,7 @@ the scan, `post` after it, and `dpost` before `reverse`. Where decays are per ch
 contraction is a kernel of its own, `channels`: it, and `pre`, loop over tiles of the key axis.
 
 States need not be kept for every chunk: a kernel that reads them walks, tile by tile of the value axis, from
-the last that was kept to its own chunk (`states`). Where a kernel has them in tiles of another axis, they are.
+the last that was kept to its own chunk (`states`). Where one has them in tiles of another axis, all are kept.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def test_stretches_cost_what_they_launch(
     found = cost_of(dtype, states, save, stretches=3, G=2)
     axes = {axis: found.sizes[axis] for axis in compiled.recurrence.axes}
     size = DTYPES[dtype].itemsize
-    how = tiling(module, axes, size, SM_90, found.chunk)
+    how = tiling(module, axes, size, SM_90, found.chunk, spacing=1)
     split = in_stretches(module, how, axes, size, SM_90, Load(8, 200), 3)
     recorded = record(
         module,

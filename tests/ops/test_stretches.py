@@ -143,7 +143,7 @@ def test_few_long_sequences_are_split_and_no_others(operator: Operator) -> None:
     from rnnc.ops.triton_tiling import in_stretches, tiling
 
     module, sizes = operator.kernels.available[0], dict.fromkeys(operator.recurrence.axes, 128)
-    found = tiling(module, sizes, 2, SM_90)
+    found = tiling(module, sizes, 2, SM_90, spacing=1)
 
     def count(heads: int, length: int) -> int:
         return in_stretches(module, found, sizes, 2, SM_90, Load(heads, length)).parts
