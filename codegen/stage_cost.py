@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from rnnc.codegen.cost import BYTES, STATES, Cost, KernelCost, PassCost
+from rnnc.codegen.cost_record import BYTES, STATES, Cost, KernelCost, PassCost
 from rnnc.dsl.delays import delayed
 from rnnc.dsl.recurrence import Recurrence
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from rnnc.codegen.compiler import Compiled
+from rnnc.codegen.cost_count import Count
+from rnnc.codegen.cost_record import KernelCost
 from rnnc.codegen.footprint import footprint
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.kernels import Kernel, plan_transition
@@ -19,9 +20,6 @@ from rnnc.codegen.summaries import NoSummary
 from rnnc.codegen.tiling_text import described
 from rnnc.dsl.normal import Normal
 
-if TYPE_CHECKING:
-    from rnnc.codegen.cost import KernelCost, _Count
-
 COMBINED = 32  # columns that a program of `combine` has
 ENTRY = 8  # bytes of an entry of the tables that say where stretches are
 
@@ -30,7 +28,7 @@ ENTRY = 8  # bytes of an entry of the tables that say where stretches are
 class Stretches:
     """The stretches of a call, and the kernel that forms what they make of the state, if they change it."""
 
-    count: _Count
+    count: Count
     found: Splitting
     maps: Maps
     transition: Kernel | None
@@ -73,8 +71,6 @@ class Stretches:
         """A walk from zero, the combination, and the walk from the states found; `start`, `end`: the bytes of
         the states at the ends of the sequences.
         """
-        from rnnc.codegen.cost import KernelCost
-
         count = self.count
         given = sum(map(count.bytes, kernel.loads)) + self.room + self._tables
         summary = count.launch(replace(kernel, stores=()), kernel.name, given)
@@ -107,7 +103,7 @@ class Stretches:
         return (launched.grid[0] // self.count.sizes["B"] * self.number,)
 
 
-def launched(count: _Count, split: Stretches | None, kernels: Iterable[Kernel], end: int) -> list[KernelCost]:
+def launched(count: Count, split: Stretches | None, kernels: Iterable[Kernel], end: int) -> list[KernelCost]:
     """The launches of a pass, of split sequences or whole ones; `end`: the bytes of the states at its end."""
     found: list[KernelCost] = []
     for kernel in kernels:
@@ -120,7 +116,7 @@ def launched(count: _Count, split: Stretches | None, kernels: Iterable[Kernel], 
 
 
 def in_stretches(
-    compiled: Compiled, count: _Count, hardware: Hardware, size: int, parts: int | None
+    compiled: Compiled, count: Count, hardware: Hardware, size: int, parts: int | None
 ) -> tuple[Stretches | None, Splitting | None]:
     """The stretches of a call, of as many parts of each sequence as given, or as pay (None: no split), and
     the estimate that says so (None where there can be none).

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.compiler import Compiled
-from rnnc.codegen.cost import BYTES, STATES, SUM_TILE, Cost, KernelCost, PassCost
+from rnnc.codegen.cost_count import SUM_TILE
+from rnnc.codegen.cost_record import BYTES, STATES, Cost, KernelCost, PassCost
 from rnnc.codegen.program import Node, reachable
 from rnnc.codegen.recurrent_kernels import TokenArray, TokenKernel, base, plan_tokens
 from rnnc.dsl.expression import Axes

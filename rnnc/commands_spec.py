@@ -14,7 +14,7 @@ from rnnc.refusal import FAILED, Refusal
 
 if TYPE_CHECKING:
     from rnnc.codegen.compiler import Spec
-    from rnnc.codegen.cost import Cost
+    from rnnc.codegen.cost_record import Cost
 
 SpecFile = Annotated[str, typer.Argument(metavar="FILE", help="A spec, - for standard input, or a built-in.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]

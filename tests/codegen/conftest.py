@@ -12,7 +12,8 @@ from types import ModuleType
 import pytest
 
 from rnnc.codegen.compiler import Compiled, Spec, analyse
-from rnnc.codegen.cost import Cost, cost
+from rnnc.codegen.cost import cost
+from rnnc.codegen.cost_record import Cost
 from rnnc.codegen.triton_module import triton_source
 
 CostOf = Callable[..., Cost]

@@ -11,7 +11,7 @@ import torch
 
 import rnnc
 from rnnc.codegen.compiler import Compiled, Spec
-from rnnc.codegen.cost import Cost
+from rnnc.codegen.cost_record import Cost
 from rnnc.codegen.hardware import SM_90
 from rnnc.codegen.kernels import UnsupportedOnGpu
 from rnnc.codegen.stretches import Load

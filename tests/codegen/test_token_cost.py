@@ -11,7 +11,7 @@ import torch
 
 import rnnc
 from rnnc.codegen.compiler import Compiled, compile_text
-from rnnc.codegen.cost import Cost
+from rnnc.codegen.cost_record import Cost
 
 ROOT = Path(rnnc.__file__).parents[1]
 SPECS = [
