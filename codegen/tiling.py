@@ -10,10 +10,10 @@ on the sizes of axes, not on those of the batch: no head count and no length com
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import product
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -290,7 +290,7 @@ def together(
         ]
         for work, known, apart in kernels
     ]
-    for pair in product(*each):
+    for pair in itertools.product(*each):
         one, other = (choice.configuration._replace(spacing=1) for choice in pair)
         wrong = any(choice.measured and choice.measured.wrong for choice in pair)
         fits = max(choice.need.shared for choice in pair) <= hardware.shared_program

@@ -23,7 +23,7 @@ ROWS = [
     "i_chunk, exists = i_k * H + i_h, i_t * C < length",
     "m_c = i_t * C + o_c < length",
     "o_t = bos + (length - 1 - i_t * C - o_c if REVERSE else i_t * C + o_c)",
-    "o_r = bos + tl.maximum(tl.minimum(o_t - bos, length - 1), 0)  # beyond the sequence: its last token",
+    "o_r = bos + tl.maximum(tl.minimum(o_t - bos, length - 1), 0)  # past the end: the last token",
 ]
 # The same for the rows of tokens that have several.
 MICRO = [

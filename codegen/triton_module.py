@@ -92,13 +92,17 @@ def triton_source(compiled: Compiled) -> str:
         forward_steps=_tuple([_step_launch(steps[0])]),
         backward_steps=_tuple([_step_launch(steps[1])]),
         joined=_tuple([printer.launch() for printer in joined]),
-        kernels=[
-            *forward[1],
-            *transition[1],
-            *backward[1],
-            *(printer.text().rstrip("\n") for printer in joined),
-            *step_texts,
-        ],
+        kernels=list(
+            dict.fromkeys(  # the passes may walk to the states between those that are kept in the same way
+                [
+                    *forward[1],
+                    *transition[1],
+                    *backward[1],
+                    *(printer.text().rstrip("\n") for printer in joined),
+                    *step_texts,
+                ]
+            )
+        ),
     )
     holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
     return broken(template("triton_module.py.jinja").render(holes))

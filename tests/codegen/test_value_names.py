@@ -40,11 +40,16 @@ def test_words_and_equations(path: Path) -> None:
         assert not re.search(r"\bb_\d", text), name
         assert '"""' in text, name
         equations = re.findall(r"^ +# (\w+) ([-+]?|max)= (.+)$", text, flags=re.MULTILINE)
-        assert equations, name
+        assert equations or calls_others(text) or name.endswith("_transition"), name  # one product alone
         assert all(len(right) < 110 and right.count("(") == right.count(")") for _, _, right in equations)
         made = set(re.findall(r"\bb_(\w+) (?:[-+]?=|= tl.maximum)", text))
         assert {left for left, _, _ in equations} <= made, name
     assert not re.search(r"\bx\d+\b", compiled.source)
+
+
+def calls_others(text: str) -> bool:
+    """Whether a kernel is two others in one launch: it computes nothing itself."""
+    return len(re.findall(r"^ +\w+_chunked_\w+\($", text, flags=re.MULTILINE)) == 2
 
 
 def test_names_of_the_field() -> None:
