@@ -115,7 +115,7 @@ class JoinedPrinter:
         return {old: new for old, new in found.items() if old != new}
 
     def launch(self) -> str:
-        """The fields of `rnnc.ops.triton_launch.Joined`."""
+        """The fields of `rnnc.ops.triton_call.Joined`."""
         names = (self.name, self.first.kernel.name, self.second.kernel.name)
         return f"Joined({', '.join(map(literal, (*names, tuple(self.renamed.items()), self.beside)))})"
 

@@ -187,7 +187,7 @@ def _tuple(launches: list[str]) -> str:
 
 
 def _launch(printer: KernelPrinter) -> str:
-    """The fields of `rnnc.ops.triton_launch.Launch`."""
+    """The fields of `rnnc.ops.triton_call.Launch`."""
     kernel = printer.kernel
     reads = tuple(_array(printer, array) for array in kernel.loads)
     writes = tuple(_array(printer, array) for array in kernel.stores)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from rnnc.dsl.recurrence import Input, Param, Recurrence
 from rnnc.ops.errors import UnavailableError
-from rnnc.ops.triton_launch import Call, Runner, Sum, run_sums
+from rnnc.ops.triton_call import Call, Sum
+from rnnc.ops.triton_launch import Runner, run_sums
 from rnnc.ops.triton_steps import StepRunner
 
 Tensors = tuple[Tensor, ...]

@@ -20,7 +20,7 @@ from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import REMEMBERED, Bound
 from rnnc.ops.errors import UnavailableError
 from rnnc.ops.triton_autograd import TritonPlan, apply, on
-from rnnc.ops.triton_launch import UNTILED, Call, Tiled
+from rnnc.ops.triton_call import UNTILED, Call, Tiled
 from rnnc.ops.triton_step import Step
 from rnnc.ops.triton_steps import check_sizes
 from rnnc.ops.triton_stretches import WHOLE, Split

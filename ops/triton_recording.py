@@ -14,7 +14,7 @@ from rnnc.codegen.hardware import SM_90
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import base
 from rnnc.ops.triton_autograd import TritonPlan, apply
-from rnnc.ops.triton_launch import UNTILED, Call, Tiled
+from rnnc.ops.triton_call import UNTILED, Call, Tiled
 from rnnc.ops.triton_stretches import WHOLE, Split
 from rnnc.ops.triton_tiling import tiled, tiling
 

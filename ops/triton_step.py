@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnnc.ops.triton_launch import Call
+from rnnc.ops.triton_call import Call
 from rnnc.ops.triton_steps import Tensors, constants, tiling
 
 

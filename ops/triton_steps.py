@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from rnnc.ops.errors import UnavailableError
-from rnnc.ops.triton_launch import EVERYWHERE, ArraySpec, Call
+from rnnc.ops.triton_call import ArraySpec, Call
+from rnnc.ops.triton_launch import EVERYWHERE
 
 Tensors = tuple[Tensor, ...]
 StateSpec = tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]]

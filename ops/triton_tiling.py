@@ -11,7 +11,7 @@ import torch
 from rnnc.codegen.hardware import SM_90, Hardware, like
 from rnnc.codegen.stretches import Load, Maps, forced, split
 from rnnc.codegen.tiling import Findings, Tiling, choose
-from rnnc.ops.triton_launch import Tiled
+from rnnc.ops.triton_call import Tiled
 from rnnc.ops.triton_stretches import WHOLE, Split
 
 # From the text of a module, its kernels, the sizes of axes, the bytes of an entry and the hardware: what

@@ -28,7 +28,7 @@ from rnnc.ops.operator import Operator
 from rnnc.ops.operator import compile as compile_spec
 from rnnc.ops.stages import Pipeline
 from rnnc.ops.triton_backend import TritonKernels
-from rnnc.ops.triton_launch import Tiled
+from rnnc.ops.triton_call import Tiled
 from rnnc.ops.triton_tiling import hardware_of, precision
 from rnnc.probing import Probe
 from rnnc.tuning import merged, written

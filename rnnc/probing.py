@@ -28,7 +28,7 @@ from rnnc.ops.random_cases import Case, draw_arguments, draw_states
 from rnnc.ops.testing import distance
 from rnnc.ops.trial import LARGE, Trial
 from rnnc.ops.triton_backend import TritonKernels
-from rnnc.ops.triton_launch import Tiled
+from rnnc.ops.triton_call import Tiled
 
 # Of the relative error, root mean square: outputs and final states, gradients, gradients of gates.
 LIMITS = {"fp32": (1e-5, 1e-4, 1e-4), "fp16": (0.005, 0.008, 0.02), "bf16": (0.005, 0.008, 0.02)}

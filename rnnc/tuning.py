@@ -188,7 +188,7 @@ class _Search:
         return best
 
     def _compiled(self, kernel: str, choice: Choice) -> Report:
-        from rnnc.ops.triton_launch import Tiled
+        from rnnc.ops.triton_call import Tiled
         from rnnc.ops.triton_tiling import precision
 
         how = choice.configuration
