@@ -104,6 +104,11 @@ class Tiling(NamedTuple):
         return not self.excess
 
     @property
+    def compiled(self) -> bool:
+        """Whether compilers have seen all of it."""
+        return all(choice.measured for choice in self.kernels.values())
+
+    @property
     def measured(self) -> bool:
         """Whether all of it has run on the device, and was right."""
         return all(choice.measured and choice.measured.seconds for choice in self.kernels.values())
@@ -139,8 +144,9 @@ def choose(
     """The tiling that costs least; `sizes` by axis, `size`: bytes of an entry of a vector.
 
     With `chunk`, of those for chunks of that many tokens, with `spacing`, of those with a state for so many
-    chunks, where it need not be kept for each. `findings`: what is known of kernels, by name; where times are
-    known of all kernels, only what was measured is compared, each a launch of its own.
+    chunks, where it need not be kept for each. `findings`: what is known of kernels, by name: only what
+    compilers have seen is compared where they have seen any for all kernels; where times are known of all,
+    only what was measured, each a launch of its own.
     `joints`: kernels that otherwise may be one launch, and are if that fits as well as they do. Raises
     TooLarge.
     """
@@ -163,6 +169,7 @@ def choose(
     measured = [tiling for tiling in found if tiling.measured]
     if measured:
         return min(measured, key=lambda tiling: tiling.seconds)
+    found = [tiling for tiling in found if tiling.compiled] or found
     tightest = min(tiling.excess for tiling in found)
     fitting = [tiling for tiling in found if tiling.excess == tightest]
     least = min(tiling.seconds for tiling in fitting)

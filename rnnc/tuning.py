@@ -1,8 +1,9 @@
 """The search for configurations that compile without spills, without a GPU.
 
-For each length of a chunk and spacing of states, what moves the fewest bytes first, a kernel's candidates
-are compiled in the order of their estimated time until one keeps the limits. What cannot be chosen, given
-what was found, is left out. What a compiler said is kept: another run goes on where the last one stopped.
+The length of a chunk and spacing of states that the estimate would choose goes first; of it, a kernel's
+candidates are compiled in the order of their estimated time until one keeps the limits. If none does, the
+next goes, else the search is over: what is left would not be chosen. What a compiler said is kept: another
+run goes on where the last one stopped.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
@@ -103,49 +104,68 @@ def search(targets: Sequence[Target], answers: Answers, workers: int, deadline: 
 
 
 class _Plan(NamedTuple):
-    """One length of a chunk and one spacing of states: whether a kernel is far from fitting, the least time
-    through memory and in all, and the candidates of each kernel.
+    """One length of a chunk and one spacing of states: how far its worst kernel is from fitting, in
+    registers, the least time through memory and in all, and the candidates of each kernel, those kernels
+    first that are likely not to fit.
     """
 
-    hopeless: bool
+    excess: float
     memory: float
     seconds: float
     candidates: dict[str, list[Choice]]
 
 
+class OutOfTime(Exception):
+    """No kernel is compiled any more."""
+
+
 class _Search:
-    """The search for one target."""
+    """The search for one target. `room`: of each kernel, length of a chunk and number of warps, the registers
+    by the estimate with which it spills by far, whatever the spacing.
+    """
 
     def __init__(self, target: Target, answers: Answers, deadline: float) -> None:
         self.target, self.answers, self.deadline = target, answers, deadline
         self.hardware, self.size = hardware_of(target.arch), itemsize(target.dtype)
         self.works = target.subject.module.WORK
         self.found = Found(target)
+        self.room: dict[tuple[str, int, int], float] = {}
 
     def run(self) -> Found:
-        """All lengths of chunks and spacings that the choice may take, fewest bytes first.
-
-        What moves more bytes than a length that fits is taken only if it is faster by a factor.
-        """
-        best = float("inf")
-        for plan in sorted(self._chunks(), key=lambda plan: (plan.hopeless, plan.memory)):
-            if plan.seconds >= best / CLOSE:
-                continue
-            spent = 0.0
-            for kernel, choices in plan.candidates.items():
-                choice = self._first(kernel, choices)
-                if choice is None:
-                    return self.found
-                spent += choice.times.seconds
-                if not choice.fits:
-                    break
-            else:
-                best = min(best, spent)
-        self.found.done = True
+        """Compiles the plan that would be chosen if it fits; if it does not, the one that then would be."""
+        plans = sorted(self._plans(), key=lambda plan: plan.excess)
+        likely = [plan for plan in plans if plan.excess <= NEAR]
+        try:
+            tried = self._best_first(list(likely))
+            if not self._fitting(tried):  # of those that are far from fitting, the nearest
+                tried += [self._compiled_plan(plan) for plan in plans[len(likely) :][:1]]
+            if tried and not self._fitting(tried):
+                self._complete(min(tried, key=lambda plan: (plan.excess, plan.seconds)))
+            self.found.done = True
+        except OutOfTime:
+            pass
         return self.found
 
-    def _chunks(self) -> Iterator[_Plan]:
-        """For every length of a chunk and spacing, the kernels first that are likely not to fit."""
+    @staticmethod
+    def _fitting(plans: Iterable[_Plan]) -> bool:
+        return any(plan.excess <= 0 for plan in plans)
+
+    def _best_first(self, waiting: list[_Plan]) -> list[_Plan]:
+        """What compilers made of the plans, until one that fits goes before all that are left."""
+        tried: list[_Plan] = []
+        while waiting:
+            fitting = [plan for plan in tried if plan.excess <= 0]
+            least = min(plan.seconds for plan in (*waiting, *fitting))
+            near = [plan for plan in (*fitting, *waiting) if plan.seconds <= CLOSE * least]
+            first = min(near, key=lambda plan: (plan.memory, plan.seconds))
+            if first not in waiting:
+                break
+            waiting.remove(first)
+            tried.append(self._compiled_plan(first))
+        return tried
+
+    def _plans(self) -> Iterator[_Plan]:
+        """Every length of a chunk and spacing."""
         target = self.target
         for chunk, spacing in product(CHUNKS, spacings(self.works.values())):
             try:
@@ -155,33 +175,59 @@ class _Search:
                 }
             except TooLarge:
                 continue
-            least = {kernel: min(choice.excess for choice in choices) for kernel, choices in each.items()}
+            least = max(min(choice.excess for choice in choices) for choices in each.values())
+            first = {kernel: choices[0] for kernel, choices in each.items()}
+            tight = sorted(first, key=lambda kernel: -first[kernel].excess)
             yield _Plan(
-                max(least.values()) > NEAR,
-                sum(choices[0].times.memory for choices in each.values()),
-                sum(choices[0].times.seconds for choices in each.values()),
-                {kernel: each[kernel] for kernel in sorted(each, key=lambda kernel: -least[kernel])},
+                least,
+                sum(choice.times.memory for choice in first.values()),
+                sum(choice.times.seconds for choice in first.values()),
+                {kernel: each[kernel] for kernel in tight},
             )
 
-    def _first(self, kernel: str, choices: Sequence[Choice]) -> Choice | None:
-        """The first candidate that keeps the limits, else the one that spills least; None: out of time."""
+    def _compiled_plan(self, plan: _Plan) -> _Plan:
+        """The plan as compilers have it, up to the first kernel that does not fit."""
+        chosen: list[Choice] = []
+        for kernel, choices in plan.candidates.items():
+            chosen.append(self._first(kernel, choices))
+            if not chosen[-1].fits:
+                return plan._replace(excess=chosen[-1].excess)
+        memory, seconds = (sum(getattr(c.times, name) for c in chosen) for name in ("memory", "seconds"))
+        return plan._replace(excess=0.0, memory=memory, seconds=seconds)
+
+    def _complete(self, plan: _Plan) -> None:
+        """Compiles the rest of a plan that does not fit."""
+        self.room.clear()
+        for kernel, choices in plan.candidates.items():
+            self._first(kernel, choices)
+
+    def _first(self, kernel: str, choices: Sequence[Choice]) -> Choice:
+        """The first candidate that keeps the limits, else the one that spills least.
+
+        Raises OutOfTime.
+        """
         tried: list[tuple[float, Choice]] = []
         room: dict[int, float] = {}  # registers by the estimate, by warps: what is above them spills too
         for choice in choices:
             warps, registers = choice.configuration.warps, choice.need.registers
-            if registers > room.get(warps, registers):
+            shape = kernel, choice.configuration.chunk, warps
+            worst = self.room.get(shape, float("inf"))
+            if registers > min(room.get(warps, worst), worst):
                 continue
             if time.monotonic() > self.deadline:
-                return None
+                raise OutOfTime
             report = self._compiled(kernel, choice)
-            if "error" in report or report["shared"] > self.hardware.shared_program:
-                continue
-            said = Measured(report["registers"], report["stack"], report["shared"])
-            left = excess(self.works[kernel], choice.need, said, choice.configuration, self.hardware)
-            tried.append((left, choice._replace(measured=said, excess=left)))
+            left = float("inf")
+            if "error" not in report and report["shared"] <= self.hardware.shared_program:
+                said = Measured(report["registers"], report["stack"], report["shared"])
+                left = excess(self.works[kernel], choice.need, said, choice.configuration, self.hardware)
+                choice = choice._replace(measured=said)
+            tried.append((left, choice._replace(excess=left)))
             if left <= 0 or len(tried) == TRIES:
                 break
             room[warps] = min(room.get(warps, registers), registers - min(left, NEAR) / 2)
+            if left > NEAR:
+                self.room[shape] = min(worst, registers)
         if not tried:
             return choices[0]._replace(excess=float("inf"))
         _, best = min(tried, key=lambda each: each[0])

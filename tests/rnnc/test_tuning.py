@@ -64,6 +64,34 @@ def test_what_spills_is_dropped_and_what_is_cheapest_is_kept(subject: Subject, t
     assert {row["kernel"] for row in found.rows()} == set(found.kernels)
 
 
+def test_the_search_ends_with_the_first_plan_that_fits(subject: Subject, tmp_path: Path) -> None:
+    """It has the chunks that the estimate chooses, and one configuration of each kernel."""
+
+    class Generous(Compiler):
+        def __call__(self, task: Mapping[str, Any]) -> dict[str, Any]:
+            return super().__call__(task) | {"stack": 0}
+
+    compiler = Generous()
+    found = found_by(compiler, subject, tmp_path)
+    assert found.done
+    assert sorted(task["kernel"] for task in compiler.asked) == sorted(subject.module.WORK)
+    estimated = tiling(subject.module, SIZES, 2, SM_90)
+    for reports in found.kernels.values():
+        (how,) = reports
+        assert how.chunk == estimated.chunk
+
+
+def test_what_compilers_have_seen_goes_before_what_they_have_not(subject: Subject) -> None:
+    chosen = tiling(subject.module, SIZES, 2, SM_90)
+    other = 16
+    assert chosen.chunk != other
+    slow = tiling(subject.module, SIZES, 2, SM_90, other)
+    known = {name: {choice.configuration: Measured(200, 0, 40_000)} for name, choice in slow.kernels.items()}
+    assert tiling(subject.module, SIZES, 2, SM_90, None, known).chunk == other
+    del known[next(iter(known))]
+    assert tiling(subject.module, SIZES, 2, SM_90, None, known).chunk == chosen.chunk
+
+
 def test_another_run_asks_for_nothing_again(subject: Subject, tmp_path: Path) -> None:
     first, second = Compiler(), Compiler()
     once, again = (found_by(compiler, subject, tmp_path) for compiler in (first, second))
