@@ -6,7 +6,7 @@ are given what was carried, and the last values are what is carried on.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from rnnc.dsl.delays import Delayed
 from rnnc.ops.arguments import Bound
 from rnnc.ops.function import Function, Outputs
-from rnnc.ops.options import NAMES, check_options
+from rnnc.ops.options import NAMES, Options, check_options
 from rnnc.ops.reference import TorchArithmetic
 from rnnc.ops.state import State
 
@@ -35,42 +35,21 @@ class WithDelays(Function):
     found: tuple[Delayed, ...] = ()
     lets: tuple[tuple[str, tuple[str, ...], Formula], ...] = ()
 
-    def __call__(
-        self,
-        *args: Tensor | None,
-        initial_state: State | None = None,
-        output_final_state: bool = False,
-        cu_seqlens: Tensor | None = None,
-        reverse: bool = False,
-        backend: str = "auto",
-        form: str = "auto",
-        chunk_size: int | None = None,
-        save: str = "auto",
-        check: bool = False,
-        **named: Tensor | None,
+    def call(
+        self, args: Sequence[Any], named: dict[str, Any], options: Options
     ) -> tuple[Outputs, State | None]:
         """As `Function` has it."""
-        check_options(backend, form, chunk_size, save)
-        bound = self._bind(args, named, check)
-        count, _ = self._sequences(bound, cu_seqlens, check)
+        check_options(options)
+        bound = self._bind(args, named, options.check)
+        count, _ = self._sequences(bound, options.cu_seqlens, options.check)
         params = self._params(bound)
-        own, carried = self._start(bound, initial_state, count, "initial_state")
-        shift = _Sequences(bound, cu_seqlens, bool(reverse)).shift
+        own, carried = self._start(bound, options.initial_state, count, "initial_state")
+        shift = _Sequences(bound, options.cu_seqlens, bool(options.reverse)).shift
         given, kept = self._delayed(bound, params, carried, shift)
-        outputs, final = self.inner(
-            *bound.inputs,
-            *given,
-            *params,
-            initial_state=own,
-            output_final_state=output_final_state,
-            cu_seqlens=cu_seqlens,
-            reverse=reverse,
-            backend=backend,
-            form=form,
-            chunk_size=chunk_size,
-            save=save,
+        outputs, final = self.inner.call(
+            (*bound.inputs, *given, *params), {}, options._replace(initial_state=own, check=False)
         )
-        if not output_final_state:
+        if not options.output_final_state:
             return outputs, None
         return outputs, self.carry.pack((*_tuple(final), *kept))
 
@@ -84,7 +63,7 @@ class WithDelays(Function):
         **named: Tensor | None,
     ) -> tuple[Outputs, State]:
         """As `Function` has it."""
-        check_options(backend)
+        check_options(Options(backend=backend))
         bound = self.signature.bind(args, named, NAMES, time=False)
         params, batch = self._params(bound), bound.sizes.batch
         own, carried = self._start(bound, state, batch, "state")

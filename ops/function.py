@@ -19,7 +19,7 @@ from rnnc.ops.autograd import Plan, Tensors, apply, recorded, spans
 from rnnc.ops.chunks import best_chunk
 from rnnc.ops.errors import UnavailableError
 from rnnc.ops.layout import Layout, arrange
-from rnnc.ops.options import CHUNK, NAMES, check_options, longest, passes
+from rnnc.ops.options import CHUNK, NAMES, Options, check_options, longest, passes
 from rnnc.ops.state import Carry, State
 
 Outputs = Tensor | tuple[Tensor, ...]
@@ -40,16 +40,11 @@ class Kernels(Protocol):
         bound: Bound,
         params: Tensors,
         states: Tensors,
-        cu_seqlens: Tensor | None,
-        reverse: bool,
         form: str,
-        chunk_size: int | None,
-        keep: bool,
-        final: bool,
+        options: Options,
         precise: bool,
-        named: bool,
     ) -> tuple[Tensors, Tensors]:
-        """The outputs (in float32 if `precise`) and, if `final`, the final states; no `states`: zeros."""
+        """The outputs (in float32 if `precise`) and, if asked for, the final states; no `states`: zeros."""
 
     def step(
         self, bound: Bound, params: Tensors, states: Tensors, places: Tensors | None, precise: bool
@@ -102,38 +97,30 @@ class Function:
         Raises ArgumentError and ArgumentTypeError, which name the argument; UnavailableError for a back end
         that does not have the form or the dtype.
         """
-        check_options(backend, form, chunk_size, save)
-        bound, keep = self._bind(args, named, check), save != "inputs"
-        taken = self._chosen(backend, form, bound)
-        count, offsets = self._sequences(bound, cu_seqlens, check or taken is None)
-        params, sizes = self._params(bound), bound.sizes
-        if self.kernels and taken and sizes.batch * sizes.length:
-            states = self._initial(bound, params, initial_state, count, "initial_state", zeros=False)
-            outputs, final = self.kernels.run(
-                bound,
-                params,
-                states,
-                cu_seqlens,
-                bool(reverse),
-                taken,
-                chunk_size,
-                keep,
-                output_final_state,
-                self.precise,
-                backend == "triton",
-            )
-            return single(outputs), self.carry.pack(final) if output_final_state else None
-        states = self._initial(bound, params, initial_state, count, "initial_state")
-        if sizes.batch * sizes.length:
-            default = self._chunk(bound, count)
-            steps = math.prod(sizes.axes[axis] for axis in self.recurrence.loops)
-            name, width = passes(form, chunk_size, longest(sizes.length, offsets), default, steps)
-            layout = arrange(sizes.batch, sizes.length, offsets, width, bool(reverse), bound.device)
-            tensors = (*bound.inputs, *params, *states)
-            outputs, final = apply(self._plan(bound, layout, name, keep, recorded(tensors)), *tensors)
+        options = Options(
+            initial_state, output_final_state, cu_seqlens, reverse, backend, form, chunk_size, save, check
+        )
+        return self.call(args, named, options)
+
+    def call(
+        self, args: Sequence[Any], named: dict[str, Any], options: Options
+    ) -> tuple[Outputs, State | None]:
+        """As above, all options in one."""
+        check_options(options)
+        bound = self._bind(args, named, options.check)
+        taken = self._chosen(options.backend, options.form, bound)
+        count, offsets = self._sequences(bound, options.cu_seqlens, options.check or taken is None)
+        params, some = self._params(bound), bound.sizes.batch * bound.sizes.length > 0
+        kernels = self.kernels if taken and some else None
+        given = options.initial_state
+        states = self._initial(bound, params, given, count, "initial_state", zeros=kernels is None)
+        if kernels and taken:
+            outputs, final = kernels.run(bound, params, states, taken, options, self.precise)
+        elif some:
+            outputs, final = self._run(bound, params, states, options, offsets)
         else:
             outputs, final = self._empty(bound, params, states, self._output_dtype(bound))
-        return single(outputs), self.carry.pack(final) if output_final_state else None
+        return single(outputs), self.carry.pack(final) if options.output_final_state else None
 
     @torch.no_grad()
     def step(
@@ -148,7 +135,7 @@ class Function:
 
         With `out_state` (which may be `state` itself) the new state is written there and returned.
         """
-        check_options(backend)
+        check_options(Options(backend=backend))
         bound = self.signature.bind(args, named, NAMES, time=False)
         params, batch = self._params(bound), bound.sizes.batch
         taken = batch and self._chosen(backend, "recurrent", bound)
@@ -164,6 +151,25 @@ class Function:
                 for place, value in zip(places, final, strict=True):
                     place.copy_(value)
         return single(outputs), self.carry.pack(final) if out_state is None else out_state
+
+    def _run(
+        self,
+        bound: Bound,
+        params: Tensors,
+        states: Tensors,
+        options: Options,
+        offsets: tuple[int, ...] | None,
+    ) -> tuple[Tensors, Tensors]:
+        """The outputs and the final states, by the module's passes; `offsets`: limits of packed sequences."""
+        sizes = bound.sizes
+        count = sizes.batch if offsets is None else len(offsets) - 1
+        steps = math.prod(sizes.axes[axis] for axis in self.recurrence.loops)
+        most, default = longest(sizes.length, offsets), self._chunk(bound, count)
+        name, width = passes(options.form, options.chunk_size, most, default, steps)
+        reverse = bool(options.reverse)
+        layout = arrange(sizes.batch, sizes.length, offsets, width, reverse, bound.device)
+        tensors, keep = (*bound.inputs, *params, *states), options.save != "inputs"
+        return apply(self._plan(bound, layout, name, keep, recorded(tensors)), *tensors)
 
     def _step(self, bound: Bound, params: Tensors, states: Tensors) -> tuple[Tensors, Tensors]:
         """The outputs of one token and the new states, by the module's recurrent pass."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from functools import cached_property, partial, wraps
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,7 +22,7 @@ from rnnc.ops import cache, traced, tuned
 from rnnc.ops.delays import WithDelays
 from rnnc.ops.errors import ArgumentError, SpecWarning, UnavailableError
 from rnnc.ops.function import Function, Outputs, single
-from rnnc.ops.options import NAMES, check_options
+from rnnc.ops.options import NAMES, Options, check_options
 from rnnc.ops.reference import default, token_loop
 from rnnc.ops.spec_file import read_spec
 from rnnc.ops.stages import Pipeline, stage_module
@@ -57,11 +57,13 @@ class Operator(Function):
     def __repr__(self) -> str:
         return f"<rnnc.Operator {self.name}({', '.join(self.signature.names)})>"
 
-    @wraps(Function.__call__)
-    def __call__(self, *args: Any, **options: Any) -> Any:  # type: ignore[override]
+    def call(
+        self, args: Sequence[Any], named: dict[str, Any], options: Options
+    ) -> tuple[Outputs, State | None]:
+        """As `Function` has it; while torch compiles, one node of its graph."""
         if torch.compiler.is_compiling():
-            return self._trace(*args, **options)
-        return super().__call__(*args, **options)
+            return self._trace(args, named, options)
+        return super().call(args, named, options)
 
     def reference(
         self,
@@ -81,7 +83,7 @@ class Operator(Function):
 
         Ranges are checked unless told otherwise; back end, form, chunk size and `save` change nothing.
         """
-        check_options(backend, form, chunk_size, save)
+        check_options(Options(backend=backend, form=form, chunk_size=chunk_size, save=save))
         bound = self._bind(args, named, check)
         count, offsets = self._sequences(bound, cu_seqlens, values=True)
         params = self._params(bound)
@@ -158,34 +160,23 @@ class Operator(Function):
         return with_torch(found, self.recurrence, torchs.forward, torchs.backward, torchs.saved, states)
 
     def _trace(
-        self,
-        *args: Any,
-        initial_state: Any = None,
-        output_final_state: bool = False,
-        cu_seqlens: Tensor | None = None,
-        reverse: bool = False,
-        backend: str = "auto",
-        form: str = "auto",
-        chunk_size: int | None = None,
-        save: str = "auto",
-        check: bool = False,
-        **named: Any,
+        self, args: Sequence[Any], named: dict[str, Any], options: Options
     ) -> tuple[Outputs, State | None]:
         """The call as one node of a graph; shapes and dtypes are checked now, `cu_seqlens` when it runs."""
-        check_options(backend, form, chunk_size, save)
+        check_options(options)
         bound = self.signature.bind(args, named, NAMES, time=True)
-        params = self._params(bound)
-        count = bound.sizes.batch if cu_seqlens is None else cu_seqlens.shape[0] - 1
-        states = self._initial(bound, params, initial_state, count, "initial_state")
+        params, bounds = self._params(bound), options.cu_seqlens
+        count = bound.sizes.batch if bounds is None else bounds.shape[0] - 1
+        states = self._initial(bound, params, options.initial_state, count, "initial_state")
         if not bound.sizes.batch * bound.sizes.length:
             outputs, final = self._empty(bound, params, states, bound.output_dtype)
         else:
             tensors = [*bound.inputs, *params, *states]
-            options = reverse, backend, form, chunk_size
-            results = tuple(traced.forward(self.key, tensors, cu_seqlens, *options))
+            how = options.reverse, options.backend, options.form, options.chunk_size
+            results = tuple(traced.forward(self.key, tensors, bounds, *how))
             number = len(self.recurrence.outputs)
             outputs, final = results[:number], results[number:]
-        return single(outputs), self.carry.pack(final) if output_final_state else None
+        return single(outputs), self.carry.pack(final) if options.output_final_state else None
 
     def run_eagerly(
         self,
@@ -198,16 +189,9 @@ class Operator(Function):
     ) -> list[Tensor]:
         """Outputs and final states, from inputs, parameters and states: what a node of a graph computes."""
         count = len(self.signature.names)
-        outputs, final = super().__call__(
-            *tensors[:count],
-            initial_state=self.carry.pack(tuple(tensors[count:])),
-            output_final_state=True,
-            cu_seqlens=cu_seqlens,
-            reverse=reverse,
-            backend=backend,
-            form=form,
-            chunk_size=chunk_size,
-        )
+        start = self.carry.pack(tuple(tensors[count:]))
+        options = Options(start, True, cu_seqlens, reverse, backend, form, chunk_size)
+        outputs, final = super().call(tensors[:count], {}, options)
         parts = [(part,) if isinstance(part, Tensor) else part or () for part in (outputs, final)]
         return [tensor.contiguous() for part in parts for tensor in part]
 
@@ -247,7 +231,7 @@ class Operator(Function):
         return gates(self.recurrence)
 
 
-class StagedOperator(Operator, Pipeline):  # type: ignore[misc]
+class StagedOperator(Operator, Pipeline):
     """A recurrence in stages: every stage is a function of its own, with its own passes and kernels."""
 
     def __init__(self, spec: str, recurrence: Recurrence, module: ModuleType, source: str) -> None:
@@ -275,7 +259,7 @@ class StagedOperator(Operator, Pipeline):  # type: ignore[misc]
         return "\n\n".join(kernels.available[1] for kernels in self.kernels_of)
 
 
-class DelayedOperator(Operator, WithDelays):  # type: ignore[misc]
+class DelayedOperator(Operator, WithDelays):
     """A recurrence with delays: an operator that is given the delayed values too does the rest."""
 
     inner: Operator

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
+
+from torch import Tensor
 
 from rnnc.ops.errors import ArgumentError
 
@@ -12,21 +14,35 @@ BACKENDS = ("auto", "triton", "torch")
 FORMS = ("auto", "recurrent", "chunked", "parallel")
 SAVES = ("auto", "states", "inputs")
 CHUNK_SIZES = (16, 32, 64, 128, 256)
-NAMES = (
-    *("initial_state", "output_final_state", "cu_seqlens", "reverse", "backend", "form"),
-    *("chunk_size", "save", "check", "state", "out_state"),
-)
 CHUNK = 64
 SHORT = 8  # sequences shorter than this take the recurrent form
 
 
-def check_options(backend: Any, form: Any = "auto", chunk_size: Any = None, save: Any = "auto") -> None:
+class Options(NamedTuple):
+    """Those of a call; see `rnnc.ops.function.Function`."""
+
+    initial_state: Any = None
+    output_final_state: bool = False
+    cu_seqlens: Tensor | None = None
+    reverse: bool = False
+    backend: str = "auto"
+    form: str = "auto"
+    chunk_size: int | None = None
+    save: str = "auto"
+    check: bool = False
+
+
+NAMES = (*Options._fields, "state", "out_state")
+
+
+def check_options(options: Options) -> None:
     """Raises ArgumentError for a value that is not offered."""
-    _choose("form", form, FORMS)
-    _choose("save", save, SAVES)
-    _choose("backend", backend, BACKENDS)
-    if chunk_size is not None and chunk_size not in CHUNK_SIZES:
-        raise ArgumentError(f"chunk_size: expected a power of two from 16 to 256, got {chunk_size!r}")
+    _choose("form", options.form, FORMS)
+    _choose("save", options.save, SAVES)
+    _choose("backend", options.backend, BACKENDS)
+    size = options.chunk_size
+    if size is not None and size not in CHUNK_SIZES:
+        raise ArgumentError(f"chunk_size: expected a power of two from 16 to 256, got {size!r}")
 
 
 def passes(

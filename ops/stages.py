@@ -7,7 +7,7 @@ gate lose too much in less.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from rnnc.dsl.recurrence import Input, Recurrence
 from rnnc.ops.arguments import Bound
 from rnnc.ops.function import Function, Outputs, single
-from rnnc.ops.options import NAMES, check_options
+from rnnc.ops.options import NAMES, Options, check_options
 from rnnc.ops.state import State
 
 Values = dict[str, Tensor]
@@ -28,40 +28,20 @@ class Pipeline(Function):
 
     stages: tuple[Function, ...] = ()
 
-    def __call__(
-        self,
-        *args: Tensor | None,
-        initial_state: State | None = None,
-        output_final_state: bool = False,
-        cu_seqlens: Tensor | None = None,
-        reverse: bool = False,
-        backend: str = "auto",
-        form: str = "auto",
-        chunk_size: int | None = None,
-        save: str = "auto",
-        check: bool = False,
-        **named: Tensor | None,
+    def call(
+        self, args: Sequence[Any], named: dict[str, Any], options: Options
     ) -> tuple[Outputs, State | None]:
         """As `Function` has it; the options hold for every stage."""
-        check_options(backend, form, chunk_size, save)
-        bound = self._bind(args, named, check)
-        count, _ = self._sequences(bound, cu_seqlens, check)
+        check_options(options)
+        bound = self._bind(args, named, options.check)
+        count, _ = self._sequences(bound, options.cu_seqlens, options.check)
 
         def call(stage: Function, arguments: list[Tensor], given: Any) -> tuple[Outputs, State | None]:
-            return stage(
-                *arguments,
-                initial_state=given,
-                output_final_state=output_final_state,
-                cu_seqlens=cu_seqlens,
-                reverse=reverse,
-                backend=backend,
-                form=form,
-                chunk_size=chunk_size,
-                save=save,
-            )
+            return stage.call(arguments, {}, options._replace(initial_state=given, check=False))
 
-        outputs, final = self._through(bound, self._named(bound, initial_state, count, "initial_state"), call)
-        return outputs, self._packed(self, final) if output_final_state else None
+        start = self._named(bound, options.initial_state, count, "initial_state")
+        outputs, final = self._through(bound, start, call)
+        return outputs, self._packed(self, final) if options.output_final_state else None
 
     @torch.no_grad()
     def step(
@@ -73,7 +53,7 @@ class Pipeline(Function):
         **named: Tensor | None,
     ) -> tuple[Outputs, State]:
         """As `Function` has it; every stage writes its own part of `out_state`."""
-        check_options(backend)
+        check_options(Options(backend=backend))
         bound = self.signature.bind(args, named, NAMES, time=False)
         batch = bound.sizes.batch
         places = self._named(bound, out_state, batch, "out_state")

@@ -22,6 +22,7 @@ from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import Bound, base
 from rnnc.ops.delays import WithDelays
 from rnnc.ops.function import Function
+from rnnc.ops.options import Options
 from rnnc.ops.stages import Pipeline
 
 Tensors = tuple[Tensor, ...]
@@ -144,24 +145,13 @@ class _Idle:
         return form
 
     def run(
-        self,
-        bound: Bound,
-        params: Tensors,
-        states: Tensors,
-        cu_seqlens: Tensor | None,
-        reverse: bool,
-        form: str,
-        chunk_size: int | None,
-        keep: bool,
-        final: bool,
-        precise: bool,
-        named: bool,
+        self, bound: Bound, params: Tensors, states: Tensors, form: str, options: Options, precise: bool
     ) -> tuple[Tensors, Tensors]:
         sizes, kind = bound.sizes, torch.float32 if precise else bound.output_dtype
         lead = (sizes.batch, sizes.length)
         shapes = [((*lead, *sizes.shape(output.axes)), kind) for output in self.recurrence.outputs]
         count = len(shapes)
-        if final:
+        if options.output_final_state:
             shapes += [((sizes.batch, *sizes.shape(s.axes)), torch.float32) for s in self.recurrence.states]
         results: Tensors = _Nothing.apply(shapes, *bound.inputs, *params, *states)  # type: ignore[no-untyped-call]
         return results[:count], results[count:]

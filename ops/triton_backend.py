@@ -19,6 +19,7 @@ from rnnc.codegen.tiling import Tiling, TooLarge, longest
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import REMEMBERED, Bound
 from rnnc.ops.errors import UnavailableError
+from rnnc.ops.options import Options
 from rnnc.ops.triton_autograd import TritonPlan, apply, on
 from rnnc.ops.triton_call import UNTILED, Call, Tiled
 from rnnc.ops.triton_step import Step
@@ -139,32 +140,27 @@ class TritonKernels:
         bound: Bound,
         params: Tensors,
         states: Tensors,
-        cu_seqlens: Tensor | None,
-        reverse: bool,
         form: str,
-        chunk_size: int | None,
-        keep: bool,
-        final: bool,
+        options: Options,
         precise: bool,
-        named: bool = True,
     ) -> tuple[Tensors, Tensors]:
-        """The outputs [B, T, H, axes] and, if `final`, the final states [N, H, axes]; no `states`: zeros.
-
-        `named`: they are asked for by name, so that what is not validated may run too.
+        """The outputs [B, T, H, axes] and, if asked for, the final states [N, H, axes]; no `states`: zeros.
 
         Raises UnavailableError for sizes that the kernels of the form do not take.
         """
-        length = bound.sizes.length
+        length, cu_seqlens = bound.sizes.length, options.cu_seqlens
+        named = options.backend == "triton"  # then what is not validated may run too
         if form == "recurrent":
             self._check_sizes(bound)
         how, split = UNTILED, WHOLE
         if form == "chunked":
             size = bound.output_dtype.itemsize
-            how = self.tiled(bound.sizes.axes, size, bound.device, length, chunk_size)
+            how = self.tiled(bound.sizes.axes, size, bound.device, length, options.chunk_size)
             split = self.split(bound, length, named and cu_seqlens is None, how)
             if how.spacing > 1 and split.parts > 1:  # stretches keep the state of every chunk
                 how = self._tiled(bound.sizes.axes, size, bound.device, how.chunk, 1)
-        call = self._call(bound, length, cu_seqlens, reverse, how, split)
+        call = self._call(bound, length, cu_seqlens, bool(options.reverse), how, split)
+        keep, final = options.save != "inputs", options.output_final_state
         plan = TritonPlan(self.available[0], call, self.recurrence, keep, final, form, precise)
         return apply(plan, *bound.inputs, *params, *states)
 
