@@ -101,8 +101,9 @@ def _chunked_cost(
     works = {kernel.name: footprint(kernel) for kernel in (*forward, *backward)}
     axes = {axis: sizes[axis] for axis in compiled.recurrence.axes}
     size = BYTES[dtype]
-    known_of = findings(compiled, works, axes, size, hardware) if findings else None
     joints = together(forward, backward)
+    names = (*works, *(joint.kernel for joint in joints))
+    known_of = findings(compiled, names, axes, size, hardware) if findings else None
     chunk, spacing = lengths
     tiling = choose(works, axes, size, hardware, chunk, known_of, joints, spacing)
     count = Count(compiled, dtype, tiling, sizes, states, works)

@@ -30,7 +30,8 @@ WAITING = 0.6  # tiles that a loop loads without a stage for them
 
 class Configuration(NamedTuple):
     """How a kernel runs: tokens of a chunk, entries of a tile of the tiled axis (0: none), warps, stages,
-    chunks that a state is kept for (1 where it has none to do with).
+    chunks that a state is kept for (1 where it has none to do with); of two kernels in turn that are one
+    launch, the tile of the `second` (0 where it has none, or there is no second).
     """
 
     chunk: int
@@ -38,6 +39,7 @@ class Configuration(NamedTuple):
     warps: int
     stages: int
     spacing: int = 1
+    second: int = 0
 
 
 class Need(NamedTuple):

@@ -48,6 +48,7 @@ class Measured(NamedTuple):
 
 
 Findings = Mapping[Configuration, Measured]
+NOTHING: Findings = MappingProxyType({})
 
 
 class Choice(NamedTuple):
@@ -74,6 +75,9 @@ class Choice(NamedTuple):
         return self.times.seconds if said is None or said.seconds is None else said.seconds
 
 
+Pair = tuple[Choice, Choice]  # of two kernels that are one launch
+
+
 class Tiling(NamedTuple):
     """The choices of all kernels, by name, for chunks of `chunk` tokens, states kept for one in `spacing`;
     `joined`: those of both kernels of those that are one launch, by its name.
@@ -82,7 +86,7 @@ class Tiling(NamedTuple):
     chunk: int
     spacing: int
     kernels: Mapping[str, Choice]
-    joined: Mapping[str, tuple[Choice, Choice]] = MappingProxyType({})
+    joined: Mapping[str, Pair] = MappingProxyType({})
 
     @property
     def seconds(self) -> float:
@@ -168,21 +172,20 @@ def choose(
         raise reasons[0]  # of the shortest chunk
     measured = [tiling for tiling in found if tiling.measured]
     if measured:
-        return min(measured, key=lambda tiling: tiling.seconds)
-    found = [tiling for tiling in found if tiling.compiled] or found
-    tightest = min(tiling.excess for tiling in found)
-    fitting = [tiling for tiling in found if tiling.excess == tightest]
-    least = min(tiling.seconds for tiling in fitting)
-    near = [tiling for tiling in fitting if tiling.seconds <= CLOSE * least]
-    least_bytes = min(near, key=lambda tiling: (tiling.memory, tiling.seconds))
+        least = min(measured, key=lambda tiling: tiling.seconds)
+    else:
+        found = [tiling for tiling in found if tiling.compiled] or found
+        tightest = min(tiling.excess for tiling in found)
+        fitting = [tiling for tiling in found if tiling.excess == tightest]
+        seconds = min(tiling.seconds for tiling in fitting)
+        near = [tiling for tiling in fitting if tiling.seconds <= CLOSE * seconds]
+        least = min(near, key=lambda tiling: (tiling.memory, tiling.seconds))
     joined = {}
     for joint in joints:
-        names = joint.first, joint.second
-        two = [(works[name], known.get(name, {}), least_bytes.kernels[name]) for name in names]
-        pair = together(two, joint.beside, sizes, size, hardware, least_bytes.chunk, least_bytes.spacing)
-        if pair and _misfit(pair) <= _misfit(least_bytes.kernels[name] for name in names):
+        pair = _as_one(joint, least, works, sizes, size, hardware, known)
+        if pair:
             joined[joint.kernel] = pair
-    return least_bytes._replace(joined=joined)
+    return least._replace(joined=joined)
 
 
 def spacings(works: Iterable[Work], spacing: int | None = None) -> tuple[int, ...]:
@@ -271,6 +274,33 @@ def judged(
     return Choice(configuration, needs, spent, (), said, left)
 
 
+def _as_one(
+    joint: Joint,
+    apart: Tiling,
+    works: Mapping[str, Work],
+    sizes: Mapping[str, int],
+    size: int,
+    hardware: Hardware,
+    known: Mapping[str, Findings],
+) -> Pair | None:
+    """How two kernels run as one launch; None if they are better apart, or if less is known of it."""
+    names = joint.first, joint.second
+    two = [(works[name], known.get(name, NOTHING), apart.kernels[name]) for name in names]
+    said = known.get(joint.kernel, NOTHING)
+    if apart.measured:
+        said = {how: what for how, what in said.items() if what.seconds is not None}
+    found = together(two, joint.beside, sizes, size, hardware, apart.chunk, apart.spacing, said)
+    if not found:
+        return None
+    pair, each = found[0], [apart.kernels[name] for name in names]
+    seen = _seen(said, as_one((pair[0].configuration, pair[1].configuration), joint.beside))
+    if apart.measured:
+        return pair if seen and seen.seconds and seen.seconds <= sum(one.seconds for one in each) else None
+    if seen is None and all(one.measured for one in each):
+        return None
+    return pair if _misfit(pair) <= _misfit(each) else None
+
+
 def together(
     kernels: Sequence[tuple[Work, Findings, Choice]],
     beside: bool,
@@ -279,14 +309,17 @@ def together(
     hardware: Hardware,
     chunk: int,
     spacing: int = 1,
-) -> tuple[Choice, Choice] | None:
-    """How two kernels that are one launch run, best in what a compiler has seen: `beside` each other in one
-    configuration; in turn, with as many warps, in tiles no larger than they have apart, as each holds a
-    little of the other's. None if none fits the shared memory.
+    said: Findings = NOTHING,
+) -> list[Pair]:
+    """How two kernels that are one launch may run, the best first: `beside` each other in one configuration;
+    in turn, with as many warps, in tiles no larger than they have apart, as each holds a little of the
+    other's. Nothing if none fits the shared memory.
 
-    Of each kernel: what it does, what is known of it, its choice when it is apart.
+    Of each kernel: what it does, what is known of it, its choice when it is apart. What is `said` of the two
+    as one launch, if anything is for chunks of that length, goes before what is known of each.
     """
-    found: list[tuple[int, int, float, tuple[Choice, Choice]]] = []
+    found: list[tuple[int, int, float, Pair]] = []
+    works = [work for work, *_ in kernels]
     each = [
         [
             judged(
@@ -297,15 +330,42 @@ def together(
         ]
         for work, known, apart in kernels
     ]
-    for pair in itertools.product(*each):
-        one, other = (choice.configuration._replace(spacing=1) for choice in pair)
-        wrong = any(choice.measured and choice.measured.wrong for choice in pair)
+    own = spacing if any(work.spaced for work in works) else 1
+    here = any(
+        how.chunk == chunk and how.spacing in (own, min(own, 2)) and not what.wrong
+        for how, what in said.items()
+    )
+    for one, other in itertools.product(*each):
+        alike = (c.configuration._replace(spacing=1) for c in (one, other))
+        if len({*alike} if beside else {one.configuration.warps, other.configuration.warps}) > 1:
+            continue
+        what = _seen(said, as_one((one.configuration, other.configuration), beside))
+        if what:
+            one, other = (
+                judged(work, sizes, size, hardware, choice.configuration, what)
+                for work, choice in zip(works, (one, other), strict=True)
+            )
+        elif here or any(choice.measured and choice.measured.wrong for choice in (one, other)):
+            continue
+        pair = one, other
         fits = max(choice.need.shared for choice in pair) <= hardware.shared_program
-        if fits and not wrong and (one == other if beside else one.warps == other.warps):
+        if fits and not (what and what.wrong):
             unseen = sum(choice.measured is None for choice in pair)
-            seconds = sum(choice.times.seconds for choice in pair)
-            found.append((_misfit(pair), unseen, seconds, (pair[0], pair[1])))
-    return min(found)[-1] if found else None
+            seconds = what.seconds if what and what.seconds else sum(c.times.seconds for c in pair)
+            found.append((_misfit(pair), unseen, seconds, pair))
+    return [pair for *_, pair in sorted(found)]
+
+
+def as_one(pair: tuple[Configuration, Configuration], beside: bool) -> Configuration:
+    """What stands for the configurations of two kernels that are one launch."""
+    one, other = pair
+    return one._replace(spacing=max(one.spacing, other.spacing), second=0 if beside else other.tile)
+
+
+def _seen(said: Findings, how: Configuration) -> Measured | None:
+    """What is said of a configuration, or by compilers of what is the same to them."""
+    like = said.get(how._replace(spacing=min(how.spacing, 2)))
+    return said.get(how) or (like if like and like.seconds is None else None)
 
 
 def _misfit(choices: Iterable[Choice]) -> int:

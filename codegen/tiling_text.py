@@ -17,9 +17,10 @@ BOUNDS = {
 
 def described(choice: Choice) -> dict[str, Any]:
     """The choice as plain data."""
-    said = choice.measured
+    said, how = choice.measured, choice.configuration._asdict()
+    del how["second"]  # of a launch that two kernels are, each is described
     return {
-        **choice.configuration._asdict(),
+        **how,
         "registers": choice.need.registers,
         "shared": choice.need.shared,
         "stack": said.stack if said else None,

@@ -27,6 +27,7 @@ class Trial:
     case: Case
     arguments: tuple[Tensor, ...]
     states: tuple[Tensor, ...]
+    save: str = "auto"
 
     def to(self, dtype: torch.dtype) -> Trial:
         """The same call with arguments of another dtype."""
@@ -57,7 +58,7 @@ class Trial:
         arguments, states = ([x.clone().requires_grad_() for x in xs] for xs in (self.arguments, self.states))
         options: dict[str, Any] = {"cu_seqlens": self.case.cu_seqlens, "reverse": self.case.reverse}
         if form is not None:
-            options |= {"form": form, "backend": backend}
+            options |= {"form": form, "backend": backend, "save": self.save}
         if form == "chunked":
             options["chunk_size"] = self.case.chunk_size
         call = self.operator.reference if form is None else self.operator

@@ -25,7 +25,7 @@ from rnnc.ops.triton_call import UNTILED, Call, Tiled
 from rnnc.ops.triton_step import Step
 from rnnc.ops.triton_steps import check_sizes
 from rnnc.ops.triton_stretches import WHOLE, Split
-from rnnc.ops.triton_tiling import FindingsOf, hardware_of, in_stretches, tiled, tiling
+from rnnc.ops.triton_tiling import FindingsOf, hardware_of, in_stretches, launched, tiled, tiling
 
 Tensors = tuple[Tensor, ...]
 Generated = tuple[ModuleType, str]  # a module of kernels, and its text
@@ -322,7 +322,7 @@ class TritonKernels:
     ) -> Tiling:
         """Raises TooLarge."""
         module, text = self.available
-        known = self.findings(text, module.WORK, sizes, size, hardware) if self.findings else None
+        known = self.findings(text, launched(module), sizes, size, hardware) if self.findings else None
         return tiling(module, sizes, size, hardware, chunk, known, spacing)
 
 

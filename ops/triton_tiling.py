@@ -57,6 +57,11 @@ def in_stretches(
     return Split(chosen.parts, chosen.configurations) if chosen.parts > 1 else WHOLE
 
 
+def launched(module: ModuleType) -> tuple[str, ...]:
+    """The kernels whose configurations are chosen, and those that two of them are as one."""
+    return *module.WORK, *(pair.kernel for pair in module.JOINED)
+
+
 def tiled(found: Tiling, hardware: Hardware) -> Tiled:
     """What a launch needs to know of a choice."""
     each = {name: choice.configuration for name, choice in found.kernels.items()}

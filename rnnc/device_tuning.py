@@ -1,8 +1,9 @@
 """The search for the fastest configurations on the GPU that is there: each is validated before it is timed.
 
 For each length of a chunk, the likeliest first, the kernels run as the estimate has it; then one kernel after
-the other is tried in other configurations, the rest left as they are. What gives wrong results is recorded
-and never chosen; of what is right, the fastest is.
+the other is tried in other configurations, the rest left as they are. Two kernels that may be one launch are
+then tried as such, for what was found to be fastest. What gives wrong results is recorded and never chosen;
+of what is right, the fastest is.
 """
 
 from __future__ import annotations
@@ -19,7 +20,19 @@ import torch
 
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.resources import Configuration
-from rnnc.codegen.tiling import CHUNKS, Choice, Findings, Measured, TooLarge, plausible, ranked, spacings
+from rnnc.codegen.tiling import (
+    CHUNKS,
+    Choice,
+    Findings,
+    Measured,
+    TooLarge,
+    as_one,
+    choose,
+    plausible,
+    ranked,
+    spacings,
+    together,
+)
 from rnnc.dsl.stages import handed
 from rnnc.files import read_spec, write_text
 from rnnc.kernel_jobs import MICRO_STEPS, itemsize
@@ -84,7 +97,8 @@ def _tune(
         wide = () if function is whole else handed(whole.recurrence, recurrence)
         probe = Probe(function, axes, dtype, device, wide, **options)
         hardware, width = hardware_of(device), itemsize(dtype)
-        keys = {each: tuned.key(probe.text, each, axes, width, hardware.name) for each in probe.works}
+        names = (*probe.works, *(joint.kernel for joint in probe.joints))
+        keys = {each: tuned.key(probe.text, each, axes, width, hardware.name) for each in names}
         old = json.loads(table.read_text("utf-8")) if table.is_file() else {}
         known = {
             kernel: {
@@ -143,7 +157,8 @@ class DeviceSearch:
             kernel: {how: said for how, said in findings.items() if said.wrong or said.seconds is not None}
             for kernel, findings in known.items()
         }
-        self.found = Measurements({kernel: tried.get(kernel, {}) for kernel in self.works})
+        names = (*self.works, *(joint.kernel for joint in probe.joints))
+        self.found = Measurements({kernel: tried.get(kernel, {}) for kernel in names})
 
     def run(self) -> Measurements:
         """All lengths of chunks, the likeliest first."""
@@ -152,10 +167,37 @@ class DeviceSearch:
             for plan in plans:
                 spent, least = (sum(each[0].times.seconds for each in p.values()) for p in (plan, plans[0]))
                 self._chunk(plan, TRIES if spent <= FAR * least else 1)
+            self._joints()
             self.found.done = True
         except OutOfTime:
             pass
         return self.found
+
+    def _joints(self) -> None:
+        """Kernels as one launch, for the chunks and the spacing that are fastest where all are apart."""
+        how = self.probe.axes, self.size, self.hardware
+        try:
+            apart = choose(self.works, *how, None, self.found.kernels)
+        except TooLarge:
+            return
+        each = {kernel: choice.configuration for kernel, choice in apart.kernels.items()}
+        for joint in self.probe.joints if apart.measured else ():
+            two = [
+                (self.works[name], self.found.kernels[name], apart.kernels[name])
+                for name in (joint.first, joint.second)
+            ]
+            said = self.said.get(joint.kernel, {})
+            pairs = together(two, joint.beside, *how, apart.chunk, apart.spacing, said)
+            for one, other in pairs[:TRIES]:
+                pair = one.configuration, other.configuration
+                both = as_one(pair, joint.beside)
+                if both in self.found.kernels[joint.kernel]:
+                    continue
+                tiled = self._tiled(each)._replace(joined={joint.kernel: pair})
+                if reason := self.probe.wrong(tiled):
+                    self._reject(joint.kernel, both, reason)
+                else:
+                    self._keep(joint.kernel, both, self.probe.seconds(tiled, {joint.kernel}))
 
     def _plans(self) -> Iterator[dict[str, list[Choice]]]:
         """For every length of a chunk and spacing, the candidates of kernels: what compilers know first."""
@@ -236,9 +278,11 @@ class DeviceSearch:
         """The time of a kernel in a configuration that is right, kept."""
         if self._is_right(kernel, how):
             return
-        seconds = self.probe.seconds(self._tiled(each), {kernel})[kernel]
+        self._keep(kernel, how, self.probe.seconds(self._tiled(each), {kernel}))
+
+    def _keep(self, kernel: str, how: Configuration, seconds: Mapping[str, float]) -> None:
         said = self.said.get(kernel, {}).get(how, Measured())
-        self.found.kernels[kernel][how] = said._replace(seconds=seconds)
+        self.found.kernels[kernel][how] = said._replace(seconds=seconds[kernel])
 
     def _tiled(self, each: Mapping[str, Configuration]) -> Tiled:
         """How a call runs. Raises OutOfTime."""
@@ -254,9 +298,12 @@ def rows(measurements: Measurements) -> dict[str, dict[str, list[list[Any]]]]:
     made: dict[str, dict[str, list[list[Any]]]] = {}
     for kernel, each in measurements.kernels.items():
         right = [
-            [*how, said.registers, said.stack, said.shared, said.seconds]
+            [*tuned.row_of(how), said.registers, said.stack, said.shared, said.seconds]
             for how, said in each.items()
             if not said.wrong
         ]
-        made[kernel] = {"found": right, "wrong": [[*how] for how, said in each.items() if said.wrong]}
+        made[kernel] = {
+            "found": right,
+            "wrong": [tuned.row_of(how) for how, said in each.items() if said.wrong],
+        }
     return made

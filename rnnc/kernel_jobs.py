@@ -88,11 +88,11 @@ def hardware_of(arch: str) -> Hardware:
 
 def chosen(subject: Subject, arch: str, dtype: str, axes: Mapping[str, int]) -> Any:
     """How the chunked kernels run on an architecture, as the operator chooses it."""
-    from rnnc.ops.triton_tiling import tiled, tiling
+    from rnnc.ops.triton_tiling import launched, tiled, tiling
     from rnnc.ops.tuned import findings
 
     hardware, size = hardware_of(arch), itemsize(dtype)
-    known = findings(subject.text, subject.module.WORK, axes, size, hardware)
+    known = findings(subject.text, launched(subject.module), axes, size, hardware)
     return tiled(tiling(subject.module, axes, size, hardware, None, known), hardware)
 
 
@@ -126,10 +126,12 @@ def recorded(
     roles |= dict.fromkeys(joined, "joined")
     apart = how._replace(joined={}) if how else None
     options: dict[str, Any] = {"states": True, "form": form, "wide": subject.wide}
-    launches = []
-    for keep, way in ((True, apart), (False, how)) if joined else ((True, apart),):
+    launches: list[Any] = []
+    for keep, way in ((True, apart), (False, how), (True, how)) if joined else ((True, apart),):
         passes = record(module, subject.recurrence, shapes, kind, keep=keep, how=way, **options)
-        launches += [one for group in passes for one in group if keep or one.kernel in joined]
+        before = {one.kernel for one in launches}
+        found = [one for group in passes for one in group if one.kernel not in before]
+        launches += [one for one in found if way is apart or one.kernel in joined]
     # Without the launch that sums gradients.
     launches = [one for one in launches if one.kernel in ({only} if only else roles)]
     return [_job(subject, arch, dtype, roles[one.kernel], one.kernel, one.options) for one in launches]

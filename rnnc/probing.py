@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -94,9 +94,10 @@ class Probe:
         self.function = copy.copy(function)
         self.function.kernels = self.kernels
         self.names = {launch.kernel for launch in (*module.FORWARD, *module.BACKWARD)}
+        self.joints = tuple(module.JOINED)
 
     def _watched(self, module: ModuleType) -> Any:
-        names = [launch.kernel for launch in (*module.FORWARD, *module.BACKWARD)]
+        names = [each.kernel for each in (*module.FORWARD, *module.BACKWARD, *module.JOINED)]
         kernels = {name: _Watched(name, getattr(module, name), self.launches) for name in [*names, "sums"]}
         return SimpleNamespace(**(vars(module) | kernels))
 
@@ -104,7 +105,7 @@ class Probe:
         """What the kernels, run in that way, get wrong; empty if nothing."""
         self.kernels.how = how
         try:
-            found = self._trial.evaluate("chunked", "triton")
+            found = replace(self._trial, save=self._save(how)).evaluate("chunked", "triton")
         except Exception as error:  # a kernel that does not run on this device is none
             return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         scales = self._exact.scales
@@ -117,7 +118,7 @@ class Probe:
     def seconds(self, how: Tiled, only: Collection[str] | None = None) -> dict[str, float]:
         """The time of each kernel, or of some, for a token and head, on average over the loads."""
         self.kernels.how = how
-        found: dict[str, list[float]] = {name: [] for name in self.names if only is None or name in only}
+        found: dict[str, list[float]] = {name: [] for name in (self.names if only is None else only)}
         for heads, tokens in self.loads:
             sizes = Sizes(1, tokens, heads, self.axes)
             recurrence = self.function.recurrence
@@ -126,7 +127,7 @@ class Probe:
             leaves = self._typed(arguments)
             self.launches.clear()
             outputs, _ = self.function(
-                *(x.requires_grad_() for x in leaves), backend="triton", form="chunked"
+                *(x.requires_grad_() for x in leaves), backend="triton", form="chunked", save=self._save(how)
             )
             results = (outputs,) if isinstance(outputs, Tensor) else outputs
             torch.autograd.grad(results, leaves, [torch.ones_like(x) for x in results], allow_unused=True)
@@ -135,6 +136,11 @@ class Probe:
                     found[name].append(self._time(again) / (heads * tokens))
             self.launches.clear()
         return {name: sum(each) / len(self.loads) for name, each in found.items()}
+
+    def _save(self, how: Tiled) -> str:
+        """Both walks are one launch where nothing is kept."""
+        beside = any(joint.beside and joint.kernel in how.joined for joint in self.joints)
+        return "inputs" if beside else "states"
 
     def _time(self, launch: Callable[[], Any]) -> float:
         """The median, in seconds."""

@@ -23,16 +23,24 @@ from rnnc.codegen.tiling import (
     CHUNKS,
     CLOSE,
     NEAR,
+    STACK,
+    STACK_SERIAL,
     TILES,
     Choice,
+    Findings,
     Measured,
+    Pair,
     TooLarge,
+    as_one,
+    choose,
     compiled_for,
     excess,
     plausible,
     ranked,
     spacings,
+    together,
 )
+from rnnc.codegen.work import Work
 from rnnc.compiler_processes import Compile, Report
 from rnnc.kernel_jobs import Job, Subject, hardware_of, itemsize, recorded
 
@@ -141,10 +149,45 @@ class _Search:
                 tried += [self._compiled_plan(plan) for plan in plans[len(likely) :][:1]]
             if tried and not self._fitting(tried):
                 self._complete(min(tried, key=lambda plan: (plan.excess, plan.seconds)))
+            self._joints()
             self.found.done = True
         except OutOfTime:
             pass
         return self.found
+
+    def _joints(self) -> None:
+        """Compiles two kernels as one launch, for the chunks and the spacing that are chosen.
+
+        Raises OutOfTime.
+        """
+        axes, module = self.target.axes, self.target.subject.module
+        known = {kernel: findings_of(reports) for kernel, reports in self.found.kernels.items()}
+        try:
+            plan = choose(self.works, axes, self.size, self.hardware, None, known)
+        except TooLarge:
+            return
+        for joint in module.JOINED:
+            two = [(self.works[n], known.get(n, {}), plan.kernels[n]) for n in (joint.first, joint.second)]
+            pairs = together(two, joint.beside, axes, self.size, self.hardware, plan.chunk, plan.spacing)
+            self._joint(joint, pairs[:TRIES], [apart for *_, apart in two])
+
+    def _joint(self, joint: Any, pairs: Sequence[Pair], apart: Sequence[Choice]) -> None:
+        """Until a configuration spills no more than the limit, or than the two do apart."""
+        spilled = [choice.measured.stack for choice in apart if choice.measured]
+        most = max((STACK_SERIAL if joint.beside else STACK, *spilled))
+        for pair in pairs:
+            if time.monotonic() > self.deadline:
+                raise OutOfTime
+            one, other = (
+                choice.configuration._replace(
+                    spacing=compiled_for(self.works[kernel], choice.configuration.spacing)
+                )
+                for kernel, choice in zip((joint.first, joint.second), pair, strict=True)
+            )
+            both = as_one((one, other), joint.beside)
+            report = self._compiled(joint.kernel, both, self._tiled(one, {joint.kernel: (one, other)}))
+            if "error" not in report and report["stack"] <= most:
+                break
 
     @staticmethod
     def _fitting(plans: Iterable[_Plan]) -> bool:
@@ -216,7 +259,9 @@ class _Search:
                 continue
             if time.monotonic() > self.deadline:
                 raise OutOfTime
-            report = self._compiled(kernel, choice)
+            how = choice.configuration
+            how = how._replace(spacing=compiled_for(self.works[kernel], how.spacing))
+            report = self._compiled(kernel, how, self._tiled(how, {}))
             left = float("inf")
             if "error" not in report and report["shared"] <= self.hardware.shared_program:
                 said = Measured(report["registers"], report["stack"], report["shared"])
@@ -233,45 +278,59 @@ class _Search:
         _, best = min(tried, key=lambda each: each[0])
         return best
 
-    def _compiled(self, kernel: str, choice: Choice) -> Report:
+    def _tiled(self, how: Configuration, joined: Mapping[str, tuple[Configuration, Configuration]]) -> Any:
+        """How a call runs in which what is compiled runs in that way."""
         from rnnc.ops.triton_call import Tiled
         from rnnc.ops.triton_tiling import precision
 
-        how = choice.configuration
-        how = how._replace(spacing=compiled_for(self.works[kernel], how.spacing))
-        others = how._replace(tile=how.tile or TILES[0])
-        each = dict.fromkeys(self.works, others) | {kernel: how}
-        tiled = Tiled(how.chunk, how.spacing, each, precision(self.hardware))
+        each = dict.fromkeys(self.works, how._replace(tile=how.tile or TILES[0]))
+        each |= {kernel: how for kernel, work in self.works.items() if bool(work.tiled) == bool(how.tile)}
+        spacing = max(each.spacing for each in (how, *(one for pair in joined.values() for one in pair)))
+        return Tiled(how.chunk, spacing, each, precision(self.hardware), False, joined)
+
+    def _compiled(self, kernel: str, how: Configuration, tiled: Any) -> Report:
+        """What the compiler makes of a kernel, launched as `tiled` says; kept under its configuration.
+
+        Two walks of which no call needs the first again are never one launch: an error.
+        """
         target = self.target
-        (job,) = recorded(target.subject, target.arch, target.dtype, target.axes, tiled, kernel)
-        report = self.answers.of(job)
+        jobs = recorded(target.subject, target.arch, target.dtype, target.axes, tiled, kernel)
+        report = self.answers.of(jobs[0]) if jobs else {"error": "never launched"}
         self.found.kernels.setdefault(kernel, {})[how] = report
         return report
+
+
+def findings_of(reports: Mapping[Configuration, Report]) -> dict[Configuration, Measured]:
+    """What the choice needs to know of reports; errors are left out."""
+    return {
+        how: Measured(said["registers"], said["stack"], said["shared"])
+        for how, said in reports.items()
+        if "error" not in said
+    }
 
 
 def entries(found: Found) -> dict[str, dict[str, Any]]:
     """What was found as entries of the table that is shipped (`rnnc.ops.tuned`): per kernel, length of a
     chunk and spacing, the best of what was compiled.
     """
-    from rnnc.ops.tuned import class_of, key, triton_version
+    from rnnc.ops.tuned import class_of, key, row_of, triton_version
 
     target = found.target
     hardware, size = hardware_of(target.arch), itemsize(target.dtype)
+    works = target.subject.module.WORK
     made = {}
     for kernel, reports in found.kernels.items():
-        findings = {
-            how: Measured(said["registers"], said["stack"], said["shared"])
-            for how, said in reports.items()
-            if "error" not in said
-        }
+        findings = findings_of(reports)
         rows = []
         for chunk, spacing in sorted({(how.chunk, how.spacing) for how in findings}):
-            work = target.subject.module.WORK[kernel]
-            try:
-                best = ranked(work, target.axes, size, hardware, chunk, findings, spacing)[0]
-            except TooLarge:
-                continue
-            rows.append([*best.configuration, *findings[best.configuration][:3]])
+            best: Configuration | None
+            if kernel in works:
+                best = _best(works[kernel], target, findings, chunk, spacing)
+            else:  # those that were compiled first are estimated to be faster
+                here = [how for how in findings if (how.chunk, how.spacing) == (chunk, spacing)]
+                best = min(here, key=lambda how: findings[how].stack)
+            if best:
+                rows.append([*row_of(best), *findings[best][:3]])
         made[key(target.subject.text, kernel, target.axes, size, hardware.name)] = {
             "kernel": kernel,
             "bytes": size,
@@ -280,6 +339,15 @@ def entries(found: Found) -> dict[str, dict[str, Any]]:
             "found": rows,
         }
     return made
+
+
+def _best(work: Work, target: Target, findings: Findings, chunk: int, spacing: int) -> Configuration | None:
+    """The best of what was compiled of a kernel, if any fits the shared memory."""
+    hardware, size = hardware_of(target.arch), itemsize(target.dtype)
+    try:
+        return ranked(work, target.axes, size, hardware, chunk, findings, spacing)[0].configuration
+    except TooLarge:
+        return None
 
 
 def merged(old: Mapping[str, dict[str, Any]], new: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -5,8 +5,8 @@ own per device, which goes before.
 An entry holds for one kernel (its text and that of what it calls), the bytes of an entry of a vector, a class
 of sizes and a version of Triton. For each length of a chunk and each spacing of states it has the best
 configuration that was found: its fields, then registers, stack and shared memory, then, if it was measured,
-the seconds for a token and head; `wrong` are
-configurations that gave wrong results on the device.
+the seconds for a token and head; `wrong` are configurations that gave wrong results on the device. Of two
+kernels in turn that are one launch a tile is that of each.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from rnnc.codegen.compiler import Compiled
 
 Entry = dict[str, Any]
+FIELDS = len(Configuration._fields) - 1  # of a row: the two tiles are one
 
 
 def findings(
@@ -51,9 +52,20 @@ def findings(
 
 def said(entry: Entry) -> dict[Configuration, Measured]:
     """What an entry says of configurations."""
-    fields = len(Configuration._fields)
-    found = {Configuration(*row[:fields]): Measured(*row[fields:]) for row in entry["found"]}
-    return found | {Configuration(*row): Measured(wrong=True) for row in entry.get("wrong", ())}
+    found = {_configuration(row): Measured(*row[FIELDS:]) for row in entry["found"]}
+    return found | {_configuration(row): Measured(wrong=True) for row in entry.get("wrong", ())}
+
+
+def row_of(how: Configuration) -> list[Any]:
+    """A configuration as an entry has it."""
+    chunk, tile, *rest, second = how
+    return [chunk, [tile, second] if second else tile, *rest]
+
+
+def _configuration(row: Sequence[Any]) -> Configuration:
+    chunk, tile, *rest = row[:FIELDS]
+    one, other = tile if isinstance(tile, list) else (tile, 0)
+    return Configuration(chunk, one, *rest)._replace(second=other)
 
 
 def of_spec(

@@ -43,7 +43,7 @@ def test_right_kernels_are_right(model: str, dtype: str) -> None:
 
 def test_every_kernel_is_timed() -> None:
     found = probe()
-    how = tiled(tiling(found.kernels.available[0], AXES, 4, SM_90), SM_90)
+    how = tiled(tiling(found.kernels.available[0], AXES, 4, SM_90), SM_90)._replace(joined={})
     times = found.seconds(how)
     assert set(times) == set(found.works)
     assert all(seconds > 0 for seconds in times.values())
@@ -96,6 +96,41 @@ def test_what_is_wrong_is_recorded_and_never_chosen(monkeypatch: pytest.MonkeyPa
     choice = choose(found.works, AXES, 4, SM_90, None, measured.kernels)
     assert choice.measured
     assert choice.kernels[name].configuration in right
+
+
+def test_kernels_as_one_launch_are_compared_before_they_are_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Walks beside each other where nothing is kept, and kernels in turn; none that is wrong, or slower."""
+    monkeypatch.setattr("rnnc.device_tuning.CHUNKS", (16,))
+    monkeypatch.setattr("rnnc.device_tuning.TRIES", 1)
+    monkeypatch.setattr("rnnc.device_tuning.spacings", lambda works: (1,))
+    found = probe("gla", "fp32")
+    module = found.kernels.available[0]
+    walks, turns = sorted(module.JOINED, key=lambda joint: not joint.beside)
+    watched = getattr(module, turns.kernel)
+    real, asked = watched.kernel, []
+
+    class Spoilt:
+        """Writes nonsense."""
+
+        def __getitem__(self, grid: tuple[int, ...]) -> Any:
+            def launch(**options: Any) -> None:
+                asked.append(grid)
+                real[grid](**options)
+                options["dq"].mul_(2)
+
+            return launch
+
+    object.__setattr__(watched, "kernel", Spoilt())
+    measured = search(found)
+    assert measured.done
+    assert asked
+    assert {said.wrong for said in measured.kernels[turns.kernel].values()} == {True}
+    (right,) = measured.kernels[walks.kernel].values()
+    assert right.seconds
+    for seconds, chosen in ((1e-30, {walks.kernel}), (1.0, set())):
+        known = dict(measured.kernels)
+        known[walks.kernel] = dict.fromkeys(known[walks.kernel], right._replace(seconds=seconds))
+        assert set(choose(found.works, AXES, 4, SM_90, None, known, module.JOINED).joined) == chosen
 
 
 def test_a_kernel_that_does_not_run_is_wrong() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +19,8 @@ from rnnc.codegen.resources import Configuration
 from rnnc.codegen.tiling import Measured
 from rnnc.kernel_jobs import Subject, subjects
 from rnnc.ops import tuned
-from rnnc.ops.triton_tiling import tiling
-from rnnc.tuning import Answers, Found, Target, entries, merged, search, written
+from rnnc.ops.triton_tiling import launched, tiling
+from rnnc.tuning import Answers, Found, Target, entries, findings_of, merged, search, written
 
 SIZES = {"K": 128, "V": 128}
 
@@ -52,9 +53,9 @@ def found_by(compiler: Any, subject: Subject, folder: Path, deadline: float = fl
 def test_what_spills_is_dropped_and_what_is_cheapest_is_kept(subject: Subject, tmp_path: Path) -> None:
     found = found_by(Compiler(), subject, tmp_path)
     assert found.done
-    assert set(found.kernels) == set(subject.module.WORK)
+    assert set(found.kernels) == set(launched(subject.module))
     table = entries(found)
-    assert len(table) == len(subject.module.WORK)
+    assert len(table) == len(launched(subject.module))
     for entry in table.values():
         assert entry["sizes"] == "K=128 V=128"
         for chunk, _, warps, _, _, _, stack, _ in entry["found"]:
@@ -74,7 +75,7 @@ def test_the_search_ends_with_the_first_plan_that_fits(subject: Subject, tmp_pat
     compiler = Generous()
     found = found_by(compiler, subject, tmp_path)
     assert found.done
-    assert sorted(task["kernel"] for task in compiler.asked) == sorted(subject.module.WORK)
+    assert sorted(task["kernel"] for task in compiler.asked) == sorted(launched(subject.module))
     estimated = tiling(subject.module, SIZES, 2, SM_90)
     for reports in found.kernels.values():
         (how,) = reports
@@ -90,6 +91,69 @@ def test_what_compilers_have_seen_goes_before_what_they_have_not(subject: Subjec
     assert tiling(subject.module, SIZES, 2, SM_90, None, known).chunk == other
     del known[next(iter(known))]
     assert tiling(subject.module, SIZES, 2, SM_90, None, known).chunk == chosen.chunk
+
+
+class Apart(Compiler):
+    """Says that two kernels as one launch spill with fewer than `enough` warps, and nothing else does."""
+
+    def __init__(self, enough: int) -> None:
+        super().__init__()
+        self.enough = enough
+
+    def __call__(self, task: Mapping[str, Any]) -> dict[str, Any]:
+        said = super().__call__(task)
+        joint = task["kernel"].endswith(("walks", "grads_channels"))
+        return said | {"stack": 280 * (joint and task["options"]["num_warps"] < self.enough)}
+
+
+@pytest.fixture(scope="module")
+def two_joints(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    (found,) = subjects("gla", rnnc.ops.gla.spec, tmp_path_factory.mktemp("modules"))
+    assert {joint.beside for joint in found.module.JOINED} == {True, False}
+    return found
+
+
+@pytest.mark.parametrize("enough", [4, 8, 64])
+def test_kernels_are_one_launch_only_if_that_does_not_spill(
+    two_joints: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enough: int
+) -> None:
+    """As compiled: in another configuration where the likeliest spills; apart where all do."""
+    found = found_by(Apart(enough), two_joints, tmp_path)
+    assert found.done
+    table = json.loads(written(entries(found)))
+    monkeypatch.setattr(tuned, "table", lambda name: table)
+    module = two_joints.module
+    known = tuned.findings(two_joints.text, launched(module), SIZES, 2, SM_90)
+    assert set(known) == set(launched(module))
+    chosen = tiling(module, SIZES, 2, SM_90, None, known)
+    assert set(chosen.joined) == ({joint.kernel for joint in module.JOINED} if enough < 64 else set())
+    for choice in itertools.chain(*chosen.joined.values()):
+        assert choice.measured
+        assert choice.measured.stack == 0
+        assert choice.configuration.warps >= enough
+
+
+def test_kernels_that_are_known_are_one_launch_only_where_that_is_known(
+    two_joints: Subject, tmp_path: Path
+) -> None:
+    module, found = two_joints.module, found_by(Apart(4), two_joints, tmp_path)
+    known = {kernel: findings_of(reports) for kernel, reports in found.kernels.items()}
+    apart = {kernel: said for kernel, said in known.items() if kernel in module.WORK}
+    assert tiling(module, SIZES, 2, SM_90, None, known).joined
+    assert not tiling(module, SIZES, 2, SM_90, None, apart).joined
+    assert tiling(module, SIZES, 2, SM_90).joined
+
+
+def test_what_two_kernels_are_as_one_has_a_key_of_both(two_joints: Subject) -> None:
+    """The text of either is in it."""
+    joint = next(joint for joint in two_joints.module.JOINED if not joint.beside)
+    keys = {
+        tuned.key(text, joint.kernel, SIZES, 2, "sm_90")
+        for kernel in ("", joint.first, joint.second)
+        for head, line, tail in [two_joints.text.partition(f"def {kernel}(\n")]
+        for text in [head + line + tail.replace("o_t = ", "o_t = 1 + ", 1 if kernel else 0)]
+    }
+    assert len(keys) == 3
 
 
 def test_another_run_asks_for_nothing_again(subject: Subject, tmp_path: Path) -> None:
@@ -139,7 +203,7 @@ def test_what_was_found_is_taken_before_the_estimate(
     """For the class of sizes, the width of entries and the architecture that it was found for."""
     table = entries(found_by(Compiler(), subject, tmp_path))
     monkeypatch.setattr(tuned, "table", lambda name: table if name == "sm_90" else {})
-    names = subject.module.WORK
+    names = launched(subject.module)
     known = tuned.findings(subject.text, names, SIZES, 2, SM_90)
     assert set(known) == set(names)
     assert not tuned.findings(subject.text, names, SIZES, 4, SM_90)
