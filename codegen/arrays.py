@@ -13,6 +13,7 @@ Place = Literal[
     "row",
     "param",
     "shared",
+    "start",
     "matrix",
     "pairs",
     "chunk",
@@ -29,6 +30,7 @@ class Array:
 
     token: [B, T, H, axes]; param: [H, axes]; shared: [axes]; matrix: [B, T, H, C], the rows of [C, C]; pairs:
     the same with a column for each row of the tokens. What has rows has the axis of micro-steps in memory.
+    start: [N, H, axes], what was carried into each sequence, or None: zeros.
     chunk: [chunks, H, axes]; kept: the same for one chunk in several, the first of each; state: [N, H, axes];
     partial: [chunks, H, axes] in float32, summed afterwards.
     Between kernels, in float32: row: [B, T, H], a factor of every token; total: [chunks, H, axes].

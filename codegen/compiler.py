@@ -25,6 +25,7 @@ from rnnc.codegen.torch_module import Form, print_module, print_stages, schedule
 from rnnc.dsl.checker import check
 from rnnc.dsl.delays import delayed, without_delays
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
+from rnnc.dsl.earlier import inside
 from rnnc.dsl.exponentials import apart
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.normal import Normal
@@ -55,6 +56,17 @@ class Compiled:
         return (self,)
 
     @cached_property
+    def inside(self) -> Compiled | str:
+        """With what is delayed formed in the kernels, of earlier inputs; or why it is formed before them."""
+        if not delayed(self.declared):
+            return "nothing is delayed"
+        try:
+            recurrence = inside(self.declared)
+            return Compiled(recurrence, normalise(recurrence), (), recurrence)
+        except SpecError as error:
+            return error.diagnostics[0].message
+
+    @cached_property
     def decay_ranges(self) -> tuple[Interval, ...]:
         """The ranges of the factors of the decay."""
         known = environment(self.recurrence)
@@ -72,7 +84,8 @@ class Compiled:
 
     def explain(self) -> str:
         """What was declared, derived and decided, as text."""
-        return explain(self.normal, describe(self.normal, self.decay_ranges), delayed(self.declared))
+        apart = self.inside if isinstance(self.inside, str) else ""
+        return explain(self.normal, describe(self.normal, self.decay_ranges), delayed(self.declared), apart)
 
 
 @dataclass(frozen=True)
@@ -83,6 +96,7 @@ class Staged:
     stages: tuple[Compiled, ...]
     warnings: tuple[Diagnostic, ...]
     declared: Recurrence
+    inside = "stages hand on what is delayed"
 
     @cached_property
     def source(self) -> str:

@@ -141,7 +141,11 @@ def _chunked_cost(
             saved,
         ),
         PassCost(
-            (*count.joined((*before, *back), (*again, *backward), joints), *count.sums(backward)),
+            (
+                *count.joined((*before, *back), (*again, *backward), joints),
+                *count.earlier(backward),
+                *count.sums(backward),
+            ),
             count.least(backward),
             0,
         ),

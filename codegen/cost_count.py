@@ -57,6 +57,12 @@ class Count:
         """What a kernel reads."""
         return kernel.loads + (kernel.walked if self.tiling.spacing > 1 else ())
 
+    def once(self, arrays: Sequence[Array]) -> list[Array]:
+        """The arrays, without the rows of tokens before that are read as rows of their own tokens too."""
+        read = {array.name for array in arrays}
+        sources = {each.name: each.source for each in self.compiled.recurrence.earlier if each.kind == "row"}
+        return [array for array in arrays if sources.get(array.name) not in read]
+
     def product(self, axes: Iterable[str]) -> int:
         """How many entries a tile over these axes has."""
         return math.prod(self.extent(axis) for axis in axes)
@@ -89,6 +95,7 @@ class Count:
             "param": heads,
             "shared": 1,
             "state": batch * heads,
+            "start": batch * heads * self.states,
         }[array.place]
         return lead * self.product(features) * (4 if self._in_float32(array) else BYTES[self.dtype])
 
@@ -99,7 +106,9 @@ class Count:
         scalars |= self.compiled.in_float32
         if array.place == "value":
             return len(array.node.axes) < 2
-        return array.place in ("row", "total", "param", "shared", "partial", "state") or name in scalars
+        return (
+            array.place in ("row", "total", "param", "shared", "partial", "state", "start") or name in scalars
+        )
 
     @property
     def ends(self) -> int:
@@ -109,7 +118,7 @@ class Count:
 
     def kernel(self, kernel: Kernel, start: int, end: int) -> KernelCost:
         """`start`, `end`: the bytes of the state that a kernel which walks the chunks reads and writes."""
-        size = sum(map(self.bytes, (*self.loads(kernel), *kernel.stores)))
+        size = sum(map(self.bytes, (*self.once(self.loads(kernel)), *kernel.stores)))
         return self.launch(kernel, kernel.name, size + (start + end if kernel.serial else 0))
 
     def joined(
@@ -131,7 +140,7 @@ class Count:
         """
         size = 3 * self.ends if joint.beside else 0
         for arrays in zip(*((self.loads(kernel), kernel.stores) for kernel in kernels), strict=True):
-            once = {array.name: array for group in arrays for array in group}
+            once = {array.name: array for array in self.once([a for group in arrays for a in group])}
             size += sum(map(self.bytes, once.values()))
         choices = self.tiling.joined[joint.kernel]
         one, other = (self.launch(k, k.name, size, how) for k, how in zip(kernels, choices, strict=True))
@@ -217,11 +226,19 @@ class Count:
             programs += -(-left // (4 if self._in_float32(array) else BYTES[self.dtype]) // SUM_TILE)
         return (KernelCost("sums", "sum", total, 0, (programs,)),) if total else ()
 
+    def earlier(self, kernels: Iterable[Kernel]) -> tuple[KernelCost, ...]:
+        """The launch that adds what tokens found of the gradients of those before them."""
+        rows = {f"d'{each.name}" for each in self.compiled.recurrence.earlier if each.kind == "row"}
+        sizes = [self.bytes(a) for kernel in kernels for a in kernel.stores if a.name in rows]
+        grid = self.chunks, self.sizes["H"]
+        return (KernelCost("add_earlier", "earlier", 3 * sum(sizes), 0, grid),) if sizes else ()
+
     def least(self, kernels: tuple[Kernel, ...]) -> dict[str, int]:
         """The bytes of the pass' own arguments and results, each once, and of the state at both ends."""
         recurrence = self.compiled.recurrence
         declared = recurrence.declared
-        names = {name for item in declared for name in (item.name, f"d'{item.name}")}
+        left = {each.name for each in recurrence.earlier}
+        names = {n for item in declared if item.name not in left for n in (item.name, f"d'{item.name}")}
         arrays = {a.name: a for kernel in kernels for a in (*kernel.loads, *kernel.stores) if a.name in names}
         groups = {f"d'{item.name}" for item in recurrence.inputs if item.per_group}
         each = {name: self.bytes(array) for name, array in arrays.items()}

@@ -70,7 +70,7 @@ class Cost:
 
     `chunk`: the tokens of a chunk, or, in the recurrent form, between two states that are kept; `split`:
     whether sequences are walked in stretches, by which estimate; None where they cannot be; `spacing`: chunks
-    from one state that is kept to the next.
+    from one state that is kept to the next; `choice`: what else was weighed, and the figures of both.
     """
 
     name: str
@@ -82,6 +82,7 @@ class Cost:
     form: str = "chunked"
     split: Splitting | None = None
     spacing: int = 1
+    choice: str = ""
 
     @property
     def stretches(self) -> int:
@@ -115,6 +116,7 @@ class Cost:
                 )
                 if kernel.how:
                     lines.append(f"    {sentence(kernel.how)}")
+        lines += [self.choice] if self.choice else []
         return "\n".join(lines)
 
 

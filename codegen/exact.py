@@ -97,6 +97,8 @@ class Oracle:
                 return 2 * self.apply("sigmoid", 2 * x) - 1
             case "power", (x, exponent):
                 return self.power(x, exponent)
+            case "select", (m, x, y):
+                return m * x + (1 - m) * y
             case "reciprocal", (x,):
                 return self.power(x, -1)
             case "rsqrt", (x,):

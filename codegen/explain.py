@@ -24,14 +24,19 @@ from rnnc.dsl.tracking import signs, tracking
 __all__ = ["explain", "normal_equations"]
 
 
-def explain(normal: Normal, decisions: Sequence[str] = (), delays: Sequence[Delayed] = ()) -> str:
-    """The account of a recurrence that `rnnc explain` prints; `decisions` are sentences on the numerics."""
+def explain(
+    normal: Normal, decisions: Sequence[str] = (), delays: Sequence[Delayed] = (), apart: str = ""
+) -> str:
+    """The account of a recurrence that `rnnc explain` prints; `decisions` are sentences on the numerics.
+
+    `apart`: why the kernels are given what is delayed, instead of forming it.
+    """
     shortened = Shortened(normal)
     recurrence = normal.recurrence
     chunk = f"Chunked form, for {chunk_size(normal)} tokens at once with the {incoming(normal)}"
     sections = [
         ("Declared", _declared(recurrence, shortened)),
-        ("Delays", _delays(delays)),
+        ("Delays", _delays(delays, apart)),
         ("Class", _class(normal)),
         ("Normal form", [*shortened.token_lines(), "", *shortened.symbol_lines()]),
         ("Recurrent form, token by token", [*recurrent_lines(normal), *shortened.output_lines()]),
@@ -70,13 +75,17 @@ def explain_stages(
     return "\n\n".join([head, *(text for _, text in stages)])
 
 
-def _delays(delays: Sequence[Delayed]) -> list[str]:
+def _delays(delays: Sequence[Delayed], apart: str = "stages hand on what is delayed") -> list[str]:
     """What is given of earlier tokens."""
     if not delays:
         return []
     whose = [(d, "the token before" if d.lag == 1 else f"{d.lag} tokens before") for d in delays]
     lines = [f"{d.name}{_axes(d.axes)}  {d.source} of {token}, zero at the start" for d, token in whose]
-    return ["formed for all tokens before anything else, and carried from call to call", *lines]
+    how = "torch, and the recurrent kernels, are given it for all tokens; the chunked kernels form it"
+    how += " of the inputs of the rows before, and one launch adds up what gradients find of it"
+    if apart:
+        how = f"formed for all tokens before the kernels: {apart}"
+    return ["carried from call to call; `rnnc cost` compares the ways to it", how, *lines]
 
 
 def _indented(lines: Iterable[str]) -> list[str]:

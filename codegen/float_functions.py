@@ -35,6 +35,7 @@ FLOAT_FUNCTIONS: dict[str, Callable[..., float]] = {
     "sin": math.sin,
     "cos": math.cos,
     "step": lambda x: float(x > 0),
+    "select": lambda m, x, y: x if m > 0 else y,
     "reciprocal": lambda x: 1 / x,
     "exp2": lambda x: 2.0**x,
     "log2": lambda x: math.log2(x) if x > 0 else -math.inf,

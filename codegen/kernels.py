@@ -34,6 +34,7 @@ from rnnc.codegen.torch_module import Form
 from rnnc.codegen.torch_sums import plain
 from rnnc.codegen.value_sums import after_sums, before_sums, between, meeting
 from rnnc.dsl.normal import Normal
+from rnnc.dsl.recurrence import Recurrence
 
 Role = Literal[
     "values", "pre", "scan", "transition", "post", "dpost", "reverse", "grads", "channels", "states"
@@ -99,7 +100,8 @@ def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[
     forward, backward, given = kernel_programs(form, normal)
     if not per_channel(backward):
         backward = fold_factors(backward, form.builder)
-    for spaced in (True, False):
+    # What is carried into a sequence is not at hand where states are formed anew.
+    for spaced in (False,) if starts_of(normal.recurrence) else (True, False):
         walk = _Walk(normal, forward, spaced)
         kernels, kept = _plan_forward(forward, normal, given, walk)
         found = kernels, _plan_backward(backward, forward, normal, kept, walk, form.builder)
@@ -130,6 +132,8 @@ def check_stretches(program: Program, normal: Normal) -> None:
         raise NoSummary("several states")
     if normal.elementwise is not None:
         raise NoSummary("a state of one axis")
+    if normal.recurrence.earlier:
+        raise NoSummary("kernels that read the tokens before their own")
 
 
 def kernel_programs(form: Form, normal: Normal) -> tuple[Program, Program, tuple[Array, ...]]:
@@ -227,12 +231,21 @@ def _plan_backward(
     kernels.append(_kernel("reverse", normal, program, roots, given, (*cotangents, *back), program.carries))
     remaining = {name: node for name, node in results.items() if node not in crossing_back}
     params = {d.name for d in normal.recurrence.params}
-    stores = tuple(
-        Array(node, name, "partial" if name.removeprefix("d'") in params else "token")
-        for name, node in remaining.items()
-    )
+    firsts = starts_of(normal.recurrence)
+    stores = tuple(_gradient(name, node, params, firsts) for name, node in remaining.items())
     given = (*given, *cotangents, *back)
     return *kernels, *_gradients(program, normal, stores, given, walk.kernel(before), builder)
+
+
+def _gradient(name: str, node: Node, params: Collection[str], starts: Collection[str]) -> Array:
+    """Where the gradient of an argument is written."""
+    source = name.removeprefix("d'")
+    return Array(node, name, "start" if source in starts else "partial" if source in params else "token")
+
+
+def starts_of(recurrence: Recurrence) -> frozenset[str]:
+    """The parameters that are what was carried into a sequence."""
+    return frozenset(each.name for each in recurrence.earlier if each.kind == "start")
 
 
 def _gradients(
@@ -386,4 +399,6 @@ def _loads(
             place: Place = "token"
             if node.op.kind == "param":
                 place = "shared" if node.op.name in shared else "param"
+            if node.op.name in starts_of(normal.recurrence):
+                place = "start"
             yield Array(node, node.op.name, place)

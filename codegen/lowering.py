@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import assert_never
+from typing import Literal, assert_never
 
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.operations import AxisSize, Load, Softmax
@@ -34,9 +34,11 @@ class Lowering:
     def __init__(self, builder: Builder, recurrence: Recurrence, time: str | None) -> None:
         self.builder = builder
         self.names: dict[str, Node] = {}
+        marks = {each.name for each in recurrence.earlier if each.kind == "mark"}
         for declared in recurrence.inputs:
             axes = declared.axes if time is None else (time, *declared.axes)
-            self.names[declared.name] = builder.load(Load(declared.name, "input"), axes)
+            kind: Literal["input", "mark"] = "mark" if declared.name in marks else "input"
+            self.names[declared.name] = builder.load(Load(declared.name, kind), axes)
         for param in recurrence.params:
             self.names[param.name] = builder.load(Load(param.name, "param"), param.axes)
 

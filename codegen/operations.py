@@ -28,7 +28,7 @@ class Load:
     """A value given to the program; `kind` says where it comes from."""
 
     name: str
-    kind: Literal["input", "param", "valid", "state", "cotangent"]
+    kind: Literal["input", "param", "valid", "mark", "state", "cotangent"]
 
 
 @dataclass(frozen=True, slots=True)

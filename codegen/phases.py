@@ -137,8 +137,8 @@ def uses(step: Step) -> Iterable[Node]:
 
 
 def is_free(node: Node) -> bool:
-    """Whether a value needs no step: numbers, and which tokens are valid."""
-    return is_number(node) or (isinstance(node.op, ir.Load) and node.op.kind == "valid")
+    """Whether a value needs no step: numbers, which tokens are valid, which is the first."""
+    return is_number(node) or (isinstance(node.op, ir.Load) and node.op.kind in ("valid", "mark"))
 
 
 def is_accumulated(node: Node, axis: str) -> bool:

@@ -68,6 +68,28 @@ def with_torch(
     )
 
 
+def weighed(before: Cost, inside: Cost | None, why: str) -> Cost:
+    """Of two ways to what is delayed, the one that calls go: formed before the kernels, or inside them.
+
+    Inside, unless sequences are split: stretches do not see the tokens before their own. `why` there are no
+    kernels that form it.
+    """
+    if inside is None:
+        reason = f"what is delayed is formed before the kernels: {why}"
+        return replace(before, choice=reason) if why else before
+    if before.stretches > 1:
+        how = "what is delayed is formed before the kernels, so that sequences can be split; in them it"
+        return replace(before, choice=f"{how} would be {_figures(inside)}")
+    how = "what is delayed is formed in the kernels; before them it would be"
+    return replace(inside, choice=f"{how} {_figures(before)}")
+
+
+def _figures(cost: Cost) -> str:
+    per = cost.sizes["B"] * cost.sizes["T"] * cost.sizes["H"]
+    parts = (("forward", cost.forward), ("backward", cost.backward))
+    return ", ".join(f"{p.bytes / per:,.0f} bytes in {p.launches} launches {name}" for name, p in parts)
+
+
 def _bytes(recurrence: Recurrence, name: str, cost: Cost) -> int:
     """The size of an input."""
     item = next(item for item in recurrence.inputs if item.name == name)

@@ -22,7 +22,7 @@ from rnnc.codegen.layer_module import layer_names
 from rnnc.codegen.layer_printer import print_layer
 from rnnc.codegen.names import Names
 from rnnc.codegen.scalars import scalar
-from rnnc.codegen.standalone_functions import FunctionText, argument_lines, functions, shape
+from rnnc.codegen.standalone_functions import INSIDE, FunctionText, argument_lines, functions, shape
 from rnnc.codegen.templating import template
 from rnnc.codegen.triton_module import triton_source
 from rnnc.dsl.delays import delayed, delayed_lets
@@ -35,7 +35,7 @@ KERNELS = (
     ("rnnc.ops.triton_combine", "combine"),
 )
 FUNCTION, PIPELINE = ("rnnc.ops.function", "Function"), ("rnnc.ops.stages", "Pipeline")
-DELAYS = ("rnnc.ops.delays", "WithDelays")
+DELAYS, BEFORE = ("rnnc.ops.delays", "WithDelays"), ("rnnc.ops.triton_before", "add_earlier")
 PASSES = ("_forward", "_states", "_backward")
 OPTIONS = [
     "initial_state",
@@ -50,7 +50,7 @@ OPTIONS = [
     "state",
     "out_state",
 ]
-DECLARED = {"Axes", "Carried", "Input", "Interval", "Output", "Param", "Recurrence"}
+DECLARED = {"Axes", "Carried", "Earlier", "Input", "Interval", "Output", "Param", "Recurrence"}
 BASE = (
     Import("dataclasses", "dataclass", "dataclass"),
     Import("types", "SimpleNamespace", "SimpleNamespace"),
@@ -92,10 +92,13 @@ def standalone(compiled: Spec) -> str:
     formulas = {name: f"_let_{name}" for name in lets}
     kernel_texts = [_kernel_text(stage) for stage in compiled.stages]
     several = len(compiled.stages) > 1
+    inside = "" if isinstance(compiled.inside, str) else _kernel_text(compiled.inside)
     wanted = [PIPELINE if several else FUNCTION, *(KERNELS if any(kernel_texts) else ())]
     wanted += [DELAYS] if delayed(recurrence) else []
-    runtime = inline(wanted, [compiled.source, *kernel_texts])
+    wanted += [BEFORE] if inside else []
+    runtime = inline(wanted, [compiled.source, *kernel_texts, inside])
     sets = [_Kernels(n * several, take_apart(t)) for n, t in enumerate(kernel_texts, 1) if t]
+    sets += [_Kernels(INSIDE, take_apart(inside))] if inside else []
     kernel_names = {name for each in sets for _, name in each.entries}
     taken_names = {
         *runtime.names,
@@ -148,7 +151,8 @@ def standalone(compiled: Spec) -> str:
 class _Kernels:
     """The kernels of one stage, counted from 1, or of the one there is, 0.
 
-    Kernels are named after their stage; the constants of several stages are told apart by its number.
+    Kernels are named after their stage; the constants of several stages are told apart by its number. INSIDE:
+    those that form what is delayed.
     """
 
     number: int
@@ -156,16 +160,19 @@ class _Kernels:
 
     @property
     def namespace(self) -> str:
-        return f"_KERNELS{self.number or ''}"
+        return "_KERNELS_INSIDE" if self.number == INSIDE else f"_KERNELS{self.number or ''}"
 
     def renamed(self, name: str) -> str:
-        return f"STAGE{self.number}_{name}" if self.number and name.isupper() else name
+        if not self.number or not name.isupper():
+            return name
+        return f"INSIDE_{name}" if self.number == INSIDE else f"STAGE{self.number}_{name}"
 
     @property
     def entries(self) -> tuple[tuple[str, str], ...]:
         """The names by which the launcher knows the kernels, and those in the file."""
         names = [name for definition in self.module.definitions for name in definition.names]
         names += [name for _, name in KERNELS[1:]]
+        names += [BEFORE[1]] * (self.number == INSIDE)
         return tuple((name, self.renamed(name)) for name in names)
 
     def texts(self, runtime: Inlined) -> Iterator[str]:

@@ -15,6 +15,8 @@ from rnnc.dsl.interval import Interval
 from rnnc.dsl.recurrence import Input, Param, Recurrence, State
 from rnnc.dsl.stages import gates, hands_on, wide
 
+INSIDE = -1  # the number of the kernels that form what is delayed
+
 
 @dataclass(frozen=True, slots=True)
 class FunctionText:
@@ -51,6 +53,10 @@ def functions(
     outer = "_INNER" if delays else "_FUNCTION"
     own = "None" if delays else default
     found = list(_stages(compiled, outer, passes, kernels, own))
+    if delays and INSIDE in kernels:
+        assert isinstance(compiled.inside, Compiled)
+        text = _function(compiled.inside.recurrence, "_INSIDE", "_INSIDE", (), "None")
+        found.append(replace(text, kind="TritonKernels", kernels=kernels[INSIDE]))
     if delays:
         last = _function(declared, "", "_FUNCTION", gates(declared), default)
         lets = tuple(
@@ -58,7 +64,8 @@ def functions(
             for let in delayed_lets(declared)
         )
         parts = (("found", tuple(map(_delayed, delays))), ("lets", lets))
-        found.append(replace(last, kind="WithDelays", attributes=(("inner", (outer,)), *parts)))
+        runs = (("inner", (outer,)), *((("inside", ("_INSIDE",)),) if INSIDE in kernels else ()))
+        found.append(replace(last, kind="WithDelays", attributes=(*runs, *parts)))
     return tuple(found)
 
 
@@ -122,7 +129,12 @@ def _declarations(recurrence: Recurrence) -> tuple[tuple[str, tuple[str, ...]], 
     states = tuple(f'Carried("{s.name}", {_tuple(s.axes)}{_initial(s)})' for s in recurrence.states)
     outputs = tuple(f'Output("{output.name}", {_tuple(output.axes)})' for output in recurrence.outputs)
     loops = tuple(f'"{axis}"' for axis in recurrence.loops)
-    return ("inputs", inputs), ("params", params), ("states", states), ("outputs", outputs), ("loops", loops)
+    found = [("inputs", inputs), ("params", params), ("states", states), ("outputs", outputs)]
+    found.append(("loops", loops))
+    if recurrence.earlier:
+        each = (literal((e.name, e.kind, e.source, e.lag)) for e in recurrence.earlier)
+        found.append(("earlier", tuple(f"Earlier{text}" for text in each)))
+    return tuple(found)
 
 
 def _declared(kind: str, item: Input | Param, flags: str) -> str:

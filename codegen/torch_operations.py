@@ -38,6 +38,7 @@ FUNCTIONS: dict[str, str] = {
     "sin": "torch.sin({0})",
     "cos": "torch.cos({0})",
     "step": "tiles.step({0})",
+    "select": "torch.where({0} > 0, {1}, {2})",
     "reciprocal": "torch.reciprocal({0})",
     "exp2": "torch.exp2({0})",
     "log2": "torch.log2({0})",

@@ -26,6 +26,7 @@ SHAPES = {
     "param": "H",
     "shared": "",
     "state": "N, H",
+    "start": "N, H",
 }
 
 
@@ -43,6 +44,7 @@ class Addresses:
     def __init__(self, kernel: Kernel, normal: Normal, names: Names, values: ValueNames) -> None:
         self.kernel, self.normal = kernel, normal
         self.loads = (*kernel.loads, *kernel.walked)
+        self.earlier = {each.name: each for each in normal.recurrence.earlier}
         features, over = self._features()
         self.micro = kernel.micro
         if self.micro is not None:  # the axis itself only lies in memory
@@ -94,6 +96,17 @@ class Addresses:
             f"i_rows, s_rows = o_rows // B{size}, tl.minimum(o_rows % B{size}, {size} - 1)",
         ]
 
+    def before(self) -> list[str]:
+        """The positions of the tokens before those of the rows, the first where there is none."""
+        read = {array.name for array in self.loads}
+        lags = sorted({e.lag for e in self.earlier.values() if e.kind == "row" and e.name in read})
+        moved = "o_t - bos + ({0} if REVERSE else -{0})"
+        return [f"o_p{n} = bos + tl.maximum(tl.minimum({moved.format(n)}, length - 1), 0)" for n in lags]
+
+    def mark(self, name: str) -> str:
+        """1 for the token of that number in its sequence, 0 for others."""
+        return f"(i_t * C + o_c == {self.earlier[name].lag}).to(tl.float32)"
+
     def tile(self, axis: str, index: str | None = None) -> list[str]:
         """The offsets and the mask along a feature axis: all of it, or tile number `index`."""
         if axis not in self.offsets:
@@ -128,7 +141,9 @@ class Addresses:
         match array.place:
             case "token" | "value" | "row":
                 head = f"G_{array.name}" if array.name in self.groups else "H"
-                row = f"({self._token(time, again)} * {head} + {self._head(array)})"
+                earlier = self.earlier.get(array.name)
+                token = f"o_p{earlier.lag}" if earlier else self._token(time, again)
+                row = f"({token} * {head} + {self._head(array)})"
                 return [f"{self._spread(row, time, tile)}{times}", *inner]
             case "matrix" | "pairs":
                 return [self._matrix_row(array, features)]
@@ -138,6 +153,8 @@ class Addresses:
                 return [f"i_kept{times}", *inner]
             case "chunk" | "total" | "partial":
                 return [f"i_chunk{times}", *inner]
+            case "start":
+                return [f"(i_n * H + i_h){times}", *inner]
             case "shared":
                 return inner
             case "state":
@@ -159,6 +176,8 @@ class Addresses:
         features, tile, time = self._feature_axes(array), array.node.axes, _time(array)
         masks = [self._spread(f"m_{self.size(axis)}", axis, tile) for axis in features if axis in tile]
         held = ""
+        if array.place == "start":
+            return self._masks_of_start(array, features)
         if array.place == "kept":  # written if the state is kept, read if the chunk exists
             held = "keeps" if array in self.kernel.stores else "exists"
         elif array.place == "chunk" and not self.kernel.serial:  # a chunk that no sequence has holds nothing
@@ -169,6 +188,18 @@ class Addresses:
         if array.place in ("token", "value", "row", "matrix", "pairs") and not again:
             masks.insert(0, self._spread("m_rows" if time in (ir.ROWS, ir.COLUMNS) else "m_c", time, tile))
         return masks
+
+    def _masks_of_start(self, array: Array, features: Sequence[str]) -> list[str]:
+        """Where there is a sequence and, to write, in its first chunk."""
+        held = [] if self.kernel.serial else ["exists"]
+        if array in self.kernel.stores:
+            held.append("(i_t == 0)")
+        if not features:
+            return ["(tl.cdiv(length, C) > i_t)" if text == "exists" else text for text in held]
+        sizes = [self.size(axis) for axis in features]
+        last = " * ".join([sizes[0], *held])
+        firsts = [f"(o_{sizes[0]} < {last})", *(f"m_{size}" for size in sizes[1:])]
+        return [self._spread(m, axis, array.node.axes) for m, axis in zip(firsts, features, strict=True)]
 
     def _feature_axes(self, array: Array) -> list[str]:
         return [axis for axis in self.memory_axes(array) if axis not in ir.TIME_AXES]

@@ -59,6 +59,7 @@ class Body:
         self.called: dict[Node, str] = {}
         steps = addresses.sizes[addresses.micro] if addresses.micro else ""
         self.micro = [text.format(steps) for text in MICRO] if steps else []
+        self.rows = [*ROWS, *self.micro, *addresses.before()]
         self.again = [*AGAIN, *(["i_kept = anew(i_kept) if SPACING > 1 else i_k"] if walked else [])]
 
     # What `triton_operations.line` asks for
@@ -70,6 +71,8 @@ class Body:
             return line(node, self)
         if isinstance(node.op, ir.Load) and node.op.kind == "valid":
             return "m_c.to(tl.float32)" if node.axes == (ir.ROW,) else "m_rows.to(tl.float32)"
+        if isinstance(node.op, ir.Load) and node.op.kind == "mark":
+            return self.addresses.mark(node.op.name)
         return f"{self.called[node]}.to(tl.float32)" if node in self.memory else self.called[node]
 
     def raw(self, node: Node) -> str:
@@ -95,7 +98,7 @@ class Body:
         lines = []
         for before, phase in zip((None, *phases), phases, strict=False):
             if before is None or before.axis is not None or phase.axis is None:
-                lines += [*([] if before is None else self.again), *ROWS, *self.micro]
+                lines += [*([] if before is None else self.again), *self.rows]
             lines += self.phase(phase)
         return lines
 
@@ -104,7 +107,8 @@ class Body:
         if phase.axis is None:
             return self.paragraphs.texts([self.step(step, phase.sums) for step in phase.body])
         size = self.size(phase.axis)
-        again = Line((*self.again[1:], *ROWS, *self.addresses.tile(phase.axis, f"anew(i_{size})")))
+        tile = self.addresses.tile(phase.axis, f"anew(i_{size})")
+        again = Line((*self.again[1:], *ROWS, *self.addresses.before(), *tile))
         inside = self.paragraphs.texts(
             [
                 again if isinstance(step, Anew) else self.step(step, phase.sums)
@@ -139,6 +143,8 @@ class Body:
                 return Line((self.part(step),), _values(uses), total, step.term, factor, sign)
             case Read(array) if array.place == "kept":
                 return Line((self.states(),), (), array.node)
+            case Read(array) if array.place == "start":
+                return Line(tuple(self.start(array)), (), array.node)
             case Read(array):
                 return Line((self.load(array),), (), array.node)
             case Anew():
@@ -162,8 +168,9 @@ class Body:
     def word(self, node: Node) -> str:
         """The value in an equation."""
         node = plain(node)
-        free = isinstance(node.op, ir.Load) and node.op.kind == "valid"
-        return "valid" if free else self.call(node).removeprefix("b_")
+        if isinstance(node.op, ir.Load) and node.op.kind in ("valid", "mark"):
+            return node.op.kind if node.op.kind == "valid" else node.op.name
+        return self.call(node).removeprefix("b_")
 
     def part(self, part: Part) -> str:
         """The line that adds a term to its sum."""
@@ -187,6 +194,13 @@ class Body:
         masked = f", mask={mask}, other=0.0" if mask else ""
         name = self.call(array.node)
         return f"{name} = tl.load({address}{masked})"
+
+    def start(self, array: Array) -> list[str]:
+        """The lines that read what was carried into the sequence: zeros if no array is given."""
+        tile, name = ", ".join(map(self.tile, array.node.axes)), self.call(array.node)
+        given = f"if {self.addresses.arguments[array.name]} is not None:"
+        read = self.load(array).removeprefix(f"{name} = ")
+        return [f"{name} = tl.full([{tile}], 0.0, tl.float32)", given, f"    {name} += {read}"]
 
     def states(self) -> str:
         """The line that forms a tile of the states of this chunk, from the last that were kept."""

@@ -29,6 +29,7 @@ class TritonContext:
     """The holes of `triton_module.py.jinja`."""
 
     header: str
+    before: bool
     key_axis: str
     value_axis: str
     no_chunks: str
@@ -71,12 +72,15 @@ def triton_source(compiled: Compiled) -> str:
                 transition = _printed(_printers([found], kernels, compiled, values))
     except (UnsupportedOnGpu, NotImplementedError) as reason:
         no_chunks, forward, backward = str(reason), ([], []), ([], [])
-    tokens = token_kernels(compiled)
-    values = _value_names(tokens, compiled)
-    steps = [StepsPrinter(kernel, compiled.normal, values) for kernel in tokens]
+    steps = list[StepsPrinter]()
+    if not compiled.recurrence.earlier:  # which one token alone does not have
+        tokens = token_kernels(compiled)
+        values = _value_names(tokens, compiled)
+        steps = [StepsPrinter(kernel, compiled.normal, values) for kernel in tokens]
     step_texts = [printer.text().rstrip("\n") for printer in steps]
     context = TritonContext(
         header=header(compiled.recurrence, normal_equations(compiled.normal)),
+        before=bool(compiled.recurrence.earlier),
         key_axis=compiled.normal.key_axis,
         value_axis=compiled.normal.value_axis,
         no_chunks=literal(no_chunks),
@@ -89,8 +93,8 @@ def triton_source(compiled: Compiled) -> str:
         right=repr(compiled.normal.axes != compiled.normal.state_axes),
         forward=_tuple(forward[0]),
         backward=_tuple(backward[0]),
-        forward_steps=_tuple([_step_launch(steps[0])]),
-        backward_steps=_tuple([_step_launch(steps[1])]),
+        forward_steps=_tuple([_step_launch(printer) for printer in steps[:1]]),
+        backward_steps=_tuple([_step_launch(printer) for printer in steps[1:]]),
         joined=_tuple([printer.launch() for printer in joined]),
         kernels=list(
             dict.fromkeys(  # the passes may walk to the states between those that are kept in the same way

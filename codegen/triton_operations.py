@@ -40,13 +40,14 @@ FUNCTIONS: dict[str, str] = {
     "sin": "tl.sin({0})",
     "cos": "tl.cos({0})",
     "step": "tl.where({0} > 0, 1.0, 0.0)",
+    "select": "tl.where({0} > 0, {1}, {2})",
     "reciprocal": "(1 / {0})",
     "exp2": "tl.exp2({0})",
     "log2": "tl.log2({0})",
     "log2_exp": "({0} * 1.4426950408889634)",
 }
 # f(0) = 0, so that what lies beyond an axis stays zero.
-KEEPS_ZERO = frozenset("sqrt abs sign tanh relu silu gelu elu erf sin step log2_exp".split())
+KEEPS_ZERO = frozenset("sqrt abs sign tanh relu silu gelu elu erf sin step log2_exp select".split())
 # Not finite at 0.
 UNBOUNDED = frozenset("log log2 rsqrt reciprocal".split())
 NUMBERS = {"ln2": "0.6931471805599453", "log2e": "1.4426950408889634"}

@@ -172,7 +172,7 @@ class KernelPrinter:
             state_size=axes[0] if len(axes) < 2 else f"({' * '.join(axes)})",
             state_offset=_state_offset(axes),
             state_mask=_state_mask(axes),
-            rows=_indent(self.body.micro, 2),
+            rows=_indent([*self.body.micro, *addresses.before()], 2),
             step="chunks - 1 - i_step" if self.kernel.role == "reverse" else "i_step",
             value=value,
             keeps=self.kernel.spaced,
@@ -206,7 +206,7 @@ class KernelPrinter:
             sizes=_indent(addresses.constants(), 1),
             offsets=_indent([*addresses.rows(), *offsets], 1),
             loads=_indent(loads, 1),
-            rows=_indent(self.body.micro, 3),
+            rows=_indent([*self.body.micro, *addresses.before()], 3),
             body=_indent(body, 3),
         )
 

@@ -139,6 +139,8 @@ class ValueNames:
                 return _prefixed("rnorm", self._stem(vector))
             case ir.Apply("reciprocal"):
                 return _prefixed("one_over", first)
+            case ir.Apply("select"):
+                return _prefixed("", self._stem(plain(node.args[2])), "_or_start")
             case ir.Apply(function):
                 return _prefixed(function, first)
             case ir.Keep() | ir.Within() | ir.Broadcast():

@@ -27,6 +27,8 @@ def image(function: str, *arguments: Interval) -> Interval:
     if function in ("min", "max"):
         x, y = arguments
         return x.minimum(y) if function == "min" else x.maximum(y)
+    if function == "select":
+        return arguments[1].hull(arguments[2])
     (x,) = arguments
     return IMAGES[function](x) if function in IMAGES else REAL
 

@@ -72,6 +72,9 @@ FUNCTIONS: dict[str, Function] = {
         _unary("cos", lambda apply, y, x: -1 * apply("sin", x)),
         # Not in the language: what derivatives and the numerics stage introduce.
         _unary("step", lambda apply, y, x: 0 * x, public=False),  # 1 where x > 0, else 0
+        Function(
+            "select", 3, lambda apply, z, m, x, y: (0 * m, m, 1 - m), public=False
+        ),  # x where m = 1, y at 0
         _unary("reciprocal", lambda apply, y, x: -1 * y * y, public=False),
         _unary("exp2", lambda apply, y, x: LN2 * y, public=False),
         _unary(

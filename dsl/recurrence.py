@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from rnnc.dsl.diagnostics import NOWHERE, Diagnostic, Span
 from rnnc.dsl.expression import Axes, Expression
@@ -122,6 +123,20 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Earlier:
+    """An input or a parameter `name` that a caller does not give: kernels find it in what they are given.
+
+    row: the input `source` of the token `lag` before; mark: 1 for token number `lag` of a sequence, 0 for
+    others; start: the array `source`, [N, H, axes], that was carried into the sequence.
+    """
+
+    name: str
+    kind: Literal["row", "mark", "start"]
+    source: str = ""
+    lag: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Recurrence:
     """What a spec declares, checked: every name resolves, every axis matches, statements are in order."""
 
@@ -138,6 +153,7 @@ class Recurrence:
     warnings: tuple[Diagnostic, ...] = field(default=(), compare=False)
     source: str = field(default="", compare=False)
     path: str = field(default="<spec>", compare=False)
+    earlier: tuple[Earlier, ...] = ()
 
     @property
     def loops(self) -> Axes:

@@ -7,14 +7,16 @@ are given what was carried, and the last values are what is carried on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from rnnc.dsl.delays import Delayed
+from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import Bound
-from rnnc.ops.function import Function, Outputs
+from rnnc.ops.function import Function, Outputs, single
 from rnnc.ops.options import NAMES, Options, check_options
 from rnnc.ops.reference import TorchArithmetic
 from rnnc.ops.state import State
@@ -24,14 +26,39 @@ Formula = Callable[[TorchArithmetic, Values], Tensor]  # of the values by name
 Shift = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
+class KernelsInside(Protocol):
+    """Kernels that form what is delayed."""
+
+    @property
+    def recurrence(self) -> Recurrence:
+        """With `earlier` inputs."""
+
+    def replaces(self, bound: Bound, options: Options) -> bool:
+        """Whether they can take a call."""
+
+    def run(
+        self,
+        bound: Bound,
+        params: tuple[Tensor, ...],
+        states: tuple[Tensor, ...],
+        form: str,
+        options: Options,
+        precise: bool,
+        starts: tuple[Tensor, ...],
+    ) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The outputs and, if asked for, the final states; `starts`: what is carried of delayed values."""
+
+
 class WithDelays(Function):
     """A recurrence on tensors by `inner`, which is given the delayed values too.
 
     `found`: what is delayed, in the order in which it is carried; `lets`: those that it is made of, in order,
-    as (name, the names of what it needs, its formula).
+    as (name, the names of what it needs, its formula). `inside`: kernels of the chunked form that form what
+    is delayed themselves, of the inputs of earlier tokens.
     """
 
     inner: Function
+    inside: KernelsInside | None = None
     found: tuple[Delayed, ...] = ()
     lets: tuple[tuple[str, tuple[str, ...], Formula], ...] = ()
 
@@ -43,6 +70,8 @@ class WithDelays(Function):
         bound = self._bind(args, named, options.check)
         count, _ = self._sequences(bound, options.cu_seqlens, options.check)
         params = self._params(bound)
+        if bound.sizes.batch * bound.sizes.length and self._in_kernels(bound, options):
+            return self._by_kernels(bound, params, count, options)
         own, carried = self._start(bound, options.initial_state, count, "initial_state")
         shift = _Sequences(bound, options.cu_seqlens, bool(options.reverse)).shift
         given, kept = self._delayed(bound, params, carried, shift)
@@ -82,6 +111,49 @@ class WithDelays(Function):
         for target, value in zip(places[len(self.recurrence.states) :], kept, strict=True):
             target.copy_(value)
         return outputs, out_state
+
+    def _in_kernels(self, bound: Bound, options: Options) -> bool:
+        """Whether kernels take the call that form what is delayed: not where sequences are better split."""
+        if self.inside is None or not self.inside.replaces(bound, options):
+            return False
+        return self.inner.kernels is None or not self.inner.kernels.stretched(bound, options)
+
+    def _by_kernels(
+        self, bound: Bound, params: tuple[Tensor, ...], count: int, options: Options
+    ) -> tuple[Outputs, State | None]:
+        """The call by the kernels that form what is delayed; torch does so only for the last tokens."""
+        assert self.inside is not None
+        states = self._initial(bound, params, options.initial_state, count, "initial_state", zeros=False)
+        own = len(self.recurrence.states)
+        carried = {each.state: x for each, x in zip(self.found, states[own:], strict=False)}
+        wanted = [e.source for e in self.inside.recurrence.earlier if e.kind == "start"]
+        starts = tuple(carried[name] for name in wanted) if carried else ()
+        outputs, last = self.inside.run(bound, params, states[:own], "chunked", options, False, starts)
+        if not options.output_final_state:
+            return single(outputs), None
+        first = carried or self._start(bound, None, count, "initial_state")[1]
+        kept = self._last(bound, params, first, options.cu_seqlens, bool(options.reverse))
+        return single(outputs), self.carry.pack((*last, *kept))
+
+    def _last(
+        self,
+        bound: Bound,
+        params: tuple[Tensor, ...],
+        carried: Values,
+        cu_seqlens: Tensor | None,
+        reverse: bool,
+    ) -> list[Tensor]:
+        """What is carried on, of the last tokens alone; of packed sequences, of all where that is not one."""
+        longest = max(each.lag for each in self.found)
+        sequences = _Sequences(bound, cu_seqlens, reverse)
+        shift = sequences.shift
+        if cu_seqlens is None:
+            tails = (x[:, :longest] if reverse else x[:, -longest:] for x in bound.inputs)
+            bound = replace(bound, inputs=tuple(tails))
+        elif longest == 1:
+            bound = replace(bound, inputs=tuple(map(sequences.last_tokens, bound.inputs)))
+            shift = sequences.shift_last
+        return self._delayed(bound, params, carried, shift)[1]
 
     def _start(self, bound: Bound, given: Any, count: int, what: str) -> tuple[State | None, Values]:
         """The states as `inner` takes them, what is carried of delayed values, by name: zero if not given."""
@@ -173,6 +245,14 @@ class _Sequences:
             found: tuple[Tensor, Tensor] = _Shift.apply(x, first, self.reverse)  # type: ignore[no-untyped-call]
             return found
         return self._delayed(x, first), self._last(x, first).to(first.dtype)
+
+    def last_tokens(self, x: Tensor) -> Tensor:
+        """Those of the packed sequences, [1, N, H, axes]; of one without tokens, any."""
+        return x[:, self._ends[0 if self.reverse else 1].clamp(0, self.length - 1)]
+
+    def shift_last(self, x: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
+        """As `shift`, of the last tokens; the value of the token before is not there."""
+        return x, torch.where(self._empty.view(-1, *[1] * (first.dim() - 1)), first, x[0].to(first.dtype))
 
     def _delayed(self, x: Tensor, first: Tensor) -> Tensor:
         ahead, behind = (x[:, 1:], x[:, -1:]) if self.reverse else (x[:, :1], x[:, :-1])

@@ -35,6 +35,9 @@ class Kernels(Protocol):
         Raises UnavailableError if they are asked to by name but cannot.
         """
 
+    def stretched(self, bound: Bound, options: Options) -> bool:
+        """Whether they walk stretches of the sequences of a call beside each other."""
+
     def run(
         self,
         bound: Bound,

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from rnnc.dsl.delays import delayed, delayed_lets, without_delays
+from rnnc.dsl.diagnostics import SpecError
+from rnnc.dsl.earlier import inside
 from rnnc.dsl.expression import names
 from rnnc.dsl.interpreter import carried, evaluate
 from rnnc.dsl.recurrence import Recurrence
@@ -136,12 +138,11 @@ class Operator(Function):
         UnavailableError where there are no kernels, and ArgumentError for other sizes. See
         `rnnc.codegen.cost`.
         """
-        from rnnc.codegen.cost import cost
         from rnnc.codegen.kernels import UnsupportedOnGpu
 
         try:
-            found = cost(self._compiled, dtype, chunk, states, save, form, arch, tuned.of_spec, **sizes)
-            return self._with_torch(found, states)
+            given = {"dtype": dtype, "chunk": chunk, "states": states, "save": save, "form": form}
+            return self._cost(given | {"arch": arch, "findings": tuned.of_spec} | sizes)
         except (UnsupportedOnGpu, NotImplementedError) as reason:
             raise UnavailableError(
                 f"cost: no {form} Triton kernels for {self.name} in this version: {reason}"
@@ -149,14 +150,20 @@ class Operator(Function):
         except ValueError as error:
             raise ArgumentError(f"cost: {error}") from None
 
-    def _with_torch(self, found: Any, states: bool) -> Any:
-        """The cost of the kernels with that of what torch does around them."""
+    def _cost(self, given: dict[str, Any]) -> Any:
+        """See `cost`, whose arguments these are."""
+        from rnnc.codegen.cost import cost
+
+        return self._with_torch(cost(self._compiled, **given), given["states"])
+
+    def _with_torch(self, found: Any, states: bool, inside: bool = False) -> Any:
+        """The cost of the kernels with that of what torch does around them; `inside`: see `around`."""
         if not isinstance(self, Pipeline | WithDelays):
             return found
         from rnnc.codegen.stage_cost import with_torch
         from rnnc.ops.torch_recording import DTYPES, around
 
-        torchs = around(self, found.sizes, DTYPES[found.dtype], states, found.form)
+        torchs = around(self, found.sizes, DTYPES[found.dtype], states, found.form, inside)
         return with_torch(found, self.recurrence, torchs.forward, torchs.backward, torchs.saved, states)
 
     def _trace(
@@ -263,20 +270,62 @@ class DelayedOperator(Operator, WithDelays):
     """A recurrence with delays: an operator that is given the delayed values too does the rest."""
 
     inner: Operator
+    inside: TritonKernels | None
 
     def __init__(self, spec: str, recurrence: Recurrence, module: ModuleType, source: str) -> None:
         super().__init__(spec, recurrence, module, source)
         self.inner = operator(spec, without_delays(recurrence), module, source)
         self.found = delayed(recurrence)
+        self.inside = self._kernels_inside()
         self.lets = tuple(
             (let.name, tuple(sorted(names(let.value))), partial(evaluate, let.value))
             for let in delayed_lets(recurrence)
         )
 
+    def _cost(self, given: dict[str, Any]) -> Any:
+        """Of the cheaper way, which is the one that calls go; it says what the other costs."""
+        from rnnc.codegen.cost import cost
+        from rnnc.codegen.stage_cost import weighed
+
+        before, inside = super()._cost(given), self._compiled.inside
+        if given["form"] != "chunked":
+            return before
+        if isinstance(inside, str) or self.inside is None:
+            return weighed(before, None, str(inside))
+        if isinstance(self.inside.generated, str):
+            return weighed(before, None, self.inside.generated)
+        return weighed(before, self._with_torch(cost(inside, **given), given["states"], inside=True), "")
+
+    def _kernels_inside(self) -> TritonKernels | None:
+        """The kernels that form what is delayed; none where that is formed before them."""
+        try:
+            made = inside(self.recurrence)
+        except SpecError:
+            return None
+        if len(split(self.recurrence)) > 1:  # which hand on what is delayed
+            return None
+        return TritonKernels(made, self._generate_inside, tuned.findings)
+
+    def _generate_inside(self) -> tuple[ModuleType, str] | str:
+        """As `_generate`."""
+        from rnnc.codegen.kernels import UnsupportedOnGpu
+
+        def produce() -> str:
+            from rnnc.codegen.triton_module import triton_source
+
+            return triton_source(self._compiled.inside)
+
+        try:
+            return cache.load(f"{self.name}_triton_inside", self.spec, produce)
+        except (UnsupportedOnGpu, NotImplementedError) as reason:
+            return str(reason)
+
     @property
     def triton_source(self) -> str:
-        """The text of the Triton kernels, which read the delayed values."""
-        return self.inner.triton_source
+        """The text of the Triton kernels; of the chunked form those that form what is delayed first."""
+        inside = self.inside.generated if self.inside else ""
+        both = [] if isinstance(inside, str) else [inside[1]]
+        return "\n\n".join([*both, self.inner.triton_source])
 
 
 def operator(spec: str, recurrence: Recurrence, module: ModuleType, source: str) -> Operator:

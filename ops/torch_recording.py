@@ -70,14 +70,20 @@ class Operations(TorchDispatchMode):
 
 
 def around(
-    function: Function, sizes: Mapping[str, int], dtype: torch.dtype, states: bool, form: str = "chunked"
+    function: Function,
+    sizes: Mapping[str, int],
+    dtype: torch.dtype,
+    states: bool,
+    form: str = "chunked",
+    inside: bool = False,
 ) -> Around:
     """What torch does in a call; `sizes` gives B, T, H, G where there are groups, and the axes.
 
     Scalars per token and parameters are float32; with `states` there is an initial and a final state.
+    `inside`: the kernels form what is delayed.
     """
     with FakeTensorMode():
-        return _around(function, sizes, dtype, states, form)
+        return _around(bare(function, inside), sizes, dtype, states, form)
 
 
 def _around(
@@ -95,7 +101,7 @@ def _around(
 
     state = None if not start else start[0] if len(start) == 1 else start
     with Operations() as forward, torch.autograd.graph.saved_tensors_hooks(hold, lambda x: x):
-        outputs, final = bare(function)(*given, initial_state=state, output_final_state=states, form=form)
+        outputs, final = function(*given, initial_state=state, output_final_state=states, form=form)
     results = [x for part in (outputs, final) for x in _tensors((part,))]
     cotangents = [torch.empty_like(x) for x in results]
     with Operations() as backward:
@@ -123,11 +129,12 @@ def _arguments(
     return tuple(x.requires_grad_() for x in tensors), tuple(x.requires_grad_() for x in start)
 
 
-def bare(function: Function) -> Function:
-    """The function with kernels that compute nothing."""
+def bare(function: Function, inside: bool = False) -> Function:
+    """The function with kernels that compute nothing; `inside`: those that form what is delayed, if any."""
     made = copy(function)
     if isinstance(made, WithDelays):
         made.inner = bare(made.inner)
+        made.inside = _Idle(made.inside.recurrence) if made.inside and inside else None
     elif isinstance(made, Pipeline):
         made.stages = tuple(map(bare, made.stages))
     else:
@@ -144,8 +151,21 @@ class _Idle:
     def take(self, backend: str, form: str, bound: Bound) -> str | None:
         return form
 
+    def replaces(self, bound: Bound, options: Options) -> bool:
+        return options.form == "chunked"
+
+    def stretched(self, bound: Bound, options: Options) -> bool:
+        return False
+
     def run(
-        self, bound: Bound, params: Tensors, states: Tensors, form: str, options: Options, precise: bool
+        self,
+        bound: Bound,
+        params: Tensors,
+        states: Tensors,
+        form: str,
+        options: Options,
+        precise: bool,
+        starts: Tensors = (),
     ) -> tuple[Tensors, Tensors]:
         sizes, kind = bound.sizes, torch.float32 if precise else bound.output_dtype
         lead = (sizes.batch, sizes.length)
@@ -153,7 +173,7 @@ class _Idle:
         count = len(shapes)
         if options.output_final_state:
             shapes += [((sizes.batch, *sizes.shape(s.axes)), torch.float32) for s in self.recurrence.states]
-        results: Tensors = _Nothing.apply(shapes, *bound.inputs, *params, *states)  # type: ignore[no-untyped-call]
+        results: Tensors = _Nothing.apply(shapes, *bound.inputs, *params, *starts, *states)  # type: ignore[no-untyped-call]
         return results[:count], results[count:]
 
     def step(

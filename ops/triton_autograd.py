@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, cast
@@ -12,10 +12,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from rnnc.dsl.recurrence import Input, Param, Recurrence
+from rnnc.dsl.recurrence import Earlier, Input, Param, Recurrence
 from rnnc.ops.errors import UnavailableError
 from rnnc.ops.triton_call import Call, Sum
-from rnnc.ops.triton_launch import Runner, run_sums
+from rnnc.ops.triton_launch import Runner, run_before, run_sums
 from rnnc.ops.triton_steps import StepRunner
 
 Tensors = tuple[Tensor, ...]
@@ -39,7 +39,15 @@ class TritonPlan:
 
     @property
     def declared(self) -> tuple[Input | Param, ...]:
-        return (*self.recurrence.inputs, *self.recurrence.params)
+        """What the tensors are: without rows of the tokens before, with what is carried beside the states."""
+        given = self.call.starts
+        left = {each.name for each in self.recurrence.earlier if each.kind != "start" or not given}
+        return tuple(item for item in self.recurrence.arguments if item.name not in left)
+
+    @property
+    def before(self) -> tuple[Earlier, ...]:
+        """The inputs that are others, of the tokens before."""
+        return tuple(each for each in self.recurrence.earlier if each.kind == "row")
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -49,6 +57,7 @@ class TritonPlan:
         """Inputs and parameters by name, and the initial states if there are any."""
         declared = self.declared
         named = {d.name: x.contiguous() for d, x in zip(declared, tensors, strict=False)}
+        named |= {each.name: named[each.source] for each in self.before}
         return named, tuple(x.contiguous() for x in tensors[len(declared) :])
 
     def states(self) -> Tensors:
@@ -62,6 +71,18 @@ class TritonPlan:
             )
             for state in self.recurrence.states
         )
+
+    def first_gradients(self, names: Collection[str]) -> dict[str, Tensor]:
+        """Room for the gradients of what was carried into each sequence: zeros, for those without tokens."""
+        starts = (each.name for each in self.recurrence.earlier if each.kind == "start")
+        axes = {param.name: param.axes for param in self.recurrence.params}
+        return {
+            f"d'{name}": torch.zeros(
+                self.call.shape("start", axes[name]), dtype=torch.float32, device=self.call.device
+            )
+            for name in starts
+            if f"d'{name}" in names
+        }
 
     def wide_outputs(self) -> dict[str, Tensor]:
         """Room for the outputs in float32."""
@@ -167,11 +188,14 @@ def _backward(
                 gradient = torch.zeros(shape, dtype=dtype, device=plan.call.device)
             arrays[f"d'{output.name}"] = gradient.contiguous()
         names = {f"d'{d.name}" for d, want in zip(plan.declared, wanted, strict=False) if want}
+        names |= {f"d'{each.name}" for each in plan.before if f"d'{each.source}" in names}
+        arrays |= plan.first_gradients(names)
         last = _cotangents(plan, gradients[len(outputs) :])
         if kept:
             runner.backward(last, dstart, names)
         else:
             runner.again(start, last, dstart, names)
+        run_before(runner, [(f"d'{e.name}", f"d'{e.source}", e.lag) for e in plan.before])
         found = _collect(plan, arrays, tensors, wanted)
     return [*found, *(dstart or [None] * len(start))]
 
@@ -192,10 +216,12 @@ def _collect(
     """
     found: list[Tensor | None] = []
     sums: list[Sum] = []
-    inputs = len(plan.recurrence.inputs)
+    inputs = sum(isinstance(item, Input) for item in plan.declared)
+    starts = {each.name for each in plan.recurrence.earlier if each.kind == "start"}
     for item, tensor, want in zip(plan.declared, tensors, wanted, strict=False):
         gradient = arrays.get(f"d'{item.name}") if want else None
-        if gradient is None or (len(found) < inputs and gradient.shape == tensor.shape):
+        whole = len(found) < inputs or item.name in starts
+        if gradient is None or (whole and gradient.shape == tensor.shape):
             found.append(gradient)
             continue
         target = torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device)

@@ -95,6 +95,26 @@ class TritonKernels:
             self._warn(f"{without}: its recurrent form runs, one token after the other")
         return "recurrent" if form == "recurrent" or without else "chunked"
 
+    def replaces(self, bound: Bound, options: Options) -> bool:
+        """Whether they can take a call in the chunked form, where others can too."""
+        backend, form = options.backend, options.form
+        if backend == "torch" or form not in ("auto", "chunked"):
+            return False
+        if backend == "auto" and bound.device.type != "cuda":
+            return False
+        if self.obstacle("chunked", bound.output_dtype, bound.device, backend):
+            return False
+        return self._validated(bound, form) if backend == "auto" else not self._too_large(bound)
+
+    def stretched(self, bound: Bound, options: Options) -> bool:
+        """Whether sequences of a call are walked in stretches. Raises UnavailableError."""
+        sizes = bound.sizes
+        if self.no_chunks or self._too_large(bound):
+            return False
+        how = self.tiled(sizes.axes, bound.output_dtype.itemsize, bound.device, sizes.length)
+        may = options.backend == "triton" and options.cu_seqlens is None
+        return self.split(bound, sizes.length, may, how).parts > 1
+
     def _validated(self, bound: Bound, form: str) -> bool:
         """Whether the chunked kernels that a call would run have run on its device, and were right."""
         if form == "recurrent":
@@ -143,8 +163,11 @@ class TritonKernels:
         form: str,
         options: Options,
         precise: bool,
+        starts: Tensors = (),
     ) -> tuple[Tensors, Tensors]:
         """The outputs [B, T, H, axes] and, if asked for, the final states [N, H, axes]; no `states`: zeros.
+
+        `starts`: what the recurrence has of that kind among its `earlier` values, in order; none: zeros.
 
         Raises UnavailableError for sizes that the kernels of the form do not take.
         """
@@ -159,10 +182,10 @@ class TritonKernels:
             split = self.split(bound, length, named and cu_seqlens is None, how)
             if how.spacing > 1 and split.parts > 1:  # stretches keep the state of every chunk
                 how = self._tiled(bound.sizes.axes, size, bound.device, how.chunk, 1)
-        call = self._call(bound, length, cu_seqlens, bool(options.reverse), how, split)
+        call = self._call(bound, length, cu_seqlens, bool(options.reverse), how, split, bool(starts))
         keep, final = options.save != "inputs", options.output_final_state
         plan = TritonPlan(self.available[0], call, self.recurrence, keep, final, form, precise)
-        return apply(plan, *bound.inputs, *params, *states)
+        return apply(plan, *bound.inputs, *params, *starts, *states)
 
     def step(
         self, bound: Bound, params: Tensors, states: Tensors, places: Tensors | None, precise: bool
@@ -190,6 +213,7 @@ class TritonKernels:
         reverse: bool,
         how: Tiled,
         split: Split,
+        starts: bool = False,
     ) -> Call:
         return Call(
             batch=bound.sizes.batch,
@@ -202,19 +226,26 @@ class TritonKernels:
             bounds=None if cu_seqlens is None else cu_seqlens.contiguous(),
             reverse=reverse,
             tiled=how,
-            prepared=self._prepared(bound, cu_seqlens, reverse, how, split.parts),
+            prepared=self._prepared(bound, cu_seqlens, reverse, how, split.parts, starts),
             micro=self.available[0].MICRO_AXIS,
             split=split,
+            starts=starts,
         )
 
     def _prepared(
-        self, bound: Bound, cu_seqlens: Tensor | None, reverse: bool, how: Tiled, stretches: int
+        self,
+        bound: Bound,
+        cu_seqlens: Tensor | None,
+        reverse: bool,
+        how: Tiled,
+        stretches: int,
+        starts: bool,
     ) -> dict[Any, Any]:
         """What earlier calls of these shapes have found for their launches."""
         if bound.key is None:
             return {}
         count = None if cu_seqlens is None else cu_seqlens.shape[0]
-        key = bound.key, count, reverse, how.chunk, stretches
+        key = bound.key, count, reverse, how.chunk, stretches, starts
         if len(self.prepared) > REMEMBERED:
             self.prepared.clear()
         if key not in self.prepared or self.prepared[key][0] is not how:

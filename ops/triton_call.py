@@ -120,8 +120,9 @@ class Sum(NamedTuple):
 class Call:
     """The shapes of one call. `sizes` by axis; `bounds` are the packed sequences' limits, or None;
     `tiled`: how its chunked kernels run; `split`: into stretches; `micro`: the axis of micro-steps, if there
-    is one. `prepared`, which calls may share if their shapes and those of their tensors are equal: what was
-    found for their launches. `tables`: where the chunks lie, once it is known.
+    is one. `starts`: arrays are given that were carried into the sequences beside states. `prepared`, which
+    calls may share if their shapes and those of their tensors are equal: what was found for their launches.
+    `tables`: where the chunks lie, once it is known.
     """
 
     batch: int
@@ -136,6 +137,7 @@ class Call:
     tiled: Tiled
     micro: str = ""
     split: Split = WHOLE
+    starts: bool = False
     prepared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
     tables: list[tuple[Tensor, Tensor]] = field(default_factory=list, compare=False, repr=False)
 
@@ -203,6 +205,7 @@ class Call:
             "total": (self.chunks, self.heads),
             "partial": (self.chunks, self.heads),
             "stretch": (self.walked, self.heads),
+            "start": (self.sequences, self.heads),
         }[place]
         rows = rows_for(self.sizes[self.micro]) if self.micro else 1
         columns = {"matrix": (self.chunk,), "pairs": (self.chunk * rows,)}

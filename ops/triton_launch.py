@@ -18,13 +18,14 @@ from rnnc.codegen.resources import Configuration, cover, rows_for
 from rnnc.ops.triton_call import ArraySpec, Call, Ends, Joined, Launch, Prepared, Sum, Tensors
 from rnnc.ops.triton_stretches import MAP, combined
 
-IN_FLOAT32 = ("row", "total", "partial", "stretch")
+IN_FLOAT32 = ("row", "total", "partial", "stretch", "start")
 
 WALKING = ("scan", "reverse")  # from states that may be given
 SERIAL = (*WALKING, "transition")  # the roles of kernels that walk the chunks
 # Said, because Triton's default changes with its version.
 EVERYWHERE = {"enable_fp_fusion": True}
 SUM_TILE = (128, 32)  # rows and sums of a program at a time
+BEFORE_TILE = 64  # entries of a token at a time
 TABLE_TILE = (64, 64)  # sequences and chunks of a program at a time
 
 
@@ -98,7 +99,7 @@ class Runner:
             else:
                 self._launch(prepared, ends)
 
-    def _tables(self) -> tuple[Tensor, Tensor] | None:
+    def tables(self) -> tuple[Tensor, Tensor] | None:
         """See `run_chunk_tables`; made on the device, once for the forward and the backward pass."""
         call = self.call
         if call.bounds is None:
@@ -241,7 +242,8 @@ class Runner:
             "num_stages": configuration.stages,
             **EVERYWHERE,
         }
-        reads = tuple((argument, key) for key, argument, _, _ in self._reads(launch))
+        reads = tuple((a, key) for key, a, place, _ in self._reads(launch) if place != "start" or call.starts)
+        options |= {a: None for _, a, place, _ in launch.reads if place == "start" and not call.starts}
         states = [
             (argument, which, number)
             for number, pair in enumerate(launch.states)
@@ -261,7 +263,7 @@ class Runner:
         for argument, key in prepared.reads:
             options[argument] = arrays[key]
         filler = next(iter(arrays.values()))
-        bounds, tables, stretches = call.bounds, self._tables(), call.stretches
+        bounds, tables, stretches = call.bounds, self.tables(), call.stretches
         if prepared.serial and stretches is not None:
             bounds, tables = stretches.bounds, (stretches.chunks, stretches.chunks)
         options["cu_seqlens"] = filler if bounds is None else bounds
@@ -317,6 +319,36 @@ def _joined(joined: Joined, first: Prepared, second: Prepared) -> Prepared:
         tuple(dict.fromkeys((*first.reads, *((called(argument), key) for argument, key in second.reads)))),
         {name: value for name, value in options.items() if name not in ("HAS_START", "HAS_END")},
         (*first.grid, 2) if joined.beside else first.grid,
+    )
+
+
+def run_before(runner: Runner | Any, pairs: Sequence[tuple[str, str, int]]) -> None:
+    """Adds the gradients of inputs of earlier tokens to those of the inputs, in one launch; `pairs`: the keys
+    of both, and how many tokens earlier.
+    """
+    call, arrays = runner.call, runner.arrays
+    found = [pair for pair in pairs if pair[0] in arrays]
+    if not found:
+        return
+    for key, target, _ in found:
+        if target not in arrays:
+            arrays[target] = torch.zeros_like(arrays[key])
+    tables = runner.tables()
+    filler = arrays[found[0][0]]
+    runner.module.add_earlier[(call.chunks, call.heads)](
+        sources=tuple(arrays[key] for key, _, _ in found),
+        targets=tuple(arrays[target] for _, target, _ in found),
+        lags=tuple(lag for _, _, lag in found),
+        widths=tuple(math.prod(arrays[key].shape[3:]) for key, _, _ in found),
+        cu_seqlens=filler if call.bounds is None else call.bounds,
+        chunk_table=filler if tables is None else tables[1],
+        T=call.length,
+        H=call.heads,
+        C=call.chunk,
+        BW=BEFORE_TILE,
+        PACKED=call.bounds is not None,
+        REVERSE=call.reverse,
+        **EVERYWHERE,
     )
 
 

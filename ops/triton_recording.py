@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rnnc.codegen.hardware import SM_90
-from rnnc.dsl.recurrence import Recurrence
+from rnnc.dsl.recurrence import Input, Recurrence
 from rnnc.ops.arguments import base
 from rnnc.ops.triton_autograd import TritonPlan, apply
 from rnnc.ops.triton_call import UNTILED, Call, Tiled
@@ -96,7 +96,7 @@ def record(
     launches: list[Recorded] = []
     groups = (module.FORWARD, module.BACKWARD, module.FORWARD_STEPS, module.BACKWARD_STEPS)
     names = [launch.kernel for group in (*groups, module.TRANSITION) for launch in group]
-    names += ["sums", "combine", "chunk_tables"]
+    names += ["sums", "combine", "chunk_tables", "add_earlier"]
     touched = {
         launch.kernel: [{argument for _, argument, *_ in group} for group in (launch.reads, launch.writes)]
         for group in groups[:2]
@@ -129,17 +129,22 @@ def record(
         tiled=how,
         micro=module.MICRO_AXIS,
         split=split,
+        starts=states and bool(recurrence.earlier),
     )
-    tensors = []
-    for item in recurrence.inputs:
-        lead = (shapes.batch, shapes.length, shapes.groups if item.per_group else shapes.heads)
-        kind = dtype if item.axes and item.name not in wide else torch.float32
-        tensors.append(torch.empty(*lead, *(sizes[axis] for axis in item.axes), dtype=kind, device=device))
-    for param in recurrence.params:
-        each = () if param.shared else (shapes.heads,)
-        tensors.append(torch.empty(*each, *(sizes[base(axis)] for axis in param.axes), device=device))
     precise = any(output.name in wide for output in recurrence.outputs)
     plan = TritonPlan(stand_in, call, recurrence, keep, states, form, precise)
+    starts = {each.name for each in recurrence.earlier if each.kind == "start"}
+    tensors = []
+    for item in plan.declared:
+        own = tuple(sizes[base(axis)] for axis in item.axes)
+        if isinstance(item, Input):
+            lead = (shapes.batch, shapes.length, shapes.groups if item.per_group else shapes.heads)
+            kind = dtype if item.axes and item.name not in wide else torch.float32
+            tensors.append(torch.empty(*lead, *own, dtype=kind, device=device))
+        else:
+            heads = () if item.shared else (shapes.heads,)
+            each = (call.sequences, *heads) if item.name in starts else heads
+            tensors.append(torch.empty(*each, *own, device=device))
     for declared, tensor in zip(plan.declared, tensors, strict=True):
         tensor.requires_grad_(wanted is None or declared.name in wanted)
     if states:

@@ -73,7 +73,11 @@ def subjects(name: str, text: str, folder: Path) -> list[Subject]:
     from rnnc.offline_worker import load
 
     found = []
-    for number, stage in enumerate(compile_text(text, name).stages):
+    compiled = compile_text(text, name)
+    stages = list(compiled.stages)
+    if len(stages) == 1 and not isinstance(stages[0].inside, str):
+        stages.append(stages[0].inside)
+    for number, stage in enumerate(stages):
         path = folder / f"offline_{name}{number or ''}.py"
         source = triton_source(stage)
         path.write_text(source, encoding="utf-8")

@@ -41,7 +41,8 @@ def jobs(name: str, arch: str, dtype: str, folder: Path) -> list[Job]:
 def _jobs(subject: Subject, arch: str, dtype: str, axes: Mapping[str, int]) -> list[Job]:
     how = chosen(subject, arch, dtype, axes) if subject.module.FORWARD else None
     each = [] if how is None else recorded(subject, arch, dtype, axes, how)
-    return each + recorded(subject, arch, dtype, axes, None)
+    steps = recorded(subject, arch, dtype, axes, None) if subject.module.FORWARD_STEPS else []
+    return each + steps
 
 
 def file_of(arch: str) -> Path:

@@ -80,6 +80,48 @@ def test_kernels_agree(name: str, packed: bool) -> None:
             assert distance(value, trial.expected[what], trial.scales[what]) <= 1e-4, (form, what)
 
 
+@pytest.mark.parametrize("name", ["trapezoid", "several"])
+def test_kernels_form_what_is_delayed(name: str) -> None:
+    """Of the rows before: with and without what is carried, in both directions, of no and of one token."""
+    pytest.importorskip("triton")
+    op = operator(name)
+    groups = {item.name: 1 for item in op.recurrence.inputs if item.per_group}
+    for lengths, given, backwards in (((18, 18), False, False), ((1, 17, 0, 2), True, True)):
+        case = Case(3, lengths, given, 2, {"K": 4, "V": 3}, groups, given, backwards, 16)
+        trial = draw_trial(op, case)
+        found = trial.to(torch.float32).evaluate("chunked", backend="triton")
+        for what, value in found.items():
+            assert distance(value, trial.expected[what], trial.scales[what]) <= 1e-4, (lengths, what)
+    assert op.inside is not None
+    assert not isinstance(op.inside.generated, str)
+
+
+def test_what_is_delayed_is_formed_before_where_kernels_cannot() -> None:
+    """And `explain` and `cost` say why."""
+    text = SPECS["several"].replace("delay(u, 3)", "delay(u, 9)")
+    op = rnnc.compile(text)
+    assert op.inside is None
+    assert "'u' is delayed by 9 tokens, more than 8" in op.explain()
+    found = op.cost(B=1, T=64, H=2, K=8, V=8)
+    assert "more than 8" in found.choice
+    twice = text.replace("delay(u, 9)", "prev(w)")
+    twice = twice.replace("    state S", "    let w = u * prev(a)\n    state S")
+    assert "'w', which is delayed, is made of what is delayed" in rnnc.compile(twice).explain()
+
+
+def test_the_cost_of_what_kernels_form() -> None:
+    """One launch forward, which reads the rows once; of the gradients one more; the other way is told."""
+    sizes = {"B": 1, "T": 1024, "H": 64, "K": 64, "V": 64}
+    found = operator("trapezoid").cost(**sizes)
+    per = sizes["B"] * sizes["T"] * sizes["H"]
+    assert found.forward.launches == 1
+    assert found.backward.launches == 3
+    assert found.backward.kernels[-1].bytes == 3 * 2 * 64 * 2 * per
+    states = 64 * 64 * 2 // found.chunk
+    assert found.forward.bytes == per * (4 * 64 * 2 + 3 * 4 + states)
+    assert found.choice.startswith("what is delayed is formed in the kernels; before them it would be")
+
+
 @every
 def test_proven(name: str) -> None:
     proof = prove(analyse(SPECS[name]))

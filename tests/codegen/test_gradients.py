@@ -61,7 +61,7 @@ def partials(name: str, apply: Callable[..., Any], *args: Any) -> tuple[Any, ...
     return FUNCTIONS[name].derivative(apply, apply(name, *args), *args)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "select"])
 def test_the_table_against_sympy(name: str) -> None:
     def apply(function: str, *args: float) -> float:
         return float(FLOAT_FUNCTIONS[function](*map(float, args)))
@@ -104,6 +104,15 @@ def in_numbers(name: str, *args: Any) -> Number:
     return Number(in_torch(name, *map(plain, args)))
 
 
+@pytest.mark.parametrize("mark", [0.0, 1.0])
+def test_select_is_the_argument_that_is_marked(mark: float) -> None:
+    def apply(function: str, *args: float) -> float:
+        return float(FLOAT_FUNCTIONS[function](*args))
+
+    assert apply("select", mark, 2.0, 3.0) == 3 - mark
+    assert partials("select", apply, mark, 2.0, 3.0) == (0, mark, 1 - mark)
+
+
 def in_torch(name: str, *args: Any) -> Tensor:
     """A function as it is printed."""
     tensors = [a if isinstance(a, Tensor) else torch.tensor(float(a), dtype=torch.float32) for a in args]
@@ -111,7 +120,7 @@ def in_torch(name: str, *args: Any) -> Tensor:
     return eval(text, {"torch": torch, "F": F, "tiles": tiles, "math": math, "args": tensors})  # type: ignore[no-any-return]
 
 
-@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name != "step"])
+@pytest.mark.parametrize("name", [name for name in FUNCTIONS if name not in ("step", "select")])
 def test_no_derivative_is_nan(name: str) -> None:
     """float32 at extreme values, against autograd in float64."""
     points = [abs(p) if name in POSITIVE else p for p in EXTREME]
