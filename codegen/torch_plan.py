@@ -3,7 +3,8 @@
 A row scale of a matrix product with the state goes to the operand that is known before: all chunks at once.
 A product of the shape of the state that is only added to it is formed there, not for all chunks before; one
 that only reads it is formed there too, so that the states of all chunks are not collected. A product over
-tokens that is only added to one with the state is formed there too: its sum is in the caches. Products with
+tokens that is only added to one with the state is formed there too: its sum is in the caches; so is one that
+is only added after the scan. Products with
 the states that were kept are formed together, chunk after chunk: these are much to read.
 """
 
@@ -15,6 +16,7 @@ from dataclasses import replace
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.contractions import share_contractions
+from rnnc.codegen.pair_products import gather_pair_products
 from rnnc.codegen.program import Node, Program
 from rnnc.codegen.schedule import Plan, cut
 from rnnc.codegen.torch_sums import can_inline, is_number, plain
@@ -24,11 +26,12 @@ def for_torch(plan: Plan, builder: Builder) -> Plan:
     """The plan with scales moved out of the scan, and products that are added to a state moved into it."""
     fused = plan.fused or not plan.post
     program = share_contractions(plan.program, plan.given, builder)
+    program = gather_pair_products(program, plan.given, builder)
     plan = cut(program, plan.given, plan.keeps, fused)
     program, new = _with_scales_before(plan, builder)
     given, keeps = ([new.get(node, node) for node in nodes] for nodes in (plan.given, plan.keeps))
     plan = _with_terms(_with_products(cut(program, given, keeps, fused)))
-    return _with_readers_of_kept(_with_readers(plan))
+    return _with_late_terms(_with_readers_of_kept(_with_readers(plan)))
 
 
 def _users(nodes: Iterable[Node]) -> dict[Node, list[Node]]:
@@ -141,6 +144,24 @@ def _with_terms(plan: Plan) -> Plan:
     ]
     pre = tuple(node for node in plan.pre if node not in moved)
     return replace(plan, pre=pre, scan=(*moved, *plan.scan))
+
+
+def _with_late_terms(plan: Plan) -> Plan:
+    """Products before the scan that one sum after it takes alone are formed there, in the sum."""
+    users = _users((*plan.pre, *plan.scan, *plan.post))
+    wanted = {plain(each) for each in (*plan.keeps, *plan.program.results.values())}
+    after = set(plan.post)
+    moved = {
+        node
+        for node in plan.pre
+        if can_inline(node) and node not in wanted and len(users.get(node, [])) == 1
+        if users[node][0] in after and isinstance(users[node][0].op, ir.Add)
+    }
+    return replace(
+        plan,
+        pre=tuple(node for node in plan.pre if node not in moved),
+        post=tuple(sorted(after | moved, key=lambda node: node.number)),
+    )
 
 
 def _alone(node: Node, users: dict[Node, list[Node]]) -> bool:

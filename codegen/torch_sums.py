@@ -54,6 +54,8 @@ def print_sum(terms: Sequence[Term], axes: Axes, inside: bool = False, room: str
     ranked = sorted(terms, key=lambda term: (RANK[term.kind], term.axes != axes, not term.whole))
     if inside and ranked[0].kind == "plain" and ranked[0].axes == axes and ranked[1].kind == "dot":
         text, fresh, rest = _dot_onto(ranked[0], ranked[1], room), True, ranked[2:]
+    elif ranked[0].kind == "dot" and not ranked[0].whole and ranked[1:] and ranked[1].kind == "dot":
+        text, fresh, rest = _two_dots(ranked[0], ranked[1], inside), True, ranked[2:]
     else:
         text, fresh = _start(ranked[0], inside, room)
         fresh, rest = fresh and ranked[0].axes == axes, ranked[1:]
@@ -81,6 +83,13 @@ def _dot_onto(first: Term, product: Term, room: str | None) -> str:
     out = f", out={room}" if room else ""
     alpha = "" if product.whole else f", alpha={product.value}"
     return f"torch.baddbmm({first.left}, {product.left}, {product.right}{beta}{alpha}{out})"
+
+
+def _two_dots(first: Term, second: Term, inside: bool) -> str:
+    """The first product is scaled as the second is added to it."""
+    function = "scan.addmm" if inside else "tiles.addmm_"
+    product = bmm(first.left, first.right) if inside else f"{first.left} @ {first.right}"
+    return f"{function}({product}, {second.left}, {second.right}, {second.value}, {first.value})"
 
 
 def _start(term: Term, inside: bool, room: str | None) -> tuple[str, bool]:

@@ -49,14 +49,14 @@ def addcmul_(x: Tensor, small: Tensor, large: Tensor, value: float = 1) -> Tenso
     return x.addcmul_(small, large, value=value)
 
 
-def addmm_(x: Tensor, left: Tensor, right: Tensor, alpha: float = 1) -> Tensor:
-    """x + alpha * left @ right for [M, H, rows, columns], in x (a fresh array) unless the gradient is
+def addmm_(x: Tensor, left: Tensor, right: Tensor, alpha: float = 1, beta: float = 1) -> Tensor:
+    """beta * x + alpha * left @ right for [M, H, rows, columns], in x (a fresh array) unless the gradient is
     recorded.
     """
     alike = x.shape[:2] == left.shape[:2] == right.shape[:2]
     if torch.is_grad_enabled() or not alike or not x.is_contiguous():
-        return torch.add(x, left @ right, alpha=alpha)
-    x.flatten(0, 1).baddbmm_(left.flatten(0, 1), right.flatten(0, 1), alpha=alpha)
+        return torch.add(x if beta == 1 else beta * x, left @ right, alpha=alpha)
+    x.flatten(0, 1).baddbmm_(left.flatten(0, 1), right.flatten(0, 1), beta=beta, alpha=alpha)
     return x
 
 

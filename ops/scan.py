@@ -46,11 +46,11 @@ def scale(state: Tensor, factor: Tensor | float, own: bool, rows: Rows | None = 
     return state.mul_(factor) if own else state * factor
 
 
-def addmm(x: Tensor, left: Tensor, right: Tensor, alpha: float = 1) -> Tensor:
-    """x + alpha * left @ right, in x (a new array) unless the gradient is recorded."""
+def addmm(x: Tensor, left: Tensor, right: Tensor, alpha: float = 1, beta: float = 1) -> Tensor:
+    """beta * x + alpha * left @ right, in x (a new array) unless the gradient is recorded."""
     if torch.is_grad_enabled():
-        return torch.baddbmm(x, left, right, alpha=alpha)
-    return x.baddbmm_(left, right, alpha=alpha)
+        return torch.baddbmm(x, left, right, beta=beta, alpha=alpha)
+    return x.baddbmm_(left, right, beta=beta, alpha=alpha)
 
 
 class Rows:

@@ -434,12 +434,6 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dqk_scaled = dA_.tril(0)
     del dA_
     dqk = valid[:, :, None] * dqk_scaled
-    dqk_scaled_q = dqk_scaled.mT @ q
-    del dqk_scaled
-    dk_1 = valid[:, :, :, None] * dqk_scaled_q
-    del dqk_scaled_q
-    dq = tiles.addmm_(dqk @ k, dA_7, A.mT, rsqrt_K)
-    del dqk
     dw_3 = phi_1 * phi
     ds_7 = w * ds_3
     del ds_3, w
@@ -452,10 +446,10 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dz_read_2
     ds_10 = torch.addcmul(ds_9, dw_2, dz_read_4, value=-1)
     del ds_9
-    ds_11 = ds_10 * ds_8
-    del ds_10
-    dz_read_5 = dz_read_1 * dz_read_4
-    del dz_read_4
+    dqk_scaled_scaled = valid[:, :, None] * dqk_scaled
+    del dqk_scaled
+    dq = tiles.addmm_(dqk @ k, dA_7, A.mT, rsqrt_K)
+    del dqk
     dk_scaled_rows = scan.Rows(steps, H, True)
     k_dA_rows = scan.Rows(steps, H, True)
     (dA_end,) = scan.flat(dht)
@@ -480,18 +474,18 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dA_7, phi
     dw_4 = tiles.product(phi_1, k_dA, valid[:, :, :, None])
     del phi_1
-    dk = torch.addcmul(dk_1, valid[:, :, :, None], dk_scaled)
-    del dk_1, dk_scaled
     dw_5 = k_dA * dw_3
     del dw_3, k_dA
     dw_6 = valid[:, :, :, None] * dw_5
     del dw_5
     dw = torch.addcmul(dw_4, dw_2, dw_6, value=-1)
     del dw_2, dw_4
-    dz_read = tiles.addcmul_(-dz_read_5, dz_read_1, dw_6, -1)
-    del dw_6, dz_read_1, dz_read_5
-    ds = torch.addcmul(ds_11, dw, ds_8)
-    del ds_11, ds_8, dw
+    dz_read = tiles.addcmul_(dz_read_1 * -1 * dw_6, dz_read_1, dz_read_4, -1)
+    del dw_6, dz_read_1, dz_read_4
+    ds = tiles.addcmul_(dw * ds_8, ds_10, ds_8)
+    del ds_10, ds_8, dw
+    dk = tiles.addmm_(valid[:, :, :, None] * dk_scaled, dqk_scaled_scaled.mT, q)
+    del dk_scaled, dqk_scaled_scaled
     return (dq, dk, ds, dz_read), (dA_end,)
 
 
@@ -794,8 +788,6 @@ def stage3_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del p_phi
     p_phi_scaled_lower = p_phi_scaled.tril(0)
     del p_phi_scaled
-    dv_ = p_phi_scaled_lower.mT @ do
-    del p_phi_scaled_lower
     dp = tiles.addmm_(do @ B.mT, do_v_lower_scaled, phi)
     del do_v_lower_scaled
     dw_3 = phi_1 * phi
@@ -812,10 +804,6 @@ def stage3_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dz_read_1
     ds_9 = tiles.addcmul_(do_v_lower_p * dw_4, dz_read_2, dw_5, -1)
     del do_v_lower_p
-    ds_10 = ds_9 * ds_8
-    del ds_9
-    dz_read_4 = dz_read_2 * dz_read_3
-    del dz_read_2
     dphi_rows = scan.Rows(steps, H, True)
     phi_dB_rows = scan.Rows(steps, H, True)
     (dB_end,) = scan.flat(dht)
@@ -838,16 +826,16 @@ def stage3_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dphi_rows
     del phi_dB_rows
     del phi
-    dv = torch.addcmul(dv_, valid[:, :, :, None], phi_dB)
-    del dv_, phi_dB
     dw_6 = dphi * dw_3
     del dw_3
     dw = tiles.addcmul_(dphi * dw_4, dw_6, dw_5, -1)
     del dphi, dw_4, dw_5
-    dz_read = tiles.addcmul_(-dz_read_4, dw_6, dz_read_3, -1)
-    del dw_6, dz_read_3, dz_read_4
-    ds = torch.addcmul(ds_10, dw, ds_8)
-    del ds_10, ds_8, dw
+    dz_read = tiles.addcmul_(dz_read_2 * -1 * dz_read_3, dw_6, dz_read_3, -1)
+    del dw_6, dz_read_2, dz_read_3
+    ds = tiles.addcmul_(ds_9 * ds_8, dw, ds_8)
+    del ds_8, ds_9, dw
+    dv = tiles.addmm_(valid[:, :, :, None] * phi_dB, p_phi_scaled_lower.mT, do)
+    del p_phi_scaled_lower, phi_dB
     return (dv, ds, dz_read, dp), (dB_end,)
 
 

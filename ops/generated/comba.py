@@ -146,8 +146,7 @@ def chunked_forward(args, valid, h0, steps, keep):
             S_rows.put(S)
         U_2 = torch.baddbmm(v_c, k_scaled_2_c, S, alpha=-1)
         U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
-        o = -1 * torch.bmm(o_1_c, S, out=o_rows.room(n))
-        o = scan.addmm(o, A_scaled_c, U, -1 * rsqrt_K)
+        o = scan.addmm(torch.bmm(o_1_c, S), A_scaled_c, U, -1 * rsqrt_K, -1)
         S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
         S_new = scan.addmm(S_new, k_scaled_c, U)
         if keep:
@@ -291,6 +290,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     sigmoid_s = torch.sigmoid(s)
+    norm2_k_2 = tiles.sum_squares(k, 3)
+    norm2_k_eps_2 = norm2_k_2 + 1e-06
+    del norm2_k_2
+    rnorm_k_2 = torch.rsqrt(norm2_k_eps_2)
+    del norm2_k_eps_2
     kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
     norm2_q = tiles.sum_squares(q, 3)
@@ -355,13 +359,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dlog2_G_ij_1 = dS_before_1 @ k.mT
     dlog2_G_ij_2 = dlog2_G_ij_1 * G_ij
     del dlog2_G_ij_1
-    dv_1 = dlog2_G_ij_2.mT @ do
-    dv_2 = w_scale_scaled[:, :, :, None] * dv_1
-    del dv_1
     k_scaled = rnorm_k_G_before[:, :, :, None] * k
     do_U = do @ U.mT
     dlog2_G_ij_3 = dlog2_G_ij_2 * do_U
-    del dlog2_G_ij_2
     db_2 = dlog2_G_ij_3.sum(2)
     dlog2_G_ij = (w_scale_2 * -1 * rsqrt_K_ln2)[:, :, None] * dlog2_G_ij_3
     del dlog2_G_ij_3
@@ -372,14 +372,24 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_ij_do_U_scaled = w_scale_2[:, :, None] * G_ij_do_U
     G_ij_do_U_scaled_k = G_ij_do_U_scaled @ k
     del G_ij_do_U_scaled
-    dk_1 = G_ij_do_U.mT @ dS_before_1
-    del G_ij_do_U
     dq_scaled_1 = G_ij_do_U_scaled_k * rsqrt_K
     del G_ij_do_U_scaled_k
     db_3 = db_2 * rsqrt_K
     del db_2
-    db_4 = valid_rnorm_k * db_3
-    k_scaled_2 = G_after_w_scale[:, :, :, None] * k
+    dv_1 = w_scale_scaled[:, :, None] * dlog2_G_ij_2
+    del dlog2_G_ij_2
+    k_scaled_2 = tiles.product(k, d[:, :, None, None], rnorm_k_2[:, :, :, None])
+    del rnorm_k_2
+    norm2_q_2 = tiles.sum_squares(q, 3)
+    norm2_q_eps_2 = norm2_q_2 + 1e-06
+    del norm2_q_2
+    rnorm_q_2 = torch.rsqrt(norm2_q_eps_2)
+    del norm2_q_eps_2
+    dk_1 = torch.addcmul(k_scaled_2, rnorm_q_2[:, :, :, None], q, value=-1)
+    del k_scaled_2, rnorm_q_2
+    G_ij_do_U_scaled_2 = w_scale_scaled[:, :, None] * G_ij_do_U
+    del G_ij_do_U, w_scale_scaled
+    k_scaled_3 = G_after_w_scale[:, :, :, None] * k
     k_scaled_scaled = sigmoid_s[:, :, None, None] * k_scaled
     del k_scaled
     kS_rows = scan.Rows(steps, H, True)
@@ -392,13 +402,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dS = dS_end[:0]
     own = False
     for n, (
-        k_scaled_2_c,
-        dv_2_c,
+        k_scaled_3_c,
+        dv_1_c,
+        do_c,
         inv_c,
         S_c,
         U_c,
         k_c,
-        do_c,
         S_c_2,
         G_C_c,
         dS_before_1_c,
@@ -408,13 +418,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         steps,
         H,
         (
-            k_scaled_2,
-            dv_2,
+            k_scaled_3,
+            dv_1.mT,
+            do,
             inv.mT,
             S,
             U,
             k,
-            do,
             S.mT,
             G_C[:, :, None, None],
             dS_before_1.mT,
@@ -425,8 +435,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dv_3 = torch.baddbmm(dv_2_c, k_scaled_2_c, dS, beta=-1)
-        dv = torch.bmm(inv_c, dv_3, out=dv_rows.room(n))
+        dv_2 = scan.addmm(torch.bmm(k_scaled_3_c, dS), dv_1_c, do_c, -1)
+        dv = torch.bmm(inv_c, dv_2, out=dv_rows.room(n))
         S_dS = S_c * dS
         S_dS_sum = S_dS.sum(1)
         dk_scaled = torch.bmm(U_c, dS.mT, out=dk_scaled_rows.room(n))
@@ -457,7 +467,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_scaled_rows
     del dv_rows
     del dk_2_rows
-    del do_scaled, dv_2, k_scaled_2, k_scaled_scaled
+    del do_scaled, dv_1, k_scaled_3, k_scaled_scaled
     dG_C = S_dS_sum.sum(2)
     del S_dS_sum
     dlog2_G_C = G_C * dG_C * ln2
@@ -537,43 +547,42 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del da_9
     dk_11 = w_scale_2[:, :, None] * dk_8
     del w_scale_2
-    dk_12 = dk_11 @ k
-    del dk_11
-    dk_13 = rnorm_k[:, :, :, None] * dk_8
+    dk_12 = rnorm_k[:, :, :, None] * dk_8
     del dk_8, rnorm_k
-    dk_14 = dk_13.mT @ k
-    del dk_13
-    db_5 = sigmoid_s[:, :, None] * ds_8
+    db_4 = sigmoid_s[:, :, None] * ds_8
     del ds_8
-    db_6 = tiles.addcmul_(-db_4, valid_rnorm_k, db_5, -1)
-    del db_4, valid_rnorm_k
-    db_7 = tiles.product(beta, db_1, db_6)
-    del beta, db_6
-    dk_15 = tiles.product(G_before, da_8, sigmoid_s[:, :, None])
+    db_5 = tiles.addcmul_(valid_rnorm_k * -1 * db_3, valid_rnorm_k, db_4, -1)
+    del valid_rnorm_k
+    db_6 = tiles.product(beta, db_1, db_5)
+    del beta, db_5
+    dk_13 = tiles.product(G_before, da_8, sigmoid_s[:, :, None])
     del G_before, da_8
-    dk_16 = tiles.addcmul_(-dk_15, valid_beta, db_3, -1)
-    dk_16 = tiles.addcmul_(dk_16, valid_beta, db_5, -1)
-    del db_3, db_5, dk_15, valid_beta
-    dk_17 = tiles.product(dk_14, sigmoid_s[:, :, None, None], w_scale[:, :, :, None])
-    del dk_14, w_scale
+    dk_14 = tiles.addcmul_(-dk_13, valid_beta, db_3, -1)
+    dk_14 = tiles.addcmul_(dk_14, valid_beta, db_4, -1)
+    del db_3, db_4, dk_13, valid_beta
+    dk_15 = tiles.product(dk_12, sigmoid_s[:, :, None, None], w_scale[:, :, None])
+    del dk_12, w_scale
     ds_11 = -ds_5 - ds_10
     del ds_10, ds_5
     ds = tiles.product(sigmoid_s, ds_1, ds_11)
     del ds_1, ds_11
-    dk_18 = tiles.addcmul_(torch.addcmul(dk_3, d[:, :, None], dk_5), sigmoid_s[:, :, None], dk_10, -1)
+    dk_16 = tiles.addcmul_(torch.addcmul(dk_3, d[:, :, None], dk_5), sigmoid_s[:, :, None], dk_10, -1)
     del dk_10, dk_3, dk_5, sigmoid_s
-    db = torch.addcmul(db_7, db_1, dlog2_G_after_1)
-    del db_1, db_7, dlog2_G_after_1
-    dk_19 = tiles.addcmul_(dk_18 * -1 * rnorm_k_cubed, dk_16, rnorm_k_cubed, -1)
-    del dk_16, dk_18, rnorm_k_cubed
-    dk = tiles.addcmul_(-dk_17, G_after_w_scale[:, :, :, None], dk_scaled)
+    db = torch.addcmul(db_6, db_1, dlog2_G_after_1)
+    del db_1, db_6, dlog2_G_after_1
+    dk_17 = f_scale[:, :, :, None] * dk_11
+    del dk_11, f_scale
+    dk_18 = tiles.addcmul_(dk_16 * -1 * rnorm_k_cubed, dk_14, rnorm_k_cubed, -1)
+    del dk_14, dk_16, rnorm_k_cubed
+    dk_19 = -dk_15 - dk_17.permute(0, 1, 3, 2)
+    del dk_15, dk_17
+    dk = G_after_w_scale[:, :, :, None] * dk_scaled
     dk = tiles.addcmul_(dk, rnorm_k_scaled[:, :, :, None], dk_4)
-    dk = tiles.addcmul_(dk, dk_19[:, :, :, None], k)
-    dk = tiles.addcmul_(dk, w_scale_scaled[:, :, :, None], dk_1, -1)
-    dk = tiles.addcmul_(dk, f_scale[:, :, :, None], dk_12, -1)
+    dk = tiles.addcmul_(dk, dk_18[:, :, :, None], k)
     dk = tiles.addcmul_(dk, U_1[:, :, :, None], dk_2, -1)
-    del G_after_w_scale, U_1, dk_1, dk_12, dk_17, dk_19, dk_2, dk_4, dk_scaled, f_scale, rnorm_k_scaled
-    del w_scale_scaled
+    dk = tiles.addmm_(tiles.addmm_(dk, dk_19.mT, k), G_ij_do_U_scaled_2.mT, dk_1, -1)
+    del G_after_w_scale, G_ij_do_U_scaled_2, U_1, dk_1, dk_18, dk_19, dk_2, dk_4, dk_scaled
+    del rnorm_k_scaled
     da_13 = dlog2_G_C_2 + da_7 + da_3 + da_2 + da_11 + da_12
     del da_11, da_12, da_2, da_3, da_7, dlog2_G_C_2
     da_14 = valid * da_13
@@ -816,12 +825,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     dd = rnorm_k * dd_3 * -1
     dS_before_3 = do[:, :, None] * dS_before_2[:, :, :, None]
     del dS_before_2
-    drnorm_k_1 = d * dd_3
-    del dd_3
-    dk_1 = d_rnorm_k_scaled[:, :, None] * dq_3
-    del d_rnorm_k_scaled
     dq = tiles.addcmul_(rnorm_q_scaled[:, :, None] * dq_3, dnorm2_q_eps[:, :, None], q, 2)
-    del dnorm2_q_eps, dq_3, rnorm_q_scaled
+    del dnorm2_q_eps, rnorm_q_scaled
     k_scaled = w_scale_f_scale[:, :, None] * k
     del w_scale_f_scale
     dS_before_4_rows = scan.Rows(steps, H, True)
@@ -860,9 +865,9 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dS_before_4_rows
     del dv_2_rows
     del dS_before_3, k_scaled
-    dk_2 = u_[:, :, None] * dS_before_4
-    dk_3 = dk_2.sum(3)
-    del dk_2
+    dk_1 = u_[:, :, None] * dS_before_4
+    dk_2 = dk_1.sum(3)
+    del dk_1
     db_2 = u_ * dv_2
     del u_
     db_3 = db_2.sum(2)
@@ -875,8 +880,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     k_dk_scaled = k * dk_scaled
     k_dk_scaled_sum = k_dk_scaled.sum(2)
     del k_dk_scaled
-    drnorm_k = tiles.addcmul_(tiles.addcmul_(-drnorm_k_1, beta, db_3), sigmoid_s, k_dk_scaled_sum, -1)
-    del beta, db_3, drnorm_k_1, sigmoid_s
+    drnorm_k = tiles.addcmul_(tiles.addcmul_(beta * db_3, d, dd_3, -1), sigmoid_s, k_dk_scaled_sum, -1)
+    del beta, db_3, dd_3, sigmoid_s
     dnorm2_k_eps = tiles.product(rnorm_k, rnorm_k, rnorm_k, drnorm_k, -0.5)
     del drnorm_k, rnorm_k
     ds = tiles.product(k_dk_scaled_sum, ds_1, f_scale, -1)
@@ -893,8 +898,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del ddt_bias_1, exp_A_log
     dA_log = ddt_bias_5 * alpha_3 * -1
     del alpha_3, ddt_bias_5
-    dk = tiles.addcmul_(-dk_1, w_scale[:, :, None], dk_3)
-    dk = tiles.addcmul_(dk, dnorm2_k_eps[:, :, None], k, 2)
+    dk = tiles.addcmul_(w_scale[:, :, None] * dk_2, dnorm2_k_eps[:, :, None], k, 2)
+    dk = tiles.addcmul_(dk, d_rnorm_k_scaled[:, :, None], dq_3, -1)
     dk = tiles.addcmul_(dk, f_scale[:, :, None], dk_scaled, -1)
-    del dk_1, dk_3, dk_scaled, dnorm2_k_eps, f_scale, w_scale
+    del d_rnorm_k_scaled, dk_2, dk_scaled, dnorm2_k_eps, dq_3, f_scale, w_scale
     return (dq, dk, dv, ddt_bias, db, dA_log, ddt_bias, ds, dd), (dS_end,)

@@ -192,8 +192,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     qk_scaled = tiles.product(qk, rnorm_q[:, :, :, None], w_scale_2[:, :, None])
     qk_scaled_lower = qk_scaled.tril(0)
     del qk_scaled
-    dU = qk_scaled_lower.mT @ do
-    del qk_scaled_lower
     dqk_scaled_lower = do @ U.mT
     dqk_scaled = dqk_scaled_lower.tril(0)
     del dqk_scaled_lower
@@ -207,13 +205,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dq_2 = dq_1.sum(3)
     del dq_1
     dqk_scaled_scaled = w_scale_2[:, :, None] * dqk_scaled
-    dq_3 = dqk_scaled_scaled @ k
-    del dqk_scaled_scaled
     dqk_scaled_scaled_2 = rnorm_q[:, :, :, None] * dqk_scaled
     del dqk_scaled
-    dk_1 = dqk_scaled_scaled_2.mT @ q
+    dq_3 = rnorm_q[:, :, :, None] * dqk_scaled_scaled
+    del dqk_scaled_scaled
+    dk_1 = w_scale[:, :, None] * dqk_scaled_scaled_2
     del dqk_scaled_scaled_2
-    db_4 = db_3 * valid_rnorm_k
     w = w_scale[:, :, :, None] * k
     do_S_rows = scan.Rows(steps, H, True)
     dw_rows = scan.Rows(steps, H, True)
@@ -224,10 +221,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     own = False
     for n, (
         w_c,
-        dU_c,
+        qk_scaled_lower_c,
+        do_c,
         inv_c,
         U_c,
-        do_c,
         S_c,
         q_c,
         dqS_c,
@@ -237,10 +234,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         H,
         (
             w,
-            dU,
+            qk_scaled_lower.mT,
+            do,
             inv.mT,
             U,
-            do,
             S.mT,
             q.mT,
             dqS,
@@ -250,7 +247,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dv_1 = torch.baddbmm(dU_c, w_c, dS)
+        dv_1 = scan.addmm(torch.bmm(w_c, dS), qk_scaled_lower_c, do_c)
         dv = torch.bmm(inv_c, dv_1, out=dv_rows.room(n))
         dw = torch.bmm(U_c, dS.mT, out=dw_rows.room(n))
         do_S = torch.bmm(do_c, S_c, out=do_S_rows.room(n))
@@ -273,11 +270,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dw_rows
     del dv_rows
     del dk_2_rows
-    del dU, dqS, u, w
+    del dqS, qk_scaled_lower, u, w
     k_dw = k * dw
     k_dw_sum = k_dw.sum(3)
     del k_dw
-    db_5 = tiles.product(db_1, k_dw_sum, w_scale)
+    db_4 = tiles.product(db_1, k_dw_sum, w_scale)
     q_do_S = q * do_S
     q_do_S_sum = q_do_S.sum(3)
     del q_do_S
@@ -285,50 +282,48 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dq_2, q_do_S_sum
     dq_5 = rnorm_q_cubed * dq_4
     del dq_4, rnorm_q_cubed
-    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * do_S, rnorm_q[:, :, :, None], dq_3)
-    dq = tiles.addcmul_(dq, dq_5[:, :, :, None], q, -1)
+    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * do_S, dq_5[:, :, :, None], q, -1)
+    dq = tiles.addmm_(dq, dq_3, k)
     del do_S, dq_3, dq_5, rnorm_q
     dk_3 = dv @ U.mT
     dk_4 = dk_3.tril(-1)
     del dk_3
-    db_6 = kk * dk_4
+    db_5 = kk * dk_4
     del kk
-    dk_5 = w_scale_2[:, :, None] * db_6
+    dk_5 = w_scale_2[:, :, None] * db_5
     dk_6 = dk_5.sum(3)
     del dk_5
-    db_7 = rnorm_k[:, :, :, None] * db_6
+    db_6 = rnorm_k[:, :, :, None] * db_5
+    del db_5
+    db_7 = db_6.sum(2)
     del db_6
-    db_8 = db_7.sum(2)
-    del db_7
     dk_7 = w_scale_2[:, :, None] * dk_4
     del w_scale_2
-    dk_8 = dk_7 @ k
-    del dk_7
-    dk_9 = rnorm_k[:, :, :, None] * dk_4
+    dk_8 = rnorm_k[:, :, :, None] * dk_4
     del dk_4
-    dk_10 = dk_9.mT @ k
-    del dk_9
-    db_9 = torch.addcmul(db_4, db_8, valid_rnorm_k, value=-1)
-    del db_4, valid_rnorm_k
-    db_10 = tiles.product(beta, db_1, db_9)
-    del beta, db_1, db_9
-    dk_11 = tiles.addcmul_(-dk_6, k_dw_sum, valid_beta)
+    db_8 = tiles.addcmul_(db_3 * valid_rnorm_k, db_7, valid_rnorm_k, -1)
+    del valid_rnorm_k
+    db_9 = tiles.product(beta, db_1, db_8)
+    del beta, db_1, db_8
+    dk_9 = tiles.addcmul_(-dk_6, k_dw_sum, valid_beta)
     del dk_6, k_dw_sum
-    db = db_10 + db_5
-    del db_10, db_5
-    dk_12 = k * dk_2
-    dk_13 = dk_12.sum(3)
-    del dk_12
-    dk_14 = tiles.addcmul_(tiles.addcmul_(-dk_13, db_3, valid_beta), db_8, valid_beta, -1)
-    del db_3, db_8, dk_13, valid_beta
-    dk_15 = tiles.addcmul_(dk_11 * -1 * rnorm_k_cubed, dk_14, rnorm_k_cubed, -1)
-    del dk_11, dk_14, rnorm_k_cubed
-    dk = tiles.addcmul_(w_scale[:, :, :, None] * dk_1, w_scale[:, :, :, None], dw)
-    dk = tiles.addcmul_(dk, dk_15[:, :, :, None], k)
-    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_10, -1)
-    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_8, -1)
+    db = db_9 + db_4
+    del db_4, db_9
+    dk_10 = rnorm_k[:, :, :, None] * dk_7
+    del dk_7
+    dk_11 = k * dk_2
+    dk_12 = dk_11.sum(3)
+    del dk_11
+    dk_13 = tiles.addcmul_(tiles.addcmul_(-dk_12, db_3, valid_beta), db_7, valid_beta, -1)
+    del db_3, db_7, dk_12, valid_beta
+    dk_14 = tiles.addcmul_(dk_9 * -1 * rnorm_k_cubed, dk_13, rnorm_k_cubed, -1)
+    del dk_13, dk_9, rnorm_k_cubed
+    dk_15 = torch.addcmul(-dk_10.permute(0, 1, 3, 2), w_scale[:, :, None], dk_8, value=-1)
+    del dk_10, dk_8
+    dk = tiles.addcmul_(w_scale[:, :, :, None] * dw, dk_14[:, :, :, None], k)
     dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_2, -1)
-    del dk_1, dk_10, dk_15, dk_2, dk_8, dw, rnorm_k, w_scale
+    dk = tiles.addmm_(tiles.addmm_(dk, dk_1.mT, q), dk_15.mT, k)
+    del dk_1, dk_14, dk_15, dk_2, dw, rnorm_k, w_scale
     return (dq, dk, dv, db), (dS_end,)
 
 

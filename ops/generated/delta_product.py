@@ -266,13 +266,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dq_3 = dq_2.sum(3)
     del dq_2
     dq_4 = P_2[:, :, None] * dq_k_rows_scaled
-    dq_5 = dq_4 @ k_rows
-    del dq_4
     dk_4 = rnorm_q[:, :, :, None] * dq_k_rows_scaled
     del dq_k_rows_scaled
     dk_5 = dk_4.mT @ q
     del dk_4
-    db_5 = db_4 * db_2
+    dq_5 = rnorm_q[:, :, :, None] * dq_4
+    del dq_4
     k_rows_scaled_2 = dk_2[:, :, :, None] * k_rows
     do_S_rows = scan.Rows(steps, H, True)
     U_dS_rows = scan.Rows(steps, H, True)
@@ -336,7 +335,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     k_rows_U_dS = k_rows * U_dS
     k_rows_U_dS_sum = k_rows_U_dS.sum(3)
     del k_rows_U_dS
-    db_6 = tiles.product(db_1, k_rows_U_dS_sum, dk_2)
+    db_5 = tiles.product(db_1, k_rows_U_dS_sum, dk_2)
     q_do_S = q * do_S
     q_do_S_sum = q_do_S.sum(3)
     del q_do_S
@@ -344,54 +343,53 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dq_3, q_do_S_sum
     dq_7 = rnorm_q_cubed * dq_6
     del dq_6, rnorm_q_cubed
-    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * do_S, rnorm_q[:, :, :, None], dq_5, 2)
-    dq = tiles.addcmul_(dq, dq_7[:, :, :, None], q, -1)
+    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * do_S, dq_7[:, :, :, None], q, -1)
+    dq = tiles.addmm_(dq, dq_5, k_rows, 2)
     del do_S, dq_5, dq_7, rnorm_q
     dk_7 = dv_2 @ U.mT
     dk_8 = dk_7.tril(-1)
     del dk_7
-    db_7 = k_rows_k_rows * dk_8
+    db_6 = k_rows_k_rows * dk_8
     del k_rows_k_rows
-    dk_9 = P_2[:, :, None] * db_7
+    dk_9 = P_2[:, :, None] * db_6
     dk_10 = dk_9.sum(3)
     del dk_9
-    db_8 = rnorm_k_rows[:, :, :, None] * db_7
+    db_7 = rnorm_k_rows[:, :, :, None] * db_6
+    del db_6
+    db_8 = db_7.sum(2)
     del db_7
-    db_9 = db_8.sum(2)
-    del db_8
     dk_11 = P_2[:, :, None] * dk_8
     del P_2
-    dk_12 = dk_11 @ k_rows
-    del dk_11
-    dk_13 = rnorm_k_rows[:, :, :, None] * dk_8
+    dk_12 = rnorm_k_rows[:, :, :, None] * dk_8
     del dk_8
-    dk_14 = dk_13.mT @ k_rows
-    del dk_13
-    db_10 = tiles.addcmul_(2 * db_5, db_9, db_2, -2)
-    del db_2, db_5
-    db_11 = tiles.product(sigmoid_b_rows, db_1, db_10)
-    del db_1, db_10, sigmoid_b_rows
+    db_9 = tiles.addcmul_(db_4 * 2 * db_2, db_8, db_2, -2)
+    del db_2
+    db_10 = tiles.product(sigmoid_b_rows, db_1, db_9)
+    del db_1, db_9, sigmoid_b_rows
     dv = dv_2.unflatten(2, (-1, n_))
     del dv_2
-    dk_15 = tiles.addcmul_(-2 * dk_10, k_rows_U_dS_sum, dk_1, 2)
+    dk_13 = tiles.addcmul_(-2 * dk_10, k_rows_U_dS_sum, dk_1, 2)
     del dk_10, k_rows_U_dS_sum
-    db_12 = torch.add(db_11, db_6, alpha=2)
-    del db_11, db_6
-    db = db_12.unflatten(2, (-1, n_))
-    del db_12
-    dk_16 = k_rows * dk_6
-    dk_17 = dk_16.sum(3)
-    del dk_16
-    dk_18 = tiles.addcmul_(tiles.addcmul_(-dk_17, db_4, dk_1, 2), db_9, dk_1, -2)
-    del db_4, db_9, dk_1, dk_17
-    dk_19 = tiles.addcmul_(dk_15 * -1 * rnorm_k_rows_cubed, dk_18, rnorm_k_rows_cubed, -1)
-    del dk_15, dk_18, rnorm_k_rows_cubed
-    dk_20 = tiles.addcmul_(dk_19[:, :, :, None] * k_rows, dk_2[:, :, :, None], dk_5, 2)
-    dk_20 = tiles.addcmul_(dk_20, dk_2[:, :, :, None], dk_14, -2)
+    db_11 = torch.add(db_10, db_5, alpha=2)
+    del db_10, db_5
+    db = db_11.unflatten(2, (-1, n_))
+    del db_11
+    dk_14 = k_rows * dk_6
+    dk_15 = dk_14.sum(3)
+    del dk_14
+    dk_16 = tiles.addcmul_(tiles.addcmul_(-dk_15, db_4, dk_1, 2), db_8, dk_1, -2)
+    del db_4, db_8, dk_1, dk_15
+    dk_17 = tiles.addcmul_(dk_13 * -1 * rnorm_k_rows_cubed, dk_16, rnorm_k_rows_cubed, -1)
+    del dk_13, dk_16, rnorm_k_rows_cubed
+    dk_18 = rnorm_k_rows[:, :, :, None] * dk_11
+    del dk_11
+    dk_19 = torch.addcmul(-2 * dk_18.permute(0, 1, 3, 2), dk_2[:, :, None], dk_12, value=-2)
+    del dk_12, dk_18
+    dk_20 = tiles.addcmul_(dk_17[:, :, :, None] * k_rows, dk_2[:, :, :, None], dk_5, 2)
     dk_20 = tiles.addcmul_(dk_20, dk_2[:, :, :, None], U_dS, 2)
-    dk_20 = tiles.addcmul_(dk_20, rnorm_k_rows[:, :, :, None], dk_12, -2)
     dk_20 = tiles.addcmul_(dk_20, rnorm_k_rows[:, :, :, None], dk_6, -1)
-    del U_dS, dk_12, dk_14, dk_19, dk_2, dk_5, dk_6, k_rows, rnorm_k_rows
+    dk_20 = tiles.addmm_(dk_20, dk_19.mT, k_rows)
+    del U_dS, dk_17, dk_19, dk_2, dk_5, dk_6, k_rows, rnorm_k_rows
     dk = dk_20.unflatten(2, (-1, n_))
     del dk_20
     return (dq, dk, dv, db), (dS_end,)

@@ -267,8 +267,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dq_1, dk_1, dg_1 = tiles.decay_dot_grads(dq_k_scaled, q_, k_scaled, f1)
     del dq_k_scaled
     log2e = tiles.LOG2E
-    q_k_scaled_do = q_k_scaled.mT @ do
-    dU = q_b_scaled.mT @ do
     dq_b_scaled = do @ U.mT
     dq_2, db_1, dg_2 = tiles.decay_dot_grads(dq_b_scaled, q_, b_scaled, f1)
     del dq_b_scaled, f1, q_
@@ -283,20 +281,20 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dG_C_rows = scan.Rows(steps, H, True)
     do_S_rows = scan.Rows(steps, H, True)
     U_dS_rows = scan.Rows(steps, H, True)
-    dv_2_rows = scan.Rows(steps, H, True)
+    dS_before_2_rows = scan.Rows(steps, H, True)
     da_1_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
         b_G_after_scaled_c,
-        dU_c,
+        q_b_scaled_c,
+        do_c,
         inv_c,
         v_c,
         k_G_after_c,
         S_c,
         U_c,
-        do_c,
         S_c_2,
         G_C_c,
         qG_c,
@@ -306,13 +304,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         H,
         (
             b_G_after_scaled,
-            dU,
+            q_b_scaled.mT,
+            do,
             inv.mT,
             v,
             k_G_after,
             S,
             U,
-            do,
             S.mT,
             G_C[:, :, :, None],
             qG.mT,
@@ -322,23 +320,23 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dv_1 = torch.baddbmm(dU_c, b_G_after_scaled_c, dS)
-        dv_2 = torch.bmm(inv_c, dv_1, out=dv_2_rows.room(n))
+        dS_before_1 = scan.addmm(torch.bmm(b_G_after_scaled_c, dS), q_b_scaled_c, do_c)
+        dS_before_2 = torch.bmm(inv_c, dS_before_1, out=dS_before_2_rows.room(n))
         v_dS = torch.bmm(v_c, dS.mT, out=v_dS_rows.room(n))
         k_G_after_dS = torch.bmm(k_G_after_c, dS, out=k_G_after_dS_rows.room(n))
         S_dS = S_c * dS
         dG_C = S_dS.sum(2)
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
         do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
-        da_1 = torch.bmm(dv_2, S_c_2, out=da_1_rows.room(n))
-        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), a_G_before_c, dv_2)
+        da_1 = torch.bmm(dS_before_2, S_c_2, out=da_1_rows.room(n))
+        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), a_G_before_c, dS_before_2)
         dS_before = scan.addmm(dS_before, qG_c, do_c, rsqrt_K)
         v_dS_rows.put(v_dS)
         k_G_after_dS_rows.put(k_G_after_dS)
         dG_C_rows.put(dG_C)
         do_S_rows.put(do_S)
         U_dS_rows.put(U_dS)
-        dv_2_rows.put(dv_2)
+        dS_before_2_rows.put(dS_before_2)
         da_1_rows.put(da_1)
         dS = dS_before
         own = True
@@ -349,16 +347,16 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dG_C = dG_C_rows.joined()
     do_S = do_S_rows.joined()
     U_dS = U_dS_rows.joined()
-    dv_2 = dv_2_rows.joined()
+    dS_before_2 = dS_before_2_rows.joined()
     da_1 = da_1_rows.joined()
     del v_dS_rows
     del k_G_after_dS_rows
     del dG_C_rows
     del do_S_rows
     del U_dS_rows
-    del dv_2_rows
+    del dS_before_2_rows
     del da_1_rows
-    del b_G_after_scaled, dU, k_G_after
+    del b_G_after_scaled, k_G_after
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
@@ -378,15 +376,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_after, dG_after
     dg_4 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    da_2 = dv_2 @ U.mT
+    da_2 = dS_before_2 @ U.mT
     da_3 = da_2.tril(-1)
     del da_2
     f1_2 = tiles.decay_factors(log2_D, exclusive=True)
     da_4, db_2, dg_5 = tiles.decay_dot_grads(da_3, a_, b_scaled, f1_2, strict=True)
     del b_scaled, da_3, log2_D
-    da_5 = dv_2 @ v.mT
-    dv_3 = P_rp.mT @ dv_2
-    del dv_2
+    da_5 = dS_before_2 @ v.mT
     da_6, dk_2, dg_6 = tiles.decay_dot_grads(da_5, a_, k_scaled, f1_2, strict=True)
     del da_5, f1_2, k_scaled
     db_3 = db_1 + db_2
@@ -395,8 +391,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_1, dk_2
     da = tiles.addcmul_(da_4 + da_6, G_before, da_1)
     del G_before, da_4, da_6
-    dv = tiles.addcmul_(q_k_scaled_do + dv_3, valid[:, :, :, None], k_G_after_dS)
-    del dv_3, k_G_after_dS, q_k_scaled_do
+    dv = tiles.addmm_(valid[:, :, :, None] * k_G_after_dS, q_k_scaled.mT, do)
+    dv = tiles.addmm_(dv, P_rp.mT, dS_before_2)
+    del dS_before_2, k_G_after_dS
     dg_7 = tiles.product(a_G_before, da_1, ln2)
     del a_G_before, da_1
     dg_8 = tiles.suffix_sum(dg_7, 2, exclusive=True)

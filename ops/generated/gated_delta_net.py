@@ -101,12 +101,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     del A, w_scale_2
     inv = tiles.inverse(P)
     del P
+    A_scaled_scaled = rnorm_q_scaled[:, :, :, None] * A_scaled
+    del A_scaled, rnorm_q_scaled
     q_scaled = rnorm_q_G_scaled[:, :, :, None] * q
     del rnorm_q_G_scaled
     k_scaled_2 = rnorm_k_G[:, :, :, None] * k
     del rnorm_k_G
-    A_scaled_scaled = rnorm_q_scaled[:, :, :, None] * A_scaled
-    del A_scaled, rnorm_q_scaled
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
@@ -340,51 +340,48 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     rnorm_q_scaled = rnorm_q * rsqrt_K
     w_scale_scaled = w_scale * rsqrt_K
     rnorm_q_G_scaled = rnorm_q_G * rsqrt_K
-    qk_G_ij_scaled_do = qk_G_ij_scaled.mT @ do
-    dv_1 = w_scale_scaled[:, :, :, None] * qk_G_ij_scaled_do
-    del qk_G_ij_scaled_do
     do_scaled = rnorm_q_G[:, :, :, None] * do
     qk_G_ij_scaled_2 = w_scale_2[:, :, None] * qk_G_ij
     del qk_G_ij
     k_scaled = rnorm_k_G[:, :, :, None] * k
     do_U = do @ U.mT
     db_2 = do_U * qk_G_ij_scaled
-    del qk_G_ij_scaled
     db_3 = db_2.sum(2)
     del db_2
     da_2 = tiles.product(qk, do_U, w_scale_2[:, :, None], rnorm_q_scaled[:, :, :, None])
     del qk
     G_ij_do_U = G_ij * do_U
     G_ij_do_U_scaled = w_scale_2[:, :, None] * G_ij_do_U
-    G_ij_do_U_scaled_k = G_ij_do_U_scaled @ k
-    del G_ij_do_U_scaled
     G_ij_do_U_scaled_2 = rnorm_q[:, :, :, None] * G_ij_do_U
     del G_ij_do_U, rnorm_q
-    G_ij_do_U_scaled_q = G_ij_do_U_scaled_2.mT @ q
-    del G_ij_do_U_scaled_2
     db_4 = db_3 * rsqrt_K
     del db_3
-    db_5 = valid_rnorm_k * db_4
     dq_1 = qk_G_ij_scaled_2 * do_U
     del do_U, qk_G_ij_scaled_2
     dq_2 = dq_1.sum(3)
     del dq_1
+    dv_1 = w_scale_scaled[:, :, None] * qk_G_ij_scaled
+    del qk_G_ij_scaled
+    dk_1 = w_scale_scaled[:, :, None] * G_ij_do_U_scaled_2
+    del G_ij_do_U_scaled_2, w_scale_scaled
+    dq_3 = rnorm_q_scaled[:, :, :, None] * G_ij_do_U_scaled
+    del G_ij_do_U_scaled, rnorm_q_scaled
     k_scaled_2 = G_after_w_scale[:, :, :, None] * k
     S_dS_sum_rows = scan.Rows(steps, H, True)
     do_S_rows = scan.Rows(steps, H, True)
     U_dS_rows = scan.Rows(steps, H, True)
     dv_rows = scan.Rows(steps, H, True)
-    dk_1_rows = scan.Rows(steps, H, True)
+    dk_2_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
         k_scaled_2_c,
         dv_1_c,
+        do_c,
         inv_c,
         S_c,
         U_c,
-        do_c,
         S_c_2,
         G_C_c,
         q_c,
@@ -395,11 +392,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         H,
         (
             k_scaled_2,
-            dv_1,
+            dv_1.mT,
+            do,
             inv.mT,
             S,
             U,
-            do,
             S.mT,
             G_C[:, :, None, None],
             q.mT,
@@ -410,20 +407,20 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dv_2 = torch.baddbmm(dv_1_c, k_scaled_2_c, dS, beta=2, alpha=2)
+        dv_2 = scan.addmm(torch.bmm(k_scaled_2_c, dS), dv_1_c, do_c, 2, 2)
         dv = torch.bmm(inv_c, dv_2, out=dv_rows.room(n))
         S_dS = S_c * dS
         S_dS_sum = S_dS.sum(1)
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
         do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
-        dk_1 = torch.bmm(dv, S_c_2, out=dk_1_rows.room(n))
+        dk_2 = torch.bmm(dv, S_c_2, out=dk_2_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), q_c, do_scaled_c, rsqrt_K)
         dS_before = scan.addmm(dS_before, k_scaled_c, dv, -1)
         S_dS_sum_rows.put(S_dS_sum)
         do_S_rows.put(do_S)
         U_dS_rows.put(U_dS)
         dv_rows.put(dv)
-        dk_1_rows.put(dk_1)
+        dk_2_rows.put(dk_2)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
@@ -432,12 +429,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     do_S = do_S_rows.joined()
     U_dS = U_dS_rows.joined()
     dv = dv_rows.joined()
-    dk_1 = dk_1_rows.joined()
+    dk_2 = dk_2_rows.joined()
     del S_dS_sum_rows
     del do_S_rows
     del U_dS_rows
     del dv_rows
-    del dk_1_rows
+    del dk_2_rows
     del do_scaled, dv_1, k_scaled, k_scaled_2
     dG_C = S_dS_sum.sum(2)
     del S_dS_sum
@@ -452,7 +449,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dlog2_G_after = dlog2_G_after_1 * 2 * ln2
     da_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    dk_2 = tiles.product(G_after, k_U_dS_sum, valid_sigmoid_b)
+    dk_3 = tiles.product(G_after, k_U_dS_sum, valid_sigmoid_b)
     del G_after, k_U_dS_sum
     q_do_S = q * do_S
     q_do_S_sum = q_do_S.sum(3)
@@ -460,67 +457,62 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_q_do_S_sum = G * q_do_S_sum * rsqrt_K
     da_4 = q_do_S_sum * rnorm_q_G * rsqrt_K_ln2
     del q_do_S_sum, rnorm_q_G
-    dq_3 = dq_2 * rsqrt_K
+    dq_4 = dq_2 * rsqrt_K
     del dq_2
-    dq_4 = torch.add(G_q_do_S_sum, dq_3, alpha=2)
-    del G_q_do_S_sum, dq_3
-    dq_5 = rnorm_q_cubed * dq_4
-    del dq_4, rnorm_q_cubed
-    dq = tiles.addcmul_(
-        rnorm_q_G_scaled[:, :, :, None] * do_S, rnorm_q_scaled[:, :, :, None], G_ij_do_U_scaled_k, 2
-    )
-    dq = tiles.addcmul_(dq, dq_5[:, :, :, None], q, -1)
-    del G_ij_do_U_scaled_k, do_S, dq_5, rnorm_q_G_scaled, rnorm_q_scaled
-    dk_3 = dv @ U.mT
-    dk_4 = dk_3.tril(-1)
-    del dk_3
-    dk_5 = G_ij * dk_4
-    db_6 = kk * dk_5
+    dq_5 = torch.add(G_q_do_S_sum, dq_4, alpha=2)
+    del G_q_do_S_sum, dq_4
+    dq_6 = rnorm_q_cubed * dq_5
+    del dq_5, rnorm_q_cubed
+    dq = tiles.addcmul_(rnorm_q_G_scaled[:, :, :, None] * do_S, dq_6[:, :, :, None], q, -1)
+    dq = tiles.addmm_(dq, dq_3, k, 2)
+    del do_S, dq_3, dq_6, rnorm_q_G_scaled
+    dk_4 = dv @ U.mT
+    dk_5 = dk_4.tril(-1)
+    del dk_4
+    dk_6 = G_ij * dk_5
+    db_5 = kk * dk_6
     del kk
-    dk_6 = w_scale_2[:, :, None] * db_6
-    dk_7 = dk_6.sum(3)
-    del dk_6
-    db_7 = rnorm_k[:, :, :, None] * db_6
+    dk_7 = w_scale_2[:, :, None] * db_5
+    dk_8 = dk_7.sum(3)
+    del dk_7
+    db_6 = rnorm_k[:, :, :, None] * db_5
+    del db_5
+    db_7 = db_6.sum(2)
     del db_6
-    db_8 = db_7.sum(2)
-    del db_7
-    da_5 = tiles.addcmul_(2 * da_2, dk_4, kk_scaled_scaled, -2)
-    del da_2, dk_4, kk_scaled_scaled
+    da_5 = tiles.addcmul_(2 * da_2, dk_5, kk_scaled_scaled, -2)
+    del da_2, dk_5, kk_scaled_scaled
     da_6 = tiles.product(G_ij, da_5, ln2)
     del G_ij, da_5
     da_7 = tiles.segment_sum_grad(da_6)
     del da_6
-    dk_8 = w_scale_2[:, :, None] * dk_5
+    dk_9 = w_scale_2[:, :, None] * dk_6
     del w_scale_2
-    dk_9 = dk_8 @ k
-    del dk_8
-    dk_10 = rnorm_k[:, :, :, None] * dk_5
-    del dk_5
-    dk_11 = dk_10.mT @ k
-    del dk_10
-    db_9 = tiles.addcmul_(2 * db_5, db_8, valid_rnorm_k, -2)
-    del db_5, valid_rnorm_k
-    db_10 = tiles.product(sigmoid_b, db_1, db_9)
-    del db_9, sigmoid_b
-    dk_12 = torch.add(-2 * dk_7, dk_2, alpha=2)
-    del dk_2, dk_7
-    db = torch.addcmul(db_10, db_1, dlog2_G_after_1, value=2)
-    del db_1, db_10, dlog2_G_after_1
-    dk_13 = k * dk_1
+    dk_10 = rnorm_k[:, :, :, None] * dk_6
+    del dk_6
+    db_8 = tiles.addcmul_(valid_rnorm_k * 2 * db_4, db_7, valid_rnorm_k, -2)
+    del valid_rnorm_k
+    db_9 = tiles.product(sigmoid_b, db_1, db_8)
+    del db_8, sigmoid_b
+    dk_11 = torch.add(-2 * dk_8, dk_3, alpha=2)
+    del dk_3, dk_8
+    db = torch.addcmul(db_9, db_1, dlog2_G_after_1, value=2)
+    del db_1, db_9, dlog2_G_after_1
+    dk_12 = rnorm_k[:, :, :, None] * dk_9
+    del dk_9, rnorm_k
+    dk_13 = k * dk_2
     dk_14 = dk_13.sum(3)
     del dk_13
     dk_15 = tiles.addcmul_(valid_sigmoid_b * 2 * db_4, G, dk_14, -1)
-    dk_15 = tiles.addcmul_(dk_15, db_8, valid_sigmoid_b, -2)
-    del G, db_4, db_8, valid_sigmoid_b
-    dk_16 = tiles.addcmul_(dk_12 * -1 * rnorm_k_cubed, dk_15, rnorm_k_cubed, -1)
-    del dk_12, dk_15, rnorm_k_cubed
-    dk = tiles.addcmul_(dk_16[:, :, :, None] * k, w_scale_scaled[:, :, :, None], G_ij_do_U_scaled_q, 2)
-    dk = tiles.addcmul_(dk, w_scale[:, :, :, None], dk_11, -2)
-    dk = tiles.addcmul_(dk, G_after_w_scale[:, :, :, None], U_dS, 2)
-    dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_9, -2)
-    dk = tiles.addcmul_(dk, rnorm_k_G[:, :, :, None], dk_1, -1)
-    del G_after_w_scale, G_ij_do_U_scaled_q, U_dS, dk_1, dk_11, dk_16, dk_9, rnorm_k, w_scale
-    del w_scale_scaled
+    dk_15 = tiles.addcmul_(dk_15, db_7, valid_sigmoid_b, -2)
+    del G, db_4, db_7, valid_sigmoid_b
+    dk_16 = tiles.addcmul_(dk_11 * -1 * rnorm_k_cubed, dk_15, rnorm_k_cubed, -1)
+    del dk_11, dk_15, rnorm_k_cubed
+    dk_17 = torch.addcmul(-2 * dk_12.permute(0, 1, 3, 2), w_scale[:, :, None], dk_10, value=-2)
+    del dk_10, dk_12, w_scale
+    dk = tiles.addcmul_(dk_16[:, :, :, None] * k, G_after_w_scale[:, :, :, None], U_dS, 2)
+    dk = tiles.addcmul_(dk, rnorm_k_G[:, :, :, None], dk_2, -1)
+    dk = tiles.addmm_(tiles.addmm_(dk, dk_17.mT, k), dk_1.mT, q, 2)
+    del G_after_w_scale, U_dS, dk_1, dk_16, dk_17, dk_2
     da_8 = dk_14 * rnorm_k_G * ln2
     del dk_14, rnorm_k_G
     da_9 = da_4 - da_8

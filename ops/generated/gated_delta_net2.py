@@ -335,7 +335,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     q_ = rnorm_q[:, :, :, None] * q_scaled
     G_k_erase_scaled = rnorm_k[:, :, :, None] * G_k_erase
     del rnorm_k
-    dU = qu.mT @ do
     dq_scaled_k_scaled = do @ U.mT
     f1 = tiles.decay_factors(log2_D)
     dq_scaled, dk_1, da_2 = tiles.decay_dot_grads(dq_scaled_k_scaled, q_, u_, f1)
@@ -354,11 +353,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     own = False
     for n, (
         k_G_after_scaled_c,
-        dU_c,
+        qu_c,
+        do_c,
         inv_c,
         S_c,
         U_c,
-        do_c,
         S_c_2,
         G_C_c,
         qG_c,
@@ -369,11 +368,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         H,
         (
             k_G_after_scaled,
-            dU,
+            qu.mT,
+            do,
             inv.mT,
             S,
             U,
-            do,
             S.mT,
             G_C[:, :, :, None],
             qG.mT,
@@ -384,7 +383,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dw_2 = torch.baddbmm(dU_c, k_G_after_scaled_c, dS)
+        dw_2 = scan.addmm(torch.bmm(k_G_after_scaled_c, dS), qu_c, do_c)
         dw_3 = torch.bmm(inv_c, dw_2, out=dw_3_rows.room(n))
         S_dS = S_c * dS
         dG_C = S_dS.sum(2)
@@ -412,7 +411,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del U_dS_rows
     del dw_3_rows
     del dk_2_rows
-    del G_k_erase_scaled, dU, do_scaled, k_G_after_scaled
+    del G_k_erase_scaled, do_scaled, k_G_after_scaled
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)

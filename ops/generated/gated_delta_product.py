@@ -127,12 +127,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     del A, P_2
     inv = tiles.inverse(P)
     del P
+    A_scaled_scaled = rnorm_q_scaled[:, :, :, None] * A_scaled
+    del A_scaled, rnorm_q_scaled
     q_scaled = rnorm_q_G_scaled[:, :, :, None] * q
     del rnorm_q_G_scaled
     k_rows_scaled_2 = U_1[:, :, :, None] * k_rows
     del U_1, k_rows
-    A_scaled_scaled = rnorm_q_scaled[:, :, :, None] * A_scaled
-    del A_scaled, rnorm_q_scaled
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
@@ -429,19 +429,18 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_ij_rows_do_U = G_ij_rows_3 * do_U
     del G_ij_rows_3
     dq_2 = P_2[:, :, None] * G_ij_rows_do_U
-    dq_3 = dq_2 @ k_rows
-    del dq_2
     dk_4 = rnorm_q[:, :, :, None] * G_ij_rows_do_U
     del G_ij_rows_do_U, rnorm_q
     dk_5 = dk_4.mT @ q
     del dk_4
     db_6 = db_5 * rsqrt_K
     del db_5
-    db_7 = db_3 * db_6
-    dq_4 = dq_1 * do_U
+    dq_3 = dq_1 * do_U
     del do_U, dq_1
-    dq_5 = dq_4.sum(3)
-    del dq_4
+    dq_4 = dq_3.sum(3)
+    del dq_3
+    dq_5 = rnorm_q_scaled[:, :, :, None] * dq_2
+    del dq_2
     k_rows_scaled_2 = db_2[:, :, :, None] * k_rows
     S_dS_sum_rows = scan.Rows(steps, H, True)
     do_S_rows = scan.Rows(steps, H, True)
@@ -532,35 +531,35 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_G_after
     dk_7 = tiles.product(G_after_rows_2, k_rows_U_dS_sum, dG_after_rows_1)
     del G_after_rows_2
-    db_8 = tiles.product(db_1, k_rows_U_dS_sum, db_2)
+    db_7 = tiles.product(db_1, k_rows_U_dS_sum, db_2)
     del k_rows_U_dS_sum
     q_do_S = q * do_S
     q_do_S_sum = q_do_S.sum(3)
     del q_do_S
     G_q_do_S_sum = G * q_do_S_sum * rsqrt_K
-    dq_6 = dq_5 * rsqrt_K
-    del dq_5
+    dq_6 = dq_4 * rsqrt_K
+    del dq_4
     dq_7 = torch.add(G_q_do_S_sum, dq_6, alpha=2)
     del G_q_do_S_sum, dq_6
     dq_8 = rnorm_q_cubed * dq_7
     del dq_7, rnorm_q_cubed
-    dq = tiles.addcmul_(rnorm_q_G_scaled[:, :, :, None] * do_S, rnorm_q_scaled[:, :, :, None], dq_3, 2)
-    dq = tiles.addcmul_(dq, dq_8[:, :, :, None], q, -1)
-    del do_S, dq_3, dq_8, rnorm_q_G_scaled
+    dq = tiles.addcmul_(rnorm_q_G_scaled[:, :, :, None] * do_S, dq_8[:, :, :, None], q, -1)
+    dq = tiles.addmm_(dq, dq_5, k_rows, 2)
+    del do_S, dq_5, dq_8, rnorm_q_G_scaled
     dk_8 = dv_5 @ U.mT
     dk_9 = dk_8.tril(-1)
     del dk_8
-    db_9 = k_rows_k_rows * dk_9
+    db_8 = k_rows_k_rows * dk_9
     del k_rows_k_rows
-    da_4 = tiles.product(db_9, (rnorm_k_rows * -2)[:, :, :, None], P_2[:, :, None])
+    da_4 = tiles.product(db_8, (rnorm_k_rows * -2)[:, :, :, None], P_2[:, :, None])
     del P_2
-    dk_10 = db_9 * dk_2
+    dk_10 = db_8 * dk_2
     dk_11 = dk_10.sum(3)
     del dk_10
-    db_10 = db_9 * P_3
+    db_9 = db_8 * P_3
+    del db_8
+    db_10 = db_9.sum(2)
     del db_9
-    db_11 = db_10.sum(2)
-    del db_10
     da_5 = da_4.unflatten(3, (-1, n_))
     del da_4
     da_6 = da_5.sum(4)
@@ -577,42 +576,30 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del da_10
     dk_12 = dk_9 * dk_2
     del dk_2
-    dk_13 = dk_12 @ k_rows
-    del dk_12
-    dk_14 = dk_9 * P_3
+    dk_13 = dk_9 * P_3
     del P_3, dk_9
-    dk_15 = dk_14.mT @ k_rows
-    del dk_14
-    db_12 = tiles.addcmul_(2 * db_7, db_11, db_3, -2)
-    del db_3, db_7
-    db_13 = tiles.product(sigmoid_b_rows, db_1, db_12)
-    del db_1, db_12, sigmoid_b_rows
+    db_11 = tiles.addcmul_(db_3 * 2 * db_6, db_10, db_3, -2)
+    del db_3
+    db_12 = tiles.product(sigmoid_b_rows, db_1, db_11)
+    del db_1, db_11, sigmoid_b_rows
     dv = dv_5.unflatten(2, (-1, n_))
     del dv_5
-    dk_16 = torch.add(-2 * dk_11, dk_7, alpha=2)
+    dk_14 = torch.add(-2 * dk_11, dk_7, alpha=2)
     del dk_11, dk_7
-    db_14 = torch.add(db_13, db_8, alpha=2)
-    del db_13, db_8
-    db = db_14.unflatten(2, (-1, n_))
-    del db_14
-    dk_17 = k_rows * dk_6
-    dk_18 = dk_17.sum(3)
-    del dk_17
-    dk_19 = tiles.addcmul_(dG_after_rows_1 * 2 * db_6, G_rows_2, dk_18, -1)
-    dk_19 = tiles.addcmul_(dk_19, db_11, dG_after_rows_1, -2)
-    del G_rows_2, dG_after_rows_1, db_11, db_6
-    dk_20 = tiles.addcmul_(dk_16 * -1 * rnorm_k_rows_cubed, dk_19, rnorm_k_rows_cubed, -1)
-    del dk_16, dk_19, rnorm_k_rows_cubed
-    dk_21 = tiles.addcmul_(dk_20[:, :, :, None] * k_rows, dk_3[:, :, :, None], dk_5, 2)
-    dk_21 = tiles.addcmul_(dk_21, dG_after_rows_2[:, :, :, None], dk_15, -2)
-    dk_21 = tiles.addcmul_(dk_21, db_2[:, :, :, None], U_dS, 2)
-    dk_21 = tiles.addcmul_(dk_21, rnorm_k_rows[:, :, :, None], dk_13, -2)
-    dk_21 = tiles.addcmul_(dk_21, U_1[:, :, :, None], dk_6, -1)
-    del U_1, U_dS, dG_after_rows_2, db_2, dk_13, dk_15, dk_20, dk_3, dk_5, dk_6, k_rows
-    dk = dk_21.unflatten(2, (-1, n_))
-    del dk_21
-    da_12 = rnorm_k_rows * dk_18 * -1
-    del dk_18, rnorm_k_rows
+    db_13 = torch.add(db_12, db_7, alpha=2)
+    del db_12, db_7
+    db = db_13.unflatten(2, (-1, n_))
+    del db_13
+    dk_15 = k_rows * dk_6
+    dk_16 = dk_15.sum(3)
+    del dk_15
+    dk_17 = tiles.addcmul_(dG_after_rows_1 * 2 * db_6, G_rows_2, dk_16, -1)
+    dk_17 = tiles.addcmul_(dk_17, db_10, dG_after_rows_1, -2)
+    del G_rows_2, dG_after_rows_1, db_10, db_6
+    dk_18 = tiles.addcmul_(dk_14 * -1 * rnorm_k_rows_cubed, dk_17, rnorm_k_rows_cubed, -1)
+    del dk_14, dk_17, rnorm_k_rows_cubed
+    da_12 = rnorm_k_rows * dk_16 * -1
+    del dk_16
     da_13 = da_12.unflatten(2, (-1, n_))
     del da_12
     da_14 = da_13.sum(3)
@@ -640,6 +627,17 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del da_20
     ddt_bias = ddt_bias_1 * exp_A_log_scaled * -1
     del ddt_bias_1, exp_A_log_scaled
+    dk_19 = rnorm_k_rows[:, :, :, None] * dk_12
+    del dk_12, rnorm_k_rows
+    dk_20 = torch.addcmul(-2 * dk_19.permute(0, 1, 3, 2), dG_after_rows_2[:, :, None], dk_13, value=-2)
+    del dG_after_rows_2, dk_13, dk_19
+    dk_21 = tiles.addcmul_(dk_18[:, :, :, None] * k_rows, dk_3[:, :, :, None], dk_5, 2)
+    dk_21 = tiles.addcmul_(dk_21, db_2[:, :, :, None], U_dS, 2)
+    dk_21 = tiles.addcmul_(dk_21, U_1[:, :, :, None], dk_6, -1)
+    dk_21 = tiles.addmm_(dk_21, dk_20.mT, k_rows)
+    del U_1, U_dS, db_2, dk_18, dk_20, dk_3, dk_5, dk_6, k_rows
+    dk = dk_21.unflatten(2, (-1, n_))
+    del dk_21
     return (dq, dk, dv, da, db, dA_log, ddt_bias), (dS_end,)
 
 

@@ -86,7 +86,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del rnorm_q_scaled
     S_rows = scan.Rows(steps, H)
     G_qS_scaled_scaled_rows = scan.Rows(steps, H)
-    U_rows = scan.Rows(steps, H)
+    U_2_rows = scan.Rows(steps, H)
     qU_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -128,14 +128,14 @@ def chunked_forward(args, valid, h0, steps, keep):
         qS_scaled_scaled = rnorm_q_c[:, :, None] * qS_scaled
         G_qS_scaled_scaled = G_c * qS_scaled_scaled
         U_1 = torch.baddbmm(k_c, vG_scaled_c, S.mT, alpha=-1)
-        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        qU = torch.bmm(q__c, U.mT, out=qU_rows.room(n))
-        U_scaled = w_scale_c[:, :, None] * U
+        U_2 = torch.bmm(inv_c, U_1, out=U_2_rows.room(n))
+        qU = torch.bmm(q__c, U_2.mT, out=qU_rows.room(n))
+        U_scaled = w_scale_c[:, :, None] * U_2
         S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
         S_new = scan.addmm(S_new, U_scaled.mT, v_G_after_c)
         G_qS_scaled_scaled_rows.put(G_qS_scaled_scaled)
         if keep:
-            U_rows.put(U)
+            U_2_rows.put(U_2)
         qU_rows.put(qU)
         S = S_new
         own = True
@@ -145,17 +145,17 @@ def chunked_forward(args, valid, h0, steps, keep):
     qU = qU_rows.joined()
     if keep:
         S = S_rows.joined()
-        U = U_rows.joined()
+        U_2 = U_2_rows.joined()
     del S_rows
     del G_qS_scaled_scaled_rows
-    del U_rows
+    del U_2_rows
     del qU_rows
     del G, G_C, q_, rnorm_q, vG_scaled, v_G_after, w_scale
     o_1 = tiles.decay_dot_rows(qU, w_, f1)
     del f1, log2_D, qU, w_
     o = G_qS_scaled_scaled + o_1
     del G_qS_scaled_scaled, o_1
-    return (o,), (S_end,), (S, inv, U) if keep else None
+    return (o,), (S_end,), (S, inv, U_2) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
@@ -201,7 +201,6 @@ def chunked_states(args, valid, h0, steps, keep):
     inv = tiles.inverse(P)
     del P
     vG_scaled = rnorm_v[:, :, :, None] * vG
-    del rnorm_v, vG
     inv_scaled = w_scale[:, :, :, None] * inv
     del w_scale
     S_rows = scan.Rows(steps, H)
@@ -210,9 +209,11 @@ def chunked_states(args, valid, h0, steps, keep):
     S_done = []
     own = False
     for n, (
+        vG_c,
         k_c,
-        vG_scaled_c,
+        rnorm_v_c,
         inv_c,
+        vG_scaled_c,
         inv_scaled_c,
         G_C_c,
         v_G_after_c,
@@ -220,9 +221,11 @@ def chunked_states(args, valid, h0, steps, keep):
         steps,
         H,
         (
+            vG,
             k,
-            vG_scaled,
+            rnorm_v[:, :, :, None],
             inv,
+            vG_scaled,
             inv_scaled,
             G_C[:, :, None],
             v_G_after,
@@ -233,11 +236,13 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
+        vG_S = torch.bmm(vG_c, S.mT)
+        U_4 = torch.addcmul(k_c, rnorm_v_c, vG_S, value=-1)
+        U = torch.bmm(inv_c, U_4, out=U_rows.room(n))
         U_1 = torch.baddbmm(k_c, vG_scaled_c, S.mT, alpha=-1)
-        U = torch.bmm(inv_c, U_1, out=U_rows.room(n))
-        U_2 = torch.bmm(inv_scaled_c, U_1)
+        U_3 = torch.bmm(inv_scaled_c, U_1)
         S_new_2 = scan.scale(S, G_C_c, own, S_rows if keep else None)
-        S_new_2 = scan.addmm(S_new_2, U_2.mT, v_G_after_c)
+        S_new_2 = scan.addmm(S_new_2, U_3.mT, v_G_after_c)
         if keep:
             U_rows.put(U)
         S = S_new_2
@@ -249,7 +254,7 @@ def chunked_states(args, valid, h0, steps, keep):
         U = U_rows.joined()
     del S_rows
     del U_rows
-    del G_C, inv_scaled, vG_scaled, v_G_after
+    del G_C, inv_scaled, rnorm_v, vG, vG_scaled, v_G_after
     return (), (S_end,), (S, inv, U) if keep else None
 
 
@@ -331,7 +336,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del qU
     qU_dqU_scaled_sum = qU_dqU_scaled.sum(3)
     del qU_dqU_scaled
-    dqU_scaled_U = dqU_scaled @ U
+    dqU_scaled_scaled_2 = rnorm_q_scaled[:, :, :, None] * dqU_scaled
     del dqU_scaled
     qS_rows = scan.Rows(steps, H, True)
     dU_scaled_rows = scan.Rows(steps, H, True)
@@ -478,9 +483,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G
     dq_1 = rnorm_q_cubed * drnorm_q
     del drnorm_q, rnorm_q_cubed
-    dq = tiles.addcmul_(rnorm_q_scaled[:, :, :, None] * G_do_S, rnorm_q_scaled[:, :, :, None], dqU_scaled_U)
-    dq = tiles.addcmul_(dq, dq_1[:, :, :, None], q, -1)
-    del G_do_S, dqU_scaled_U, dq_1, rnorm_q_scaled
     vG_inv_dU_S = vG * inv_dU_S
     del inv_dU_S, vG
     vG_inv_dU_S_sum = vG_inv_dU_S.sum(3)
@@ -494,6 +496,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dv = tiles.addcmul_(dv, dv_6[:, :, :, None], v)
     dv = tiles.addcmul_(dv, rnorm_v[:, :, :, None], dv_scaled, -1)
     del G_after, U_dS_scaled, dv_3, dv_4, dv_6, dv_scaled, rnorm_v, w_scale
+    dq = tiles.addcmul_(rnorm_q_scaled[:, :, :, None] * G_do_S, dq_1[:, :, :, None], q, -1)
+    dq = tiles.addmm_(dq, dqU_scaled_scaled_2, U)
+    del G_do_S, dqU_scaled_scaled_2, dq_1, rnorm_q_scaled
     return (dq, dk, dv, dgv, db), (dS_end,)
 
 

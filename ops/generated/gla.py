@@ -201,12 +201,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dq_, dk_scaled, dlog2_D_1 = tiles.decay_dot_grads(dq_k_scaled, q_, k_scaled, f1)
     del dq_k_scaled, f1, k_scaled, log2_D, q_
     log2e = tiles.LOG2E
-    dk_scaled_scaled = valid[:, :, :, None] * dk_scaled
-    del dk_scaled
     gk_scaled = gk * -1
     sigmoid_gk_scaled = torch.sigmoid(gk_scaled)
     del gk_scaled
-    dv_ = q_k_scaled.mT @ do
     rsqrt_K_ln2 = rsqrt_K * ln2
     k_G_after_scaled = valid[:, :, :, None] * k_G_after
     v_dS_rows = scan.Rows(steps, H, True)
@@ -271,12 +268,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_after
     G_do_S = tiles.product(G, do_S, rsqrt_K)
     del G
-    dk = dk_1 + dk_scaled_scaled
-    del dk_1, dk_scaled_scaled
+    dk = torch.addcmul(dk_1, valid[:, :, :, None], dk_scaled)
+    del dk_1, dk_scaled
     dq_scaled = dq_ * rsqrt_K
     del dq_
-    dv = torch.addcmul(dv_, valid[:, :, :, None], k_G_after_dS)
-    del dv_, k_G_after_dS
     dq = G_do_S + dq_scaled
     del G_do_S, dq_scaled
     dlog2_G_after = tiles.product(v_dS, k_G_after_scaled, ln2)
@@ -291,6 +286,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_D_1, dlog2_D_2, dlog2_D_3, dlog2_G_C_2
     dgk = tiles.product(sigmoid_gk_scaled, dlog2_D, (valid * 0.0625 * log2e)[:, :, :, None])
     del dlog2_D, sigmoid_gk_scaled
+    dv = tiles.addmm_(valid[:, :, :, None] * k_G_after_dS, q_k_scaled.mT, do)
+    del k_G_after_dS
     return (dq, dk, dv, dgk), (dS_end,)
 
 

@@ -180,11 +180,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     f1 = tiles.product_factors(D)
     dq_, dk_scaled, dD_1 = tiles.decay_dot_grads(dq_k_scaled, q_, k_scaled, f1)
     del dq_k_scaled, f1
-    dk_scaled_scaled = valid[:, :, :, None] * dk_scaled
-    del dk_scaled
     dgk_1 = alpha * -1 * alpha + 1
     del alpha
-    dv_ = q_k_scaled.mT @ do
     v_dS_rows = scan.Rows(steps, H, True)
     k_G_after_dS_rows = scan.Rows(steps, H, True)
     dG_C_rows = scan.Rows(steps, H, True)
@@ -245,12 +242,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_from, dG_from
     dk_1 = tiles.product(G_after, v_dS, valid[:, :, :, None])
     G_do_S = tiles.product(G, do_S, rsqrt_K)
-    dk = dk_1 + dk_scaled_scaled
-    del dk_1, dk_scaled_scaled
+    dk = torch.addcmul(dk_1, valid[:, :, :, None], dk_scaled)
+    del dk_1, dk_scaled
     dq_scaled = dq_ * rsqrt_K
     del dq_
-    dv = torch.addcmul(dv_, valid[:, :, :, None], k_G_after_dS)
-    del dv_, k_G_after_dS
     dq = G_do_S + dq_scaled
     del G_do_S, dq_scaled
     dG_after = v_dS * k_scaled
@@ -272,6 +267,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dgk_3
     dg0 = dg0_1 * 0.5
     del dg0_1
+    dv = tiles.addmm_(valid[:, :, :, None] * k_G_after_dS, q_k_scaled.mT, do)
+    del k_G_after_dS
     return (dq, dk, dv, dgk, dg0), (dS_end,)
 
 

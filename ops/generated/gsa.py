@@ -249,9 +249,6 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del log2_D
     _, da_1, dlog2_D_2 = tiles.decay_dot_grads(qk, dqk_1, w_scaled, f1)
     del dqk_1, f1, qk, w_scaled
-    dqk_k = dqk @ k
-    dk_ = dqk.mT @ q
-    del dqk
     dq_1 = G * dlog2_G_8
     del G, dlog2_G_8
     da_2 = tiles.product(sigmoid_a_scaled, da_1, alpha_scaled)
@@ -330,10 +327,10 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_D_scaled, dlogsigmoid_a_1
     da = tiles.addcmul_(-0.125 * da_2, sigmoid_a_scaled, dlogsigmoid_a)
     del da_2, dlogsigmoid_a, sigmoid_a_scaled
-    dk = torch.addcmul(dk_, valid[:, :, :, None], dk_scaled)
-    del dk_, dk_scaled
-    dq = dqk_k + dq_3
-    del dq_3, dqk_k
+    dk = tiles.addmm_(valid[:, :, :, None] * dk_scaled, dqk.mT, q)
+    del dk_scaled
+    dq = dq_3 + dqk @ k
+    del dq_3, dqk
     return (dq, dk, da), (dA_end,)
 
 
@@ -661,7 +658,6 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     a_scaled = a_ * -1
     sigmoid_a_scaled = torch.sigmoid(a_scaled)
     del a_scaled
-    dv_ = p_w_scaled.mT @ do
     alpha_scaled = valid[:, :, :, None] * alpha
     del alpha
     w_G_after_scaled = valid[:, :, :, None] * w_G_after
@@ -725,8 +721,6 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_G_C
     dp = torch.addcmul(dp_1, G, dpG)
     del G, dp_1
-    dv = torch.addcmul(dv_, valid[:, :, :, None], w_G_after_dB)
-    del dv_, w_G_after_dB
     dlog2_G_after = tiles.product(v_dB, w_G_after_scaled, ln2)
     del w_G_after_scaled
     dlog2_D_2 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
@@ -747,6 +741,8 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_D_scaled, dlogsigmoid_a_1
     da = tiles.addcmul_(-0.125 * da_2, sigmoid_a_scaled, dlogsigmoid_a)
     del da_2, dlogsigmoid_a, sigmoid_a_scaled
+    dv = tiles.addmm_(valid[:, :, :, None] * w_G_after_dB, p_w_scaled.mT, do)
+    del w_G_after_dB
     return (dv, da, dp), (dB_end,)
 
 

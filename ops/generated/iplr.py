@@ -200,16 +200,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dqk_scaled_scaled = valid[:, :, None] * dqk_scaled
     dq_1 = dqk_scaled_scaled @ k
     del dqk_scaled_scaled
-    dqk_scaled_q = dqk_scaled.mT @ q
-    del dqk_scaled
     dqb_scaled_lower = do @ U.mT
     dqb_scaled = dqb_scaled_lower.tril(0)
     del dqb_scaled_lower
     dqb_scaled_scaled = valid[:, :, None] * dqb_scaled
     dq_2 = dqb_scaled_scaled @ b_
     del dqb_scaled_scaled
-    dqb_scaled_q = dqb_scaled.mT @ q
-    del dqb_scaled
     valid_scaled = valid * rsqrt_K
     valid_scaled_2 = valid * rsqrt_K
     qb_scaled = valid_scaled_2[:, :, None] * qb
@@ -220,32 +216,28 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del qk, valid_scaled_2
     qk_scaled_lower = qk_scaled.tril(0)
     del qk_scaled
-    qk_scaled_lower_do = qk_scaled_lower.mT @ do
-    del qk_scaled_lower
-    dU = qb_scaled_lower.mT @ do
-    del qb_scaled_lower
-    dk_1 = valid_scaled[:, :, :, None] * dqk_scaled_q
-    del dqk_scaled_q
-    db_1 = valid_scaled[:, :, :, None] * dqb_scaled_q
-    del dqb_scaled_q, valid_scaled
+    dqk_scaled_scaled_2 = valid_scaled[:, :, None] * dqk_scaled
+    del dqk_scaled
+    dqb_scaled_scaled_2 = valid_scaled[:, :, None] * dqb_scaled
+    del dqb_scaled, valid_scaled
     b_scaled = valid[:, :, :, None] * b_
     dk_scaled_rows = scan.Rows(steps, H, True)
     k_dS_rows = scan.Rows(steps, H, True)
     do_S_rows = scan.Rows(steps, H, True)
     db_scaled_rows = scan.Rows(steps, H, True)
-    dv_2_rows = scan.Rows(steps, H, True)
-    da_1_rows = scan.Rows(steps, H, True)
+    da_2_rows = scan.Rows(steps, H, True)
+    da_3_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
         b_scaled_c,
-        dU_c,
+        qb_scaled_lower_c,
+        do_c,
         inv_c,
         v_c,
         k_c,
         U_c,
-        do_c,
         S_c,
         q_c,
         a__c,
@@ -254,12 +246,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         H,
         (
             b_scaled,
-            dU,
+            qb_scaled_lower.mT,
+            do,
             inv.mT,
             v,
             k,
             U,
-            do,
             S.mT,
             q.mT,
             a_.mT,
@@ -268,21 +260,21 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dv_1 = torch.baddbmm(dU_c, b_scaled_c, dS)
-        dv_2 = torch.bmm(inv_c, dv_1, out=dv_2_rows.room(n))
+        da_1 = scan.addmm(torch.bmm(b_scaled_c, dS), qb_scaled_lower_c, do_c)
+        da_2 = torch.bmm(inv_c, da_1, out=da_2_rows.room(n))
         dk_scaled = torch.bmm(v_c, dS.mT, out=dk_scaled_rows.room(n))
         k_dS = torch.bmm(k_c, dS, out=k_dS_rows.room(n))
         db_scaled = torch.bmm(U_c, dS.mT, out=db_scaled_rows.room(n))
         do_S = torch.bmm(do_c, S_c, out=do_S_rows.room(n))
-        da_1 = torch.bmm(dv_2, S_c, out=da_1_rows.room(n))
-        dS_before = scan.addmm(scan.scale(dS, 1, own), a__c, dv_2)
+        da_3 = torch.bmm(da_2, S_c, out=da_3_rows.room(n))
+        dS_before = scan.addmm(scan.scale(dS, 1, own), a__c, da_2)
         dS_before = scan.addmm(dS_before, q_c, do_c, rsqrt_K)
         dk_scaled_rows.put(dk_scaled)
         k_dS_rows.put(k_dS)
         do_S_rows.put(do_S)
         db_scaled_rows.put(db_scaled)
-        dv_2_rows.put(dv_2)
-        da_1_rows.put(da_1)
+        da_2_rows.put(da_2)
+        da_3_rows.put(da_3)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
@@ -291,15 +283,15 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     k_dS = k_dS_rows.joined()
     do_S = do_S_rows.joined()
     db_scaled = db_scaled_rows.joined()
-    dv_2 = dv_2_rows.joined()
-    da_1 = da_1_rows.joined()
+    da_2 = da_2_rows.joined()
+    da_3 = da_3_rows.joined()
     del dk_scaled_rows
     del k_dS_rows
     del do_S_rows
     del db_scaled_rows
-    del dv_2_rows
-    del da_1_rows
-    del b_scaled, dU
+    del da_2_rows
+    del da_3_rows
+    del b_scaled, qb_scaled_lower
     dq_3 = dq_1 * rsqrt_K
     del dq_1
     do_S_scaled = do_S * rsqrt_K
@@ -308,31 +300,30 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dq_2
     dq = dq_3 + do_S_scaled + dq_4
     del do_S_scaled, dq_3, dq_4
-    da_2 = dv_2 @ v.mT
-    dv_3 = P_rp.mT @ dv_2
-    del P_rp
-    da_3 = da_2.tril(-1)
-    del da_2
-    da_4 = valid[:, :, None] * da_3
-    dk_2 = da_3.mT @ a_
-    del da_3
-    dv = tiles.addcmul_(qk_scaled_lower_do + dv_3, valid[:, :, :, None], k_dS)
-    del dv_3, k_dS, qk_scaled_lower_do
-    dk = torch.addcmul(dk_1, valid[:, :, :, None], dk_scaled)
-    dk = tiles.addcmul_(dk, valid[:, :, :, None], dk_2)
-    del dk_1, dk_2, dk_scaled
-    da_5 = dv_2 @ U.mT
-    del dv_2
-    da_6 = da_5.tril(-1)
+    da_4 = da_2 @ v.mT
+    da_5 = da_4.tril(-1)
+    del da_4
+    da_6 = valid[:, :, None] * da_5
+    dk_1 = valid[:, :, None] * da_5
     del da_5
-    da_7 = valid[:, :, None] * da_6
-    db_2 = da_6.mT @ a_
-    del da_6
-    db = torch.addcmul(db_1, valid[:, :, :, None], db_2)
-    db = tiles.addcmul_(db, valid[:, :, :, None], db_scaled)
-    del db_1, db_2, db_scaled
-    da = tiles.addmm_(da_1 + da_4 @ k, da_7, b_)
-    del da_1, da_4, da_7
+    dv = tiles.addmm_(valid[:, :, :, None] * k_dS, qk_scaled_lower.mT, do)
+    dv = tiles.addmm_(dv, P_rp.mT, da_2)
+    del P_rp, k_dS, qk_scaled_lower
+    dk = tiles.addmm_(valid[:, :, :, None] * dk_scaled, dqk_scaled_scaled_2.mT, q)
+    dk = tiles.addmm_(dk, dk_1.mT, a_)
+    del dk_1, dk_scaled, dqk_scaled_scaled_2
+    da_7 = da_2 @ U.mT
+    del da_2
+    da_8 = da_7.tril(-1)
+    del da_7
+    da_9 = valid[:, :, None] * da_8
+    db_1 = valid[:, :, None] * da_8
+    del da_8
+    db = tiles.addmm_(valid[:, :, :, None] * db_scaled, dqb_scaled_scaled_2.mT, q)
+    db = tiles.addmm_(db, db_1.mT, a_)
+    del db_1, db_scaled, dqb_scaled_scaled_2
+    da = tiles.addmm_(da_3 + da_6 @ k, da_9, b_)
+    del da_3, da_6, da_9
     return (dq, dk, dv, da, db), (dS_end,)
 
 

@@ -325,7 +325,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     f = u * -1
     q_ = rnorm_q[:, :, :, None] * q_scaled
     kG_scaled = rnorm_k[:, :, :, None] * kG
-    dU = qw.mT @ do
     dq_scaled_k_scaled = do @ U.mT
     f1 = tiles.decay_factors(log2_D)
     dq_scaled, dk_1, da_2 = tiles.decay_dot_grads(dq_scaled_k_scaled, q_, w, f1)
@@ -344,11 +343,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     own = False
     for n, (
         k_G_after_scaled_c,
-        dU_c,
+        qw_c,
+        do_c,
         inv_c,
         S_c,
         U_c,
-        do_c,
         S_c_2,
         G_C_c,
         qG_c,
@@ -359,11 +358,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         H,
         (
             k_G_after_scaled,
-            dU,
+            qw.mT,
+            do,
             inv.mT,
             S,
             U,
-            do,
             S.mT,
             G_C[:, :, :, None],
             qG.mT,
@@ -374,7 +373,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dv_1 = torch.baddbmm(dU_c, k_G_after_scaled_c, dS)
+        dv_1 = scan.addmm(torch.bmm(k_G_after_scaled_c, dS), qw_c, do_c)
         dv = torch.bmm(inv_c, dv_1, out=dv_rows.room(n))
         S_dS = S_c * dS
         dG_C = S_dS.sum(2)
@@ -402,7 +401,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del U_dS_rows
     del dv_rows
     del dk_2_rows
-    del dU, do_scaled, kG_scaled, k_G_after_scaled
+    del do_scaled, kG_scaled, k_G_after_scaled
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)

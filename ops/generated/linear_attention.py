@@ -128,16 +128,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del phi_q_phi_k
     dv_1 = phi_q_phi_k_scaled.tril(0)
     del phi_q_phi_k_scaled
-    dv_ = dv_1.mT @ do
-    del dv_1
     dphi_q = tiles.addmm_(do @ S.mT, do_v_lower_scaled, phi_k)
     del do_v_lower_scaled
     dq = min_phi_q * dphi_q
     del dphi_q, min_phi_q
     min_phi_k_scaled = valid[:, :, :, None] * min_phi_k
     del min_phi_k
-    dk_1 = do_v_lower_phi_q * min_phi_k_scaled
-    del do_v_lower_phi_q
     dphi_k_scaled_rows = scan.Rows(steps, H, True)
     phi_k_dS_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
@@ -160,10 +156,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dphi_k_scaled_rows
     del phi_k_dS_rows
     del phi_k, phi_q
-    dv = torch.addcmul(dv_, valid[:, :, :, None], phi_k_dS)
-    del dv_, phi_k_dS
-    dk = torch.addcmul(dk_1, dphi_k_scaled, min_phi_k_scaled)
-    del dk_1, dphi_k_scaled, min_phi_k_scaled
+    dk = tiles.addcmul_(do_v_lower_phi_q * min_phi_k_scaled, dphi_k_scaled, min_phi_k_scaled)
+    del do_v_lower_phi_q, dphi_k_scaled, min_phi_k_scaled
+    dv = tiles.addmm_(valid[:, :, :, None] * phi_k_dS, dv_1.mT, do)
+    del dv_1, phi_k_dS
     return (dq, dk, dv), (dS_end,)
 
 

@@ -183,17 +183,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_after = tiles.running_product(D_, 2, "suffix", exclusive=True)
     G_from = tiles.running_product(D_, 2, "suffix")
     G_C = G_from[:, :, 0]
-    do_scaled = D[:, :, None, None] * do
     u_do = u * do
     u_do_sum = u_do.sum(2)
     del u_do
     dD = u_do_sum.sum(2)
     del u_do_sum
     do_u = do @ u.mT
-    CB_G_ij_do = CB_G_ij.mT @ do
     G_ij_do_u = G_ij * do_u
     del G_ij
-    G_ij_do_u_C = G_ij_do_u.mT @ C_
     ddt_1 = torch.sigmoid(delta_1)
     del delta_1
     dCS = G[:, :, :, None] * do
@@ -201,25 +198,21 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     valid_delta_2 = valid * delta
     del delta
     du_1 = G_after * valid_delta
-    CB_G_ij_do_scaled = valid_delta[:, :, :, None] * CB_G_ij_do
-    del CB_G_ij_do
     CB_G_ij_do_u = CB_G_ij * do_u
-    del CB_G_ij
     CB_G_ij_do_u_sum = CB_G_ij_do_u.sum(2)
     del CB_G_ij_do_u
     ddt_2 = tiles.product(valid, CB_G_ij_do_u_sum, ddt_1)
     del CB_G_ij_do_u_sum
-    G_ij_do_u_C_scaled = valid_delta[:, :, :, None] * G_ij_do_u_C
-    del G_ij_do_u_C
     dCB = valid_delta_2[:, :, None] * G_ij_do_u
-    del G_ij_do_u
     dG_ij = tiles.product(CB, do_u, valid_delta_2[:, :, None])
     del CB, do_u, valid_delta_2
     dA_log_1 = tiles.path_grad(D_, dG_ij)
     del dG_ij
-    dCB_B = dCB @ B
-    del dCB
     ddt_bias_1 = ddt_2.sum(2)
+    CB_G_ij_scaled = valid_delta[:, :, None] * CB_G_ij
+    del CB_G_ij
+    G_ij_do_u_scaled = valid_delta[:, :, None] * G_ij_do_u
+    del G_ij_do_u
     dB_scaled_rows = scan.Rows(steps, H, True)
     B_dS_rows = scan.Rows(steps, H, True)
     S_dS_sum_rows = scan.Rows(steps, H, True)
@@ -290,12 +283,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del B_dB_scaled_sum
     dA_log_3 = tiles.running_product_grad(D_, dG_after, 2, "suffix", exclusive=True)
     del G_after, dG_after
-    dB = torch.addcmul(G_ij_do_u_C_scaled, du_1[:, :, :, None], dB_scaled)
-    del G_ij_do_u_C_scaled, dB_scaled
-    du = tiles.addcmul_(do_scaled + CB_G_ij_do_scaled, du_1[:, :, :, None], B_dS)
-    del B_dS, CB_G_ij_do_scaled, do_scaled, du_1
-    dC = torch.addcmul(dCB_B, G[:, :, :, None], do_S)
-    del dCB_B
+    dC = tiles.addmm_(G[:, :, :, None] * do_S, dCB, B)
+    del dCB
     C_do_S = C_ * do_S
     del do_S
     C_do_S_sum = C_do_S.sum(3)
@@ -323,6 +312,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del ddt_6
     ddt_bias = ddt_bias_1 + ddt_bias_2
     del ddt_bias_1, ddt_bias_2
+    dB = tiles.addmm_(du_1[:, :, :, None] * dB_scaled, G_ij_do_u_scaled.mT, C_)
+    del G_ij_do_u_scaled, dB_scaled
+    du = tiles.addcmul_(du_1[:, :, :, None] * B_dS, D[:, :, None, None], do)
+    du = tiles.addmm_(du, CB_G_ij_scaled.mT, do)
+    del B_dS, CB_G_ij_scaled, du_1
     return (du, ddt, dB, dC, dA_log, ddt_bias, dD), (dS_end,)
 
 
@@ -436,7 +430,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     delta_1 = dt + dt_bias
     delta = tiles.softplus(delta_1)
     dC_1 = (delta[:, :, None] * u)[:, :, None] * B[:, :, :, None]
-    do_scaled = D[:, :, None] * do
     u_do = u * do
     dD = u_do.sum(2)
     del u_do
@@ -484,8 +477,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dA_log_1
     dA_log_3 = dA_log_2.sum(2)
     del dA_log_2
-    du = torch.addcmul(do_scaled, delta[:, :, None], du_2)
-    del delta, do_scaled, du_2
+    du = tiles.addcmul_(D[:, :, None] * do, delta[:, :, None], du_2)
+    del delta, du_2
     dA_log_4 = alpha_2 * dA_log_3
     del alpha_2, dA_log_3
     ddelta = torch.addcmul(ddelta_2, exp_A_log, dA_log_4, value=-2)

@@ -601,10 +601,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_ij_scaled_scaled = (P_1 * rsqrt_K)[:, :, None] * G_ij_scaled
     dqk_3 = dqk_2 + G_ij_scaled_scaled
     del G_ij_scaled_scaled, dqk_2
-    dU_1 = qk * dqk_3
+    dv_1 = qk * dqk_3
     k_scaled = U_3[:, :, :, None] * k
-    dU = dU_1.mT @ do
-    del dU_1
     q_scaled = dq_2[:, :, :, None] * q
     del dq_2
     do_U = do @ U.mT
@@ -641,20 +639,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     db_6 = db_5.sum(2)
     dm_4 = tiles.product(dm_3, (rnorm_k_valid_eta * rsqrt_K)[:, :, None], U_1[:, :, :, None])
     del dm_3
-    dqk_k = dqk @ k
-    dqk_q = dqk.mT @ q
-    del dqk
     de_8 = de_4 * rsqrt_K
     del de_4
-    de_9 = rnorm_k_valid_beta * de_8
-    de_10 = de_7 * rsqrt_K
+    de_9 = de_7 * rsqrt_K
     del de_7
-    de_11 = valid_rnorm_k * de_10
     db_7 = db_6 * rsqrt_K
     del db_6
-    db_8 = valid_sigmoid_m_2 * db_7
-    dm_5 = valid_beta * db_7
-    del db_7
     k_scaled_2 = U_5[:, :, :, None] * k
     k_scaled_3 = dk_1[:, :, :, None] * k
     k_scaled_4 = dlog2_G_after_1[:, :, :, None] * k
@@ -675,12 +665,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     for n, (
         k_scaled_3_c,
         k_scaled_4_c,
-        dU_c,
+        dv_1_c,
+        do_c,
         inv_c,
         S_c,
         M_c,
         U_c,
-        do_c,
         S_c_2,
         M_c_2,
         G_C_2_c,
@@ -697,12 +687,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         (
             k_scaled_3,
             k_scaled_4,
-            dU,
+            dv_1.mT,
+            do,
             inv.mT,
             S,
             M,
             U,
-            do,
             S.mT,
             M.mT,
             G_C_2[:, :, None, None],
@@ -720,8 +710,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             dM = torch.cat([dM, dM_end[dM.shape[0] : n]])
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dv_1 = scan.addmm(torch.baddbmm(dU_c, k_scaled_3_c, dS), k_scaled_4_c, dM)
-        dv = torch.bmm(inv_c, dv_1, out=dv_rows.room(n))
+        dv_2 = scan.addmm(torch.bmm(k_scaled_3_c, dS), k_scaled_4_c, dM)
+        dv_2 = scan.addmm(dv_2, dv_1_c, do_c)
+        dv = torch.bmm(inv_c, dv_2, out=dv_rows.room(n))
         S_dS = S_c * dS
         S_dS_sum = S_dS.sum(1)
         M_dS = M_c * dS
@@ -775,7 +766,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dv_rows
     del dk_2_rows
     del dk_3_rows
-    del dM_before_2, dU, do_scaled, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4, q_scaled
+    del dM_before_2, do_scaled, dv_1, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4, q_scaled
     dG_C = S_dS_sum.sum(2)
     del S_dS_sum
     dlog2_G_C = G_C_2 * dG_C * ln2
@@ -790,7 +781,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_C, dG_C_2
     dlog2_G_C_4 = dlog2_G_C_2[:, :, None].expand(-1, -1, C)
     del dlog2_G_C_2
-    dm_6 = M_dS_sum_sum * ln2
+    dm_5 = M_dS_sum_sum * ln2
     dsigmoid_m_1 = M_dS_sum_sum[:, :, None] * G_before_G_after
     del G_before_G_after
     k_dk_scaled = k * dk_scaled
@@ -818,7 +809,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_after
     dlog2_G_after_2 = k_dk_scaled_sum_2 * dlog2_G_after_1 * ln2
     del k_dk_scaled_sum_2
-    dm_7 = tiles.prefix_sum(dlog2_G_after_2, 2, exclusive=True)
+    dm_6 = tiles.prefix_sum(dlog2_G_after_2, 2, exclusive=True)
     del dlog2_G_after_2
     qk_do_U_scaled_2 = tiles.product(qk_do_U, P_1[:, :, None], rnorm_q_scaled[:, :, :, None])
     del qk_do_U, rnorm_q_scaled
@@ -828,7 +819,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dq_7
     da_4 = (P_2 * rsqrt_K_ln2)[:, :, None] * db_5
     del db_5
-    dm_8 = tiles.product(G_before_ij_scaled, deta_1[:, :, :, None], dG_after_2[:, :, None])
+    dm_7 = tiles.product(G_before_ij_scaled, deta_1[:, :, :, None], dG_after_2[:, :, None])
     del dG_after_2, deta_1
     deta = tiles.addcmul_(rnorm_k_valid_beta * dbeta_1, valid_rnorm_k, deta_3)
     deta = tiles.addcmul_(deta, valid_rnorm_k, deta_4)
@@ -854,15 +845,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_q_do_S_sum, dq_10, dq_8, dq_9
     dq_12 = rnorm_q_cubed * dq_11
     del dq_11, rnorm_q_cubed
-    dq = torch.addcmul(dqk_k, rnorm_q_G_scaled[:, :, :, None], do_S)
-    dq = tiles.addcmul_(dq, dq_3[:, :, :, None], do_M)
-    dq = tiles.addcmul_(dq, dq_12[:, :, :, None], q, -1)
-    del do_M, do_S, dq_12, dq_3, dqk_k, rnorm_q_G_scaled
     rnorm_q_q_do_M_sum = rnorm_q * q_do_M_sum
     del q_do_M_sum, rnorm_q
-    dm_9 = rnorm_q_q_do_M_sum * rsqrt_K
+    dm_8 = rnorm_q_q_do_M_sum * rsqrt_K
     del rnorm_q_q_do_M_sum
-    da_7 = torch.addcmul(qk_do_U_scaled_2, da_2[:, :, None], dm_9[:, :, :, None])
+    da_7 = torch.addcmul(qk_do_U_scaled_2, da_2[:, :, None], dm_8[:, :, :, None])
     del qk_do_U_scaled_2
     da_8 = tiles.product(G_ij, da_7, ln2)
     del da_7
@@ -870,101 +857,105 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del da_4, da_8
     da_10 = tiles.segment_sum_grad(da_9)
     del da_9
-    dm_10 = (dm_9[..., None, :] @ G_ij).squeeze(-2)
-    del G_ij, dm_9
+    dm_9 = (dm_8[..., None, :] @ G_ij).squeeze(-2)
+    del G_ij, dm_8
+    dq = tiles.addcmul_(rnorm_q_G_scaled[:, :, :, None] * do_S, dq_3[:, :, :, None], do_M)
+    dq = tiles.addcmul_(dq, dq_12[:, :, :, None], q, -1)
+    dq = tiles.addmm_(dq, dqk, k)
+    del do_M, do_S, dq_12, dq_3, rnorm_q_G_scaled
     dk_4 = dv @ U.mT
     dk_5 = dk_4.tril(-1)
     del dk_4
     dk_6 = P_5 * dk_5
     del P_5
-    de_12 = kk * dk_5
+    de_10 = kk * dk_5
     del dk_5, kk
-    de_13 = G_before_ij * de_12
-    dk_7 = P_1[:, :, None] * de_13
+    de_11 = G_before_ij * de_10
+    dk_7 = P_1[:, :, None] * de_11
     dk_8 = dk_7.sum(3)
     del dk_7
-    de_14 = alpha_rnorm_k[:, :, :, None] * de_13
-    del de_13
-    de_15 = de_14.sum(2)
-    del de_14
-    de_16 = P_3 * de_12
+    de_12 = alpha_rnorm_k[:, :, :, None] * de_11
+    del de_11
+    de_13 = de_12.sum(2)
+    del de_12
+    de_14 = P_3 * de_10
     del P_3
-    dk_9 = rnorm_k_valid_eta[:, :, None] * de_16
+    dk_9 = rnorm_k_valid_eta[:, :, None] * de_14
     dk_10 = dk_9.sum(3)
     del dk_9
-    de_17 = alpha_rnorm_k[:, :, :, None] * de_16
-    del de_16
-    de_18 = de_17.sum(2)
-    del de_17
-    db_9 = rnorm_k_valid_eta[:, :, None] * de_12
-    db_10 = db_9 @ G_before_ij_2.mT
-    del G_before_ij_2, db_9
-    dm_11 = G_before_ij_scaled_2.mT @ de_12
+    de_15 = alpha_rnorm_k[:, :, :, None] * de_14
+    del de_14
+    de_16 = de_15.sum(2)
+    del de_15
+    db_8 = rnorm_k_valid_eta[:, :, None] * de_10
+    db_9 = db_8 @ G_before_ij_2.mT
+    del G_before_ij_2, db_8
+    dm_10 = G_before_ij_scaled_2.mT @ de_10
     del G_before_ij_scaled_2
-    db_11 = G_before_ij * db_10
+    db_10 = G_before_ij * db_9
+    del db_9
+    db_11 = alpha_rnorm_k[:, :, :, None] * db_10
     del db_10
-    db_12 = alpha_rnorm_k[:, :, :, None] * db_11
-    del db_11
-    db_13 = db_12.sum(2)
-    dm_12 = tiles.product(dm_11, rnorm_k_valid_eta[:, :, None], U_1[:, :, :, None])
-    del U_1, dm_11, rnorm_k_valid_eta
-    dm_13 = dm_4 - dm_12
-    del dm_12, dm_4
-    dm_14 = torch.addcmul(dm_8, dm_13, G_before_ij_scaled)
-    del G_before_ij_scaled, dm_13, dm_8
-    dm_15 = tiles.segment_sum_grad(dm_14, exclusive=True)
-    del dm_14
-    da_11 = tiles.product(de_12, alpha_rnorm_k[:, :, :, None], P_1[:, :, None])
-    del P_1, de_12
-    da_12 = (P_2 * ln2)[:, :, None] * db_12
-    del P_2, db_12
-    dk_11 = dk_6.mT @ k
-    de_19 = tiles.addcmul_(de_9 + de_11, de_15, rnorm_k_valid_beta, -1)
-    de_19 = tiles.addcmul_(de_19, de_18, valid_rnorm_k, -1)
-    del de_11, de_9, rnorm_k_valid_beta, valid_rnorm_k
-    db_14 = torch.addcmul(db_8, db_13, valid_sigmoid_m_2, value=-1)
-    del db_8
-    dm_16 = torch.addcmul(dm_5, db_13, valid_beta, value=-1)
-    del db_13, dm_5, valid_beta
-    dk_12 = tiles.addcmul_(eta_valid_beta * dbeta_1, valid_eta_2, deta_3)
-    dk_12 = tiles.addcmul_(dk_12, valid_eta_2, deta_4)
-    dk_12 = tiles.addcmul_(tiles.addcmul_(dk_12, alpha, dk_8, -1), alpha, dk_10, -1)
+    db_12 = db_11.sum(2)
+    dm_11 = tiles.product(dm_10, rnorm_k_valid_eta[:, :, None], U_1[:, :, :, None])
+    del U_1, dm_10, rnorm_k_valid_eta
+    dm_12 = dm_4 - dm_11
+    del dm_11, dm_4
+    dm_13 = torch.addcmul(dm_7, dm_12, G_before_ij_scaled)
+    del G_before_ij_scaled, dm_12, dm_7
+    dm_14 = tiles.segment_sum_grad(dm_13, exclusive=True)
+    del dm_13
+    da_11 = tiles.product(de_10, alpha_rnorm_k[:, :, :, None], P_1[:, :, None])
+    del P_1, de_10
+    da_12 = (P_2 * ln2)[:, :, None] * db_11
+    del P_2, db_11
+    de_17 = tiles.addcmul_(rnorm_k_valid_beta * de_8, valid_rnorm_k, de_9)
+    de_17 = tiles.addcmul_(de_17, de_13, rnorm_k_valid_beta, -1)
+    de_17 = tiles.addcmul_(de_17, de_16, valid_rnorm_k, -1)
+    del rnorm_k_valid_beta, valid_rnorm_k
+    db_13 = tiles.addcmul_(valid_sigmoid_m_2 * db_7, db_12, valid_sigmoid_m_2, -1)
+    dm_15 = tiles.addcmul_(valid_beta * db_7, db_12, valid_beta, -1)
+    del db_12, db_7, valid_beta
+    dk_11 = tiles.addcmul_(eta_valid_beta * dbeta_1, valid_eta_2, deta_3)
+    dk_11 = tiles.addcmul_(dk_11, valid_eta_2, deta_4)
+    dk_11 = tiles.addcmul_(tiles.addcmul_(dk_11, alpha, dk_8, -1), alpha, dk_10, -1)
     del dbeta_1, deta_3, deta_4
     da_13 = tiles.addcmul_(rnorm_k * -1 * dk_8, rnorm_k, dk_10, -1)
     del dk_10, dk_8
-    de = tiles.addcmul_(de_2 * de_19, de_2, deta)
-    del de_19, de_2, deta
-    dk_13 = k * dk_2
-    dk_14 = dk_13.sum(3)
-    del dk_13
-    dk_15 = G_before_2 * dk_14
+    de = tiles.addcmul_(de_2 * de_17, de_2, deta)
+    del de_17, de_2, deta
+    dk_12 = k * dk_2
+    dk_13 = dk_12.sum(3)
+    del dk_12
+    dk_14 = G_before_2 * dk_13
     del G_before_2
-    da_14 = dk_14 * U_3 * -1 * ln2
-    del dk_14
+    da_14 = dk_13 * U_3 * -1 * ln2
+    del dk_13
     da_15 = tiles.suffix_sum(da_14, 2, exclusive=True)
     del da_14
-    dk_16 = k * dk_3
-    dk_17 = dk_16.sum(3)
-    del dk_16
-    dk_18 = U_4 * dk_17
+    dk_15 = k * dk_3
+    dk_16 = dk_15.sum(3)
+    del dk_15
+    dk_17 = U_4 * dk_16
     del U_4
-    dk_19 = tiles.addcmul_(eta_valid_beta * de_8, valid_eta_2, de_10)
-    dk_19 = tiles.addcmul_(tiles.addcmul_(dk_19, alpha, dk_15, -1), alpha, dk_18, -1)
-    dk_19 = tiles.addcmul_(dk_19, de_15, eta_valid_beta, -1)
-    dk_19 = tiles.addcmul_(dk_19, de_18, valid_eta_2, -1)
-    del de_10, de_18, eta_valid_beta, valid_eta_2
-    dk_20 = tiles.addcmul_(dk_12 * -1 * rnorm_k_cubed, dk_19, rnorm_k_cubed, -1)
-    del dk_12, dk_19, rnorm_k_cubed
-    dk = tiles.addcmul_(dqk_q + dk_11, dk_1[:, :, :, None], dk_scaled)
-    dk = tiles.addcmul_(dk, dlog2_G_after_1[:, :, :, None], dk_scaled_2)
-    dk = tiles.addcmul_(dk, dk_20[:, :, :, None], k)
+    dk_18 = tiles.addcmul_(eta_valid_beta * de_8, valid_eta_2, de_9)
+    dk_18 = tiles.addcmul_(tiles.addcmul_(dk_18, alpha, dk_14, -1), alpha, dk_17, -1)
+    dk_18 = tiles.addcmul_(dk_18, de_13, eta_valid_beta, -1)
+    dk_18 = tiles.addcmul_(dk_18, de_16, valid_eta_2, -1)
+    del de_16, de_9, eta_valid_beta, valid_eta_2
+    dk_19 = tiles.addcmul_(dk_11 * -1 * rnorm_k_cubed, dk_18, rnorm_k_cubed, -1)
+    del dk_11, dk_18, rnorm_k_cubed
+    dk_20 = dk_6 + dk_6.permute(0, 1, 3, 2)
+    del dk_6
+    dk = tiles.addcmul_(dk_1[:, :, :, None] * dk_scaled, dlog2_G_after_1[:, :, :, None], dk_scaled_2)
+    dk = tiles.addcmul_(dk, dk_19[:, :, :, None], k)
     dk = tiles.addcmul_(dk, U_3[:, :, :, None], dk_2, -1)
     dk = tiles.addcmul_(dk, U_5[:, :, :, None], dk_3, -1)
-    dk = tiles.addmm_(dk, dk_6, k)
-    del U_3, U_5, dk_1, dk_11, dk_2, dk_20, dk_3, dk_6, dk_scaled, dk_scaled_2, dlog2_G_after_1, dqk_q
-    dm_17 = dk_17 * alpha_rnorm_k
-    del alpha_rnorm_k, dk_17
-    da_16 = tiles.addcmul_(-da_11, da_2[:, :, None], dm_17[:, :, :, None], -1)
+    dk = tiles.addmm_(tiles.addmm_(dk, dk_20, k), dqk.mT, q)
+    del U_3, U_5, dk_1, dk_19, dk_2, dk_20, dk_3, dk_scaled, dk_scaled_2, dlog2_G_after_1, dqk
+    dm_16 = dk_16 * alpha_rnorm_k
+    del alpha_rnorm_k, dk_16
+    da_16 = tiles.addcmul_(-da_11, da_2[:, :, None], dm_16[:, :, :, None], -1)
     del da_11, da_2
     da_17 = tiles.product(G_before_ij, da_16, ln2)
     del da_16
@@ -978,41 +969,41 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     da_21 = tiles.addcmul_(da_20 * valid_scaled, alpha, da_13)
     del da_13, da_20
     da_22 = da_1 * da_21
-    da_23 = tiles.addcmul_(rnorm_k * -1 * dk_15, rnorm_k, dk_18, -1)
-    del dk_15, dk_18, rnorm_k
+    da_23 = tiles.addcmul_(rnorm_k * -1 * dk_14, rnorm_k, dk_17, -1)
+    del dk_14, dk_17, rnorm_k
     da_24 = alpha * da_23
     del alpha, da_23
     da_25 = da_1 * da_24
     del da_1
     da = tiles.addcmul_(exp_A_log[:, :, None] * -1 * da_22, exp_A_log[:, :, None], da_25, -1)
-    dm_18 = dm_17 * -1
-    del dm_17
-    dm_19 = (dm_18[..., None, :] @ G_before_ij).squeeze(-2)
-    del G_before_ij, dm_18
-    dm_20 = dm_10 + dm_19
-    del dm_10, dm_19
-    dm_21 = dm_20 * U_2
+    dm_17 = dm_16 * -1
+    del dm_16
+    dm_18 = (dm_17[..., None, :] @ G_before_ij).squeeze(-2)
+    del G_before_ij, dm_17
+    dm_19 = dm_9 + dm_18
+    del dm_18, dm_9
+    dm_20 = dm_19 * U_2
     del U_2
-    dm_22 = dm_21 * ln2
-    dm_23 = torch.addcmul(dm_22, dm_6[:, :, None], dM_before_1)
-    del dM_before_1, dm_22, dm_6
-    dm_24 = tiles.suffix_sum(dm_23, 2, exclusive=True)
-    del dm_23
-    dm_25 = dlog2_G_C_4 + dm_7 + dm_15 + dm_24
-    del dlog2_G_C_4, dm_15, dm_24, dm_7
-    dm_26 = tiles.product(sigmoid_m_scaled, dm_25, valid_scaled)
-    del dm_25, sigmoid_m_scaled, valid_scaled
-    dm = tiles.addcmul_(torch.addcmul(dm_26, dm_2, dm_16), dm_1, dm_21)
+    dm_21 = dm_20 * ln2
+    dm_22 = torch.addcmul(dm_21, dm_5[:, :, None], dM_before_1)
+    del dM_before_1, dm_21, dm_5
+    dm_23 = tiles.suffix_sum(dm_22, 2, exclusive=True)
+    del dm_22
+    dm_24 = dlog2_G_C_4 + dm_6 + dm_14 + dm_23
+    del dlog2_G_C_4, dm_14, dm_23, dm_6
+    dm_25 = tiles.product(sigmoid_m_scaled, dm_24, valid_scaled)
+    del dm_24, sigmoid_m_scaled, valid_scaled
+    dm = tiles.addcmul_(torch.addcmul(dm_25, dm_2, dm_15), dm_1, dm_20)
     dm = tiles.addcmul_(dm, dm_2, dsigmoid_m)
-    del dm_1, dm_16, dm_2, dm_21, dm_26, dsigmoid_m
-    db_15 = tiles.product(G_before, dm_20, valid_sigmoid_m_2)
-    del G_before, dm_20, valid_sigmoid_m_2
-    db_16 = torch.addcmul(db_15, rnorm_k_valid_eta_2, de_8)
-    db_16 = tiles.addcmul_(db_16, de_15, rnorm_k_valid_eta_2, -1)
-    del db_15, de_15, de_8, rnorm_k_valid_eta_2
-    db = tiles.addcmul_(db_2 * db_14, db_2, db_16)
+    del dm_1, dm_15, dm_2, dm_20, dm_25, dsigmoid_m
+    db_14 = tiles.product(G_before, dm_19, valid_sigmoid_m_2)
+    del G_before, dm_19, valid_sigmoid_m_2
+    db_15 = torch.addcmul(db_14, rnorm_k_valid_eta_2, de_8)
+    db_15 = tiles.addcmul_(db_15, de_13, rnorm_k_valid_eta_2, -1)
+    del db_14, de_13, de_8, rnorm_k_valid_eta_2
+    db = tiles.addcmul_(db_2 * db_13, db_2, db_15)
     db = tiles.addcmul_(db, db_2, dbeta)
-    del db_14, db_16, db_2, dbeta
+    del db_13, db_15, db_2, dbeta
     dA_log_1 = alpha_2 * da_24
     del da_24
     dA_log_2 = dA_log_1.sum(2)

@@ -205,10 +205,6 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_G
     dkeep_2 = tiles.linear_scan(keep__, dkeep_1, 2, exclusive=True)
     del dkeep_1, keep__
-    dk_4 = dk_2 * dk_3
-    dkeep_3 = k_squared * dk_3
-    dkeep_4 = dkeep_2 * dk_3
-    del dk_3, dkeep_2
     dh_rows = scan.Rows(steps, H, True)
     (dh_end,) = scan.flat(dht)
     dh = dh_end[:0]
@@ -225,7 +221,7 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dh = dh_rows.joined()
     del dh_rows
     del G_C, G_dh_read_sum
-    dk_5 = dh[:, :, None] * G_after_scaled
+    dk_4 = dh[:, :, None] * G_after_scaled
     del G_after_scaled
     dh_scaled = dh * ln2
     del dh
@@ -241,14 +237,15 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_D_1, dlog2_D_2, dlog2_G_C_2
     df_2 = tiles.product(dlog2_D, sigmoid_f_scaled, (valid * log2e)[:, :, :, None])
     del dlog2_D, sigmoid_f_scaled
-    dkeep = tiles.addcmul_(dkeep_4 - dkeep_3, k_squared, dk_5, -1)
-    del dkeep_3, dkeep_4, k_squared
+    dkeep = tiles.addcmul_(dkeep_2 * dk_3, k_squared, dk_4, -1)
+    dkeep = tiles.addcmul_(dkeep, k_squared, dk_3, -1)
+    del dkeep_2, k_squared
     df_3 = tiles.product(keep_, df_1, dkeep)
     del df_1, dkeep, keep_
     df = df_2 + df_3
     del df_2, df_3
-    dk = tiles.addcmul_(2 * dk_4, dk_2, dk_5, 2)
-    del dk_2, dk_4, dk_5
+    dk = tiles.addcmul_(dk_2 * 2 * dk_4, dk_2, dk_3, 2)
+    del dk_2, dk_3, dk_4
     return (dk, df), (dh_end,)
 
 
@@ -505,6 +502,13 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     u_2 = torch.rsqrt(u_1)
     del u_1
     u_3 = k * u_2
+    max_h_read_2 = torch.maximum(h_read, torch.as_tensor(0, dtype=h_read.dtype, device=h_read.device))
+    dk_1 = max_h_read_2 + 1e-06
+    del max_h_read_2
+    dk_2 = torch.rsqrt(dk_1)
+    del dk_1
+    dk_3 = k * dk_2
+    del dk_2
     norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
@@ -518,10 +522,10 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del step_h_read_scaled
     db_1 = -beta + 1
     P_1 = u_3 @ u_3.mT
-    dU_1 = q @ u_3.mT
+    dv_1 = q @ u_3.mT
     u_4 = k * u_3
     dh_read_2 = u_2 * u_2
-    dk_1 = u_2 * u_3
+    dk_4 = u_2 * u_3
     dh_read_3 = u_2 * dh_read_1
     del dh_read_1
     dh_read_4 = dh_read_2 * dh_read_3
@@ -542,16 +546,14 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     w_scale = u_8 * valid_beta
     w_scale_2 = u_8 * valid_beta_2
     del valid_beta_2
-    dU_2 = tiles.product(dU_1, rnorm_q[:, :, :, None], w_scale_2[:, :, None])
-    dU_3 = dU_2.tril(0)
-    del dU_2
-    dU = dU_3.mT @ do
-    del dU_3
+    dv_2 = tiles.product(dv_1, rnorm_q[:, :, :, None], w_scale_2[:, :, None])
+    dv_3 = dv_2.tril(0)
+    del dv_2
     do_U = do @ U.mT
     do_U_lower = do_U.tril(0)
     del do_U
-    dq_1 = dU_1 * do_U_lower
-    del dU_1
+    dq_1 = dv_1 * do_U_lower
+    del dv_1
     dq_2 = w_scale_2[:, :, None] * dq_1
     db_2 = rnorm_q[:, :, :, None] * dq_1
     del dq_1
@@ -560,33 +562,30 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dq_3 = dq_2.sum(3)
     del dq_2
     do_U_lower_scaled = w_scale_2[:, :, None] * do_U_lower
-    dq_4 = do_U_lower_scaled @ u_3
-    del do_U_lower_scaled
     do_U_lower_scaled_2 = rnorm_q[:, :, :, None] * do_U_lower
     del do_U_lower
-    dk_2 = do_U_lower_scaled_2.mT @ q
-    del do_U_lower_scaled_2
-    dk_3 = w_scale[:, :, :, None] * dk_2
-    del dk_2
-    dk_4 = u_8 * u_8
-    dk_5 = u_8 * dk_4
-    del dk_4
+    dk_5 = u_8 * u_8
+    dk_6 = u_8 * dk_5
+    del dk_5
     db_4 = valid * u_8
-    db_5 = db_3 * db_4
+    dq_4 = rnorm_q[:, :, :, None] * do_U_lower_scaled
+    del do_U_lower_scaled
+    dk_7 = w_scale[:, :, None] * do_U_lower_scaled_2
+    del do_U_lower_scaled_2
     w = w_scale[:, :, :, None] * u_3
     do_S_rows = scan.Rows(steps, H, True)
     dw_rows = scan.Rows(steps, H, True)
     dv_rows = scan.Rows(steps, H, True)
-    dk_6_rows = scan.Rows(steps, H, True)
+    dk_8_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
         w_c,
-        dU_c,
+        dv_3_c,
+        do_c,
         inv_c,
         U_c,
-        do_c,
         S_c,
         q_c,
         dqS_c,
@@ -596,10 +595,10 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
         H,
         (
             w,
-            dU,
+            dv_3.mT,
+            do,
             inv.mT,
             U,
-            do,
             S.mT,
             q.mT,
             dqS,
@@ -609,17 +608,17 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dv_1 = torch.baddbmm(dU_c, w_c, dS)
-        dv = torch.bmm(inv_c, dv_1, out=dv_rows.room(n))
+        dv_4 = scan.addmm(torch.bmm(w_c, dS), dv_3_c, do_c)
+        dv = torch.bmm(inv_c, dv_4, out=dv_rows.room(n))
         dw = torch.bmm(U_c, dS.mT, out=dw_rows.room(n))
         do_S = torch.bmm(do_c, S_c, out=do_S_rows.room(n))
-        dk_6 = torch.bmm(dv, S_c, out=dk_6_rows.room(n))
+        dk_8 = torch.bmm(dv, S_c, out=dk_8_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, 1, own), q_c, dqS_c)
         dS_before = scan.addmm(dS_before, u_c, dv, -1)
         do_S_rows.put(do_S)
         dw_rows.put(dw)
         dv_rows.put(dv)
-        dk_6_rows.put(dk_6)
+        dk_8_rows.put(dk_8)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
@@ -627,18 +626,18 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     do_S = do_S_rows.joined()
     dw = dw_rows.joined()
     dv = dv_rows.joined()
-    dk_6 = dk_6_rows.joined()
+    dk_8 = dk_8_rows.joined()
     del do_S_rows
     del dw_rows
     del dv_rows
-    del dk_6_rows
-    del dU, dqS, u, w
+    del dk_8_rows
+    del dqS, dv_3, u, w
     dw_scaled = w_scale[:, :, :, None] * dw
-    db_6 = u_3 * dw
+    db_5 = u_3 * dw
     del dw
-    db_7 = db_6.sum(3)
-    del db_6
-    db_8 = tiles.product(db_1, db_7, w_scale)
+    db_6 = db_5.sum(3)
+    del db_5
+    db_7 = tiles.product(db_1, db_6, w_scale)
     q_do_S = q * do_S
     q_do_S_sum = q_do_S.sum(3)
     del q_do_S
@@ -646,58 +645,58 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dq_3, q_do_S_sum
     dq_6 = rnorm_q_cubed * dq_5
     del dq_5, rnorm_q_cubed
-    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * do_S, rnorm_q[:, :, :, None], dq_4)
-    dq = tiles.addcmul_(dq, dq_6[:, :, :, None], q, -1)
+    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * do_S, dq_6[:, :, :, None], q, -1)
+    dq = tiles.addmm_(dq, dq_4, u_3)
     del do_S, dq_4, dq_6, rnorm_q
-    dk_7 = dv @ U.mT
-    dk_8 = dk_7.tril(-1)
-    del dk_7
-    dk_9 = P_1 * dk_8
-    del P_1
-    dk_10 = w_scale_2[:, :, None] * dk_9
-    dk_11 = dk_10.sum(3)
-    del dk_10
-    db_9 = u_8[:, :, :, None] * dk_9
+    dk_9 = dv @ U.mT
+    dk_10 = dk_9.tril(-1)
     del dk_9
-    db_10 = db_9.sum(2)
-    del db_9
-    dk_12 = w_scale_2[:, :, None] * dk_8
-    del w_scale_2
-    dk_13 = dk_12 @ u_3
+    dk_11 = P_1 * dk_10
+    del P_1
+    dk_12 = w_scale_2[:, :, None] * dk_11
+    dk_13 = dk_12.sum(3)
     del dk_12
-    dk_14 = u_8[:, :, :, None] * dk_8
-    del dk_8
-    dk_15 = dk_14.mT @ u_3
+    db_8 = u_8[:, :, :, None] * dk_11
+    del dk_11
+    db_9 = db_8.sum(2)
+    del db_8
+    dk_14 = w_scale_2[:, :, None] * dk_10
+    del w_scale_2
+    dk_15 = u_8[:, :, :, None] * dk_10
+    del dk_10
+    dk_16 = w_scale[:, :, None] * dk_15
+    del dk_15, w_scale
+    dk_17 = tiles.addmm_(dk_7.mT @ q, dk_16.mT, dk_3, -1)
+    del dk_16, dk_3, dk_7
+    db_10 = tiles.addcmul_(db_3 * db_4, db_9, db_4, -1)
+    del db_4
+    db_11 = tiles.product(beta, db_1, db_10)
+    del beta, db_1, db_10
+    dk_18 = tiles.addcmul_(-dk_13, db_6, valid_beta)
+    del db_6, dk_13
+    dk_19 = u_8[:, :, :, None] * dk_14
     del dk_14
-    dk_16 = torch.addcmul(dk_3, w_scale[:, :, :, None], dk_15, value=-1)
-    del dk_15, dk_3, w_scale
-    db_11 = torch.addcmul(db_5, db_10, db_4, value=-1)
-    del db_4, db_5
-    db_12 = tiles.product(beta, db_1, db_11)
-    del beta, db_1, db_11
-    dk_17 = tiles.addcmul_(-dk_11, db_7, valid_beta)
-    del db_7, dk_11
-    dk_18 = tiles.addcmul_(u_8[:, :, :, None] * -1 * dk_13, u_8[:, :, :, None], dk_6, -1)
-    del dk_13, u_8
-    dk_19 = dk_17 * dk_5
-    del dk_17
-    dh_read_5 = tiles.addcmul_(tiles.addcmul_(k * dw_scaled, k, dk_18), dk_19[:, :, :, None], u_4, -1)
-    db = db_12 + db_8
-    del db_12, db_8
-    dk_20 = u_3 * dk_6
-    del dk_6, u_3
-    dk_21 = dk_20.sum(3)
-    del dk_20
-    dk_22 = tiles.addcmul_(tiles.addcmul_(-dk_21, db_3, valid_beta), db_10, valid_beta, -1)
-    del db_10, db_3, dk_21, valid_beta
-    dk_23 = dk_22 * dk_5
-    del dk_22, dk_5
-    dk = tiles.addcmul_(u_2 * dk_16, u_2, dw_scaled)
-    dk = tiles.addcmul_(tiles.addcmul_(dk, u_2, dk_18), dk_23[:, :, :, None], dk_1, -1)
-    dk = tiles.addcmul_(dk, dk_19[:, :, :, None], dk_1, -1)
-    del dk_1, dk_18, dk_19, dw_scaled, u_2
-    dh_read_6 = tiles.addcmul_(k * dk_16, dk_23[:, :, :, None], u_4, -1)
-    del dk_16, dk_23, u_4
+    dk_20 = tiles.addmm_(u_8[:, :, :, None] * -1 * dk_8, dk_19, u_3, -1)
+    del dk_19, u_8
+    dk_21 = dk_18 * dk_6
+    del dk_18
+    dh_read_5 = tiles.addcmul_(tiles.addcmul_(k * dw_scaled, k, dk_20), dk_21[:, :, :, None], u_4, -1)
+    db = db_11 + db_7
+    del db_11, db_7
+    dk_22 = u_3 * dk_8
+    del dk_8, u_3
+    dk_23 = dk_22.sum(3)
+    del dk_22
+    dk_24 = tiles.addcmul_(tiles.addcmul_(-dk_23, db_3, valid_beta), db_9, valid_beta, -1)
+    del db_3, db_9, dk_23, valid_beta
+    dk_25 = dk_24 * dk_6
+    del dk_24, dk_6
+    dk = tiles.addcmul_(u_2 * dk_17, u_2, dw_scaled)
+    dk = tiles.addcmul_(tiles.addcmul_(dk, u_2, dk_20), dk_25[:, :, :, None], dk_4, -1)
+    dk = tiles.addcmul_(dk, dk_21[:, :, :, None], dk_4, -1)
+    del dk_20, dk_21, dk_4, dw_scaled, u_2
+    dh_read_6 = tiles.addcmul_(k * dk_17, dk_25[:, :, :, None], u_4, -1)
+    del dk_17, dk_25, u_4
     dh_read = tiles.addcmul_(dh_read_6 * -0.5 * dh_read_4, dh_read_5, dh_read_4, -0.5)
     del dh_read_4, dh_read_5, dh_read_6
     return (dq, dk, dv, db, dh_read), (dS_end,)

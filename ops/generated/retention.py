@@ -186,32 +186,28 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del log2_G_C
     ln2 = tiles.LN2
     do_v = do @ v.mT
-    qk_G_ij_do = qk_G_ij.mT @ do
     one_over_gamma = torch.reciprocal(gamma)
     log2e = tiles.LOG2E
     G_ij_do_v = G_ij * do_v
     del G_ij
-    G_ij_do_v_q = G_ij_do_v.mT @ q
     do_scaled = G[:, :, :, None] * do
     valid_G_after = valid * G_after
     del G_after
     rsqrt_K_ln2 = rsqrt_K * ln2
     qk_G_ij_scaled = valid[:, :, None] * qk_G_ij
-    del qk_G_ij
     valid_scaled = valid * rsqrt_K
     G_scaled = G * rsqrt_K
     dlog2_G_ij = tiles.product(do_v, qk_G_ij_scaled, rsqrt_K_ln2)
     del do_v, qk_G_ij_scaled
     dgamma_1 = tiles.segment_sum_grad(dlog2_G_ij)
     del dlog2_G_ij
-    qk_G_ij_do_scaled = valid_scaled[:, :, :, None] * qk_G_ij_do
-    del qk_G_ij_do
     G_ij_do_v_scaled = valid[:, :, None] * G_ij_do_v
-    del G_ij_do_v
     G_ij_do_v_scaled_k = G_ij_do_v_scaled @ k
     del G_ij_do_v_scaled
-    G_ij_do_v_q_scaled = valid_scaled[:, :, :, None] * G_ij_do_v_q
-    del G_ij_do_v_q, valid_scaled
+    qk_G_ij_scaled_2 = valid_scaled[:, :, None] * qk_G_ij
+    del qk_G_ij
+    G_ij_do_v_scaled_2 = valid_scaled[:, :, None] * G_ij_do_v
+    del G_ij_do_v, valid_scaled
     dk_scaled_rows = scan.Rows(steps, H, True)
     k_dS_rows = scan.Rows(steps, H, True)
     S_dS_sum_rows = scan.Rows(steps, H, True)
@@ -283,10 +279,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_G_after
     dq_1 = G_ij_do_v_scaled_k * rsqrt_K
     del G_ij_do_v_scaled_k
-    dv = torch.addcmul(qk_G_ij_do_scaled, valid_G_after[:, :, :, None], k_dS)
-    del k_dS, qk_G_ij_do_scaled
-    dk = torch.addcmul(G_ij_do_v_q_scaled, valid_G_after[:, :, :, None], dk_scaled)
-    del G_ij_do_v_q_scaled, dk_scaled, valid_G_after
     dq = torch.addcmul(dq_1, G_scaled[:, :, :, None], do_S)
     del G_scaled, dq_1
     q_do_S = q * do_S
@@ -305,6 +297,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dgamma_5
     dgamma = dgamma_6 * one_over_gamma * log2e
     del dgamma_6, one_over_gamma
+    dv = tiles.addmm_(valid_G_after[:, :, :, None] * k_dS, qk_G_ij_scaled_2.mT, do)
+    del k_dS, qk_G_ij_scaled_2
+    dk = tiles.addmm_(valid_G_after[:, :, :, None] * dk_scaled, G_ij_do_v_scaled_2.mT, q)
+    del G_ij_do_v_scaled_2, dk_scaled, valid_G_after
     return (dq, dk, dv, dgamma), (dS_end,)
 
 

@@ -208,16 +208,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     v_do_sum = v_do.sum(3)
     del v_do
     r_scaled = tiles.product(r, u[:, :, None], v_do_sum[:, :, :, None])
-    dk_scaled_scaled = valid[:, :, :, None] * dk_scaled
-    del dk_scaled
-    dv_ = r_k_scaled.mT @ do
     rk = r * k
     k_G_after_scaled = valid[:, :, :, None] * k_G_after
     rk_scaled = u[:, :, None] * rk
     rk_scaled_sum = rk_scaled.sum(3)
     del rk_scaled
-    do_scaled = rk_scaled_sum[:, :, :, None] * do
-    del rk_scaled_sum
     rk_scaled_2 = v_do_sum[:, :, :, None] * rk
     del rk
     du = rk_scaled_2.sum(2)
@@ -284,8 +279,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_after
     k_scaled_2 = tiles.product(k, u[:, :, None], v_do_sum[:, :, :, None])
     del v_do_sum
-    dk = dk_1 + r_scaled + dk_scaled_scaled
-    del dk_1, dk_scaled_scaled, r_scaled
+    dk = tiles.addcmul_(dk_1 + r_scaled, valid[:, :, :, None], dk_scaled)
+    del dk_1, dk_scaled, r_scaled
     dr = tiles.addcmul_(k_scaled_2 + dr_1, G_before, dr_G_before)
     del G_before, dr_1, k_scaled_2
     dlog2_G_after = tiles.product(v_dS, k_G_after_scaled, ln2)
@@ -307,8 +302,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dw_2
     dw0 = dw0_1 * -1 * log2e
     del dw0_1
-    dv = tiles.addcmul_(do_scaled + dv_, valid[:, :, :, None], k_G_after_dS)
-    del do_scaled, dv_, k_G_after_dS
+    dv = tiles.addcmul_(valid[:, :, :, None] * k_G_after_dS, rk_scaled_sum[:, :, :, None], do)
+    dv = tiles.addmm_(dv, r_k_scaled.mT, do)
+    del k_G_after_dS, rk_scaled_sum
     return (dr, dw, dk, dv, dw0, du), (dS_end,)
 
 
@@ -430,13 +426,10 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     u_rk = u * rk
     u_rk_sum = u_rk.sum(2)
     del u_rk
-    do_scaled = u_rk_sum[:, :, None] * do
-    del u_rk_sum
-    r_u_scaled = r * u_scaled
     du = drku_sum[:, :, None] * rk
     del drku_sum, rk
     dr = torch.addcmul(do_S, k, u_scaled)
-    del do_S, u_scaled
+    del do_S
     dS_scaled_sum_rows = scan.Rows(steps, H, True)
     dS_scaled_sum_2_rows = scan.Rows(steps, H, True)
     ddecay_rows = scan.Rows(steps, H, True)
@@ -486,8 +479,8 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dS_before_1
     dw0 = tiles.product(decay_2, decay, ddecay, -1)
     del ddecay, decay, decay_2
-    dv = do_scaled + dS_scaled_sum_2
-    del dS_scaled_sum_2, do_scaled
-    dk = r_u_scaled + dS_scaled_sum
-    del dS_scaled_sum, r_u_scaled
+    dv = torch.addcmul(dS_scaled_sum_2, u_rk_sum[:, :, None], do)
+    del dS_scaled_sum_2, u_rk_sum
+    dk = torch.addcmul(dS_scaled_sum, r, u_scaled)
+    del dS_scaled_sum, u_scaled
     return (dr, dw0, dk, dv, dw0, du), (dS_end,)

@@ -121,6 +121,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del G_after_k_rate, w1_1
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     P_rp = tiles.decay_dot(kappa, key_, f1, strict=True)
+    P_rp_v = P_rp @ v
     P = tiles.decay_dot(kappa, w1, f1, strict=True)
     del f1, kappa
     f1_2 = tiles.decay_factors(log2_D)
@@ -131,7 +132,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     inv = tiles.inverse(P)
     del P
     U_1 = kappa_3[:, :, :, None] * k_G_before_scaled
-    del k_G_before_scaled, kappa_3
     S_new_2 = xi[:, :, None] * S_new_1
     del S_new_1
     S_rows = scan.Rows(steps, H)
@@ -141,12 +141,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     S_done = []
     own = False
     for n, (
-        P_rp_c,
-        v_c,
-        U_1_c,
+        k_G_before_scaled_c,
+        P_rp_v_c,
+        kappa_3_c,
         inv_c,
+        U_1_c,
         rG_c,
         A_c,
+        v_c,
         A_2_c,
         G_C_c,
         key_G_after_scaled_c,
@@ -155,12 +157,14 @@ def chunked_forward(args, valid, h0, steps, keep):
         steps,
         H,
         (
-            P_rp,
-            v,
-            U_1,
+            k_G_before_scaled,
+            P_rp_v,
+            kappa_3[:, :, :, None],
             inv,
+            U_1,
             rG,
             A,
+            v,
             A_2,
             G_C[:, :, :, None],
             key_G_after_scaled.mT,
@@ -172,13 +176,16 @@ def chunked_forward(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        U_2 = scan.addmm(torch.bmm(P_rp_c, v_c), U_1_c, S)
-        U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
+        U_3 = torch.bmm(k_G_before_scaled_c, S)
+        U_4 = torch.addcmul(P_rp_v_c, kappa_3_c, U_3)
+        U = torch.bmm(inv_c, U_4, out=U_rows.room(n))
+        U_5 = torch.baddbmm(P_rp_v_c, U_1_c, S)
+        U_2 = torch.bmm(inv_c, U_5)
         o = scan.addmm(torch.bmm(rG_c, S, out=o_rows.room(n)), A_c, v_c)
-        o = scan.addmm(o, A_2_c, U)
+        o = scan.addmm(o, A_2_c, U_2)
         S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
         S_new = scan.addmm(S_new, key_G_after_scaled_c, v_c)
-        S_new = scan.addmm(S_new, S_new_2_c, U, -1)
+        S_new = scan.addmm(S_new, S_new_2_c, U_2, -1)
         if keep:
             U_rows.put(U)
         o_rows.put(o)
@@ -193,7 +200,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del o_rows
-    del G_C, S_new_2, U_1, key_G_after_scaled, rG
+    del G_C, P_rp_v, S_new_2, U_1, k_G_before_scaled, kappa_3, key_G_after_scaled, rG
     return (o, bonus), (S_end,), (S, P_rp, A_2, A, inv, U) if keep else None
 
 
@@ -258,6 +265,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del G_after_k_rate, w1_1
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     P_rp = tiles.decay_dot(kappa, key_, f1, strict=True)
+    P_rp_v = P_rp @ v
     P = tiles.decay_dot(kappa, w1, f1, strict=True)
     del f1, kappa
     f1_2 = tiles.decay_factors(log2_D)
@@ -268,7 +276,6 @@ def chunked_states(args, valid, h0, steps, keep):
     inv = tiles.inverse(P)
     del P
     U_1 = kappa_3[:, :, :, None] * k_G_before_scaled
-    del k_G_before_scaled, kappa_3
     S_new_2 = xi[:, :, None] * S_new_1
     del S_new_1
     S_rows = scan.Rows(steps, H)
@@ -277,23 +284,27 @@ def chunked_states(args, valid, h0, steps, keep):
     S_done = []
     own = False
     for n, (
-        P_rp_c,
-        v_c,
-        U_1_c,
+        k_G_before_scaled_c,
+        P_rp_v_c,
+        kappa_3_c,
         inv_c,
+        U_1_c,
         G_C_c,
         key_G_after_scaled_c,
+        v_c,
         S_new_2_c,
     ) in scan.each(
         steps,
         H,
         (
-            P_rp,
-            v,
-            U_1,
+            k_G_before_scaled,
+            P_rp_v,
+            kappa_3[:, :, :, None],
             inv,
+            U_1,
             G_C[:, :, :, None],
             key_G_after_scaled.mT,
+            v,
             S_new_2.mT,
         ),
     ):
@@ -302,11 +313,14 @@ def chunked_states(args, valid, h0, steps, keep):
             S = S[:n]
         if keep:
             S_rows.put(S)
-        U_2 = scan.addmm(torch.bmm(P_rp_c, v_c), U_1_c, S)
-        U = torch.bmm(inv_c, U_2, out=U_rows.room(n))
+        U_3 = torch.bmm(k_G_before_scaled_c, S)
+        U_4 = torch.addcmul(P_rp_v_c, kappa_3_c, U_3)
+        U = torch.bmm(inv_c, U_4, out=U_rows.room(n))
+        U_5 = torch.baddbmm(P_rp_v_c, U_1_c, S)
+        U_2 = torch.bmm(inv_c, U_5)
         S_new = scan.scale(S, G_C_c, own, S_rows if keep else None)
         S_new = scan.addmm(S_new, key_G_after_scaled_c, v_c)
-        S_new = scan.addmm(S_new, S_new_2_c, U, -1)
+        S_new = scan.addmm(S_new, S_new_2_c, U_2, -1)
         if keep:
             U_rows.put(U)
         S = S_new
@@ -318,7 +332,7 @@ def chunked_states(args, valid, h0, steps, keep):
         U = U_rows.joined()
     del S_rows
     del U_rows
-    del G_C, S_new_2, U_1, key_G_after_scaled
+    del G_C, P_rp_v, S_new_2, U_1, k_G_before_scaled, kappa_3, key_G_after_scaled
     return (), (S_end,), (S, P_rp, A_2, A, inv, U) if keep else None
 
 
@@ -409,100 +423,90 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dv_1, rk_scaled_sum, rk_scaled_sum_2
     k_G_before_scaled = xi[:, :, None] * k_G_before
     dxi_1 = w1_1[:, :, :, None] * G_after_k_rate
-    dv_3 = xi[:, :, None] * G_after_k_rate
-    dbonus_scaled = dv_2[:, :, :, None] * dbonus
-    del dv_2
+    dS_before_1 = xi[:, :, None] * G_after_k_rate
     rk_scaled_sum_3 = rk_scaled.sum(2)
-    rk_scaled_scaled = mix_rho[:, :, None] * rk_scaled
-    del rk_scaled
     r_k_rate_scaled_2 = v_dbonus_sum[:, :, :, None] * r_k_rate
     del r_k_rate
     dmix_1 = r_k_rate_scaled_2.sum(2)
     del r_k_rate_scaled_2
-    dmix_2 = rho * dmix_1
     drho = torch.addcmul(rk_scaled_sum_3, mix, dmix_1)
     drho = tiles.addcmul_(drho, mix, rk_scaled_sum_3, -1)
-    del dmix_1
-    rho_rk_scaled_sum = rho * rk_scaled_sum_3
-    del rk_scaled_sum_3
     dk_2 = rho[:, :, None] * v_dbonus_sum[:, :, :, None]
     dk_2 = tiles.addcmul_(dk_2, v_dbonus_sum[:, :, :, None], mix_rho[:, :, None], -1)
     k_G_before_scaled_2 = kappa_3[:, :, :, None] * k_G_before
-    r_key_do = r_key.mT @ do
     dr_1, dk_1_, dw_4 = tiles.decay_dot_grads(do_v, r, key_, f1)
     del do_v
-    dU = r_w1.mT @ do
     do_U = do @ U.mT
     dr_2, dk_3, dw_5 = tiles.decay_dot_grads(do_U, r, w1, f1)
     del do_U, f1
     dxi_2 = kappa_3 * kappa_3
     dxi_3 = kappa_3 * dxi_2
     del dxi_2
-    dv_4 = w1_1[:, :, :, None] * dv_3
-    del dv_3
-    dS_before_1 = xi[:, :, None] * k_G_before_scaled_2
+    dS_before_2 = w1_1[:, :, :, None] * dS_before_1
+    del dS_before_1
+    dS_before_3 = xi[:, :, None] * k_G_before_scaled_2
     del k_G_before_scaled_2
     v_dS_rows = scan.Rows(steps, H, True)
     dG_C_rows = scan.Rows(steps, H, True)
     drG_rows = scan.Rows(steps, H, True)
     key_G_after_dS_rows = scan.Rows(steps, H, True)
     U_dS_rows = scan.Rows(steps, H, True)
-    dv_6_rows = scan.Rows(steps, H, True)
+    dS_before_5_rows = scan.Rows(steps, H, True)
     dk_4_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        dv_4_c,
-        dU_c,
+        dS_before_2_c,
+        r_w1_c,
+        do_c,
         inv_c,
         v_c,
         S_c,
         key_G_after_c,
         U_c,
-        do_c,
         S_c_2,
         G_C_c,
         rG_c,
-        dS_before_1_c,
+        dS_before_3_c,
     ) in scan.each(
         steps,
         H,
         (
-            dv_4,
-            dU,
+            dS_before_2,
+            r_w1.mT,
+            do,
             inv.mT,
             v,
             S,
             key_G_after,
             U,
-            do,
             S.mT,
             G_C[:, :, :, None],
             rG.mT,
-            dS_before_1.mT,
+            dS_before_3.mT,
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dv_5 = torch.baddbmm(dU_c, dv_4_c, dS, alpha=-1)
-        dv_6 = torch.bmm(inv_c, dv_5, out=dv_6_rows.room(n))
+        dS_before_4 = scan.addmm(torch.bmm(r_w1_c, do_c), dS_before_2_c, dS, -1)
+        dS_before_5 = torch.bmm(inv_c, dS_before_4, out=dS_before_5_rows.room(n))
         v_dS = torch.bmm(v_c, dS.mT, out=v_dS_rows.room(n))
         S_dS = S_c * dS
         dG_C = S_dS.sum(2)
         key_G_after_dS = torch.bmm(key_G_after_c, dS, out=key_G_after_dS_rows.room(n))
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
         drG = torch.bmm(do_c, S_c_2, out=drG_rows.room(n))
-        dk_4 = torch.bmm(dv_6, S_c_2, out=dk_4_rows.room(n))
+        dk_4 = torch.bmm(dS_before_5, S_c_2, out=dk_4_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), rG_c, do_c)
-        dS_before = scan.addmm(dS_before, dS_before_1_c, dv_6)
+        dS_before = scan.addmm(dS_before, dS_before_3_c, dS_before_5)
         v_dS_rows.put(v_dS)
         dG_C_rows.put(dG_C)
         drG_rows.put(drG)
         key_G_after_dS_rows.put(key_G_after_dS)
         U_dS_rows.put(U_dS)
-        dv_6_rows.put(dv_6)
+        dS_before_5_rows.put(dS_before_5)
         dk_4_rows.put(dk_4)
         dS = dS_before
         own = True
@@ -513,16 +517,16 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     drG = drG_rows.joined()
     key_G_after_dS = key_G_after_dS_rows.joined()
     U_dS = U_dS_rows.joined()
-    dv_6 = dv_6_rows.joined()
+    dS_before_5 = dS_before_5_rows.joined()
     dk_4 = dk_4_rows.joined()
     del v_dS_rows
     del dG_C_rows
     del drG_rows
     del key_G_after_dS_rows
     del U_dS_rows
-    del dv_6_rows
+    del dS_before_5_rows
     del dk_4_rows
-    del dS_before_1, dU, dv_4, key_G_after
+    del dS_before_2, dS_before_3, key_G_after
     dlog2_G_C = G_C * dG_C * ln2
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
@@ -530,7 +534,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     v_dS_k_G_after = v_dS * k_G_after
     v_dS_scaled = valid[:, :, :, None] * v_dS
     del v_dS
-    dmix_3 = valid[:, :, :, None] * v_dS_k_G_after
+    dmix_2 = valid[:, :, :, None] * v_dS_k_G_after
     del v_dS_k_G_after
     dk_5 = tiles.product(key_1, G_after, v_dS_scaled)
     dlog2_G = tiles.product(rG, drG, ln2)
@@ -539,11 +543,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_G
     k_rate_scaled = tiles.product(k_rate, v_dbonus_sum[:, :, :, None], mix_rho[:, :, None])
     dk_6 = tiles.product(r, rate, v_dbonus_sum[:, :, :, None], mix_rho[:, :, None])
-    del mix_rho, v_dbonus_sum
-    dmix_4 = dmix_3.sum(2)
-    dmix_5 = G_after_k_rate * v_dS_scaled
-    dmix_6 = dmix_5.sum(2)
-    del dmix_5
+    del v_dbonus_sum
+    dmix_3 = dmix_2.sum(2)
+    dmix_4 = G_after_k_rate * v_dS_scaled
+    dmix_5 = dmix_4.sum(2)
+    del dmix_4
     U_dS_scaled = xi[:, :, None] * U_dS
     dxi_4 = G_after_k_rate * U_dS_scaled
     del G_after_k_rate
@@ -557,9 +561,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dG_after
     dw_7 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    drate = torch.addcmul(rk_scaled_scaled, mix[:, :, None], dmix_3)
+    drate = tiles.addcmul_(mix_rho[:, :, None] * rk_scaled, mix[:, :, None], dmix_2)
     drate = tiles.addcmul_(drate, k_G_after, U_dS_scaled_scaled, -1)
-    del dmix_3, k_G_after, rk_scaled_scaled
+    del dmix_2, k_G_after, mix_rho, rk_scaled
     dk_7 = tiles.product(rate, G_after, U_dS_scaled_scaled)
     del G_after, U_dS_scaled_scaled
     dr = tiles.addcmul_(k_rate_scaled + dr_1 + dr_2, G, drG)
@@ -569,15 +573,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del U_dS, dxi_1
     dxi_7 = dxi_6.sum(2)
     del dxi_6
-    dk_8 = dv_6 @ U.mT
+    dk_8 = dS_before_5 @ U.mT
     dk_9 = dk_8.tril(-1)
     del dk_8
     f1_2 = tiles.decay_factors(log2_D, exclusive=True)
     dk_10, dk_11, dw_8 = tiles.decay_dot_grads(dk_9, kappa, w1, f1_2, strict=True)
     del dk_9, log2_D, w1
-    dk_12 = dv_6 @ v.mT
-    dv_7 = P_rp.mT @ dv_6
-    del dv_6
+    dk_12 = dS_before_5 @ v.mT
     dk_13, dk_14, dw_9 = tiles.decay_dot_grads(dk_12, kappa, key_, f1_2, strict=True)
     del dk_12, f1_2, kappa, key_
     dk_15 = tiles.product(G_before, dk_4, xi[:, :, None], kappa_3[:, :, :, None])
@@ -606,20 +608,20 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_17
     dk_19 = dk_1_ + dk_14
     del dk_14, dk_1_
-    dmix_7 = k * dk_19
-    dmix_8 = valid[:, :, :, None] * dmix_7
-    del dmix_7
-    dmix_9 = dmix_8.sum(2)
+    dmix_6 = k * dk_19
+    dmix_7 = valid[:, :, :, None] * dmix_6
+    del dmix_6
+    dmix_8 = dmix_7.sum(2)
     dk_20 = valid[:, :, :, None] * dk_19
     del dk_19
-    dmix_10 = k_rate * dk_20
+    dmix_9 = k_rate * dk_20
     del k_rate
-    dmix_11 = dmix_10.sum(2)
-    del dmix_10
+    dmix_10 = dmix_9.sum(2)
+    del dmix_9
     dk_21 = w1_1[:, :, :, None] * dk_16
     del dk_16, w1_1
-    da_3 = tiles.addcmul_(mix[:, :, None] * dmix_8, k_scaled, dk_21, -1)
-    del dmix_8, k_scaled
+    da_3 = tiles.addcmul_(mix[:, :, None] * dmix_7, k_scaled, dk_21, -1)
+    del dmix_7, k_scaled
     dk_22 = tiles.product(rate, dk_21, xi[:, :, None])
     del dk_21, rate
     dk_23 = dk_10 + dk_13
@@ -651,13 +653,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dw_14
     dw0 = dw0_1 * -1 * dw_3
     del dw0_1
-    dmix = dmix_2 + dmix_6 + dmix_11 - dmix_4 - rho_rk_scaled_sum
-    dmix = dmix - dmix_9
-    del dmix_11, dmix_2, dmix_4, dmix_6, dmix_9, rho_rk_scaled_sum
+    dmix = tiles.addcmul_(dmix_5 + dmix_10 - dmix_3 - dmix_8, rho, dmix_1)
+    dmix = tiles.addcmul_(dmix, rho, rk_scaled_sum_3, -1)
+    del dmix_1, dmix_10, dmix_3, dmix_5, dmix_8, rk_scaled_sum_3
     da = tiles.addcmul_(da_2 * da_3, da_2, drate)
     del da_2, da_3, drate
-    dv = tiles.addcmul_(dbonus_scaled + r_key_do + dv_7, valid[:, :, :, None], key_G_after_dS)
-    del dbonus_scaled, dv_7, key_G_after_dS, r_key_do
+    dv = tiles.addcmul_(valid[:, :, :, None] * key_G_after_dS, dv_2[:, :, :, None], dbonus)
+    dv = tiles.addmm_(tiles.addmm_(dv, r_key.mT, do), P_rp.mT, dS_before_5)
+    del dS_before_5, dv_2, key_G_after_dS
     dk_25 = k_G_before_scaled * dk_4
     del dk_4, k_G_before_scaled
     dk_26 = dk_25.sum(3)
@@ -912,30 +915,19 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     rho_rk_sum = rho_rk.sum(2)
     dv_2 = dv_1 + rho_rk_sum - rk_mix_rho_sum
     del dv_1, rho_rk_sum, rk_mix_rho_sum
-    dbonus_scaled = dv_2[:, :, None] * dbonus
-    del dv_2
-    r_rho_scaled = r * rho_scaled
     dr_3 = tiles.product(k, mix_rho, dr_k_mix_rho_sum[:, :, None])
-    r_mix_rho_scaled = dr_k_mix_rho_sum[:, :, None] * r_mix_rho
-    rho_rk_scaled = dr_k_mix_rho_sum[:, :, None] * rho_rk
     drho_1 = tiles.product(mix, rk, dr_k_mix_rho_sum[:, :, None])
-    del dr_k_mix_rho_sum, rk
+    del rk
     dr_4 = tiles.product(mix_rho, k_rate, v_dbonus_sum[:, :, None])
     del mix_rho
-    dk_1 = r_mix_rho * rate_scaled
-    del r_mix_rho
-    rho_rk_rate_scaled = rho_rk * rate_scaled
-    del rate_scaled, rho_rk
-    rk_mix_rho_scaled = v_dbonus_sum[:, :, None] * rk_mix_rho
-    del rk_mix_rho, v_dbonus_sum
     dr_5 = (do[..., None, :] @ dr_2.mT).squeeze(-2)
     del dr_2
-    dk_2 = kappa_2 * kappa_2
+    dk_1 = kappa_2 * kappa_2
     drho = tiles.addcmul_(rk_scaled + drho_1, mix_rate, rk_scaled)
     del drho_1, mix_rate, rk_scaled
     dr = tiles.addcmul_(dr_3 + dr_4 + dr_5, k, rho_scaled)
-    del dr_3, dr_4, dr_5, rho_scaled
-    k_xi_scaled = dk_2[:, :, None] * k_xi
+    del dr_3, dr_4, dr_5
+    k_xi_scaled = dk_1[:, :, None] * k_xi
     dS_before_2_rows = scan.Rows(steps, H, True)
     dkappa_S_1_rows = scan.Rows(steps, H, True)
     dkappa_S_3_rows = scan.Rows(steps, H, True)
@@ -977,33 +969,33 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dkappa_S_1_rows
     del dkappa_S_3_rows
     del dS_before_1, k_xi_rate, k_xi_scaled
-    dk_3 = v[:, :, None] * dS_before_2
-    dk_4 = dk_3.sum(3)
-    del dk_3
-    dmix_1 = k * dk_4
+    dk_2 = v[:, :, None] * dS_before_2
+    dk_3 = dk_2.sum(3)
+    del dk_2
+    dmix_1 = k * dk_3
     dw0_2 = S * dS_before_2
     dw0_3 = dw0_2.sum(3)
     del dw0_2
-    dk_5 = u[:, :, None] * dkappa_S_1
+    dk_4 = u[:, :, None] * dkappa_S_1
     del dkappa_S_1
-    dk_6 = dk_5.sum(3)
+    dk_5 = dk_4.sum(3)
+    del dk_4
+    dk_6 = kappa_2[:, :, None] * dk_5
     del dk_5
-    dk_7 = kappa_2[:, :, None] * dk_6
-    del dk_6
-    dk_8 = tiles.product(xi, rate, dk_7)
-    dk_9 = u * dkappa_S_3
+    dk_7 = tiles.product(xi, rate, dk_6)
+    dk_8 = u * dkappa_S_3
     del u
-    dk_10 = dk_9.sum(2)
-    del dk_9
+    dk_9 = dk_8.sum(2)
+    del dk_8
     dkappa_S = kappa_2[:, :, None] * dkappa_S_3
     del dkappa_S_3
     dv_3 = key[:, :, :, None] * dS_before_2
     del dS_before_2, key
     dv_4 = dv_3.sum(2)
     del dv_3
-    drate = torch.addcmul(rk_mix_rho_scaled, k_xi, dk_7)
+    drate = tiles.addcmul_(v_dbonus_sum[:, :, None] * rk_mix_rho, k_xi, dk_6)
     drate = tiles.addcmul_(drate, mix, dmix_1)
-    del rk_mix_rho_scaled
+    del rk_mix_rho, v_dbonus_sum
     da = tiles.product(rate, drate, da_1)
     del da_1, drate, rate
     dkappa = (dkappa_S[..., None, :] @ S.mT).squeeze(-2)
@@ -1013,24 +1005,26 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dkappa
     k_xi_dkappa_sum = k_xi_dkappa.sum(2)
     del k_xi_dkappa
-    dk_11 = dk_10 + k_xi_dkappa_sum
-    del dk_10, k_xi_dkappa_sum
-    dk_12 = tiles.product(kappa_2, dk_11, dk_2, -0.5)
-    del dk_11, dk_2, kappa_2
-    dk_13 = tiles.product(xi, k_xi, dk_12[:, :, None])
+    dk_10 = dk_9 + k_xi_dkappa_sum
+    del dk_9, k_xi_dkappa_sum
+    dk_11 = tiles.product(kappa_2, dk_10, dk_1, -0.5)
+    del dk_1, dk_10, kappa_2
+    dk_12 = tiles.product(xi, k_xi, dk_11[:, :, None])
     del k_xi
     dw0 = tiles.product(decay, dw0_3, dw0_1, decay_4, -1)
     del decay, decay_4, dw0_1, dw0_3
-    dmix = rho_rk_scaled + rho_rk_rate_scaled - dmix_1
-    dmix = tiles.addcmul_(dmix, dk_4, k_rate)
-    del dmix_1, rho_rk_rate_scaled, rho_rk_scaled
-    dxi = tiles.addcmul_(k_rate * dk_7, k, dkappa_scaled)
-    dxi = tiles.addcmul_(dxi, dk_12[:, :, None], k_k_xi, 2)
-    del dk_12, dk_7, k_k_xi, k_rate
-    dv = dbonus_scaled + dv_4
-    del dbonus_scaled, dv_4
-    dk = r_rho_scaled + r_mix_rho_scaled + dk_1 + dk_8
-    dk = tiles.addcmul_(torch.add(dk, dk_13, alpha=2), key_1, dk_4)
-    dk = tiles.addcmul_(dk, xi, dkappa_scaled)
-    del dk_1, dk_13, dk_4, dk_8, dkappa_scaled, key_1, r_mix_rho_scaled, r_rho_scaled
+    dmix = tiles.addcmul_(-dmix_1, dr_k_mix_rho_sum[:, :, None], rho_rk)
+    dmix = tiles.addcmul_(dmix, rho_rk, rate_scaled)
+    dmix = tiles.addcmul_(dmix, dk_3, k_rate)
+    del dmix_1, rho_rk
+    dxi = tiles.addcmul_(k_rate * dk_6, k, dkappa_scaled)
+    dxi = tiles.addcmul_(dxi, dk_11[:, :, None], k_k_xi, 2)
+    del dk_11, dk_6, k_k_xi, k_rate
+    dv = torch.addcmul(dv_4, dv_2[:, :, None], dbonus)
+    del dv_2, dv_4
+    dk = tiles.addcmul_(torch.add(dk_7, dk_12, alpha=2), r, rho_scaled)
+    dk = tiles.addcmul_(dk, dr_k_mix_rho_sum[:, :, None], r_mix_rho)
+    dk = tiles.addcmul_(dk, r_mix_rho, rate_scaled)
+    dk = tiles.addcmul_(tiles.addcmul_(dk, key_1, dk_3), xi, dkappa_scaled)
+    del dk_12, dk_3, dk_7, dkappa_scaled, dr_k_mix_rho_sum, key_1, r_mix_rho, rate_scaled, rho_scaled
     return (dr, dw0, dk, dv, da, dw0, dxi, dmix, drho), (dS_end,)

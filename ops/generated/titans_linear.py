@@ -543,10 +543,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dqk_2 = tiles.product(dqk_1, rnorm_q[:, :, :, None], P_1[:, :, None])
     dqk_3 = torch.addcmul(dqk_2, P_1[:, :, None], G_ij_scaled)
     del dqk_2
-    dU_1 = qk * dqk_3
+    dv_1 = qk * dqk_3
     k_scaled = rnorm_k_G_before[:, :, :, None] * k
-    dU = dU_1.mT @ do
-    del dU_1
     q_scaled = dq_2[:, :, :, None] * q
     do_U = do @ U.mT
     dqk = dqk_3 * do_U
@@ -581,13 +579,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     db_7 = db_6.sum(2)
     db_8 = tiles.product(db_4, valid_eta[:, :, :, None], P_1[:, :, None])
     del db_4
-    dqk_k = dqk @ k
-    dqk_q = dqk.mT @ q
-    del dqk
-    dc_7 = dc_4 * valid_rnorm_k
-    dc_8 = dc_6 * valid_rnorm_k
-    db_9 = valid * db_7
-    del db_7
     k_scaled_2 = U_2[:, :, :, None] * k
     k_scaled_3 = dk_1[:, :, :, None] * k
     k_scaled_4 = dlog2_G_after_3[:, :, :, None] * k
@@ -608,12 +599,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     for n, (
         k_scaled_3_c,
         k_scaled_4_c,
-        dU_c,
+        dv_1_c,
+        do_c,
         inv_c,
         S_c,
         M_c,
         U_c,
-        do_c,
         S_c_2,
         M_c_2,
         G_C_2_c,
@@ -630,12 +621,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         (
             k_scaled_3,
             k_scaled_4,
-            dU,
+            dv_1.mT,
+            do,
             inv.mT,
             S,
             M,
             U,
-            do,
             S.mT,
             M.mT,
             G_C_2[:, :, None, None],
@@ -653,8 +644,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             dM = torch.cat([dM, dM_end[dM.shape[0] : n]])
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dv_1 = scan.addmm(torch.baddbmm(dU_c, k_scaled_3_c, dS), k_scaled_4_c, dM)
-        dv = torch.bmm(inv_c, dv_1, out=dv_rows.room(n))
+        dv_2 = scan.addmm(torch.bmm(k_scaled_3_c, dS), k_scaled_4_c, dM)
+        dv_2 = scan.addmm(dv_2, dv_1_c, do_c)
+        dv = torch.bmm(inv_c, dv_2, out=dv_rows.room(n))
         S_dS = S_c * dS
         S_dS_sum = S_dS.sum(1)
         M_dS = M_c * dS
@@ -706,7 +698,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dv_rows
     del dk_2_rows
     del dk_3_rows
-    del dM_before_2, dU, dqS, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4, q_scaled
+    del dM_before_2, dqS, dv_1, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4, q_scaled
     dG_C = S_dS_sum.sum(2)
     del S_dS_sum
     dlog2_G_C = G_C_2 * dG_C * ln2
@@ -721,7 +713,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_C, dG_C_2
     dlog2_G_C_4 = dlog2_G_C_2[:, :, None].expand(-1, -1, C)
     del dlog2_G_C_2
-    db_10 = M_dS_sum_sum * ln2
+    db_9 = M_dS_sum_sum * ln2
     deta_1 = tiles.product(G_before, valid_G_after, M_dS_sum_sum[:, :, None])
     del G_before
     k_dk_scaled = k * dk_scaled
@@ -749,9 +741,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_after
     dlog2_G_after_2 = k_dk_scaled_sum_2 * dlog2_G_after_3 * ln2
     del k_dk_scaled_sum_2
-    db_11 = tiles.prefix_sum(dlog2_G_after_2, 2, exclusive=True)
+    db_10 = tiles.prefix_sum(dlog2_G_after_2, 2, exclusive=True)
     del dlog2_G_after_2
-    db_12 = tiles.product(G_before_ij_scaled, valid_eta_G_after[:, :, :, None], deta_2[:, :, None])
+    db_11 = tiles.product(G_before_ij_scaled, valid_eta_G_after[:, :, :, None], deta_2[:, :, None])
     del deta_2, valid_eta_G_after
     dtheta = tiles.addcmul_(valid_rnorm_k * dtheta_2, valid_rnorm_k, dtheta_3)
     dtheta = tiles.addcmul_(dtheta, valid_rnorm_k, dtheta_4)
@@ -771,10 +763,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G, dq_1, dq_4, dq_7, q_do_S_sum
     dq_9 = rnorm_q_cubed * dq_8
     del dq_8, rnorm_q_cubed
-    dq = torch.addcmul(dqk_k, rnorm_q_G[:, :, :, None], do_S)
-    dq = tiles.addcmul_(dq, dq_2[:, :, :, None], do_M)
-    dq = tiles.addcmul_(dq, dq_9[:, :, :, None], q, -1)
-    del do_M, do_S, dq_2, dq_9, dqk_k, rnorm_q_G
     rnorm_q_q_do_M_sum = rnorm_q * q_do_M_sum
     del q_do_M_sum
     da_4 = rnorm_q_q_do_M_sum[:, :, :, None] * G_before_valid_eta[:, :, None]
@@ -786,122 +774,127 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del da_5, db_6
     da_7 = tiles.segment_sum_grad(da_6)
     del da_6
-    db_13 = (rnorm_q_q_do_M_sum[..., None, :] @ G_ij).squeeze(-2)
+    db_12 = (rnorm_q_q_do_M_sum[..., None, :] @ G_ij).squeeze(-2)
     del G_ij, rnorm_q_q_do_M_sum
+    dq = tiles.addcmul_(rnorm_q_G[:, :, :, None] * do_S, dq_2[:, :, :, None], do_M)
+    dq = tiles.addcmul_(dq, dq_9[:, :, :, None], q, -1)
+    dq = tiles.addmm_(dq, dqk, k)
+    del do_M, do_S, dq_2, dq_9, rnorm_q_G
     dk_4 = dv @ U.mT
     dk_5 = dk_4.tril(-1)
     del dk_4
     dk_6 = P_4 * dk_5
     del P_4
-    dc_9 = kk * dk_5
+    dc_7 = kk * dk_5
     del dk_5, kk
-    dc_10 = G_before_ij * dc_9
-    dk_7 = P_1[:, :, None] * dc_10
+    dc_8 = G_before_ij * dc_7
+    dk_7 = P_1[:, :, None] * dc_8
     dk_8 = dk_7.sum(3)
     del dk_7
-    dc_11 = rnorm_k[:, :, :, None] * dc_10
-    del dc_10
-    dc_12 = dc_11.sum(2)
-    del dc_11
-    dc_13 = P_2 * dc_9
+    dc_9 = rnorm_k[:, :, :, None] * dc_8
+    del dc_8
+    dc_10 = dc_9.sum(2)
+    del dc_9
+    dc_11 = P_2 * dc_7
     del P_2
-    dk_9 = P_1[:, :, None] * dc_13
+    dk_9 = P_1[:, :, None] * dc_11
     dk_10 = dk_9.sum(3)
     del dk_9
-    dc_14 = rnorm_k[:, :, :, None] * dc_13
-    del dc_13
-    dc_15 = dc_14.sum(2)
-    del dc_14
-    da_8 = P_1[:, :, None] * dc_9
-    db_14 = da_8 @ G_before_ij_2.mT
+    dc_12 = rnorm_k[:, :, :, None] * dc_11
+    del dc_11
+    dc_13 = dc_12.sum(2)
+    del dc_12
+    da_8 = P_1[:, :, None] * dc_7
+    db_13 = da_8 @ G_before_ij_2.mT
     del G_before_ij_2
-    db_15 = G_before_ij_scaled_2.mT @ dc_9
-    del G_before_ij_scaled_2, dc_9
-    db_16 = G_before_ij * db_14
-    del db_14
-    db_17 = rnorm_k[:, :, :, None] * db_16
-    del db_16
-    db_18 = db_17.sum(2)
-    db_19 = tiles.product(db_15, valid_eta[:, :, :, None], P_1[:, :, None])
-    del P_1, db_15, valid_eta
-    db_20 = db_8 - db_19
-    del db_19, db_8
-    db_21 = torch.addcmul(db_12, db_20, G_before_ij_scaled)
-    del G_before_ij_scaled, db_12, db_20
-    db_22 = tiles.segment_sum_grad(db_21, exclusive=True)
-    del db_21
-    dk_11 = dk_6.mT @ k
-    dc_16 = tiles.addcmul_(dc_7 + dc_8, dc_12, valid_rnorm_k, -1)
-    dc_16 = tiles.addcmul_(dc_16, dc_15, valid_rnorm_k, -1)
-    del dc_7, dc_8, valid_rnorm_k
-    db_23 = torch.addcmul(db_9, valid, db_18, value=-1)
-    del db_18, db_9
-    dk_12 = tiles.addcmul_(-dk_8 - dk_10, valid_theta_2, dtheta_2)
-    dk_12 = tiles.addcmul_(dk_12, valid_theta_2, dtheta_3)
-    dk_12 = tiles.addcmul_(dk_12, valid_theta_2, dtheta_4)
+    db_14 = G_before_ij_scaled_2.mT @ dc_7
+    del G_before_ij_scaled_2, dc_7
+    db_15 = G_before_ij * db_13
+    del db_13
+    db_16 = rnorm_k[:, :, :, None] * db_15
+    del db_15
+    db_17 = db_16.sum(2)
+    db_18 = tiles.product(db_14, valid_eta[:, :, :, None], P_1[:, :, None])
+    del P_1, db_14, valid_eta
+    db_19 = db_8 - db_18
+    del db_18, db_8
+    db_20 = torch.addcmul(db_11, db_19, G_before_ij_scaled)
+    del G_before_ij_scaled, db_11, db_19
+    db_21 = tiles.segment_sum_grad(db_20, exclusive=True)
+    del db_20
+    dc_14 = tiles.addcmul_(dc_4 * valid_rnorm_k, dc_6, valid_rnorm_k)
+    dc_14 = tiles.addcmul_(dc_14, dc_10, valid_rnorm_k, -1)
+    dc_14 = tiles.addcmul_(dc_14, dc_13, valid_rnorm_k, -1)
+    del valid_rnorm_k
+    db_22 = tiles.addcmul_(valid * db_7, valid, db_17, -1)
+    del db_17, db_7
+    dk_11 = tiles.addcmul_(-dk_8 - dk_10, valid_theta_2, dtheta_2)
+    dk_11 = tiles.addcmul_(dk_11, valid_theta_2, dtheta_3)
+    dk_11 = tiles.addcmul_(dk_11, valid_theta_2, dtheta_4)
     del dk_10, dk_8, dtheta_2, dtheta_3, dtheta_4
-    dc = tiles.addcmul_(dc_2 * dc_16, dc_2, dtheta)
-    del dc_16, dc_2, dtheta
+    dc = tiles.addcmul_(dc_2 * dc_14, dc_2, dtheta)
+    del dc_14, dc_2, dtheta
     da_9 = k * dk_2
     da_10 = da_9.sum(3)
     del da_9
     da_11 = da_10 * rnorm_k_G_before * -1 * ln2
     da_12 = tiles.suffix_sum(da_11, 2, exclusive=True)
     del da_11
-    dk_13 = k * dk_3
-    dk_14 = dk_13.sum(3)
-    del dk_13
-    dk_15 = tiles.addcmul_(dc_4 * valid_theta_2, dc_6, valid_theta_2)
-    dk_15 = tiles.addcmul_(dk_15, G_before_2, da_10, -1)
-    dk_15 = tiles.addcmul_(tiles.addcmul_(dk_15, U_1, dk_14, -1), dc_12, valid_theta_2, -1)
-    dk_15 = tiles.addcmul_(dk_15, dc_15, valid_theta_2, -1)
-    del G_before_2, U_1, da_10, dc_12, dc_15, dc_4, dc_6, valid_theta_2
-    dk_16 = tiles.addcmul_(dk_12 * -1 * rnorm_k_cubed, dk_15, rnorm_k_cubed, -1)
-    del dk_12, dk_15, rnorm_k_cubed
-    dk = tiles.addcmul_(dqk_q + dk_11, dk_1[:, :, :, None], dk_scaled)
-    dk = tiles.addcmul_(dk, dlog2_G_after_3[:, :, :, None], dk_scaled_2)
-    dk = tiles.addcmul_(dk, dk_16[:, :, :, None], k)
+    dk_12 = k * dk_3
+    dk_13 = dk_12.sum(3)
+    del dk_12
+    dk_14 = tiles.addcmul_(dc_4 * valid_theta_2, dc_6, valid_theta_2)
+    dk_14 = tiles.addcmul_(dk_14, G_before_2, da_10, -1)
+    dk_14 = tiles.addcmul_(tiles.addcmul_(dk_14, U_1, dk_13, -1), dc_10, valid_theta_2, -1)
+    dk_14 = tiles.addcmul_(dk_14, dc_13, valid_theta_2, -1)
+    del G_before_2, U_1, da_10, dc_10, dc_13, dc_4, dc_6, valid_theta_2
+    dk_15 = tiles.addcmul_(dk_11 * -1 * rnorm_k_cubed, dk_14, rnorm_k_cubed, -1)
+    del dk_11, dk_14, rnorm_k_cubed
+    dk_16 = dk_6 + dk_6.permute(0, 1, 3, 2)
+    del dk_6
+    dk = tiles.addcmul_(dk_1[:, :, :, None] * dk_scaled, dlog2_G_after_3[:, :, :, None], dk_scaled_2)
+    dk = tiles.addcmul_(dk, dk_15[:, :, :, None], k)
     dk = tiles.addcmul_(dk, rnorm_k_G_before[:, :, :, None], dk_2, -1)
     dk = tiles.addcmul_(dk, U_2[:, :, :, None], dk_3, -1)
-    dk = tiles.addmm_(dk, dk_6, k)
-    del U_2, dk_1, dk_11, dk_16, dk_2, dk_3, dk_6, dk_scaled, dk_scaled_2, dlog2_G_after_3, dqk_q
+    dk = tiles.addmm_(tiles.addmm_(dk, dk_16, k), dqk.mT, q)
+    del U_2, dk_1, dk_15, dk_16, dk_2, dk_3, dk_scaled, dk_scaled_2, dlog2_G_after_3, dqk
     del rnorm_k_G_before
-    db_24 = rnorm_k * dk_14
-    del dk_14
+    db_23 = rnorm_k * dk_13
+    del dk_13
     da_13 = tiles.addcmul_(
-        rnorm_k[:, :, :, None] * -1 * da_8, db_24[:, :, :, None], G_before_valid_eta[:, :, None], -1
+        rnorm_k[:, :, :, None] * -1 * da_8, db_23[:, :, :, None], G_before_valid_eta[:, :, None], -1
     )
     del G_before_valid_eta, da_8, rnorm_k
     da_14 = tiles.product(G_before_ij, da_13, ln2)
     del da_13
-    da_15 = torch.addcmul(da_14, valid_eta_scaled[:, :, None], db_17, value=-1)
-    del da_14, db_17, valid_eta_scaled
+    da_15 = torch.addcmul(da_14, valid_eta_scaled[:, :, None], db_16, value=-1)
+    del da_14, db_16, valid_eta_scaled
     da_16 = tiles.segment_sum_grad(da_15, exclusive=True)
     del da_15
     da_17 = dlog2_G_C_3 + da_3 + da_1 + da_7 + da_12 + da_16
     del da_1, da_12, da_16, da_3, da_7, dlog2_G_C_3
     da = tiles.product(alpha, da_17, valid_scaled, -1)
     del alpha, da_17
-    db_25 = db_24 * -1
-    del db_24
-    db_26 = (db_25[..., None, :] @ G_before_ij).squeeze(-2)
-    del G_before_ij, db_25
-    db_27 = db_13 + db_26
-    del db_13, db_26
-    db_28 = db_27 * valid_eta_G_before
-    del db_27, valid_eta_G_before
-    db_29 = db_28 * ln2
-    db_30 = torch.addcmul(db_29, db_10[:, :, None], dM_before_1)
-    del dM_before_1, db_10, db_29
-    db_31 = tiles.suffix_sum(db_30, 2, exclusive=True)
-    del db_30
-    db_32 = dlog2_G_C_4 + db_11 + db_22 + db_31
-    del db_11, db_22, db_31, dlog2_G_C_4
-    db_33 = tiles.product(sigmoid_b_scaled, db_32, valid_scaled)
-    del db_32, sigmoid_b_scaled, valid_scaled
-    db = tiles.addcmul_(torch.addcmul(db_33, db_2, db_23), db_1, db_28)
+    db_24 = db_23 * -1
+    del db_23
+    db_25 = (db_24[..., None, :] @ G_before_ij).squeeze(-2)
+    del G_before_ij, db_24
+    db_26 = db_12 + db_25
+    del db_12, db_25
+    db_27 = db_26 * valid_eta_G_before
+    del db_26, valid_eta_G_before
+    db_28 = db_27 * ln2
+    db_29 = torch.addcmul(db_28, db_9[:, :, None], dM_before_1)
+    del dM_before_1, db_28, db_9
+    db_30 = tiles.suffix_sum(db_29, 2, exclusive=True)
+    del db_29
+    db_31 = dlog2_G_C_4 + db_10 + db_21 + db_30
+    del db_10, db_21, db_30, dlog2_G_C_4
+    db_32 = tiles.product(sigmoid_b_scaled, db_31, valid_scaled)
+    del db_31, sigmoid_b_scaled, valid_scaled
+    db = tiles.addcmul_(torch.addcmul(db_32, db_2, db_22), db_1, db_27)
     db = tiles.addcmul_(db, db_2, deta)
-    del db_1, db_2, db_23, db_28, db_33, deta
+    del db_1, db_2, db_22, db_27, db_32, deta
     return (dq, dk, dv, da, db, dc), (dM_end, dS_end)
 
 
