@@ -34,6 +34,7 @@ def empty(operator: Any) -> None:
     """Replaces the kernels of an operator."""
     module, text = operator.kernels.available
     groups = (module.FORWARD, module.BACKWARD, module.FORWARD_STEPS, module.BACKWARD_STEPS)
+    groups = (*groups, *module.CUTS.values())
     names = [*(launch.kernel for group in groups for launch in group), "sums", "chunk_tables"]
     names += [pair.kernel for pair in module.JOINED]
     fake = SimpleNamespace(**(vars(module) | {name: Nothing() for name in names}))

@@ -53,13 +53,13 @@ def cost(
     options that make no sense.
     """
     _check_options(save, form, arch)
-    known = _sizes(compiled.recurrence, sizes)
+    known = checked_sizes(compiled.recurrence, sizes)
     if isinstance(compiled, Staged):
         from rnnc.codegen.stage_cost import together
 
         stages = []
         for stage in compiled.stages:
-            own = _of_stage(stage.recurrence, known)
+            own = of_stage(stage.recurrence, known)
             found = cost(stage, dtype, chunk, states, save, form, arch, findings, stretches, spacing, **own)
             stages.append(found)
         return together(compiled.recurrence, [stage.recurrence for stage in compiled.stages], stages, known)
@@ -168,7 +168,8 @@ def _launched_for(
     return found
 
 
-def _of_stage(stage: Recurrence, sizes: Mapping[str, int]) -> dict[str, int]:
+def of_stage(stage: Recurrence, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The sizes that a stage has."""
     grouped = any(item.per_group for item in stage.inputs)
     return {name: sizes[name] for name in ("B", "T", "H", *("G" * grouped), *stage.axes)}
 
@@ -180,7 +181,8 @@ def _dtype(name: str) -> str:
     return short
 
 
-def _sizes(recurrence: Recurrence, given: Mapping[str, int]) -> dict[str, int]:
+def checked_sizes(recurrence: Recurrence, given: Mapping[str, int]) -> dict[str, int]:
+    """All sizes of a call. Raises ValueError."""
     needed = ["B", "T", "H", *recurrence.axes]
     missing = [name for name in needed if name not in given]
     unknown = [name for name in given if name not in (*needed, "G")]

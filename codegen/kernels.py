@@ -126,6 +126,29 @@ def plan_transition(form: Form, normal: Normal) -> Kernel | None:
     return replace(kernel, scaling=found.scaling)
 
 
+def whole(form: Form, normal: Normal) -> Kernel:
+    """The forward pass as one walk over the chunks. Raises UnsupportedOnGpu."""
+    form = kernel_form(form, normal.value_axis, normal.micro)
+    program = with_plain_operands(form.forward.program, (), form.builder)
+    stores = tuple(_result(node, name) for name, node in _results(program).items())
+    roots = [*(array.node for array in stores), *(carry.end for carry in program.carries)]
+    return _kernel("scan", normal, program, roots, (), stores, program.carries)
+
+
+def apart(form: Form, normal: Normal) -> tuple[Kernel, Kernel]:
+    """After `values` and `pre`: a walk that leaves the states, and what forms all outputs of them."""
+    program, _, given = kernel_programs(form, normal)
+    states, ends = _states(program, "chunk"), [carry.end for carry in program.carries]
+    moving, axis = dependents(program.nodes(), [a.node for a in states]), normal.value_axis
+    known = [array.node for array in given]
+    given = (*given, *between(before_sums(_needed(ends, known), moving, axis)))
+    roots = [*(array.node for array in states), *ends]
+    walk = _kernel("scan", normal, program, roots, given, states, program.carries)
+    stores = tuple(_result(node, name) for name, node in _results(program).items())
+    nodes = [array.node for array in stores]
+    return walk, _kernel("post", normal, program, nodes, (*given, *states), stores)
+
+
 def check_stretches(program: Program, normal: Normal) -> None:
     """Raises NoSummary for states that are not split."""
     if len(program.carries) > 1:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled
+from rnnc.codegen.cuts import Cut, plan_cuts
 from rnnc.codegen.explain import normal_equations
 from rnnc.codegen.footprint import footprint
 from rnnc.codegen.joined import JoinedPrinter, together
@@ -42,6 +43,8 @@ class TritonContext:
     right: str
     forward: str
     backward: str
+    cuts: list[tuple[str, str]]
+    cut_work: list[tuple[str, str]]
     forward_steps: str
     backward_steps: str
     joined: str
@@ -53,6 +56,7 @@ def triton_source(compiled: Compiled) -> str:
     no_chunks, work, joined = "", [], list[JoinedPrinter]()
     no_stretches, scaling, summary = "", False, list[tuple[str, str]]()
     transition: tuple[list[str], list[str]] = [], []
+    cuts, cut_texts, cut_work = list[tuple[str, str]](), list[str](), list[tuple[str, str]]()
     try:
         kernels = chunk_kernels(compiled)
         work = [(kernel.name, written(footprint(kernel))) for group in kernels for kernel in group]
@@ -60,6 +64,11 @@ def triton_source(compiled: Compiled) -> str:
         printers = [_printers(group, kernels, compiled, values) for group in kernels]
         forward, backward = map(_printed, printers)
         joined = _joined(kernels, [printer for group in printers for printer in group])
+        for cut in other_cuts(compiled, kernels[0]):
+            launches, texts = _cut(cut, kernels, compiled)
+            cuts.append((cut.name, launches))
+            cut_texts += texts
+            cut_work += [(kernel.name, written(footprint(kernel))) for kernel in cut.kernels]
         try:
             found = transition_kernel(compiled)
         except NoSummary as reason:
@@ -93,6 +102,8 @@ def triton_source(compiled: Compiled) -> str:
         right=repr(compiled.normal.axes != compiled.normal.state_axes),
         forward=_tuple(forward[0]),
         backward=_tuple(backward[0]),
+        cuts=cuts,
+        cut_work=cut_work,
         forward_steps=_tuple([_step_launch(printer) for printer in steps[:1]]),
         backward_steps=_tuple([_step_launch(printer) for printer in steps[1:]]),
         joined=_tuple([printer.launch() for printer in joined]),
@@ -100,6 +111,7 @@ def triton_source(compiled: Compiled) -> str:
             dict.fromkeys(  # the passes may walk to the states between those that are kept in the same way
                 [
                     *forward[1],
+                    *cut_texts,
                     *transition[1],
                     *backward[1],
                     *(printer.text().rstrip("\n") for printer in joined),
@@ -116,6 +128,23 @@ def chunk_kernels(compiled: Compiled) -> tuple[tuple[Kernel, ...], tuple[Kernel,
     """The kernels of the chunked form, forward and backward. Raises UnsupportedOnGpu."""
     form = next(form for form in compiled.forms if form.name == "chunked")
     return plan_kernels(form, compiled.normal)
+
+
+def other_cuts(compiled: Compiled, forward: tuple[Kernel, ...]) -> tuple[Cut, ...]:
+    """The other cuts of the forward pass that there are."""
+    form = next(form for form in compiled.forms if form.name == "chunked")
+    return tuple(cut for cut in plan_cuts(form, compiled.normal, forward) if cut.kernels)
+
+
+def _cut(
+    cut: Cut, kernels: tuple[tuple[Kernel, ...], tuple[Kernel, ...]], compiled: Compiled
+) -> tuple[str, list[str]]:
+    """Its launches, and the texts of its own kernels."""
+    together = (*kernels[0][: cut.shared], *cut.kernels)
+    values = _value_names(together, compiled)
+    launches, texts = _printed(_printers(cut.kernels, (together,), compiled, values))
+    first = f"*FORWARD[:{cut.shared}], " if cut.shared else ""
+    return f"({first}{', '.join(launches)},)", texts
 
 
 def transition_kernel(compiled: Compiled) -> Kernel | None:

@@ -25,7 +25,15 @@ from rnnc.ops.triton_call import UNTILED, Call, Tiled
 from rnnc.ops.triton_step import Step
 from rnnc.ops.triton_steps import check_sizes
 from rnnc.ops.triton_stretches import WHOLE, Split
-from rnnc.ops.triton_tiling import FindingsOf, hardware_of, in_stretches, launched, tiled, tiling
+from rnnc.ops.triton_tiling import (
+    FindingsOf,
+    forward_alone,
+    hardware_of,
+    in_stretches,
+    launched,
+    tiled,
+    tiling,
+)
 
 Tensors = tuple[Tensor, ...]
 Generated = tuple[ModuleType, str]  # a module of kernels, and its text
@@ -51,6 +59,8 @@ class TritonKernels:
         # The schedule's hook: in how many stretches sequences are split (1: in none), instead of in as many
         # as are estimated to take the least time. Packed ones are split only so.
         self.stretches: int | None = None
+        # The cut of a forward pass that keeps nothing, instead of that estimated to take the least time.
+        self.cut: str | None = None
         self.steps: dict[Hashable, Step] = {}
         self.tilings: dict[Hashable, Tiled] = {}
         self.splits: dict[Hashable, Split] = {}
@@ -180,6 +190,10 @@ class TritonKernels:
             size = bound.output_dtype.itemsize
             how = self.tiled(bound.sizes.axes, size, bound.device, length, options.chunk_size)
             split = self.split(bound, length, named and cu_seqlens is None, how)
+            may_cut = split.parts == 1 and bool(self.cut or (named and cu_seqlens is None))
+            given = (*bound.inputs, *params, *starts, *states)
+            if may_cut and not (torch.is_grad_enabled() and any(x.requires_grad for x in given)):
+                how = self.alone(bound.sizes.axes, size, bound.device, length, how, options.chunk_size)
             if how.spacing > 1 and split.parts > 1:  # stretches keep the state of every chunk
                 how = self._tiled(bound.sizes.axes, size, bound.device, how.chunk, 1)
         call = self._call(bound, length, cu_seqlens, bool(options.reverse), how, split, bool(starts))
@@ -245,7 +259,7 @@ class TritonKernels:
         if bound.key is None:
             return {}
         count = None if cu_seqlens is None else cu_seqlens.shape[0]
-        key = bound.key, count, reverse, how.chunk, stretches, starts
+        key = bound.key, count, reverse, how.chunk, how.cut, stretches, starts
         if len(self.prepared) > REMEMBERED:
             self.prepared.clear()
         if key not in self.prepared or self.prepared[key][0] is not how:
@@ -285,6 +299,32 @@ class TritonKernels:
             ) from None
         whole = 1 << max(4, (length - 1).bit_length())  # no sequence needs a longer chunk
         return found if tokens or found.chunk <= whole else self._tiled(sizes, size, device, whole)
+
+    def alone(
+        self,
+        sizes: dict[str, int],
+        size: int,
+        device: torch.device,
+        length: int,
+        how: Tiled,
+        chunk_size: int | None = None,
+    ) -> Tiled:
+        """How the forward pass of a call runs that keeps nothing, for sequences of that length, or of no more
+        than the next power of two; `how`: as it runs otherwise.
+        """
+        module, text = self.available
+        if self.cut not in (None, *module.CUTS) or not module.CUTS:
+            return how
+        hardware = hardware_of(device)
+        length = 1 << max(4, (length - 1).bit_length())
+        key = ("alone", *sizes.values(), size, hardware.name, length, how.chunk, bool(chunk_size), self.cut)
+        if key not in self.tilings:
+            names = (*module.WORK, *module.CUT_WORK)
+            known = self.findings(text, names, sizes, size, hardware) if self.findings else None
+            chunk = how.chunk if chunk_size else None
+            found = forward_alone(module, how.chunk, sizes, size, hardware, length, chunk, known, self.cut)
+            self.tilings[key] = found or how
+        return self.tilings[key]
 
     def split(self, bound: Bound, length: int, may: bool, how: Tiled) -> Split:
         """In how many stretches the sequences of a call are walked, and how what summarises them runs; `may`:

@@ -60,7 +60,8 @@ class Joined(NamedTuple):
 class Tiled(NamedTuple):
     """The tokens of a chunk, the chunks that a state is kept for, the configurations of kernels, by name, and
     how products of float32 operands are formed. `validated`: they have run on the device, and were right.
-    `joined`: the configurations of both kernels of those that are one launch, by its name.
+    `joined`: the configurations of both kernels of those that are one launch, by its name. `cut`: how else
+    than in `FORWARD` the forward pass is cut (see `rnnc.codegen.cuts`), of calls that keep nothing.
     """
 
     chunk: int
@@ -69,6 +70,7 @@ class Tiled(NamedTuple):
     precision: str
     validated: bool = False
     joined: Mapping[str, tuple[Configuration, Configuration]] = MappingProxyType({})
+    cut: str = ""
 
 
 UNTILED = Tiled(CHUNK, 1, {}, "")  # of calls of the recurrent form

@@ -111,6 +111,8 @@ class Runner:
     def _launches(self, direction: str) -> Sequence[Launch]:
         """The launches of a pass; of sequences in stretches also what these make of the incoming state."""
         launches: Sequence[Launch] = getattr(self.module, direction)
+        if direction == "FORWARD" and self.call.tiled.cut:
+            launches = self.module.CUTS[self.call.tiled.cut]
         if direction == "BACKWARD" or self.call.stretches is None:
             return launches
         first = next(n for n, launch in enumerate(launches) if launch.role in WALKING)

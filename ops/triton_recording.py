@@ -95,11 +95,12 @@ def record(
     """
     launches: list[Recorded] = []
     groups = (module.FORWARD, module.BACKWARD, module.FORWARD_STEPS, module.BACKWARD_STEPS)
-    names = [launch.kernel for group in (*groups, module.TRANSITION) for launch in group]
+    cuts = tuple(module.CUTS.values())
+    names = [launch.kernel for group in (*groups, module.TRANSITION, *cuts) for launch in group]
     names += ["sums", "combine", "chunk_tables", "add_earlier"]
     touched = {
         launch.kernel: [{argument for _, argument, *_ in group} for group in (launch.reads, launch.writes)]
-        for group in groups[:2]
+        for group in (*groups[:2], *cuts)
         for launch in group
     }
     for pair in module.JOINED:

@@ -8,9 +8,11 @@ from types import ModuleType
 
 import torch
 
+from rnnc.codegen.cuts import DEFAULT, Forward, chosen, passes
 from rnnc.codegen.hardware import SM_90, Hardware, like
 from rnnc.codegen.stretches import Load, Maps, forced, split
 from rnnc.codegen.tiling import Findings, Tiling, choose
+from rnnc.codegen.work import Work
 from rnnc.ops.triton_call import Tiled
 from rnnc.ops.triton_stretches import WHOLE, Split
 
@@ -60,6 +62,42 @@ def in_stretches(
 def launched(module: ModuleType) -> tuple[str, ...]:
     """The kernels whose configurations are chosen, and those that two of them are as one."""
     return *module.WORK, *(pair.kernel for pair in module.JOINED)
+
+
+def forward_alone(
+    module: ModuleType,
+    usual: int,
+    sizes: Mapping[str, int],
+    size: int,
+    hardware: Hardware,
+    length: int,
+    chunk: int | None = None,
+    findings: Mapping[str, Findings] | None = None,
+    cut: str | None = None,
+) -> Tiled | None:
+    """How a forward pass that keeps nothing runs in another cut; None where it runs as any other, in chunks
+    of `usual` tokens. With `chunk`, in chunks of that many tokens; with `cut`, in that one, if it can.
+    """
+    works = cut_works(module)
+    if cut is None:
+        best = chosen(passes(works, sizes, size, hardware, length, chunk, findings), usual)
+    else:
+        only = {name: each for name, each in works.items() if name == cut}
+        best = next(iter(passes(only, sizes, size, hardware, length, chunk, findings)), None)
+    return in_cut(best, hardware) if best and best.cut != DEFAULT else None
+
+
+def in_cut(best: Forward, hardware: Hardware) -> Tiled:
+    """What a launch needs to know of a forward pass."""
+    each = {name: choice.configuration for name, choice in best.kernels.items()}
+    return Tiled(best.chunk, 1, each, precision(hardware), cut=best.cut)
+
+
+def cut_works(module: ModuleType) -> dict[str, dict[str, Work]]:
+    """What the kernels of every cut of the forward pass do."""
+    works = {**module.WORK, **module.CUT_WORK}
+    cuts = {DEFAULT: module.FORWARD, **module.CUTS}
+    return {cut: {launch.kernel: works[launch.kernel] for launch in each} for cut, each in cuts.items()}
 
 
 def tiled(found: Tiling, hardware: Hardware) -> Tiled:

@@ -63,6 +63,7 @@ def cost(
     save: Annotated[str, typer.Option(help="What the forward pass keeps: states, inputs.")] = "states",
     form: Annotated[str, typer.Option(help="chunked, recurrent.")] = "chunked",
     arch: Annotated[str, typer.Option(help="sm_80, sm_90, sm_100, gfx942.")] = "sm_90",
+    plans: Annotated[int, typer.Option(min=0, help="So many of the plans that there are, beside.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Bytes through memory, operations, launches of the Triton kernels; their tiles and what bound them."""
@@ -76,14 +77,27 @@ def cost(
     operator = _operator(text, path)
     try:
         found = operator.cost(dtype, chunk, False, save, form, arch, **given)
+        lists = _plans(text, path, found.dtype, arch, given) if plans else ()
     except UnavailableError as reason:
         raise Refusal(f"{reason}" + "; see --form recurrent" * (form == "chunked"), FAILED) from None
     except ArgumentError as error:
         raise Refusal(str(error)) from None
     if as_json:
-        say_json({"path": path, **found.as_dict()})
-    else:
-        say(str(found))
+        record = {"plans": [each.best(plans).as_dict() for each in lists]} if lists else {}
+        say_json({"path": path, **found.as_dict(), **record})
+        return
+    say(str(found))
+    for each in lists:
+        say(str(each.best(plans)))
+
+
+def _plans(text: str, path: str, dtype: str, arch: str, sizes: dict[str, int]) -> Any:
+    """The plans of all stages, whose costs are known already."""
+    from rnnc.codegen.compiler import compile_text
+    from rnnc.codegen.plan_list import plan_lists
+    from rnnc.ops.tuned import of_spec
+
+    return plan_lists(compile_text(text, path), dtype, arch, of_spec, sizes)
 
 
 def _operator(text: str, path: str) -> Any:

@@ -66,6 +66,9 @@ class _Forced(TritonKernels):
     def tiled(self, *_: Any, **__: Any) -> Tiled:
         return self.how
 
+    def alone(self, *_: Any, **__: Any) -> Tiled:
+        return self.how
+
 
 class Probe:
     """One function (a stage, if there are several) at sizes of axes, in a dtype, on a device.

@@ -1,0 +1,116 @@
+"""The forward pass cut in other ways than `pre | scan`: candidates for calls that keep nothing.
+
+`whole`: one launch walks the chunks and forms by itself what `pre` would have left in memory. It pays where
+chunks are short, and where launches cost more than the work. `apart`: the walk leaves the state at the start
+of every chunk and no outputs; these a kernel forms of it, all chunks at once: the shortest chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from rnnc.codegen.hardware import Hardware
+from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, apart, whole
+from rnnc.codegen.stretches import LAUNCH
+from rnnc.codegen.tiling import CHUNKS, Choice, Findings, TooLarge, best
+from rnnc.codegen.times import LOADS, times
+from rnnc.codegen.torch_module import Form
+from rnnc.codegen.work import Work
+from rnnc.dsl.normal import Normal
+
+DEFAULT = ""  # the cut that the backward pass goes with
+GAIN = 0.9  # the part of the time that another cut must leave at most: it is an estimate
+Works = Mapping[str, Mapping[str, Work]]  # by cut, then by kernel, in the order of launches
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """`kernels` after the first `shared` of the default cut; `reason`: why there are none."""
+
+    name: str
+    shared: int
+    kernels: tuple[Kernel, ...]
+    reason: str = ""
+
+
+def plan_cuts(form: Form, normal: Normal, forward: Sequence[Kernel]) -> tuple[Cut, ...]:
+    """The other cuts than `forward`, which is what there is besides."""
+    return tuple(_cuts(form, normal, forward))
+
+
+def _cuts(form: Form, normal: Normal, forward: Sequence[Kernel]) -> Iterator[Cut]:
+    if len(forward) > 1:
+        try:
+            yield Cut("whole", 0, (_named(whole(form, normal), "whole"),))
+        except UnsupportedOnGpu as reason:
+            yield Cut("whole", 0, (), str(reason))
+    scan = next(number for number, kernel in enumerate(forward) if kernel.serial)
+    if any(array.place == "token" for array in forward[scan].stores):
+        walk, outputs = apart(form, normal)
+        yield Cut("apart", scan, (_named(walk, "walk"), _named(outputs, "outputs")))
+
+
+def _named(kernel: Kernel, name: str) -> Kernel:
+    return replace(kernel, name=f"{kernel.name.removesuffix(kernel.role)}{name}")
+
+
+class Forward(NamedTuple):
+    """A forward pass by itself: its cut, tokens of a chunk, the choices of its kernels by name, and the
+    seconds of a call, launches and all.
+    """
+
+    cut: str
+    chunk: int
+    kernels: Mapping[str, Choice]
+    seconds: float
+
+    @property
+    def fits(self) -> bool:
+        return all(choice.fits for choice in self.kernels.values())
+
+
+def passes(
+    works: Works,
+    sizes: Mapping[str, int],
+    size: int,
+    hardware: Hardware,
+    length: int,
+    chunk: int | None = None,
+    findings: Mapping[str, Findings] | None = None,
+) -> list[Forward]:
+    """The cuts for every length of a chunk, or one, by their time for sequences of that length: those that
+    fit first.
+    """
+    known = findings or {}
+    heads = LOADS[0][0]
+    longest = 1 << max(4, (length - 1).bit_length())
+    found = []
+    for cut, kernels in works.items():
+        for tokens in (chunk,) if chunk else CHUNKS:
+            if tokens > longest and tokens != chunk:
+                continue
+            try:
+                each = {
+                    name: best(work, sizes, size, hardware, tokens, known.get(name, {}))
+                    for name, work in kernels.items()
+                }
+            except TooLarge:
+                continue
+            spent = (
+                times(kernels[name], sizes, one.configuration, one.need, hardware, size, (heads, length))
+                for name, one in each.items()
+            )
+            seconds = sum(one.seconds for one in spent) * heads * length + len(each) * LAUNCH
+            found.append(Forward(cut, tokens, each, seconds))
+    return sorted(found, key=lambda one: (not one.fits, one.seconds))
+
+
+def chosen(found: Sequence[Forward], chunk: int) -> Forward | None:
+    """The pass that goes before the default cut for chunks of that many tokens; None: nothing does."""
+    usual = next((one for one in found if one.cut == DEFAULT and one.chunk == chunk), None)
+    others = [one for one in found if one.cut != DEFAULT and one.fits]
+    if usual is None or not others or others[0].seconds > GAIN * usual.seconds:
+        return None
+    return others[0]

@@ -1,0 +1,117 @@
+"""The forward pass in other cuts: the same values as the naive loop; which cut a call takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import rnnc.ops
+from rnnc.codegen.cuts import DEFAULT, passes
+from rnnc.codegen.hardware import SM_90
+from rnnc.ops.operator import Operator
+from rnnc.ops.random_cases import Case, draw_arguments, draw_states
+from rnnc.ops.stages import Pipeline
+from rnnc.ops.testing import distance
+from rnnc.ops.triton_backend import TritonKernels
+from rnnc.ops.triton_launch import Runner
+from rnnc.ops.triton_tiling import cut_works
+
+pytest.importorskip("triton")
+
+BUILT_IN = {name: getattr(rnnc.ops, name) for name in rnnc.ops.builtin_names()}
+
+
+def kernels_of(operator: Operator) -> list[TritonKernels]:
+    """Of all stages, those that walk chunks."""
+    whole: Any = getattr(operator, "inner", operator)
+    each = [stage.kernels for stage in whole.stages] if isinstance(whole, Pipeline) else [whole.kernels]
+    return [kernels for kernels in each if not isinstance(kernels.generated, str) and not kernels.no_chunks]
+
+
+@pytest.fixture(params=BUILT_IN)
+def operator(request: pytest.FixtureRequest) -> Iterator[Operator]:
+    found = BUILT_IN[request.param]
+    yield found
+    for kernels in kernels_of(found):
+        kernels.cut = None
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The kernels that are launched, as they are."""
+    found: list[str] = []
+    launch = Runner._launch
+
+    def noted(self: Runner, prepared: Any, ends: Any) -> None:
+        found.append(prepared.kernel)
+        launch(self, prepared, ends)
+
+    monkeypatch.setattr(Runner, "_launch", noted)
+    return found
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("cut", ["whole", "apart"])
+def test_values_and_final_states(operator: Operator, cut: str, launched: list[str]) -> None:
+    """Of packed sequences, one of them empty, from given states; both directions between the two cuts."""
+    there = [kernels for kernels in kernels_of(operator) if cut in kernels.available[0].CUTS]
+    if not there:
+        pytest.skip("there is no such cut")
+    for kernels in there:
+        kernels.cut = cut
+    recurrence = operator.recurrence
+    axes = dict.fromkeys(recurrence.axes, 5) | dict.fromkeys(recurrence.loops, 2)
+    grouped = {item.name: 1 for item in recurrence.inputs if item.per_group}
+    case = Case(7, (0, 18), True, 1, axes, grouped, True, cut == "apart", 16)
+    arguments = [x.float() for x in draw_arguments(recurrence, case, 0.5)]
+    states = [x.float() for x in draw_states(recurrence, case)]
+    given: Any = states[0] if len(states) == 1 else tuple(states)
+    options = {"initial_state": given, "output_final_state": True}
+    options |= {"cu_seqlens": case.cu_seqlens, "reverse": case.reverse}
+    with torch.no_grad():
+        found = operator(*arguments, backend="triton", form="chunked", chunk_size=16, **options)
+        expected = operator.reference(*arguments, **options)
+    for got, wanted in zip(flat(found), flat(expected), strict=True):
+        assert distance(got, wanted.to(got.dtype), float(wanted.double().norm())) <= 1e-5
+    ending = {"whole": "_whole", "apart": "_outputs"}[cut]
+    assert sum(name.endswith(ending) for name in launched) == len(there)
+
+
+def flat(values: Any) -> list[torch.Tensor]:
+    if isinstance(values, torch.Tensor):
+        return [values]
+    return [x for each in values for x in flat(each)]
+
+
+def test_short_sequences_take_one_launch(launched: list[str]) -> None:
+    """Where nothing is kept; where gradients are asked for, the usual cut."""
+    op = rnnc.ops.gated_delta_net
+    arguments = [torch.rand(1, 16, 2, 16) for _ in range(3)] + [torch.rand(1, 16, 2) for _ in range(2)]
+    arguments += [torch.rand(2), torch.rand(2)]
+    with torch.no_grad():
+        alone, _ = op(*arguments, backend="triton")
+    assert launched == ["gated_delta_net_chunked_whole"]
+    launched.clear()
+    kept, _ = op(*(x.requires_grad_() for x in arguments), backend="triton")
+    assert launched == ["gated_delta_net_chunked_pre", "gated_delta_net_chunked_scan"]
+    torch.testing.assert_close(alone, kept)
+
+
+@pytest.mark.parametrize("name", ["gated_delta_net", "kda", "mamba2", "titans_linear"])
+def test_the_estimate_decides(name: str) -> None:
+    """The cut is that of the least time, unless the usual one takes little more."""
+    (kernels,) = kernels_of(BUILT_IN[name])
+    module, _ = kernels.available
+    sizes = dict.fromkeys(BUILT_IN[name].recurrence.axes, 128)
+    usual = kernels.tiled(sizes, 2, torch.device("cpu"), 1 << 20)
+    for length in (16, 64, 8192):
+        each = passes(cut_works(module), sizes, 2, SM_90, length)
+        assert {one.cut for one in each} == {DEFAULT, *module.CUTS}
+        taken = kernels.alone(sizes, 2, torch.device("cpu"), length, usual)
+        best = each[0]
+        assert taken.cut in (DEFAULT, best.cut)
+        if taken.cut:
+            assert (best.chunk, best.fits) == (taken.chunk, True)
