@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,33 @@ def golden(request: pytest.FixtureRequest) -> Golden:
         assert text == path.read_text(encoding="utf-8")
 
     return compare
+
+
+@pytest.fixture(autouse=True, scope="session")
+def patched_once() -> Iterator[None]:
+    """Triton's interpreter puts its own functions in the place of the language's for every launch, and then
+    again, to no effect, for every call of one kernel function by another: a third of a launch's time.
+    """
+    interpreter = sys.modules.get("triton.runtime.interpreter")
+    if not hasattr(interpreter, "_LangPatchScope"):  # not imported, or another version
+        yield
+        return
+    from triton import language
+
+    patch = interpreter._patch_lang
+
+    @cache
+    def modules(function: Callable[..., Any]) -> list[Any]:
+        values = function.__globals__.values()
+        return [x for x in (language, language.core) if any(x is value for value in values)]
+
+    def once(function: Callable[..., Any]) -> Any:
+        replaced = not any(language.core.is_builtin(module.load) for module in modules(function))
+        return interpreter._LangPatchScope() if replaced else patch(function)
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(interpreter, "_patch_lang", once)
+        yield
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ def parts(name: str) -> tuple[Function, ...]:
 
 
 BY_NAME = {part.recurrence.name: part for name in rnnc.ops.builtin_names() for part in parts(name)}
-NAMES = tuple(name for name, part in BY_NAME.items() if not part.kernels.no_chunks)
 
 
 def launches(name: str, **options: Any) -> tuple[tuple[Recorded, ...], tuple[Recorded, ...]]:
@@ -39,7 +38,7 @@ def stored(group: tuple[Recorded, ...], array: str) -> bool:
     return any(each.options[array] is not None for each in writers)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BY_NAME)
 def test_without_gradients_no_states_are_stored(name: str) -> None:
     trained, _ = launches(name)
     forward, backward = launches(name, wanted=())
@@ -74,13 +73,13 @@ def test_kernels_for_gradients_that_nobody_wants_are_left_out() -> None:
     assert len(one[-1].options["targets"]) == 1
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BY_NAME)
 def test_what_is_computed_again_is_not_stored_again(name: str) -> None:
     _, backward = launches(name, keep=False)
     assert not any(stored(backward, output.name) for output in BY_NAME[name].recurrence.outputs)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", BY_NAME)
 def test_few_launches(name: str) -> None:
     """Two forward; four backward, whether the states are kept or not. One more each, where sums over values
     stand between one walk and the other.

@@ -49,7 +49,7 @@ EXTRA = {
 }
 NAMES = (*(n for n in rnnc.ops.builtin_names() if not getattr(rnnc.ops, n).recurrence.loops), *EXTRA)
 # Lengths, sizes of the axes, heads, groups. 37 tokens are three parts.
-ONE, FEW, MANY = ((1,), (5, 3), 2, 1), ((5, 5), (3, 20), 4, 2), ((37,), (5, 20), 1, 1)
+ONE, FEW, MANY = ((1,), (5, 3), 2, 1), ((3, 3), (3, 20), 4, 2), ((37,), (5, 20), 1, 1)
 PACKED, PARTS = ((0, 4, 0, 2, 0), (5, 3), 1, 1), ((0, 20, 0, 33), (5, 3), 1, 1)
 
 
