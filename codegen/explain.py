@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rnnc.codegen.equations import (
     Shortened,
@@ -35,7 +35,7 @@ def explain(
     recurrence = normal.recurrence
     chunk = f"Chunked form, for {chunk_size(normal)} tokens at once with the {incoming(normal)}"
     sections = [
-        ("Declared", _declared(recurrence, shortened)),
+        ("Declared", _declared(recurrence, shortened, {each.name for each in delays})),
         ("Delays", _delays(delays, apart)),
         ("Class", _class(normal)),
         ("Normal form", [*shortened.token_lines(), "", *shortened.symbol_lines()]),
@@ -92,10 +92,13 @@ def _indented(lines: Iterable[str]) -> list[str]:
     return [f"  {line}" if line else "" for line in lines]
 
 
-def _declared(recurrence: Recurrence, shortened: Shortened) -> list[str]:
-    """Inputs, parameters, states and outputs with their promises; lets with their inferred ranges."""
+def _declared(recurrence: Recurrence, shortened: Shortened, delayed: Collection[str]) -> list[str]:
+    """Inputs, parameters, states and outputs with their promises; lets with their inferred ranges.
+
+    Inputs that are `delayed` are not the user's.
+    """
     kinds = [
-        ("input", [_declaration(each) for each in recurrence.inputs]),
+        ("input", [_declaration(each) for each in recurrence.inputs if each.name not in delayed]),
         ("param", [_declaration(each) for each in recurrence.params]),
         ("state", [each.name + _axes(each.axes) for each in recurrence.states]),
         ("output", [each.name + _axes(each.axes) for each in recurrence.outputs]),
@@ -110,7 +113,7 @@ def _declared(recurrence: Recurrence, shortened: Shortened) -> list[str]:
 
 
 def _declaration(each: Input | Param) -> str:
-    promised = "" if each.range is None else f" in {each.range}"
+    promised = "" if each.range in (None, REAL) else f" in {each.range}"
     grouped = " per group" if isinstance(each, Input) and each.per_group else ""
     shared = " shared" if isinstance(each, Param) and each.shared else ""
     return f"{each.name}{_axes(each.axes)}{promised}{grouped}{shared}"

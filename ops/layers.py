@@ -100,6 +100,10 @@ class CausalConv(nn.Module):
         self.weight = nn.Parameter((2 * torch.rand(channels, n) - 1) * n**-0.5)
         self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
 
+    def extra_repr(self) -> str:
+        channels, n = self.weight.shape
+        return f"{channels}, {n}" + ", bias=True" * (self.bias is not None)
+
     def forward(self, x: Tensor, windows: Windows) -> Tensor:
         """x [B, T, channels] -> y [B, T, channels]."""
         now, *before = windows.recent(x, self.weight.shape[1])
@@ -131,6 +135,9 @@ class RMSNorm(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
+
+    def extra_repr(self) -> str:
+        return str(len(self.weight))
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., size] -> [..., size]; the mean square is taken in float32 at least."""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -55,6 +55,12 @@ class Operator(Function):
         self.spec, self.source, self.name = spec, source, recurrence.name
         self.__doc__ = recurrence.doc
         self.key = traced.register(self.name, self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return compile, (self.spec,)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self  # as a function is its own copy
 
     def __repr__(self) -> str:
         return f"<rnnc.Operator {self.name}({', '.join(self.signature.names)})>"

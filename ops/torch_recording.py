@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,7 +130,8 @@ def _arguments(
 
 def bare(function: Function, inside: bool = False) -> Function:
     """The function with kernels that compute nothing; `inside`: those that form what is delayed, if any."""
-    made = copy(function)
+    made = object.__new__(type(function))
+    vars(made).update(vars(function))
     if isinstance(made, WithDelays):
         made.inner = bare(made.inner)
         made.inside = _Idle(made.inside.recurrence) if made.inside and inside else None

@@ -53,6 +53,11 @@ def _options(
     del version
 
 
+def _summary(command: Callable[..., None]) -> str:
+    """What a command does, as the list of all says it: uncut."""
+    return " ".join((command.__doc__ or "").partition("\n\n")[0].split()).removesuffix(".")
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "check": commands_spec.check,
     "explain": commands_spec.explain,
@@ -69,7 +74,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": commands_models.demo,
 }
 for name, command in COMMANDS.items():
-    app.command(name)(command)
+    app.command(name, short_help=_summary(command))(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

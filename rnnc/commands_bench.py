@@ -73,7 +73,7 @@ def _sizes(axes: Iterable[str], given: dict[str, int], default: dict[str, int]) 
         if name not in known:
             raise Refusal(f"bench: {name} is no axis: sizes are {', '.join(known)}")
         if size < 1:
-            raise Refusal(f"bench: {name}: expected a size of at least 1")
+            raise Refusal(f"bench: {name}: expected a size of at least 1, got {size}")
     return known | given
 
 

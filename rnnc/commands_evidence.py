@@ -113,8 +113,9 @@ def _operator(text: str, path: str) -> Any:
 def axis_sizes(command: str, entries: Iterable[str]) -> dict[str, int]:
     """AXIS=SIZE arguments as numbers. Raises Refusal."""
     found = {}
-    for name, _, text in (entry.partition("=") for entry in entries):
-        if not text.isdecimal():
-            raise Refusal(f"{command}: expected AXIS=SIZE with a whole number, got '{text}'")
+    for entry in entries:
+        name, _, text = entry.partition("=")
+        if not name or not text.isdecimal():
+            raise Refusal(f"{command}: expected AXIS=SIZE with a whole number from 0, got '{entry}'")
         found[name] = int(text)
     return found

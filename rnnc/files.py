@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 
@@ -36,10 +37,18 @@ def read_spec(name: str) -> tuple[str, str]:
         with path.open("rb") as file:
             data = file.read(SPEC_BYTES + 1)
     except FileNotFoundError:
-        raise Refusal(f"{name}: no such file, nor a built-in model (see `rnnc list`)") from None
+        raise Refusal(f"{name}: no such file, nor a built-in model; {_suggestion(path)}") from None
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise Refusal(f"{name!r}: cannot be read: {_reason(error)}") from None
     return decode(data, name), name
+
+
+def _suggestion(path: Path) -> str:
+    """What may have been meant by a path that is not there: a file beside it, or a built-in model."""
+    known = {name: name for name in builtin_specs()}
+    known |= {beside.stem: str(beside) for beside in path.parent.glob("*.rnn")}
+    meant = get_close_matches(path.stem, known, 1)
+    return f"did you mean '{known[meant[0]]}'?" if meant else "`rnnc list` names those"
 
 
 def write_text(path: Path, text: str) -> None:

@@ -129,6 +129,13 @@ def test_proven(name: str) -> None:
     assert "Delayed values are given to the programs: prev_" in str(proof)
 
 
+def test_what_is_delayed_is_no_input_of_the_user() -> None:
+    text = operator("several").explain()
+    (declared,) = (line for line in text.splitlines() if line.startswith("  input "))
+    assert declared == "  input   q[K], v[V], k[K] per group, a, prev_a"
+    assert "prev_k[K]  k of the token before, zero at the start" in text
+
+
 def test_the_state_holds_what_is_delayed() -> None:
     op, (B, T, H, K, V) = operator("trapezoid"), (2, 9, 2, 4, 3)
     q, k = (torch.randn(B, T, H, K) for _ in range(2))

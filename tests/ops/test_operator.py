@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import pytest
@@ -148,3 +150,13 @@ def test_what_is_doubtful_in_a_spec_is_warned_of_every_time() -> None:
     for _ in range(2):  # the second time the module comes from the cache
         with pytest.warns(SpecWarning, match=r"<spec>:2:29: warning\[unused-name\]"):
             rnnc.compile(spec)
+
+
+def test_copies_and_pickles() -> None:
+    """As a part of a user's own module it is copied with it, and goes to other processes."""
+    op = rnnc.ops.gla
+    assert copy.deepcopy(op) is op
+    again = pickle.loads(pickle.dumps(op))
+    given = [torch.randn(1, 5, 2, 3) for _ in range(3)] + [-torch.rand(1, 5, 2, 3)]
+    assert again.spec == op.spec
+    assert torch.equal(again(*given)[0], op(*given)[0])

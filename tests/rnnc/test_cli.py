@@ -158,6 +158,32 @@ def test_bad_paths_are_wrong_usage(command: str, name: str, capsys: pytest.Captu
 
 
 @pytest.mark.smoke
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("mine", "mine.rnn"), ("mien.rnn", "mine.rnn"), ("gated_delta", "gated_delta_net"), ("gla.rnn", "gla")],
+)
+def test_what_may_have_been_meant(
+    name: str,
+    meant: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.rnn").touch()
+    _, _, err = rnnc(capsys, "check", name)
+    assert err == f"rnnc: {name}: no such file, nor a built-in model; did you mean '{meant}'?\n"
+
+
+@pytest.mark.smoke
+def test_the_list_of_commands_is_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = rnnc(capsys, "--help")
+    assert status == 0
+    assert "..." not in out.partition("Commands:")[2]
+    assert "the backward pass is the derivative" in " ".join(out.split())
+
+
+@pytest.mark.smoke
 def test_wrong_usage(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in (
         ["chek"],
@@ -202,6 +228,7 @@ def test_cost(capsys: pytest.CaptureFixture[str]) -> None:
         status, _, err = rnnc(capsys, "cost", "linear_attention", *wrong)
         assert status == 2
         assert err.startswith("rnnc: cost: ")
+        assert "V=x" not in wrong or err.endswith("got 'V=x'\n")
 
 
 def test_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
