@@ -125,7 +125,7 @@ def standalone(compiled: Spec) -> str:
         imports=merged(each for each in imports if not each.module.startswith("triton")),
         runtime=tuple(runtime.parts),
         namespaces=tuple(_namespace(name, used) for name, used in sorted(runtime.namespaces.items())),
-        passes=tuple(d.text for d in passes if d.names[0].islower() or d.names == ("SPEC_HASH",)),
+        passes=tuple(d.text for d in passes if not d.names or _of_pass(d.names[0])),
         kernels=tuple(text for each in sets for text in each.texts(runtime)),
         kernel_names=tuple((each.namespace, each.entries) for each in sets),
         title=title(recurrence),
@@ -145,6 +145,11 @@ def standalone(compiled: Spec) -> str:
         layer=layer,
     )
     return template("standalone.py.jinja").render(asdict(text))
+
+
+def _of_pass(name: str) -> bool:
+    """Whether a definition of the generated module is used by a standalone file."""
+    return name.islower() or name == "SPEC_HASH"
 
 
 @dataclass(frozen=True)

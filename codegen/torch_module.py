@@ -128,11 +128,12 @@ def _passes(normal: Normal, forms: Sequence[Form], prefix: str = "") -> list[str
         (forward, states, backward), name = plans, prefix + form.name
         values = _value_names(plans[:2], normal, form.builder)
         back_values = _value_names(plans[2:], normal, form.builder)
-        functions += [
-            Function(f"{name}_forward", forward, normal.recurrence, "forward", values).text(),
-            Function(f"{name}_states", states, normal.recurrence, "forward", values).text(),
-            Function(f"{name}_backward", backward, normal.recurrence, "backward", back_values).text(),
-        ]
+        for function in (
+            Function(f"{name}_forward", forward, normal.recurrence, "forward", values),
+            Function(f"{name}_states", states, normal.recurrence, "forward", values),
+            Function(f"{name}_backward", backward, normal.recurrence, "backward", back_values),
+        ):
+            functions += [function.text(), *function.attributes()]
     return functions
 
 

@@ -59,6 +59,20 @@ class Function:
         }[self.direction]
         return "\n".join([signature, *(f"    {text}" if text else "" for text in body), ""])
 
+    def attributes(self) -> list[str]:
+        """Statements that tell the runtime which inputs are read chunk by chunk alone, or not at all."""
+        inputs = list(enumerate(d.name for d in self.recurrence.inputs))
+        outside = [n for n in (*self.plan.pre, *self.plan.post) if not isinstance(n.op, ir.Rename)]
+        at_once = {plain(argument) for node in outside for argument in node.args}
+        at_once |= set(map(plain, (*self.plan.keeps, *self.plan.program.results.values())))
+        if self.direction == "forward":
+            found = [i for i, name in inputs if name in self.loads and self.loads[name] not in at_once]
+            found = [i for i in found if self.recurrence.inputs[i].axes and self._mentions_time()]
+        else:
+            found = [i for i, name in inputs if name not in self.loads]
+        name = "by_step" if self.direction == "forward" else "unread"
+        return [f"{self.title}.{name} = {tuple_text(list(map(str, found)))}"] if found else []
+
     def _head(self) -> list[str]:
         declared = self.recurrence.arguments
         taken = [self.scope.known[self.loads[d.name]] if d.name in self.loads else "_" for d in declared]

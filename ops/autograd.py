@@ -139,7 +139,7 @@ def _forward(plan: Plan, tensors: Tensors, keep: bool) -> tuple[Tensors, list[Te
         for first, last in plan.spans:
             if first and keep:
                 borders.append(h)
-            args, valid, steps = _segment(plan, inputs, params, first, last)
+            args, valid, steps = _segment(plan, inputs, params, first, last, plan.forward)
             rows, h, stored = plan.forward(args, valid, h, steps, keep)
             for row, output in zip(rows, outputs, strict=True):
                 layout.scatter(row, output, first, last)
@@ -173,8 +173,9 @@ def _backward(
         collected = _Gradients(plan, inputs, params, wanted)
         for number in reversed(range(len(ranges))):
             first, last = ranges[number]
-            args, valid, steps = _segment(plan, inputs, params, first, last)
             stored = kept[number] if kept and not again else None
+            reader = None if stored is None else plan.backward
+            args, valid, steps = _segment(plan, inputs, params, first, last, reader)
             douts = _cotangents(plan, gradients[:count], first, last)
             dargs, dh = plan.backward(args, valid, starts[number], steps, stored, douts, dh)
             collected.add(dargs, first, last)
@@ -214,11 +215,19 @@ class _Gradients:
 
 
 def _segment(
-    plan: Plan, inputs: Tensors, params: Tensors, first: int, last: int
+    plan: Plan, inputs: Tensors, params: Tensors, first: int, last: int, reader: Pass | None
 ) -> tuple[Tensors, Tensor | None, list[tuple[int, int]]]:
-    """The module's `args`, `valid` and `steps` for the serial steps `first` to `last`."""
+    """The module's `args`, `valid` and `steps` for the serial steps `first` to `last`.
+
+    A pass says as its attributes which inputs it reads chunk by chunk (`by_step`: a view will do) and which
+    not at all (`unread`); None reads all.
+    """
     layout = plan.layout
-    gathered = tuple(layout.gather(x, plan.heads, plan.dtype, first, last, repeat=True) for x in inputs)
+    by_step, unread = getattr(reader, "by_step", ()), getattr(reader, "unread", ())
+    gathered = tuple(
+        _absent(plan, x, first, last) if i in unread else _rows(plan, x, first, last, i in by_step)
+        for i, x in enumerate(inputs)
+    )
     prepared = tuple(
         p.to(plan.dtype)[None, None] if shared else p.to(plan.dtype)[None]
         for p, shared in zip(params, plan.shared, strict=True)
@@ -228,11 +237,29 @@ def _segment(
     return gathered + prepared, layout.valid(plan.dtype, first, last), steps
 
 
+def _rows(plan: Plan, x: Tensor, first: int, last: int, view: bool) -> Tensor:
+    """The steps of an input, [M, H, C, axes] or [M, H, axes]; where there is a `view`, that."""
+    found = plan.layout.view(x, plan.heads, plan.dtype, first, last) if view else None
+    return plan.layout.gather(x, plan.heads, plan.dtype, first, last, repeat=True) if found is None else found
+
+
+def _absent(plan: Plan, x: Tensor, first: int, last: int) -> Tensor:
+    """Zeros in the place of the steps of an input."""
+    return x.new_zeros((), dtype=plan.dtype).expand(*_tile(plan, first, last), *x.shape[3:])
+
+
+def _tile(plan: Plan, first: int, last: int) -> tuple[int, ...]:
+    """M, H and, of chunks, C."""
+    layout = plan.layout
+    rows = layout.steps[last - 1][1] - layout.steps[first][0]
+    return (rows, plan.heads) if layout.chunk is None else (rows, plan.heads, layout.chunk)
+
+
 def _borders(plan: Plan, inputs: Tensors, params: Tensors, h: Tensors) -> list[Tensors]:
     """The states at the start of every segment but the first, computed again."""
     borders = []
     for first, last in plan.spans[:-1]:
-        args, valid, steps = _segment(plan, inputs, params, first, last)
+        args, valid, steps = _segment(plan, inputs, params, first, last, plan.states)
         h = plan.states(args, valid, h, steps, False)[1]
         borders.append(h)
     return borders
@@ -240,8 +267,7 @@ def _borders(plan: Plan, inputs: Tensors, params: Tensors, h: Tensors) -> list[T
 
 def _cotangents(plan: Plan, gradients: Sequence[Tensor | None], first: int, last: int) -> Tensors:
     layout, zero = plan.layout, torch.zeros((), dtype=plan.dtype, device=plan.layout.device)
-    rows = layout.steps[last - 1][1] - layout.steps[first][0]
-    tile = (rows, plan.heads) if layout.chunk is None else (rows, plan.heads, layout.chunk)
+    tile = _tile(plan, first, last)
     return tuple(
         zero.expand(*tile, *shape[3:])
         if gradient is None

@@ -77,6 +77,15 @@ class Regular:
         out = out.view(-1, heads, self.size, *axes)
         return out if self.chunk else out.squeeze(2)
 
+    def view(self, x: Tensor, heads: int, dtype: torch.dtype, first: int, last: int) -> Tensor | None:
+        """What `gather` gives as a view of x, None where there is no such view."""
+        low, high, full, over = self._span(first, last)
+        x = x.reshape(self.count, self.length, *x.shape[2:])
+        alike = x.shape[2] == heads and x.dtype == dtype and x.is_contiguous()
+        if over or self.reverse or not self.chunk or not alike or min(self.count, full) > 1:
+            return None
+        return x[:, low:high].unflatten(1, (full, self.size)).flatten(0, 1).transpose(1, 2)
+
     def scatter(self, y: Tensor, out: Tensor, first: int, last: int) -> None:
         """Writes the steps of y [M, H, C, axes] to their places in out [B, T, H, axes], without padding."""
         low, high, full, over = self._span(first, last)
@@ -184,6 +193,10 @@ class Packed:
             out = out.masked_fill_(padding, 0)
         out = out.to(dtype)
         return out if self.chunk else out.squeeze(2)
+
+    def view(self, x: Tensor, heads: int, dtype: torch.dtype, first: int, last: int) -> Tensor | None:
+        """None: sequences of several lengths have no view."""
+        return None
 
     def scatter(self, y: Tensor, out: Tensor, first: int, last: int) -> None:
         """Writes the steps of y [M, H, C, axes] to their places in out [1, T, H, axes], without padding."""

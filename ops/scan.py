@@ -24,15 +24,19 @@ def each(
     """n * H of every step, and its rows of the values [M or 1, H or 1, axes...] as [n * H, axes...]."""
     counts = [(b - a) * heads for a, b in steps]
     lead = (steps[-1][1], heads)
-    rows = [
-        (value if value.shape[:2] == lead else value.expand(*lead, *value.shape[2:])).flatten(0, 1)
-        for value in values
-    ]
+    whole = [value if value.shape[:2] == lead else value.expand(*lead, *value.shape[2:]) for value in values]
     if len(counts) == 1:  # a token of decoding, where little else is done
-        return iter(((counts[0], tuple(rows)),))
-    parts = [row.split(counts) for row in rows]
+        return iter(((counts[0], tuple(value.flatten(0, 1) for value in whole)),))
+    parts = [_parts(value, steps, counts) for value in whole]
     found = zip(counts, zip(*parts, strict=True) if parts else repeat((), len(counts)), strict=True)
     return reversed(list(found)) if backwards else iter(found)
+
+
+def _parts(value: Tensor, steps: Sequence[tuple[int, int]], counts: list[int]) -> Sequence[Tensor]:
+    """The steps of [M, H, axes...], each [n * H, axes...]: views, also of what is no array of such rows."""
+    if value.stride(0) == value.shape[1] * value.stride(1) or counts[0] != value.shape[1]:
+        return value.flatten(0, 1).split(counts)
+    return value.unbind(0)
 
 
 def scale(state: Tensor, factor: Tensor | float, own: bool, rows: Rows | None = None) -> Tensor:

@@ -709,6 +709,9 @@ def stage3_chunked_forward(args, valid, h0, steps, keep):
     return (o,), (B_end,), (B,) if keep else None
 
 
+stage3_chunked_forward.by_step = (0,)
+
+
 def stage3_chunked_states(args, valid, h0, steps, keep):
     (v, s, z_read, _) = args
     H = h0[0].shape[1]
@@ -745,6 +748,9 @@ def stage3_chunked_states(args, valid, h0, steps, keep):
     del B_rows
     del phi_
     return (), (B_end,), (B,) if keep else None
+
+
+stage3_chunked_states.by_step = (0,)
 
 
 def stage3_chunked_backward(args, valid, h0, steps, kept, douts, dht):

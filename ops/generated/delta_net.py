@@ -99,6 +99,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     return (o,), (S_end,), (S, inv, U) if keep else None
 
 
+chunked_forward.by_step = (2,)
+
+
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, b_) = args
     H = h0[0].shape[1]
@@ -152,6 +155,9 @@ def chunked_states(args, valid, h0, steps, keep):
     del U_rows
     del u, w
     return (), (S_end,), (S, inv, U) if keep else None
+
+
+chunked_states.by_step = (2,)
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
@@ -325,6 +331,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk = tiles.addmm_(tiles.addmm_(dk, dk_1.mT, q), dk_15.mT, k)
     del dk_1, dk_14, dk_15, dk_2, dw, rnorm_k, w_scale
     return (dq, dk, dv, db), (dS_end,)
+
+
+chunked_backward.unread = (2,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

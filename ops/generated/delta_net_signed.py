@@ -117,6 +117,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     return (o,), (S_end,), (S, inv, U) if keep else None
 
 
+chunked_forward.by_step = (2,)
+
+
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, b_) = args
     H = h0[0].shape[1]
@@ -170,6 +173,9 @@ def chunked_states(args, valid, h0, steps, keep):
     del U_rows
     del k_scaled, u
     return (), (S_end,), (S, inv, U) if keep else None
+
+
+chunked_states.by_step = (2,)
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
@@ -344,6 +350,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk = tiles.addmm_(tiles.addmm_(dk, dk_15.mT, k), dk_1.mT, q, 2)
     del U_dS, dk_1, dk_14, dk_15, dk_2, rnorm_k, w_scale
     return (dq, dk, dv, db), (dS_end,)
+
+
+chunked_backward.unread = (2,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

@@ -395,6 +395,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     return (dq, dk, dv, db), (dS_end,)
 
 
+chunked_backward.unread = (2,)
+
+
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, b_) = args
     H = h0[0].shape[1]
@@ -690,3 +693,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_1, -1)
     del dk_1, dk_10, dk_4, dk_5, dk_scaled, rnorm_k, w_scale
     return (dq, dk, dv, db), (dS_end,)
+
+
+recurrent_backward.unread = (2,)

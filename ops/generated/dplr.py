@@ -138,6 +138,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     return (o,), (S_end,), (S, P_rp, A_2, A, inv, U) if keep else None
 
 
+chunked_forward.by_step = (2,)
+
+
 def chunked_states(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, g) = args
     K = q.shape[3]
@@ -227,6 +230,9 @@ def chunked_states(args, valid, h0, steps, keep):
     del U_rows
     del G_C, a_G_before, b_G_after_scaled, k_G_after_scaled
     return (), (S_end,), (S, P_rp, A_2, A, inv, U) if keep else None
+
+
+chunked_states.by_step = (2,)
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):

@@ -163,6 +163,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     return (o,), (S_end,), (S, inv, U) if keep else None
 
 
+chunked_forward.by_step = (2,)
+
+
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, A_log, dt_bias) = args
     H = h0[0].shape[1]
@@ -263,6 +266,9 @@ def chunked_states(args, valid, h0, steps, keep):
     del U_rows
     del G_C, k_scaled, k_scaled_2
     return (), (S_end,), (S, inv, U) if keep else None
+
+
+chunked_states.by_step = (2,)
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
@@ -537,6 +543,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ddt_bias = ddt_bias_1 * exp_A_log_scaled * -1
     del ddt_bias_1, exp_A_log_scaled
     return (dq, dk, dv, da, db, dA_log, ddt_bias), (dS_end,)
+
+
+chunked_backward.unread = (2,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

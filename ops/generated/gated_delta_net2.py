@@ -155,6 +155,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     return (o,), (S_end,), (S, A, inv, U) if keep else None
 
 
+chunked_forward.by_step = (2,)
+
+
 def chunked_states(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, w, A_log, dt_bias) = args
     K = q.shape[3]
@@ -263,6 +266,9 @@ def chunked_states(args, valid, h0, steps, keep):
     del U_rows
     del G_C, G_k_erase_scaled, k_G_after_scaled, write
     return (), (S_end,), (S, A, inv, U) if keep else None
+
+
+chunked_states.by_step = (2,)
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):

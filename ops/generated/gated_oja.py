@@ -158,6 +158,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     return (o,), (S_end,), (S, inv, U_2) if keep else None
 
 
+chunked_forward.by_step = (1,)
+
+
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, gv, b_) = args
     H = h0[0].shape[1]
@@ -256,6 +259,9 @@ def chunked_states(args, valid, h0, steps, keep):
     del U_rows
     del G_C, inv_scaled, rnorm_v, vG, vG_scaled, v_G_after
     return (), (S_end,), (S, inv, U) if keep else None
+
+
+chunked_states.by_step = (1,)
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
@@ -500,6 +506,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dq = tiles.addmm_(dq, dqU_scaled_scaled_2, U)
     del G_do_S, dqU_scaled_scaled_2, dq_1, rnorm_q_scaled
     return (dq, dk, dv, dgv, db), (dS_end,)
+
+
+chunked_backward.unread = (1,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

@@ -103,6 +103,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     return (o,), (S_end,), (S, A) if keep else None
 
 
+chunked_forward.by_step = (2,)
+
+
 def chunked_states(args, valid, h0, steps, keep):
     (q, k, v, gk) = args
     K = q.shape[3]
@@ -163,6 +166,9 @@ def chunked_states(args, valid, h0, steps, keep):
     del S_rows
     del G_C, k_G_after_scaled
     return (), (S_end,), (S, A) if keep else None
+
+
+chunked_states.by_step = (2,)
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):

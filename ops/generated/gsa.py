@@ -557,6 +557,9 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
     return (o,), (B_end,), (B, A) if keep else None
 
 
+stage2_chunked_forward.by_step = (0,)
+
+
 def stage2_chunked_states(args, valid, h0, steps, keep):
     (v, a_, p) = args
     H = h0[0].shape[1]
@@ -617,6 +620,9 @@ def stage2_chunked_states(args, valid, h0, steps, keep):
     del B_rows
     del G_C, w_G_after_scaled
     return (), (B_end,), (B, A) if keep else None
+
+
+stage2_chunked_states.by_step = (0,)
 
 
 def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):

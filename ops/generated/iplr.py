@@ -115,6 +115,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     return (o,), (S_end,), (S, inv, U) if keep else None
 
 
+chunked_forward.by_step = (2,)
+
+
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_) = args
     H = h0[0].shape[1]
@@ -176,6 +179,9 @@ def chunked_states(args, valid, h0, steps, keep):
     del U_rows
     del P_rp, b_scaled, k_scaled
     return (), (S_end,), (S, inv, U) if keep else None
+
+
+chunked_states.by_step = (2,)
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):

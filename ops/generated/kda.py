@@ -151,6 +151,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     return (o,), (S_end,), (S, A, inv, U) if keep else None
 
 
+chunked_forward.by_step = (2,)
+
+
 def chunked_states(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[3]
@@ -256,6 +259,9 @@ def chunked_states(args, valid, h0, steps, keep):
     del U_rows
     del G_C, kG_scaled, k_G_after_scaled
     return (), (S_end,), (S, A, inv, U) if keep else None
+
+
+chunked_states.by_step = (2,)
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
@@ -490,6 +496,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_6, -1)
     del dk_12, dk_16, dk_3, dk_6, dk_8, rnorm_k, w_scale
     return (dq, dk, dv, da, db, dA_log, ddt_bias), (dS_end,)
+
+
+chunked_backward.unread = (2,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

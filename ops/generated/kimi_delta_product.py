@@ -567,6 +567,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     return (dq, dk, dv, da, db, dA_log, ddt_bias), (dS_end,)
 
 
+chunked_backward.unread = (2,)
+
+
 def recurrent_forward(args, valid, h0, steps, keep):
     (q, k, v, a_, b_, A_log, dt_bias) = args
     K = q.shape[2]
@@ -931,3 +934,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     dk = tiles.addcmul_(dk, rnorm_k[:, :, :, None], dk_4, -2)
     del dk_10, dk_11, dk_4, dk_5, dk_scaled, rnorm_k, w_scale
     return (dq, dk, dv, ddt_bias, db, dA_log, ddt_bias), (dS_end,)
+
+
+recurrent_backward.unread = (2,)

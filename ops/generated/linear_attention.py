@@ -71,6 +71,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     return (o,), (S_end,), (S,) if keep else None
 
 
+chunked_forward.by_step = (2,)
+
+
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v) = args
     H = h0[0].shape[1]
@@ -100,6 +103,9 @@ def chunked_states(args, valid, h0, steps, keep):
     del S_rows
     del phi_k_scaled
     return (), (S_end,), (S,) if keep else None
+
+
+chunked_states.by_step = (2,)
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):

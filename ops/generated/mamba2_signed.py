@@ -110,6 +110,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     return (o,), (S_end,), (S,) if keep else None
 
 
+chunked_forward.by_step = (0,)
+
+
 def chunked_states(args, valid, h0, steps, keep):
     (u, dt, B, _, A_log, dt_bias, _) = args
     H = h0[0].shape[1]
@@ -157,6 +160,9 @@ def chunked_states(args, valid, h0, steps, keep):
     del S_rows
     del B_scaled, G_C
     return (), (S_end,), (S,) if keep else None
+
+
+chunked_states.by_step = (0,)
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):

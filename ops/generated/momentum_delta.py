@@ -269,6 +269,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     return (o,), (M_end, S_end), (M, S, inv, U) if keep else None
 
 
+chunked_forward.by_step = (2,)
+
+
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, a_, m, b_, e, A_log, dt_bias) = args
     H = h0[0].shape[1]
@@ -449,6 +452,9 @@ def chunked_states(args, valid, h0, steps, keep):
     del U_rows
     del G_C, G_C_2, S_new_6, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4
     return (), (M_end, S_end), (M, S, inv, U) if keep else None
+
+
+chunked_states.by_step = (2,)
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
@@ -1023,6 +1029,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ddt_bias = tiles.addcmul_(exp_A_log * -1 * ddt_bias_1, exp_A_log, ddt_bias_2, -1)
     del ddt_bias_1, ddt_bias_2, exp_A_log
     return (dq, dk, dv, da, dm, db, de, dA_log, ddt_bias), (dM_end, dS_end)
+
+
+chunked_backward.unread = (2,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):

@@ -423,6 +423,9 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
     return (o,), (S_end,), (S, inv, U) if keep else None
 
 
+stage2_chunked_forward.by_step = (2,)
+
+
 def stage2_chunked_states(args, valid, h0, steps, keep):
     (_, k, v, b_, h_read) = args
     H = h0[0].shape[1]
@@ -486,6 +489,9 @@ def stage2_chunked_states(args, valid, h0, steps, keep):
     del U_rows
     del u, w
     return (), (S_end,), (S, inv, U) if keep else None
+
+
+stage2_chunked_states.by_step = (2,)
 
 
 def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
@@ -700,6 +706,9 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dh_read = tiles.addcmul_(dh_read_6 * -0.5 * dh_read_4, dh_read_5, dh_read_4, -0.5)
     del dh_read_4, dh_read_5, dh_read_6
     return (dq, dk, dv, db, dh_read), (dS_end,)
+
+
+stage2_chunked_backward.unread = (2,)
 
 
 def stage2_recurrent_forward(args, valid, h0, steps, keep):

@@ -153,6 +153,9 @@ def chunked_states(args, valid, h0, steps, keep):
     return (), (S_end,), (S,) if keep else None
 
 
+chunked_states.by_step = (2,)
+
+
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, gamma) = args
     if kept is None:

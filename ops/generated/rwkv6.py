@@ -109,6 +109,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     return (o,), (S_end,), (S, A) if keep else None
 
 
+chunked_forward.by_step = (3,)
+
+
 def chunked_states(args, valid, h0, steps, keep):
     (r, w, k, v, w0, _) = args
     H = h0[0].shape[1]
@@ -168,6 +171,9 @@ def chunked_states(args, valid, h0, steps, keep):
     del S_rows
     del G_C, k_G_after_scaled
     return (), (S_end,), (S, A) if keep else None
+
+
+chunked_states.by_step = (3,)
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):

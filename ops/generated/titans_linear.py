@@ -246,6 +246,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     return (o,), (M_end, S_end), (M, S, inv, U) if keep else None
 
 
+chunked_forward.by_step = (2,)
+
+
 def chunked_states(args, valid, h0, steps, keep):
     (_, k, v, a_, b_, c) = args
     H = h0[0].shape[1]
@@ -412,6 +415,9 @@ def chunked_states(args, valid, h0, steps, keep):
     del U_rows
     del G_C, G_C_2, S_new_2, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4
     return (), (M_end, S_end), (M, S, inv, U) if keep else None
+
+
+chunked_states.by_step = (2,)
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
@@ -896,6 +902,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     db = tiles.addcmul_(db, db_2, deta)
     del db_1, db_2, db_22, db_27, db_32, deta
     return (dq, dk, dv, da, db, dc), (dM_end, dS_end)
+
+
+chunked_backward.unread = (2,)
 
 
 def recurrent_forward(args, valid, h0, steps, keep):
