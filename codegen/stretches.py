@@ -11,11 +11,12 @@ known on the device alone.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.resources import Configuration
-from rnnc.codegen.tiling import Choice, Tiling, TooLarge, best
+from rnnc.codegen.tiling import Choice, Findings, Tiling, TooLarge, best
 from rnnc.codegen.times import times
 from rnnc.codegen.work import Work
 
@@ -47,13 +48,14 @@ class Splitting(NamedTuple):
 
 class Maps(NamedTuple):
     """What stretches make of the state: by name the kernel that forms it, none where they keep the state;
-    whether that only scales its rows.
+    whether that only scales its rows; `known`: what is known of that kernel.
     """
 
     works: Mapping[str, Work]
     scaling: bool
     key_axis: str
     value_axis: str
+    known: Mapping[str, Findings] = MappingProxyType({})
 
     def sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """The sizes of axes of that kernel: its columns are those of the identity."""
@@ -65,7 +67,8 @@ class Maps(NamedTuple):
     ) -> dict[str, Choice]:
         """How the kernel runs, for chunks of that many tokens. Raises TooLarge."""
         own = self.sizes(sizes)
-        return {name: best(work, own, size, hardware, chunk, {}) for name, work in self.works.items()}
+        given = own, size, hardware, chunk
+        return {name: best(work, *given, self.known.get(name, {})) for name, work in self.works.items()}
 
 
 def split(

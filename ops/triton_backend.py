@@ -332,7 +332,7 @@ class TritonKernels:
 
         Raises UnavailableError for stretches that are asked for and not to be had.
         """
-        module, _ = self.available
+        module, text = self.available
         if module.NO_STRETCHES and self.stretches not in (None, 1):
             raise UnavailableError(
                 f"triton does not split sequences of {self.recurrence.name}: {module.NO_STRETCHES}"
@@ -348,7 +348,9 @@ class TritonKernels:
         if key not in self.splits:
             hardware = hardware_of(bound.device)
             found = self._tiling(sizes, size, hardware, how.chunk, 1)
-            self.splits[key] = in_stretches(module, found, sizes, size, hardware, load, count)
+            names = module.SUMMARY_WORK
+            known = self.findings(text, names, sizes, size, hardware) if self.findings else None
+            self.splits[key] = in_stretches(module, found, sizes, size, hardware, load, count, known)
         return self.splits[key]
 
     def _too_large(self, bound: Bound) -> str:

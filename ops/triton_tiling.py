@@ -46,12 +46,16 @@ def in_stretches(
     hardware: Hardware,
     load: Load,
     count: int | None = None,
+    findings: Mapping[str, Findings] | None = None,
 ) -> Split:
     """In how many stretches the sequences of a call are walked, or in as many as `count` says.
 
+    `findings`: what is known of the kernel that forms what stretches make of the state.
+
     Raises TooLarge for such.
     """
-    maps = Maps(module.SUMMARY_WORK, module.SCALING, module.KEY_AXIS, module.VALUE_AXIS)
+    axes = module.KEY_AXIS, module.VALUE_AXIS
+    maps = Maps(module.SUMMARY_WORK, module.SCALING, *axes, findings or {})
     if count is None:
         chosen = split(found, module.WORK, maps, sizes, size, hardware, load)
     else:

@@ -23,7 +23,15 @@ TARGETS: dict[str, tuple[str, int | str, int]] = {
     "100": ("cuda", 100, 32),
     "gfx942": ("hip", "gfx942", 64),
 }
-POINTERS = {"torch.bfloat16": "bf16", "torch.float16": "fp16", "torch.float32": "fp32", "torch.int32": "i32"}
+POINTERS = {
+    "torch.bfloat16": "bf16",
+    "torch.float16": "fp16",
+    "torch.float32": "fp32",
+    "torch.int32": "i32",
+    "torch.int64": "i64",
+}
+KINDS = {"bf16": "bfloat16", "fp16": "float16", "fp32": "float32"}
+LENGTH = 8192  # tokens of the calls whose launches are compiled
 SIZE = 128  # of every axis
 HEAD_SIZES = {"rwkv7": 64}  # where the published models have smaller heads
 MICRO_STEPS = 2  # of a token
@@ -121,11 +129,11 @@ def recorded(
     from rnnc.ops.triton_recording import Shapes, record
 
     module = subject.module
-    kind = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[dtype]
+    kind = getattr(torch, KINDS[dtype])
     form = "chunked" if how else "recurrent"
     groups = (module.FORWARD, module.BACKWARD) if how else (module.FORWARD_STEPS, module.BACKWARD_STEPS)
     roles = {launch.kernel: launch.role for group in groups for launch in group}
-    shapes = Shapes(1, 8192, 96, 96, axes)
+    shapes = Shapes(1, LENGTH, 96, 96, axes)
     joined = {pair.kernel for pair in module.JOINED} if how and how.joined else set()
     roles |= dict.fromkeys(joined, "joined")
     apart = how._replace(joined={}) if how else None
@@ -138,12 +146,13 @@ def recorded(
         launches += [one for one in found if way is apart or one.kernel in joined]
     # Without the launch that sums gradients.
     launches = [one for one in launches if one.kernel in ({only} if only else roles)]
-    return [_job(subject, arch, dtype, roles[one.kernel], one.kernel, one.options) for one in launches]
+    return [job_of(subject, arch, dtype, roles[one.kernel], one.kernel, one.options) for one in launches]
 
 
-def _job(
+def job_of(
     subject: Subject, arch: str, dtype: str, role: str, kernel: str, arguments: Mapping[str, Any]
 ) -> Job:
+    """The task for a kernel in the text of a subject with the arguments that it is launched with."""
     from rnnc.ops.kernel_sources import kernel_of, sources
 
     signature, constants, aligned = _signature(kernel_of(subject.text, kernel), arguments)

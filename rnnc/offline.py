@@ -21,6 +21,7 @@ from rnnc.compiler_processes import Report, processes
 from rnnc.console import say, say_table
 from rnnc.kernel_jobs import HEAD_SIZES, MICRO_STEPS, SIZE, TARGETS, Job, Subject, chosen, recorded, subjects
 from rnnc.progress import track
+from rnnc.side_kernels import side_jobs
 
 FOLDER = Path(__file__).parents[1] / "benchmarks" / "offline"
 SECONDS = 300.0  # for one kernel
@@ -41,6 +42,7 @@ def jobs(name: str, arch: str, dtype: str, folder: Path) -> list[Job]:
 def _jobs(subject: Subject, arch: str, dtype: str, axes: Mapping[str, int]) -> list[Job]:
     how = chosen(subject, arch, dtype, axes) if subject.module.FORWARD else None
     each = [] if how is None else recorded(subject, arch, dtype, axes, how)
+    each += [] if how is None else side_jobs(subject, arch, dtype, axes, how)
     steps = recorded(subject, arch, dtype, axes, None) if subject.module.FORWARD_STEPS else []
     return each + steps
 

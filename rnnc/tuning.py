@@ -18,6 +18,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from rnnc.codegen.cuts import chosen, passes
 from rnnc.codegen.resources import Configuration
 from rnnc.codegen.tiling import (
     CHUNKS,
@@ -43,6 +44,7 @@ from rnnc.codegen.tiling import (
 from rnnc.codegen.work import Work
 from rnnc.compiler_processes import Compile, Report
 from rnnc.kernel_jobs import Job, Subject, hardware_of, itemsize, recorded
+from rnnc.side_kernels import SHORT, cut_jobs, map_choices, stretch_jobs
 
 TRIES = 5  # candidates of a kernel, for one length of a chunk
 
@@ -135,7 +137,9 @@ class _Search:
     def __init__(self, target: Target, answers: Answers, deadline: float) -> None:
         self.target, self.answers, self.deadline = target, answers, deadline
         self.hardware, self.size = hardware_of(target.arch), itemsize(target.dtype)
-        self.works = target.subject.module.WORK
+        module = target.subject.module
+        self.works = module.WORK
+        self.every = {**module.WORK, **module.CUT_WORK, **module.SUMMARY_WORK}
         self.found = Found(target)
         self.room: dict[tuple[str, int, int], float] = {}
 
@@ -150,6 +154,7 @@ class _Search:
             if tried and not self._fitting(tried):
                 self._complete(min(tried, key=lambda plan: (plan.excess, plan.seconds)))
             self._joints()
+            self._side()
             self.found.done = True
         except OutOfTime:
             pass
@@ -170,6 +175,29 @@ class _Search:
             two = [(self.works[n], known.get(n, {}), plan.kernels[n]) for n in (joint.first, joint.second)]
             pairs = together(two, joint.beside, axes, self.size, self.hardware, plan.chunk, plan.spacing)
             self._joint(joint, pairs[:TRIES], [apart for *_, apart in two])
+
+    def _side(self) -> None:
+        """Compiles what only some calls launch, as it would be chosen. Raises OutOfTime."""
+        from rnnc.ops.triton_tiling import cut_works
+
+        target, module = self.target, self.target.subject.module
+        known = {kernel: findings_of(reports) for kernel, reports in self.found.kernels.items()}
+        try:
+            plan = choose(self.works, target.axes, self.size, self.hardware, None, known)
+            maps = map_choices(target.subject, target.arch, target.dtype, target.axes, plan.chunk, {})
+        except TooLarge:
+            return
+        seen: set[tuple[str, int]] = set()
+        for length in SHORT:
+            each = passes(cut_works(module), target.axes, self.size, self.hardware, length, None, known)
+            taken = chosen(each, min(plan.chunk, length))
+            for kernel in taken.kernels if taken else ():
+                if taken and kernel in module.CUT_WORK and (kernel, taken.chunk) not in seen:
+                    seen.add((kernel, taken.chunk))
+                    given = module.CUT_WORK[kernel], target.axes, self.size, self.hardware
+                    self._first(kernel, plausible(ranked(*given, taken.chunk, {})))
+        for kernel, choices in ({} if module.NO_STRETCHES else maps).items():
+            self._first(kernel, plausible(choices))
 
     def _joint(self, joint: Any, pairs: Sequence[Pair], apart: Sequence[Choice]) -> None:
         """Until a configuration spills no more than the limit, or than the two do apart."""
@@ -260,12 +288,12 @@ class _Search:
             if time.monotonic() > self.deadline:
                 raise OutOfTime
             how = choice.configuration
-            how = how._replace(spacing=compiled_for(self.works[kernel], how.spacing))
+            how = how._replace(spacing=compiled_for(self.every[kernel], how.spacing))
             report = self._compiled(kernel, how, self._tiled(how, {}))
             left = float("inf")
             if "error" not in report and report["shared"] <= self.hardware.shared_program:
                 said = Measured(report["registers"], report["stack"], report["shared"])
-                left = excess(self.works[kernel], choice.need, said, choice.configuration, self.hardware)
+                left = excess(self.every[kernel], choice.need, said, choice.configuration, self.hardware)
                 choice = choice._replace(measured=said)
             tried.append((left, choice._replace(excess=left)))
             if left <= 0 or len(tried) == TRIES:
@@ -294,7 +322,16 @@ class _Search:
         Two walks of which no call needs the first again are never one launch: an error.
         """
         target = self.target
-        jobs = recorded(target.subject, target.arch, target.dtype, target.axes, tiled, kernel)
+        given = target.subject, target.arch, target.dtype, target.axes
+        if kernel in target.subject.module.SUMMARY_WORK:
+            jobs = [job for job in stretch_jobs(*given, tiled, {kernel: how}) if job.task["kernel"] == kernel]
+        elif kernel in target.subject.module.CUT_WORK:
+            cuts = target.subject.module.CUTS.items()
+            (cut,) = (name for name, group in cuts if kernel in {launch.kernel for launch in group})
+            own = dict.fromkeys(self.every, how) | dict(tiled.configurations)
+            jobs = cut_jobs(*given, tiled._replace(cut=cut, configurations=own), kernel)
+        else:
+            jobs = recorded(*given, tiled, kernel)
         report = self.answers.of(jobs[0]) if jobs else {"error": "never launched"}
         self.found.kernels.setdefault(kernel, {})[how] = report
         return report
