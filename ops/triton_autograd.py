@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from types import ModuleType
 from typing import Any, cast
 
@@ -37,7 +38,7 @@ class TritonPlan:
     form: str = "chunked"
     precise: bool = False
 
-    @property
+    @cached_property
     def declared(self) -> tuple[Input | Param, ...]:
         """What the tensors are: without rows of the tokens before, with what is carried beside the states."""
         given = self.call.starts
@@ -49,9 +50,13 @@ class TritonPlan:
         """The inputs that are others, of the tokens before."""
         return tuple(each for each in self.recurrence.earlier if each.kind == "row")
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[str, ...]:
         return tuple(output.name for output in self.recurrence.outputs)
+
+    def packed(self, bounds: Tensor) -> TritonPlan:
+        """The same for other limits of as many sequences."""
+        return replace(self, call=replace(self.call, bounds=bounds, tables=[]))
 
     def arrays(self, tensors: Tensors) -> tuple[dict[str, Tensor], Tensors]:
         """Inputs and parameters by name, and the initial states if there are any."""
@@ -230,7 +235,7 @@ def _collect(
         width = math.prod(tensor.shape[3:]) if len(found) < inputs else tensor.numel()
         found.append(target)
         sums.append(Sum(gradient, target, gradient.numel() // tensor.numel(), width))
-    run_sums(plan.module, sums)
+    run_sums(plan.module, sums, plan.call.prepared)
     return found
 
 

@@ -65,6 +65,8 @@ class TritonKernels:
         self.tilings: dict[Hashable, Tiled] = {}
         self.splits: dict[Hashable, Split] = {}
         self.prepared: dict[Hashable, tuple[Tiled, dict[Any, Any]]] = {}
+        self.plans: dict[Hashable, TritonPlan] = {}
+        self.taken: dict[Hashable, str] = {}
 
     @cached_property
     def generated(self) -> Generated | str:
@@ -88,6 +90,10 @@ class TritonKernels:
         """
         if backend == "torch" or (backend == "auto" and bound.device.type != "cuda"):
             return None
+        key = bound.key, backend, form
+        known = self.taken.get(key)
+        if known is not None:
+            return known
         obstacle = self.obstacle(form, bound.output_dtype, bound.device, backend)
         name = self.recurrence.name
         if backend == "auto" and obstacle is None and not self._validated(bound, form):
@@ -103,7 +109,12 @@ class TritonKernels:
         without = self.no_chunks or (self._too_large(bound) if form == "auto" else "")
         if form == "auto" and without:
             self._warn(f"{without}: its recurrent form runs, one token after the other")
-        return "recurrent" if form == "recurrent" or without else "chunked"
+        found = "recurrent" if form == "recurrent" or without else "chunked"
+        if bound.key is not None:
+            if len(self.taken) > REMEMBERED:
+                self.taken.clear()
+            self.taken[key] = found
+        return found
 
     def replaces(self, bound: Bound, options: Options) -> bool:
         """Whether they can take a call in the chunked form, where others can too."""
@@ -181,6 +192,27 @@ class TritonKernels:
 
         Raises UnavailableError for sizes that the kernels of the form do not take.
         """
+        cu_seqlens = options.cu_seqlens
+        given = (*bound.inputs, *params, *starts, *states)
+        recorded = torch.is_grad_enabled() and any(x.requires_grad for x in given)
+        count = None if cu_seqlens is None else (cu_seqlens.shape[0], cu_seqlens.dtype)
+        asked = form, options.output_final_state, options[3:], precise, bool(starts), recorded
+        key = bound.key, count, asked, self.stretches, self.cut
+        plan = self.plans.get(key)
+        if plan is None:
+            plan = self._plan(bound, form, options, precise, bool(starts), recorded)
+            if bound.key is not None:
+                if len(self.plans) > REMEMBERED:
+                    self.plans.clear()
+                self.plans[key] = plan
+        elif cu_seqlens is not None:
+            plan = plan.packed(cu_seqlens.contiguous())
+        return apply(plan, *given)
+
+    def _plan(
+        self, bound: Bound, form: str, options: Options, precise: bool, starts: bool, recorded: bool
+    ) -> TritonPlan:
+        """How calls of these shapes run. Raises UnavailableError."""
         length, cu_seqlens = bound.sizes.length, options.cu_seqlens
         named = options.backend == "triton"  # then what is not validated may run too
         if form == "recurrent":
@@ -191,15 +223,13 @@ class TritonKernels:
             how = self.tiled(bound.sizes.axes, size, bound.device, length, options.chunk_size)
             split = self.split(bound, length, named and cu_seqlens is None, how)
             may_cut = split.parts == 1 and bool(self.cut or (named and cu_seqlens is None))
-            given = (*bound.inputs, *params, *starts, *states)
-            if may_cut and not (torch.is_grad_enabled() and any(x.requires_grad for x in given)):
+            if may_cut and not recorded:
                 how = self.alone(bound.sizes.axes, size, bound.device, length, how, options.chunk_size)
             if how.spacing > 1 and split.parts > 1:  # stretches keep the state of every chunk
                 how = self._tiled(bound.sizes.axes, size, bound.device, how.chunk, 1)
-        call = self._call(bound, length, cu_seqlens, bool(options.reverse), how, split, bool(starts))
+        call = self._call(bound, length, cu_seqlens, bool(options.reverse), how, split, starts)
         keep, final = options.save != "inputs", options.output_final_state
-        plan = TritonPlan(self.available[0], call, self.recurrence, keep, final, form, precise)
-        return apply(plan, *bound.inputs, *params, *starts, *states)
+        return TritonPlan(self.available[0], call, self.recurrence, keep, final, form, precise)
 
     def step(
         self, bound: Bound, params: Tensors, states: Tensors, places: Tensors | None, precise: bool
@@ -258,7 +288,7 @@ class TritonKernels:
         """What earlier calls of these shapes have found for their launches."""
         if bound.key is None:
             return {}
-        count = None if cu_seqlens is None else cu_seqlens.shape[0]
+        count = None if cu_seqlens is None else (cu_seqlens.shape[0], cu_seqlens.dtype)
         key = bound.key, count, reverse, how.chunk, how.cut, stretches, starts
         if len(self.prepared) > REMEMBERED:
             self.prepared.clear()

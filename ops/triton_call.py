@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rnnc.codegen.resources import Configuration, rows_for
 from rnnc.ops.options import CHUNK
+from rnnc.ops.triton_repeated import Repeated
 from rnnc.ops.triton_stretches import WHOLE, Split, Tables, split_tables
 
 Tensors = tuple[Tensor, ...]
@@ -79,7 +80,8 @@ UNTILED = Tiled(CHUNK, 1, {}, "")  # of calls of the recurrent form
 class Prepared(NamedTuple):
     """A launch without its tensors: `writes` are (key, argument, shape, dtype), `reads` (argument, key),
     `states` (argument, which, number), of those of `Ends`, `options` all else. `summary`: of a kernel that
-    walks stretches, the walk from zero that comes first.
+    walks stretches, the walk from zero that comes first; `launch`: what launches it on the arrays of `keys`,
+    the states and the tables.
     """
 
     kernel: str
@@ -87,9 +89,11 @@ class Prepared(NamedTuple):
     states: tuple[tuple[str, str, int], ...]
     writes: tuple[tuple[str, str, tuple[int, ...], torch.dtype], ...]
     reads: tuple[tuple[str, str], ...]
-    options: Mapping[str, Any]
+    options: dict[str, Any]
     grid: tuple[int, ...]
     summary: Prepared | None = None
+    keys: tuple[str, ...] = ()
+    launch: Repeated | None = None
 
 
 class Ends(NamedTuple):

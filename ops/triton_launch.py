@@ -7,7 +7,7 @@ table of chunks is made on the device, for as many chunks as there can be at mos
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rnnc.codegen.resources import Configuration, cover, rows_for
 from rnnc.ops.triton_call import ArraySpec, Call, Ends, Joined, Launch, Prepared, Sum, Tensors
+from rnnc.ops.triton_repeated import Repeated
 from rnnc.ops.triton_stretches import MAP, combined
 
 IN_FLOAT32 = ("row", "total", "partial", "stretch", "start")
@@ -29,22 +30,24 @@ BEFORE_TILE = 64  # entries of a token at a time
 TABLE_TILE = (64, 64)  # sequences and chunks of a program at a time
 
 
-def run_chunk_tables(module: ModuleType, bounds: Tensor, chunk: int, count: int) -> tuple[Tensor, Tensor]:
-    """The number of chunks before each sequence [N]; for each chunk (sequence or -1, number) [count, 2]."""
+def run_chunk_tables(
+    module: ModuleType, bounds: Tensor, chunk: int, count: int, prepared: dict[Any, Any] | None = None
+) -> tuple[Tensor, Tensor]:
+    """The number of chunks before each sequence [N]; for each chunk (sequence or -1, number) [count, 2].
+
+    `prepared` is that of a call of so many sequences and chunks.
+    """
     number = bounds.shape[0] - 1
-    room = torch.empty(number + 2 * count, dtype=torch.int32, device=bounds.device)
-    offsets, table = room[:number], room[number:]
-    module.chunk_tables[(-(-count // TABLE_TILE[1]),)](
-        cu_seqlens=bounds,
-        offsets=offsets,
-        table=table,
-        N=number,
-        count=count,
-        C=chunk,
-        BN=TABLE_TILE[0],
-        BI=TABLE_TILE[1],
-        **EVERYWHERE,
-    )
+    first = -(-number // 4) * 4  # aligned
+    room = torch.empty(first + 2 * count, dtype=torch.int32, device=bounds.device)
+    offsets, table = room[:number], room[first:]
+    prepared = {} if prepared is None else prepared
+    if "chunk_tables" not in prepared:
+        sizes = {"N": number, "count": count, "C": chunk, "BN": TABLE_TILE[0], "BI": TABLE_TILE[1]}
+        names = ("cu_seqlens", "offsets", "table")
+        grid = (-(-count // TABLE_TILE[1]),)
+        prepared["chunk_tables"] = Repeated(module.chunk_tables, grid, sizes | EVERYWHERE, names)
+    prepared["chunk_tables"]((bounds, offsets, table))
     return offsets, table
 
 
@@ -59,7 +62,7 @@ class Runner:
         """The keys of what the backward kernels read that the forward kernels wrote."""
         if "kept" not in self.call.prepared:
             self.call.prepared["kept"] = self._kept()
-        return list(self.call.prepared["kept"])
+        return self.call.prepared["kept"]  # type: ignore[no-any-return]
 
     def _kept(self) -> list[str]:
         written = {key for launch in self._launches("FORWARD") for key, *_ in launch.writes}
@@ -75,25 +78,28 @@ class Runner:
 
         No `start`: zeros, no `end`: not wanted.
         """
-        wanted = frozenset((*outputs, *(self.kept if keep else ())))
-        self._run("forward", Ends(start=start, end=end), wanted, frozenset())
+        key = ("forward", keep, *outputs)
+        self._run(key, Ends(start=start, end=end), lambda: ((*outputs, *(self.kept if keep else ())), ()))
 
     def backward(self, last: Tensors, first: Tensors, wanted: Collection[str]) -> None:
         """What the `wanted` gradients, and those of the initial states, need; see `Ends`."""
-        self._run("backward", Ends(last=last, first=first), frozenset(), frozenset(wanted))
+        self._run(("backward", *wanted), Ends(last=last, first=first), lambda: ((), wanted))
 
     def again(self, start: Tensors, last: Tensors, first: Tensors, wanted: Collection[str]) -> None:
         """The same where nothing was kept: begins with what it needs of the forward pass."""
-        self._run("again", Ends(start, (), last, first), frozenset(self.kept), frozenset(wanted))
+        self._run(("again", *wanted), Ends(start, (), last, first), lambda: (self.kept, wanted))
 
-    def _run(self, what: str, ends: Ends, before: frozenset[str], after: frozenset[str]) -> None:
-        """Launches what the arrays `before` of the forward pass depend on, then those `after` of the backward
-        pass, and the states at the ends.
+    def _run(
+        self, what: tuple[Any, ...], ends: Ends, wanted: Callable[[], tuple[Collection[str], Collection[str]]]
+    ) -> None:
+        """Launches what the first of the `wanted` arrays, those of the forward pass, depend on, then the
+        second, those of the backward pass, and the states at the ends. `what` tells such runs apart.
         """
-        key = what, ends.there, before, after
-        if key not in self.call.prepared:
-            self.call.prepared[key] = self._prepared(ends, before, after)
-        for prepared in self.call.prepared[key]:
+        key = what, *map(bool, ends)
+        found = self.call.prepared.get(key)
+        if found is None:
+            found = self.call.prepared[key] = self._prepared(ends, *wanted())
+        for prepared in found:
             if prepared.summary:
                 self._walk_stretches(prepared, prepared.summary, ends)
             else:
@@ -105,7 +111,8 @@ class Runner:
         if call.bounds is None:
             return None
         if not call.tables:
-            call.tables.append(run_chunk_tables(self.module, call.bounds, call.chunk, call.chunks))
+            given = call.bounds, call.chunk, call.chunks, call.prepared
+            call.tables.append(run_chunk_tables(self.module, *given))
         return call.tables[0]
 
     def _launches(self, direction: str) -> Sequence[Launch]:
@@ -169,7 +176,7 @@ class Runner:
         found = {name: self._planned(*launches[name], each[name], ends.there) for name in launches}
         for pair in pairs:
             found[pair.first] = _joined(pair, found[pair.first], found.pop(pair.second))
-        return tuple(found.values())
+        return tuple(map(self._ready, found.values()))
 
     def _needed(
         self, launches: Sequence[Launch], end: bool, wanted: set[str]
@@ -254,29 +261,38 @@ class Runner:
         grid = self._grid(launch, configuration)
         return Prepared(launch.kernel, serial, tuple(states), tuple(writes), reads, options, grid)
 
+    def _ready(self, prepared: Prepared) -> Prepared:
+        """With what launches it."""
+        names = [argument for _, argument, *_ in prepared.writes] + [name for name, _ in prepared.reads]
+        names += [argument for argument, *_ in prepared.states if prepared.serial]
+        names += ["cu_seqlens", "chunk_offsets" if prepared.serial else "chunk_table"]
+        return prepared._replace(
+            keys=(*(key for key, *_ in prepared.writes), *(key for _, key in prepared.reads)),
+            launch=Repeated(
+                getattr(self.module, prepared.kernel), prepared.grid, prepared.options, tuple(names)
+            ),
+            summary=self._ready(prepared.summary) if prepared.summary else None,
+        )
+
     def _launch(self, prepared: Prepared, ends: Ends) -> None:
         """Allocates what a kernel writes and launches it."""
         call, arrays = self.call, self.arrays
-        options = dict(prepared.options)
-        for key, argument, shape, dtype in prepared.writes:
+        for key, _, shape, dtype in prepared.writes:
             if key not in arrays:
                 arrays[key] = torch.empty(shape, dtype=dtype, device=call.device)
-            options[argument] = arrays[key]
-        for argument, key in prepared.reads:
-            options[argument] = arrays[key]
+        tensors: list[Tensor | None] = [arrays[key] for key in prepared.keys]
         filler = next(iter(arrays.values()))
         bounds, tables, stretches = call.bounds, self.tables(), call.stretches
-        if prepared.serial and stretches is not None:
-            bounds, tables = stretches.bounds, (stretches.chunks, stretches.chunks)
-        options["cu_seqlens"] = filler if bounds is None else bounds
         if prepared.serial:
-            for argument, which, number in prepared.states:
+            if stretches is not None:
+                bounds, tables = stretches.bounds, (stretches.chunks, stretches.chunks)
+            for _, which, number in prepared.states:
                 given: Tensors = getattr(ends, which)
-                options[argument] = given[number] if given else None
-            options["chunk_offsets"] = filler if tables is None else tables[0]
-        else:
-            options["chunk_table"] = filler if tables is None else tables[1]
-        getattr(self.module, prepared.kernel)[prepared.grid](**options)
+                tensors.append(given[number] if given else None)
+        tensors.append(filler if bounds is None else bounds)
+        tensors.append(filler if tables is None else tables[0 if prepared.serial else 1])
+        assert prepared.launch is not None
+        prepared.launch(tensors)
 
     def _grid(self, launch: Launch, configuration: Configuration) -> tuple[int, ...]:
         call = self.call
@@ -354,22 +370,26 @@ def run_before(runner: Runner | Any, pairs: Sequence[tuple[str, str, int]]) -> N
     )
 
 
-def run_sums(module: ModuleType, sums: Sequence[Sum]) -> None:
-    """All sums in one launch; none if there are none."""
+def run_sums(module: ModuleType, sums: Sequence[Sum], prepared: dict[Any, Any]) -> None:
+    """All sums in one launch; none if there are none. `prepared`: that of the call that they belong to."""
     if not sums:
         return
-    sizes = tuple(each.target.numel() for each in sums)
-    most = max(each.rows for each in sums)
-    module.sums[(sum(-(-size // SUM_TILE[1]) for size in sizes),)](
-        sources=tuple(each.source for each in sums),
-        targets=tuple(each.target for each in sums),
-        rows=tuple(each.rows for each in sums),
-        widths=tuple(each.width for each in sums),
-        sizes=sizes,
-        BR=min(SUM_TILE[0], 1 << (most - 1).bit_length()),
-        BN=SUM_TILE[1],
-        **EVERYWHERE,
-    )
+    kinds = ((x.rows, x.width, x.source.dtype, x.target.shape, x.target.dtype) for x in sums)
+    key = "sums", tuple(kinds)
+    if key not in prepared:
+        sizes = tuple(each.target.numel() for each in sums)
+        most = max(each.rows for each in sums)
+        options = {
+            "rows": tuple(each.rows for each in sums),
+            "widths": tuple(each.width for each in sums),
+            "sizes": sizes,
+            "BR": min(SUM_TILE[0], 1 << (most - 1).bit_length()),
+            "BN": SUM_TILE[1],
+            **EVERYWHERE,
+        }
+        grid = (sum(-(-size // SUM_TILE[1]) for size in sizes),)
+        prepared[key] = Repeated(module.sums, grid, options, ("sources", "targets"))
+    prepared[key]((tuple(each.source for each in sums), tuple(each.target for each in sums)))
 
 
 def _language() -> Any:

@@ -63,6 +63,11 @@ class _Forced(TritonKernels):
 
     how: Tiled
 
+    def force(self, how: Tiled) -> None:
+        """From now on."""
+        self.how = how
+        self.plans.clear()
+
     def tiled(self, *_: Any, **__: Any) -> Tiled:
         return self.how
 
@@ -106,7 +111,7 @@ class Probe:
 
     def wrong(self, how: Tiled) -> str:
         """What the kernels, run in that way, get wrong; empty if nothing."""
-        self.kernels.how = how
+        self.kernels.force(how)
         try:
             found = replace(self._trial, save=self._save(how)).evaluate("chunked", "triton")
         except Exception as error:  # a kernel that does not run on this device is none
@@ -120,7 +125,7 @@ class Probe:
 
     def seconds(self, how: Tiled, only: Collection[str] | None = None) -> dict[str, float]:
         """The time of each kernel, or of some, for a token and head, on average over the loads."""
-        self.kernels.how = how
+        self.kernels.force(how)
         found: dict[str, list[float]] = {name: [] for name in (self.names if only is None else only)}
         for heads, tokens in self.loads:
             sizes = Sizes(1, tokens, heads, self.axes)
