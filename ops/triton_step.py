@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from rnnc.ops.triton_call import Call
+from rnnc.ops.triton_repeated import Repeated
 from rnnc.ops.triton_steps import Tensors, constants, tiling
 
 
@@ -32,7 +32,6 @@ class Step:
         (launch,) = module.FORWARD_STEPS
         sizes, lead = call.sizes, (call.batch, call.heads)
         tiles = tiling(launch, sizes)
-        self.kernel = getattr(module, launch.kernel)[(tiles.tiles * call.batch * call.heads,)]
         self.dtype, self.device = torch.float32 if precise else call.dtype, call.device
         order = {name: number for number, name in enumerate(named)}
         self.reads = [(argument, order[key]) for key, argument, _, _ in launch.reads]
@@ -46,25 +45,23 @@ class Step:
         self.unused = ["cu_seqlens", *(place["kept"] for place in places), *(() if start else self.start)]
         groups = {f"G_{name}": named[name].shape[1] for name in launch.groups}
         ends = {"HAS_START": start, "HAS_END": True, "KEEP": False}
-        self.options: dict[str, Any] = constants(launch, call, tiles) | groups | ends
+        names = [argument for argument, _ in (*self.reads, *self.writes)]
+        names += [*(self.start if start else ()), *self.end, *self.unused]
+        self.launch = Repeated(
+            getattr(module, launch.kernel),
+            (tiles.tiles * call.batch * call.heads,),
+            constants(launch, call, tiles) | groups | ends,
+            names,
+        )
 
     def __call__(self, given: Tensors, states: Tensors, places: Tensors | None) -> tuple[Tensors, Tensors]:
         """The outputs [B, H, axes] and the new states, in `places` if given; no `states`: zeros."""
-        arguments = self.options.copy()
-        for argument, number in self.reads:
-            arguments[argument] = given[number].contiguous()
-        unused = arguments[self.reads[0][0]]
-        for argument in self.unused:
-            arguments[argument] = unused
+        read = [given[number].contiguous() for _, number in self.reads]
         outputs = tuple(torch.empty(shape, dtype=self.dtype, device=self.device) for _, shape in self.writes)
-        for (argument, _), output in zip(self.writes, outputs, strict=True):
-            arguments[argument] = output
-        for argument, state in zip(self.start, states, strict=False):
-            arguments[argument] = state.contiguous()
         direct = places is not None and all(place.is_contiguous() for place in places)
         new = places if places is not None and direct else self._room()
-        arguments.update(zip(self.end, new, strict=True))
-        self.kernel(**arguments)
+        start = (state.contiguous() for state in states)
+        self.launch((*read, *outputs, *start, *new, *[read[0]] * len(self.unused)))
         if places is not None and not direct:
             for place, value in zip(places, new, strict=True):
                 place.copy_(value)

@@ -19,6 +19,7 @@ from torch import Tensor
 from rnnc.ops.errors import UnavailableError
 from rnnc.ops.triton_call import ArraySpec, Call
 from rnnc.ops.triton_launch import EVERYWHERE
+from rnnc.ops.triton_repeated import Repeated
 
 Tensors = tuple[Tensor, ...]
 StateSpec = tuple[str, tuple[str, ...], tuple[tuple[str, str], ...]]
@@ -135,13 +136,13 @@ class StepRunner:
         """All tokens; no `start`: zeros, no `end`: not wanted."""
         for launch in self.module.FORWARD_STEPS:
             room = self._room(launch, "kept", self._kept) if keep else {}
-            self._run(launch, start, end, room | {"KEEP": keep})
+            self._run(launch, start, end, room, {"KEEP": keep})
 
     def backward(self, start: Tensors, end: Tensors, _wanted: Collection[str]) -> None:
         """All tokens from the last: `start` are the cotangents of the final states."""
         for launch in self.module.BACKWARD_STEPS:
             formed = self._room(launch, "formed", self._formed)
-            self._run(launch, start, end, self._room(launch, "kept", self._kept) | formed)
+            self._run(launch, start, end, self._room(launch, "kept", self._kept) | formed, {})
 
     def again(self, start: Tensors, last: Tensors, first: Tensors, wanted: Collection[str]) -> None:
         """The backward pass where nothing was kept: the states are formed anew before it."""
@@ -172,7 +173,14 @@ class StepRunner:
                 found[argument] = self.arrays[name]
         return found
 
-    def _run(self, launch: StepLaunch, start: Tensors, end: Tensors, options: dict[str, Any]) -> None:
+    def _run(
+        self,
+        launch: StepLaunch,
+        start: Tensors,
+        end: Tensors,
+        room: dict[str, Tensor],
+        options: dict[str, bool],
+    ) -> None:
         call = self.call
         tiles = tiling(launch, call.sizes)
         for key, _, place, axes in launch.writes:
@@ -181,7 +189,7 @@ class StepRunner:
                 whole = place == "token" or (place == "share" and tiles.tiles == 1)
                 dtype = self._dtype(key) if whole else torch.float32
                 self.arrays[key] = torch.empty(shape, dtype=dtype, device=call.device)
-        arguments: dict[str, Any] = {
+        arguments: dict[str, Tensor] = {
             argument: self.arrays[key] for key, argument, _, _ in (*launch.reads, *launch.writes)
         }
         filler = next(iter(arguments.values()))
@@ -189,12 +197,18 @@ class StepRunner:
         for _, _, places in launch.states:
             for what, argument in places:
                 arguments[argument] = next(given[what], filler) if what in given else filler
-        for name in launch.groups:
-            arguments[f"G_{name}"] = self.arrays[name].shape[2]
         arguments["cu_seqlens"] = filler if call.bounds is None else call.bounds
-        arguments |= constants(launch, call, tiles) | {"HAS_START": bool(start), "HAS_END": bool(end)}
-        grid = (tiles.tiles * call.sequences * call.heads,)
-        getattr(self.module, launch.kernel)[grid](**(arguments | options))
+        arguments |= room
+        key = launch.kernel, bool(start), bool(end), *options.values(), *room
+        if key not in call.prepared:
+            fixed = (
+                constants(launch, call, tiles) | {"HAS_START": bool(start), "HAS_END": bool(end)} | options
+            )
+            fixed |= {f"G_{name}": self.arrays[name].shape[2] for name in launch.groups}
+            grid = (tiles.tiles * call.sequences * call.heads,)
+            kernel = getattr(self.module, launch.kernel)
+            call.prepared[key] = Repeated(kernel, grid, fixed, tuple(arguments))
+        call.prepared[key](tuple(arguments.values()))
 
     def _shape(self, launch: StepLaunch, place: str, axes: tuple[str, ...], tiles: int) -> tuple[int, ...]:
         call = self.call
