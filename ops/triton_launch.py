@@ -62,7 +62,8 @@ class Runner:
         """The keys of what the backward kernels read that the forward kernels wrote."""
         if "kept" not in self.call.prepared:
             self.call.prepared["kept"] = self._kept()
-        return self.call.prepared["kept"]  # type: ignore[no-any-return]
+        found: list[str] = self.call.prepared["kept"]
+        return found
 
     def _kept(self) -> list[str]:
         written = {key for launch in self._launches("FORWARD") for key, *_ in launch.writes}
