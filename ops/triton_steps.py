@@ -199,16 +199,16 @@ class StepRunner:
                 arguments[argument] = next(given[what], filler) if what in given else filler
         arguments["cu_seqlens"] = filler if call.bounds is None else call.bounds
         arguments |= room
-        what = launch.kernel, bool(start), bool(end), *options.values(), *room
-        if what not in call.prepared:
+        same = launch.kernel, bool(start), bool(end), *options.values(), *room
+        if same not in call.prepared:
             fixed = (
                 constants(launch, call, tiles) | {"HAS_START": bool(start), "HAS_END": bool(end)} | options
             )
             fixed |= {f"G_{name}": self.arrays[name].shape[2] for name in launch.groups}
             grid = (tiles.tiles * call.sequences * call.heads,)
             kernel = getattr(self.module, launch.kernel)
-            call.prepared[what] = Repeated(kernel, grid, fixed, tuple(arguments))
-        call.prepared[what](tuple(arguments.values()))
+            call.prepared[same] = Repeated(kernel, grid, fixed, tuple(arguments))
+        call.prepared[same](tuple(arguments.values()))
 
     def _shape(self, launch: StepLaunch, place: str, axes: tuple[str, ...], tiles: int) -> tuple[int, ...]:
         call = self.call
