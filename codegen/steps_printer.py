@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.kernel_docs import token_doc
@@ -22,7 +22,7 @@ from rnnc.dsl.normal import Normal
 
 RESERVED = """tl triton T H N h0 ht cu_seqlens every HAS_START HAS_END KEEP PACKED REVERSE i_v i_nh i_n
 i_h i_t o_t o_kept o_formed i_part i_back part begin end room first bos length tiles expm1 tanh softplus
-substitute range float""".split()
+substitute range float entries""".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,7 @@ class StepsBackContext:
     offsets: str
     once: str
     sums: str
+    indices: tuple[str, ...]
     again: str
     body: str
     stores: str
@@ -85,14 +86,17 @@ class StepsPrinter:
         self.nodes = reachable([*kernel.program.nodes(), *(carry.end for carry in kernel.again)])
         self.sizes = {axis: self.names.fresh(axis) for axis in self._features()}
         for size in self.sizes.values():
-            self.names.taken |= {f"B{size}", f"o_{size}", f"m_{size}"}
+            self.names.taken |= {f"B{size}", f"o_{size}", f"m_{size}", f"n_{size}"}
         self.arguments: dict[str, str] = {}
         for array in (*kernel.loads, *kernel.stores):
             if array.name not in self.arguments:
                 self.arguments[array.name] = self.names.fresh(array.name.replace("'", ""))
         read = {array.name for array in kernel.loads}
         self.groups = [d.name for d in normal.recurrence.inputs if d.per_group and d.name in read]
-        self.memory = TokenMemory(kernel, self.sizes, self.groups)
+        large = any(len(carry.start.axes) > 1 for carry in kernel.again)
+        self.reads_again = large and kernel.tile is None
+        self.outside = TokenMemory(kernel, self.sizes, self.groups)  # the loops over tokens
+        self.memory = replace(self.outside, index="n_") if self.reads_again else self.outside
         self.states = {carry.name: self._holes(carry) for carry in (*kernel.again, *kernel.carries)}
         self.loads = {array.node: array for array in kernel.loads}
         varying = [n for n in self.nodes if isinstance(n.op, ir.Load) and n.op.kind != "param"]
@@ -101,6 +105,12 @@ class StepsPrinter:
         self.elsewhere: set[str] = set()  # names in another loop of the kernel
         self.known = self._carried()
         self.paragraphs = Paragraphs(self._word, values.is_symbol)
+        self.state_axes = [set(carry.start.axes) for carry in kernel.again]
+        self.moving = dependents(self.nodes, [carry.start for carry in kernel.carries])
+        self.passed = 0  # sums so far
+        self.used: dict[Node, int] = {}  # of what is read or formed again, the sums before its last use
+        self.named: dict[Node, str] = {}
+        self.states_read: dict[Node, StateHoles] = {}  # in the loop that is printed
 
     # Names
 
@@ -137,7 +147,8 @@ class StepsPrinter:
         return [axis for axis in self.normal.recurrence.axes if axis in found]
 
     def _holes(self, carry: Carry) -> StateHoles:
-        axes, memory = carry.start.axes, self.memory
+        axes = carry.start.axes
+        memory = self.memory if carry in self.kernel.again else self.outside
         stem = carry.name.replace("'", "")
         own = ", ".join(["H", *map(memory.size, axes)])
         return StateHoles(
@@ -163,14 +174,57 @@ class StepsPrinter:
     def need(self, node: Node, lines: list[Line]) -> None:
         """Appends what makes the value known right before its first use, or once for all tokens."""
         node = plain(node)
-        if node in self.known or is_number(node):
+        if is_number(node) or (node in self.known and not self._far(node)):
             return
         steady = node.number not in self.varying
-        for argument in node.args:
+        for argument in self._in_turn(node.args, lines):
             self.need(argument, self.once if steady else lines)
+        if node in self.states_read:
+            lines.append(Line(self._read_again(self.states_read[node])))
+            return
         text = self._load(self.loads[node]) if node in self.loads else bare(self._line(node))
-        self.known[node] = self._called(f"b_{self.values.name(node)}", steady)
+        if node not in self.named:
+            self.named[node] = self._called(f"b_{self.values.name(node)}", steady)
+        self.known[node], self.used[node] = self.named[node], self.passed
         (self.once if steady else lines).append(Line((f"{self.known[node]} = {text}",), _used(node), node))
+        self.passed += any(set(argument.axes) - set(node.axes) for argument in node.args)
+
+    # Where a program holds all of the state, there is no room for more than two tiles of that size.
+
+    def _whole(self, node: Node) -> bool:
+        """Whether a value is as large as the state that is read."""
+        return self.reads_again and any(axes <= set(node.axes) for axes in self.state_axes)
+
+    def _far(self, node: Node) -> bool:
+        """Whether a value is read, or formed, again: where a sum lies between two uses of it."""
+        if not self.states_read or not self._whole(node) or node.number in self.moving:
+            return False
+        before, self.used[node] = self.used.get(node, self.passed), self.passed
+        return self.passed > before
+
+    def _in_turn(self, arguments: Sequence[Node], lines: list[Line]) -> list[Node]:
+        """Arguments in the order in which they are formed: large ones, and what they are formed of, last."""
+        large = [node for node in map(plain, arguments) if self._whole(node)]
+        waiting = list(large)
+        while waiting:
+            node = waiting.pop(0)
+            for argument in map(plain, node.args if node not in self.known else ()):
+                if self._whole(argument):
+                    waiting.append(argument)
+                else:
+                    self.need(argument, lines)
+        return [node for node in map(plain, arguments) if node not in large] + large
+
+    def _read_again(self, holes: StateHoles) -> tuple[str, ...]:
+        address = f"{holes.formed} + o_formed * {holes.size} + {holes.offset}"
+        load = f"{holes.name} = tl.load({address}, mask={holes.mask}, other=0.0)"
+        return (*self._indices(), load)
+
+    def _indices(self) -> tuple[str, ...]:
+        """The entries of a tile, computed where they are needed: else they are held, one for every row."""
+        if not self.reads_again:
+            return ()
+        return tuple(f"n_{size} = entries(i_nh, B{size})" for size in self.sizes.values())
 
     def _called(self, name: str, steady: bool) -> str:
         """A free name; what is formed once for all tokens is there in every loop."""
@@ -208,7 +262,8 @@ class StepsPrinter:
         own = array.node.axes
         extra = tuple(axis for axis in array.axes if axis not in own)
         tile = array.axes if extra else own
-        address = self.memory.address(array, self.arguments[array.name], tile)
+        memory = self.outside if array.place in ("param", "shared") else self.memory
+        address = memory.address(array, self.arguments[array.name], tile)
         mask = self.memory.masked(array, tile)
         text = f"tl.load({address}{f', mask={mask}, other=0.0' if mask else ''}).to(tl.float32)"
         left = list(tile)
@@ -307,8 +362,10 @@ class StepsPrinter:
         again = self.body(self.kernel.again, ())
         steady = {node: name for node, name in self.known.items() if node.number not in self.varying}
         self.known = steady | self._carried()
+        self.named, self.used, self.passed = dict(steady), {}, 0
         self.elsewhere = self.names.taken - before
         self.names.taken = before | set(steady.values())
+        self.states_read = {carry.start: self.states[carry.name] for carry in self.kernel.again}
         body = self.body(self.kernel.carries, self.kernel.stores)
         zeros = (f"tl.zeros([{self.memory.tile(a.axes)}], tl.float32)" if a.axes else "0.0" for a in sums)
         return StepsBackContext(
@@ -322,13 +379,14 @@ class StepsPrinter:
             offsets=_indent(self._tiles(), 1),
             once=_indent(self.paragraphs.texts(self.once), 1),
             sums=_indent([f"{self._sum(a)} = {zero}" for a, zero in zip(sums, zeros, strict=True)], 1),
+            indices=self._indices(),
             again=_indent(again, 3),
             body=_indent(body, 3),
             stores=_indent([self._store_sum(array) for array in sums], 1),
         )
 
     def _store_sum(self, array: TokenArray) -> str:
-        address = self.memory.address(array, self.arguments[array.name], array.axes)
+        address = self.outside.address(array, self.arguments[array.name], array.axes)
         mask = self.memory.masked(array, array.axes)
         return f"tl.store({address}, {self._sum(array)}{f', mask={mask}' if mask else ''})"
 

@@ -26,11 +26,14 @@ SHAPES = {
 
 @dataclass(frozen=True, slots=True)
 class TokenMemory:
-    """The addresses of one kernel; `sizes` names the size of every axis, `groups` the inputs per group."""
+    """The addresses of one kernel; `sizes` names the size of every axis, `groups` the inputs per group,
+    `index` begins the names of the entries of a tile.
+    """
 
     kernel: TokenKernel
     sizes: Mapping[str, str]
     groups: Sequence[str]
+    index: str = "o_"
 
     def size(self, axis: str) -> str:
         """The name of an axis' size."""
@@ -50,7 +53,7 @@ class TokenMemory:
         terms = []
         for number, axis in enumerate(memory):
             later = [self.size(other) for other in memory[number + 1 :]]
-            terms.append(" * ".join([spread(f"o_{self.size(axis)}", axis, tile), *later]))
+            terms.append(" * ".join([spread(f"{self.index}{self.size(axis)}", axis, tile), *later]))
         return " + ".join(terms)
 
     def mask(self, axes: Axes) -> str:

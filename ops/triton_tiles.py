@@ -38,6 +38,12 @@ def anew(i):
 
 
 @triton.jit
+def entries(i, SIZE: tl.constexpr):
+    """The numbers of the entries of a tile, computed where they stand (see `anew`); `i`: any index."""
+    return anew(i * 0) + tl.arange(0, SIZE)
+
+
+@triton.jit
 def running_scalar(x, C: tl.constexpr, SUFFIX: tl.constexpr, EXCLUSIVE: tl.constexpr):
     """Sums of x [C] over the tokens up to each one (SUFFIX: from it on), without itself if EXCLUSIVE.
 
