@@ -18,7 +18,7 @@ WORK: dict[Role, str] = {
     "dpost": "Forms what the walk back over the chunks needs that is summed over {axis}.",
     "reverse": "Walks the chunks back with the gradient in the state, kept at the end of every chunk.",
     "grads": "Forms the gradients of a chunk, or, where decays are per channel, what they sum over {axis}.",
-    "channels": "Forms the gradients that are left, {axis} in tiles, from the sums of the kernel before.",
+    "channels": "Forms the gradients, or those that the kernel before has left, {axis} in tiles.",
     "states": "The state at the start of chunk i_at, a tile of {axis} of it, from the last that was kept.",
 }
 CHUNK = "Grid: (chunks, H); a program has one chunk of one head{loops}."

@@ -31,7 +31,7 @@ def kernel_form(form: Form, value_axis: str, micro: str | None = None) -> Form:
         programs = flatten(programs, builder, micro)
     elif any(map(is_stacked, nodes)):
         programs = unstack(programs, builder)
-    programs = [reassociate(program, builder, value_axis) for program in programs]
+    programs = [reassociate(program, builder, value_axis, micro) for program in programs]
     return scheduled(programs, builder, last=lambda program: scale_values(program, builder, value_axis))
 
 

@@ -6,8 +6,9 @@ state in registers, the value axis tiled over programs, and writes the outputs a
 every chunk. Backward: `reverse` walks them back with the state's cotangent; `grads`, parallel over chunks,
 does everything that is contracted over the value axis, in loops over its tiles, so that no partial sum of a
 token's gradient reaches memory. What is summed over the value axis beside the state, `values` forms before
-the scan, `post` after it, and `dpost` before `reverse`. Where decays are per channel, what remains after the
-contraction is a kernel of its own, `channels`: it, and `pre`, loop over tiles of the key axis.
+the scan, `post` after it, and `dpost` before `reverse`. Where decays are per channel, `channels` does it, and
+`pre` too loops over tiles of the key axis: what is contracted over values is formed where it is used, but
+where that does not fit the registers, in `grads`, and handed on.
 
 States need not be kept for every chunk: a kernel that reads them walks, tile by tile of the value axis, from
 the last that was kept to its own chunk (`states`). Where one has them in tiles of another axis, all are kept.
@@ -24,11 +25,18 @@ from rnnc.codegen.accumulation import fold_factors
 from rnnc.codegen.arrays import Array, Place
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.kernel_form import kernel_form
-from rnnc.codegen.operands import contractions, crossing, in_two_loops, per_channel, with_plain_operands
+from rnnc.codegen.operands import (
+    all_in_channels,
+    contractions,
+    crossing,
+    in_two_loops,
+    per_channel,
+    with_plain_operands,
+)
 from rnnc.codegen.order import chunk_phases, serial_phases
 from rnnc.codegen.phases import Phase, levels, verify
 from rnnc.codegen.program import Carry, Node, Program, dependents
-from rnnc.codegen.schedule import needed
+from rnnc.codegen.schedule import decay_gradients, needed
 from rnnc.codegen.summaries import NoSummary, transition
 from rnnc.codegen.torch_module import Form
 from rnnc.codegen.torch_sums import plain
@@ -283,6 +291,9 @@ def _gradients(
     rest, in tiles of channels.
     """
     nodes = [array.node for array in stores]
+    if all_in_channels(program, normal.micro):
+        yield _in_channels(program, normal, stores, given, builder)
+        return
     if not _in_channel_tiles(program):
         if stores:
             yield _kernel("grads", normal, program, nodes, given, stores, walk=walk)
@@ -299,6 +310,22 @@ def _gradients(
         rest, early = in_two_loops(nodes, rest, _tiled_channels(program, normal), builder)
         roots = [array.node for array in rest]
         yield _kernel("channels", normal, program, roots, known, (*early, *rest), again=early)
+
+
+def _in_channels(
+    program: Program, normal: Normal, stores: tuple[Array, ...], given: tuple[Array, ...], builder: Builder
+) -> Kernel:
+    """`channels` alone, with all values in every tile of channels: of what is summed over values only the
+    matrices between tokens that weigh products under decays reach memory.
+    """
+    # Operands that are tiles of tokens and channels cost less to form again than to read.
+    known = tuple(a for a in given if a.place != "token" or normal.value_axis in a.node.axes)
+    nodes = _needed([array.node for array in stores], [array.node for array in known])
+    stores, early = in_two_loops(nodes, stores, normal.key_axis, builder)
+    roots = [array.node for array in stores]
+    weights = between(dict.fromkeys(plain(group.decay.args[0]) for group in decay_gradients(nodes).values()))
+    again = (*early, *(array for array in weights if array.node in nodes))
+    return _kernel("channels", normal, program, roots, known, (*again, *stores), again=again)
 
 
 def _in_channel_tiles(program: Program) -> bool:
@@ -362,7 +389,7 @@ def _kernel(
     else:
         if role in ("pre", "channels") and _in_channel_tiles(program):
             axis = _tiled_channels(program, normal)
-        phases = chunk_phases(body, loads, stores, axis)
+        phases = chunk_phases(body, loads, stores, axis, whole=role == "channels")
     verify(phases, starts)
     name = f"{normal.recurrence.name}_{program.name.split('_')[0]}_{role}"
     reads_states = any(array.place == "kept" for array in loads)

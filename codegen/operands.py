@@ -20,11 +20,12 @@ from rnnc.codegen.builder import Builder
 from rnnc.codegen.operations import COLUMN, COLUMNS, ROW, ROWS, TIME_AXES
 from rnnc.codegen.phases import is_accumulated, levels
 from rnnc.codegen.program import Node, Program, dependents, reachable
-from rnnc.codegen.schedule import GRADIENTS, PAIRS, is_derivative
+from rnnc.codegen.schedule import GRADIENTS, PAIRS, decay_gradients, is_derivative
 from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.dsl.normal import Normal
 
 LEFT, RIGHT = (ROW, ROWS), (COLUMN, COLUMNS)
+PRODUCTS = 2  # under decays: with the derivatives of more in one loop, the registers are full
 
 
 def crossing(program: Program, normal: Normal) -> tuple[Array, ...]:
@@ -87,6 +88,21 @@ def _transformed(frontier: Iterable[Node], key_axis: str) -> Iterator[Node]:
 def per_channel(program: Program) -> bool:
     """Whether a decay has a value for every channel of the key."""
     return any(isinstance(node.op, ir.DecayDot | ir.DecayDotDecay) for node in program.nodes())
+
+
+def all_in_channels(program: Program, micro: str | None) -> bool:
+    """Whether one kernel in tiles of channels forms what is contracted over values as well: decays are per
+    channel, few products are under them, and a token has one row; `micro` is the axis of micro-steps, if
+    there are any.
+
+    It has states in tiles of channels, so all of them are kept. Where tokens read nothing, the sums over
+    values are few, and keeping fewer states saves more.
+    """
+    nodes = program.nodes()
+    square = any(axis.endswith("'") for node in nodes for axis in node.axes)
+    solved = any(isinstance(node.op, ir.Inverse) for node in nodes)
+    products = {group.decay for group in decay_gradients(nodes).values()}
+    return solved and micro is None and not square and 0 < len(products) <= PRODUCTS
 
 
 def unscaled(matrix: Node) -> Node:

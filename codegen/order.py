@@ -63,10 +63,16 @@ def _late_last(heavy: Sequence[Node], ends: Iterable[Node]) -> list[Node]:
 
 
 def chunk_phases(
-    body: Sequence[Node], memory: Iterable[Array], stores: Sequence[Array], axis: str
+    body: Sequence[Node],
+    memory: Iterable[Array],
+    stores: Sequence[Array],
+    axis: str,
+    whole: bool = False,
 ) -> tuple[Phase, ...]:
-    """One chunk of a kernel that is parallel over chunks; `axis` is tiled."""
-    return _Chunk(body, memory, stores, axis).phases()
+    """One chunk of a kernel that is parallel over chunks; `axis` is tiled. `whole`: what has another axis
+    beside the tokens is read again in every loop.
+    """
+    return _Chunk(body, memory, stores, axis, whole).phases()
 
 
 class _Order:
@@ -78,31 +84,50 @@ class _Order:
         self.groups = decay_gradients(body)
         # Read in the loops that need them: matrices held from tile to tile fill the registers.
         self.weights = {plain(node.args[0]) for node in self.groups}
+        # What every loop reads again, and what of it the one that is open has read.
+        self.read_again: set[Node] = set()
+        self.here: set[Node] = set()
+        # What is written as soon as it is formed, for loops that read it.
+        self.between: dict[Node, Array] = {}
         self.known: set[Node] = set()
         self.once: list[Step] = []
         self.tiled: list[Step] | None = None
         self.sums: list[Node] = []
 
-    def need(self, node: Node) -> None:
-        """Appends what makes the node known, arguments first."""
+    def need(self, node: Node, inside: bool = True) -> None:
+        """Appends what makes the node known, arguments first; `inside`: for what is formed in the loop that
+        is open, if one is.
+        """
         node = plain(node)
-        if node in self.known or is_free(node):
-            return
-        inside = self.axis in node.axes or (node in self.memory and node in self.weights)
-        place = self.once if self.tiled is None or not inside else self.tiled
+        inside = inside and self.tiled is not None
+        if node not in self.known and not is_free(node) and not (inside and node in self.read_again):
+            self._append(node, inside)
+        if inside and node in self.read_again and node not in self.here:
+            assert self.tiled is not None
+            self.tiled.append(Read(self.memory[node]))
+            self.here.add(node)
+
+    def _append(self, node: Node, inside: bool) -> None:
+        """Appends what reads or forms the node."""
+        tiled = self.axis in node.axes or (node in self.memory and node in self.weights)
+        place = self.once if self.tiled is None or not tiled else self.tiled
         if node in self.memory:
             place.append(Read(self.memory[node]))
             self.known.add(node)
             return
-        group = self.groups.get(node)
+        group, summed = self.groups.get(node), self.axis is not None and is_accumulated(node, self.axis)
         for argument in group.decay.args if group else node.args:
-            self.need(argument)
-        if self.tiled is not None and self.axis is not None and is_accumulated(node, self.axis):
+            self.need(argument, inside and (self.axis in node.axes or summed))
+        if self.tiled is not None and summed:
             self.sums.append(node)
             place = self.tiled
         members = [member for member in group.members if member] if group else [node]
         place += members
         self.known |= set(members)
+        for array in (self.between[member] for member in members if member in self.between):
+            place.append(Store(array))
+            self.memory[array.node] = array
+            self.read_again.add(array.node)
 
     def store_ready(self, waiting: Iterable[Array]) -> list[Array]:
         """Appends the stores whose values are there; returns the others."""
@@ -122,11 +147,20 @@ class _Chunk(_Order):
     """
 
     def __init__(
-        self, body: Sequence[Node], memory: Iterable[Array], stores: Sequence[Array], axis: str
+        self,
+        body: Sequence[Node],
+        memory: Iterable[Array],
+        stores: Sequence[Array],
+        axis: str,
+        whole: bool,
     ) -> None:
         written = {array.name for array in stores}
         self.later = {array.node for array in memory if array.name in written}
         super().__init__(body, [array for array in memory if array.name not in written], axis)
+        if whole:
+            self.read_again = {node for node in self.memory if axis not in node.axes and _is_large(node)}
+        self.between = {array.node: array for array in stores if array.node in self.later & self.weights}
+        stores = [array for array in stores if array.node not in self.between]
         self.done: list[Phase] = []
         self.tile_axis = axis
         self.along = [array for array in stores if axis in array.node.axes]
@@ -211,6 +245,7 @@ class _Chunk(_Order):
                 if earlier not in totals:
                     self._loop([earlier])
         self.tiled, self.sums = [], []
+        self.here.clear()
         waiting = self._settle(totals, along)
         for root in totals:
             self.need(root)
@@ -233,6 +268,7 @@ class _Chunk(_Order):
             return along
         while work.left:
             self.tiled.append(Anew())
+            self.here.clear()
             self.known = {n for n in self.known if not self._is_tiled(n) or not work.is_cheap(n)}
             self.need(work.take())
             for part in work.parts(self.need):

@@ -11,18 +11,21 @@ from __future__ import annotations
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.contractions import exchanges
-from rnnc.codegen.operands import is_matrix
+from rnnc.codegen.operands import all_in_channels, is_matrix
 from rnnc.codegen.program import Node, Program, reachable
 from rnnc.codegen.rewriting import rewritten
 
 
-def reassociate(program: Program, builder: Builder, value_axis: str) -> Program:
-    """The program with such sums taken of the products that it forms for other results."""
+def reassociate(program: Program, builder: Builder, value_axis: str, micro: str | None = None) -> Program:
+    """The program with such sums taken of the products that it forms for other results; `micro` is the axis
+    of micro-steps, if there are any.
+    """
     formed = {node for node in program.nodes() if isinstance(node.op, ir.Dot)}
+    channels = all_in_channels(program, micro)
 
     def rule(node: Node, args: list[Node], build: Builder) -> Node | None:
         value = node if list(node.args) == args else build.with_args(node, args)
-        return _reordered(value, formed, build, value_axis) or _distributed(value, build)
+        return _reordered(value, formed, build, value_axis, channels) or _distributed(value, build)
 
     return rewritten(program, builder, rule)
 
@@ -38,8 +41,12 @@ def _distributed(node: Node, builder: Builder) -> Node | None:
     return builder.add(zip(total.op.coefficients, terms, strict=True))
 
 
-def _reordered(node: Node, formed: set[Node], builder: Builder, value_axis: str) -> Node | None:
-    """The sum in the other order, if the matrix products that it takes are formed."""
+def _reordered(
+    node: Node, formed: set[Node], builder: Builder, value_axis: str, channels: bool
+) -> Node | None:
+    """The sum in the other order, if the matrix products that it takes are formed; of a sum over values and
+    one over channels that over `channels` stays outside, where those are in tiles, else the other.
+    """
     if not isinstance(node.op, ir.Sum) or node.op.axis in ir.TIME_AXES:
         return None
 
@@ -48,7 +55,7 @@ def _reordered(node: Node, formed: set[Node], builder: Builder, value_axis: str)
         return made if {n for n in reachable([made]) if isinstance(n.op, ir.Dot)} <= formed else None
 
     for order in exchanges(node, product):
-        over_values = order.axis == value_axis and node.op.axis != value_axis
-        if order.axis in ir.TIME_AXES or over_values:
+        outer, inner = (order.axis, node.op.axis) if channels else (node.op.axis, order.axis)
+        if order.axis in ir.TIME_AXES or (inner == value_axis and outer != value_axis):
             return builder.sum(builder.multiply([order.left, order.product], order.coefficient), order.axis)
     return None

@@ -31,6 +31,7 @@ MICRO = [
     "t_rows = bos + (length - 1 - i_t * C - i_rows if REVERSE else i_t * C + i_rows)",
     "r_rows = bos + tl.maximum(tl.minimum(t_rows - bos, length - 1), 0)",
 ]
+PAIRS = ("matrix", "pairs")  # places of matrices between tokens
 AGAIN = ["", "tl.debug_barrier()", "i_k, i_t, i_h = anew(i_k), anew(i_t), anew(i_h)"]
 
 
@@ -55,6 +56,11 @@ class Body:
         self.walk, self.walked = kernel.walk, walked
         carried = {carry.start for carry in kernel.carries}
         self.memory = {array.node for array in kernel.loads if array.node not in carried}
+        formed, written = set(kernel.body), {array.name for array in kernel.stores}
+        # What a kernel hands on to its own loops: there it has a name of its own, and another type.
+        self.own = {
+            a.node: "" for a in kernel.loads if a.name in written and a.node in formed and a.place in PAIRS
+        }
         self.groups = decay_gradients(kernel.body)
         self.called: dict[Node, str] = {}
         steps = addresses.sizes[addresses.micro] if addresses.micro else ""
@@ -99,6 +105,8 @@ class Body:
         for before, phase in zip((None, *phases), phases, strict=False):
             if before is None or before.axis is not None or phase.axis is None:
                 lines += [*([] if before is None else self.again), *self.rows]
+            elif any(isinstance(step, Store) and step.array.node in self.own for step in before.body):
+                lines.append(self.again[1])
             lines += self.phase(phase)
         return lines
 
@@ -193,6 +201,9 @@ class Body:
         address, mask = self.addresses.pointer(array, reading=True)
         masked = f", mask={mask}, other=0.0" if mask else ""
         name = self.call(array.node)
+        if array.node in self.own:
+            self.own[array.node] = self.own[array.node] or self.names.fresh(name)
+            name = self.called[array.node] = self.own[array.node]
         return f"{name} = tl.load({address}{masked})"
 
     def start(self, array: Array) -> list[str]:

@@ -69,7 +69,7 @@ def level_grads(weights, x, y, factor, level, C: tl.constexpr, DOT: tl.constexpr
     N: tl.constexpr = y.shape[0] // C
     factors = repeat(factor, N, 0)
     token, other, _ = row_pairs(x.shape[0], y.shape[0], C, True)
-    weights = tl.where(((token ^ other) >> level) == 1, weights, 0.0).to(DOT)
+    weights = tl.where((token >> level) == ((other >> level) ^ 1), weights, 0.0).to(DOT)
     if x.shape[0] == y.shape[0]:
         upper = upper_half(tl.arange(0, C * N) // N, level)[:, None]
         z = tl.where(upper, x, y)

@@ -80,6 +80,24 @@ def test_products_under_decays_are_settled_one_by_one() -> None:
     assert len(sums) >= 4
 
 
+def test_one_kernel_in_tiles_of_channels() -> None:
+    """What weighs a product under decays is written before the loop and read in it, each with what is read
+    of all values, after a fresh start.
+    """
+    found = kernels("kda")
+    assert "grads" not in found
+    channels = found["channels"]
+    before, loop = next(
+        pair for pair in zip(channels.phases, channels.phases[1:], strict=False) if Anew() in pair[1].body
+    )
+    handed = [step.array for step in before.body if isinstance(step, Store)]
+    assert [array.place for array in handed] == ["matrix", "matrix"]
+    assert {array.name for array in handed} <= {array.name for array in channels.loads}
+    read = [step.array.name for step in loop.body if isinstance(step, Read)]
+    assert all(read.count(array.name) == 1 for array in handed)
+    assert read.count("d'o") == loop.body.count(Anew()) == 2
+
+
 def test_gradients_without_a_read() -> None:
     found = loops(kernels("mamba2")["grads"])
     assert [products for axis, _, products in found if axis] == [0, 1, 1]

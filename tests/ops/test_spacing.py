@@ -21,7 +21,7 @@ pytest.importorskip("triton")
 pytestmark = pytest.mark.usefixtures("poisoned")
 
 # Scaled operands that only the walk needs; two states; micro-steps; outputs that sum over the value axis.
-MODELS = ("kda", "momentum_delta", "gated_delta_product", "gated_oja")
+MODELS = ("gla", "momentum_delta", "gated_delta_product", "gated_oja")
 LONG = (0, 70, 0, 1)
 
 
@@ -87,7 +87,7 @@ def test_states_that_are_formed_anew_are_those_that_would_be_kept(
 
 @pytest.mark.parametrize("save", ["states", "inputs"])
 @pytest.mark.parametrize("spacing", [1, 2, 4])
-@pytest.mark.parametrize("name", ["linear_attention", "kda"])
+@pytest.mark.parametrize("name", ["linear_attention", "gla"])
 def test_the_cost_is_that_of_the_launches(
     every: Callable[[str, int], Operator], name: str, spacing: int, save: str
 ) -> None:
@@ -126,3 +126,5 @@ def test_states_in_tiles_of_another_axis_are_kept_for_every_chunk() -> None:
     sizes = {"B": 1, "T": 256, "H": 2}
     assert cost(first, "bf16", 64, spacing=4, K=64, M=64, **sizes).spacing == 1
     assert cost(second, "bf16", 64, spacing=4, M=64, V=64, **sizes).spacing == 4
+    (stage,) = compile_text(rnnc.ops.kda.spec).stages
+    assert cost(stage, "bf16", 64, spacing=4, K=64, V=64, **sizes).spacing == 1
