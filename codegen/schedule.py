@@ -6,7 +6,7 @@ way from a state's start to its end; serial), `post` (needs the state, feeds not
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 
 from rnnc.codegen import operations as ir
@@ -157,21 +157,31 @@ def _named(value: Node, old: str, new: str, build: Builder) -> Node:
 
 def worth_keeping(forward: Program, backward: Program, writes: bool = False) -> tuple[Node, ...]:
     """What the forward pass keeps for the backward pass: the states, and small matrices that cost much to
-    form; with `writes` also the rows that tokens write once they have read the state.
+    form; with `writes` also the rows that tokens write once they have read the state, and products of pairs
+    of tokens.
     """
     states = tuple(carry.start for carry in forward.carries)
     costly = (ir.Inverse, ir.DecayDot)
     nodes = reachable([*forward.results.values(), *(carry.end for carry in forward.carries)])
     moving = dependents(nodes, states) if writes else ()
-    formed = tuple(n for n in nodes if isinstance(n.op, costly) or (n.number in moving and _writes(n)))
+    formed = tuple(
+        n for n in nodes if isinstance(n.op, costly) or (writes and (_pairs(n, moving) or _writes(n, moving)))
+    )
     plan = cut(backward, given=(*states, *formed))
     used = {argument for node in (*plan.pre, *plan.scan, *plan.post) for argument in node.args}
     return states + tuple(node for node in formed if node in used)
 
 
-def _writes(node: Node) -> bool:
-    """Whether the node is the inverse times rows."""
-    return isinstance(node.op, ir.Dot) and any(isinstance(a.op, ir.Inverse) for a in node.args)
+def _writes(node: Node, moving: Container[int]) -> bool:
+    """Whether the node is the inverse times rows that need the state."""
+    product = isinstance(node.op, ir.Dot) and node.number in moving
+    return product and any(isinstance(a.op, ir.Inverse) for a in node.args)
+
+
+def _pairs(node: Node, moving: Container[int]) -> bool:
+    """Whether the node is a product over features of pairs of tokens that needs no state."""
+    product = isinstance(node.op, ir.Dot) and node.op.axis not in ir.TIME_AXES and len(node.axes) == 2
+    return product and set(node.axes) <= set(ir.TIME_AXES) and node.number not in moving
 
 
 GRADIENTS = (ir.DecayDotRows, ir.DecayDotColumns, ir.DecayDotDecay)

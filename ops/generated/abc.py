@@ -306,7 +306,6 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
     del phi_1, w
     qk = q @ k.mT
     qk_scaled = valid[:, :, None] * qk
-    del qk
     A_ = qk_scaled.tril(0)
     del qk_scaled
     rsqrt_K = (K) ** -0.5
@@ -337,11 +336,11 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
     del A_rows
     del p_rows
     del A_, k_scaled, phi
-    return (p,), (A_end,), (A,) if keep else None
+    return (p,), (A_end,), (A, qk) if keep else None
 
 
 def stage2_chunked_states(args, valid, h0, steps, keep):
-    (_, k, s, z_read) = args
+    (q, k, s, z_read) = args
     H = h0[0].shape[1]
     k_scaled = valid[:, :, :, None] * k
     min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
@@ -354,6 +353,7 @@ def stage2_chunked_states(args, valid, h0, steps, keep):
     del max_z_read
     phi = w * phi_1
     del phi_1, w
+    qk = q @ k.mT
     A_rows = scan.Rows(steps, H)
     (A,) = scan.flat(h0)
     A_done = []
@@ -374,14 +374,14 @@ def stage2_chunked_states(args, valid, h0, steps, keep):
         A = A_rows.joined()
     del A_rows
     del k_scaled, phi
-    return (), (A_end,), (A,) if keep else None
+    return (), (A_end,), (A, qk) if keep else None
 
 
 def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, s, z_read) = args
     if kept is None:
         kept = stage2_chunked_states(args, valid, h0, steps, True)[2]
-    (A,) = kept
+    (A, qk) = kept
     (dp,) = douts
     K = q.shape[3]
     H = h0[0].shape[1]
@@ -393,9 +393,7 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     phi_1 = torch.reciprocal(max_z_read)
     del max_z_read
     phi = w * phi_1
-    qk = q @ k.mT
     qk_scaled = valid[:, :, None] * qk
-    del qk
     A_ = qk_scaled.tril(0)
     del qk_scaled
     rsqrt_K = (K) ** -0.5
@@ -676,7 +674,6 @@ def stage3_chunked_forward(args, valid, h0, steps, keep):
     del phi_1, w
     p_phi = p @ phi.mT
     p_phi_scaled = valid[:, :, None] * p_phi
-    del p_phi
     A = p_phi_scaled.tril(0)
     del p_phi_scaled
     phi_ = valid[:, :, :, None] * phi
@@ -706,14 +703,14 @@ def stage3_chunked_forward(args, valid, h0, steps, keep):
     del B_rows
     del o_rows
     del A, phi_
-    return (o,), (B_end,), (B,) if keep else None
+    return (o,), (B_end,), (B, p_phi) if keep else None
 
 
 stage3_chunked_forward.by_step = (0,)
 
 
 def stage3_chunked_states(args, valid, h0, steps, keep):
-    (v, s, z_read, _) = args
+    (v, s, z_read, p) = args
     H = h0[0].shape[1]
     min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
     max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
@@ -725,6 +722,7 @@ def stage3_chunked_states(args, valid, h0, steps, keep):
     del max_z_read
     phi = w * phi_1
     del phi_1, w
+    p_phi = p @ phi.mT
     phi_ = valid[:, :, :, None] * phi
     del phi
     B_rows = scan.Rows(steps, H)
@@ -747,7 +745,7 @@ def stage3_chunked_states(args, valid, h0, steps, keep):
         B = B_rows.joined()
     del B_rows
     del phi_
-    return (), (B_end,), (B,) if keep else None
+    return (), (B_end,), (B, p_phi) if keep else None
 
 
 stage3_chunked_states.by_step = (0,)
@@ -757,7 +755,7 @@ def stage3_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (v, s, z_read, p) = args
     if kept is None:
         kept = stage3_chunked_states(args, valid, h0, steps, True)[2]
-    (B,) = kept
+    (B, p_phi) = kept
     (do,) = douts
     H = h0[0].shape[1]
     min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
@@ -789,9 +787,7 @@ def stage3_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del ds_4
     ds_6 = -ds_5 + 1
     del ds_5
-    p_phi = p @ phi.mT
     p_phi_scaled = valid[:, :, None] * p_phi
-    del p_phi
     p_phi_scaled_lower = p_phi_scaled.tril(0)
     del p_phi_scaled
     dp = tiles.addmm_(do @ B.mT, do_v_lower_scaled, phi)

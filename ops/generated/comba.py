@@ -101,9 +101,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     k_scaled = G_after_w_scale[:, :, :, None] * k
     del G_after_w_scale
     A = A_2 * G_ij
-    del A_2, G_ij
+    del G_ij
     P = tiles.product(kk, G_before_ij, (w_scale_2 * -1)[:, :, None], f_scale[:, :, :, None])
-    del G_before_ij, f_scale, kk
+    del G_before_ij, f_scale
     A_scaled = w_scale_2[:, :, None] * A
     del A, w_scale_2
     inv = tiles.inverse(P)
@@ -164,14 +164,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     del U_rows
     del o_rows
     del A_scaled, G_C, k_scaled, k_scaled_2, o_1
-    return (o,), (S_end,), (S, inv, U) if keep else None
+    return (o,), (S_end,), (S, kk, A_2, inv, U) if keep else None
 
 
 chunked_forward.by_step = (2,)
 
 
 def chunked_states(args, valid, h0, steps, keep):
-    (_, k, v, a_, b_, A_log, dt_bias, s, _) = args
+    (q, k, v, a_, b_, A_log, dt_bias, s, d) = args
     H = h0[0].shape[1]
     exp_A_log = torch.exp(A_log)
     log2_D_1 = a_ + dt_bias[:, :, None]
@@ -187,6 +187,11 @@ def chunked_states(args, valid, h0, steps, keep):
     del norm2_k_eps
     sigmoid_s = torch.sigmoid(s)
     kk = k @ k.mT
+    norm2_q = tiles.sum_squares(q, 3)
+    norm2_q_eps = norm2_q + 1e-06
+    del norm2_q
+    rnorm_q = torch.rsqrt(norm2_q_eps)
+    del norm2_q_eps
     log2_D_4 = log2_D_3 * tiles.LOG2E
     del log2_D_3
     log2_D = torch.where(valid > 0, log2_D_4, 0)
@@ -215,14 +220,19 @@ def chunked_states(args, valid, h0, steps, keep):
     del G_before
     G_after_w_scale = G_after * w_scale
     del G_after, w_scale
+    rnorm_k_scaled = d[:, :, None] * rnorm_k
     f_scale = sigmoid_s[:, :, None] * rnorm_k
     del rnorm_k
     U_1 = sigmoid_s[:, :, None] * rnorm_k_G_before
     del rnorm_k_G_before, sigmoid_s
+    A_1 = tiles.addcmul_(rnorm_k_scaled[:, :, :, None] * k, rnorm_q[:, :, :, None], q, -1)
+    del rnorm_k_scaled, rnorm_q
+    A_2 = A_1 @ k.mT
+    del A_1
     k_scaled = G_after_w_scale[:, :, :, None] * k
     del G_after_w_scale
     P = tiles.product(kk, G_before_ij, (w_scale_2 * -1)[:, :, None], f_scale[:, :, :, None])
-    del G_before_ij, f_scale, kk, w_scale_2
+    del G_before_ij, f_scale, w_scale_2
     inv = tiles.inverse(P)
     del P
     k_scaled_2 = U_1[:, :, :, None] * k
@@ -270,7 +280,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del G_C, k_scaled, k_scaled_2
-    return (), (S_end,), (S, inv, U) if keep else None
+    return (), (S_end,), (S, kk, A_2, inv, U) if keep else None
 
 
 chunked_states.by_step = (2,)
@@ -280,7 +290,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, a_, b_, A_log, dt_bias, s, d) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, inv, U) = kept
+    (S, kk, dlog2_G_ij_1, inv, U) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -301,7 +311,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del norm2_k_2
     rnorm_k_2 = torch.rsqrt(norm2_k_eps_2)
     del norm2_k_eps_2
-    kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
     norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
@@ -361,10 +370,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     U_1 = sigmoid_s[:, :, None] * rnorm_k_G_before
     G_scaled = G * rsqrt_K
     w_scale_scaled = w_scale * rsqrt_K
-    dS_before_1 = tiles.addcmul_(rnorm_k_scaled[:, :, :, None] * k, rnorm_q[:, :, :, None], q, -1)
-    dlog2_G_ij_1 = dS_before_1 @ k.mT
+    dlog2_G_ij_1_1 = tiles.addcmul_(rnorm_k_scaled[:, :, :, None] * k, rnorm_q[:, :, :, None], q, -1)
     dlog2_G_ij_2 = dlog2_G_ij_1 * G_ij
-    del dlog2_G_ij_1
     k_scaled = rnorm_k_G_before[:, :, :, None] * k
     do_U = do @ U.mT
     dlog2_G_ij_3 = dlog2_G_ij_2 * do_U
@@ -417,7 +424,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         k_c,
         S_c_2,
         G_C_c,
-        dS_before_1_c,
+        dlog2_G_ij_1_1_c,
         do_scaled_c,
         k_scaled_scaled_c,
     ) in scan.each(
@@ -433,7 +440,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
             k,
             S.mT,
             G_C[:, :, None, None],
-            dS_before_1.mT,
+            dlog2_G_ij_1_1.mT,
             do_scaled,
             k_scaled_scaled.mT,
         ),
@@ -449,7 +456,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         kS = torch.bmm(k_c, S_c, out=kS_rows.room(n))
         do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
         dk_2 = torch.bmm(dv, S_c_2, out=dk_2_rows.room(n))
-        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), dS_before_1_c, do_scaled_c, -1 * rsqrt_K)
+        dS_before = scan.addmm(scan.scale(dS, G_C_c, own), dlog2_G_ij_1_1_c, do_scaled_c, -1 * rsqrt_K)
         dS_before = scan.addmm(dS_before, k_scaled_scaled_c, dv, -1)
         kS_rows.put(kS)
         S_dS_sum_rows.put(S_dS_sum)
@@ -510,8 +517,8 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del drnorm_q, rnorm_q_cubed
     dq = tiles.addcmul_(rnorm_q[:, :, :, None] * dq_scaled, dq_1[:, :, :, None], q, -1)
     del dq_1, dq_scaled, rnorm_q
-    da_4 = dS_before_1 * do_S
-    del dS_before_1, do_S
+    da_4 = dlog2_G_ij_1_1 * do_S
+    del dlog2_G_ij_1_1, do_S
     da_5 = da_4.sum(3)
     del da_4
     da_6 = G * da_5 * -1 * rsqrt_K_ln2
@@ -535,7 +542,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_8 = G_before_ij * dk_7
     del G_before_ij, dk_7
     ds_6 = kk * dk_8
-    del kk
     dk_9 = w_scale_2[:, :, None] * ds_6
     dk_10 = dk_9.sum(3)
     del dk_9

@@ -53,9 +53,8 @@ def chunked_forward(args, valid, h0, steps, keep):
     w = w_scale[:, :, :, None] * k
     del w_scale
     P = tiles.product(kk, (rnorm_k * -1)[:, :, :, None], w_scale_2[:, :, None])
-    del kk
     qk_scaled = tiles.product(qk, rnorm_q[:, :, :, None], w_scale_2[:, :, None])
-    del qk, w_scale_2
+    del w_scale_2
     A = qk_scaled.tril(0)
     del qk_scaled
     inv = tiles.inverse(P)
@@ -96,14 +95,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     del U_rows
     del o_rows
     del A, q_, u, w
-    return (o,), (S_end,), (S, inv, U) if keep else None
+    return (o,), (S_end,), (S, kk, qk, inv, U) if keep else None
 
 
 chunked_forward.by_step = (2,)
 
 
 def chunked_states(args, valid, h0, steps, keep):
-    (_, k, v, b_) = args
+    (q, k, v, b_) = args
     H = h0[0].shape[1]
     beta = torch.sigmoid(b_)
     norm2_k = tiles.sum_squares(k, 3)
@@ -112,6 +111,7 @@ def chunked_states(args, valid, h0, steps, keep):
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     kk = k @ k.mT
+    qk = q @ k.mT
     valid_beta = valid * beta
     w_scale = rnorm_k * valid_beta
     del valid_beta
@@ -122,7 +122,7 @@ def chunked_states(args, valid, h0, steps, keep):
     w = w_scale[:, :, :, None] * k
     del w_scale
     P = tiles.product(kk, (rnorm_k * -1)[:, :, :, None], w_scale_2[:, :, None])
-    del kk, w_scale_2
+    del w_scale_2
     inv = tiles.inverse(P)
     del P
     u = rnorm_k[:, :, :, None] * k
@@ -154,7 +154,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del u, w
-    return (), (S_end,), (S, inv, U) if keep else None
+    return (), (S_end,), (S, kk, qk, inv, U) if keep else None
 
 
 chunked_states.by_step = (2,)
@@ -164,7 +164,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, b_) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, inv, U) = kept
+    (S, kk, qk, inv, U) = kept
     (do,) = douts
     H = h0[0].shape[1]
     beta = torch.sigmoid(b_)
@@ -174,13 +174,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     u = rnorm_k[:, :, :, None] * k
-    kk = k @ k.mT
     norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
     del norm2_q_eps
-    qk = q @ k.mT
     dqS = rnorm_q[:, :, :, None] * do
     db_1 = -beta + 1
     valid_beta = valid * beta
@@ -202,7 +200,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dqk_scaled = dqk_scaled_lower.tril(0)
     del dqk_scaled_lower
     qk_dqk_scaled = qk * dqk_scaled
-    del qk
     dq_1 = w_scale_2[:, :, None] * qk_dqk_scaled
     db_2 = rnorm_q[:, :, :, None] * qk_dqk_scaled
     del qk_dqk_scaled
@@ -295,7 +292,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_4 = dk_3.tril(-1)
     del dk_3
     db_5 = kk * dk_4
-    del kk
     dk_5 = w_scale_2[:, :, None] * db_5
     dk_6 = dk_5.sum(3)
     del dk_5

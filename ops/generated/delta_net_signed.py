@@ -53,9 +53,8 @@ def chunked_forward(args, valid, h0, steps, keep):
     k_scaled = w_scale[:, :, :, None] * k
     del w_scale
     P = tiles.product(kk, (rnorm_k * -2)[:, :, :, None], w_scale_2[:, :, None])
-    del kk
     qk_scaled = tiles.product(qk, (rnorm_q * 2)[:, :, :, None], w_scale_2[:, :, None])
-    del qk, w_scale_2
+    del w_scale_2
     A = qk_scaled.tril(0)
     del qk_scaled
     inv = tiles.inverse(P)
@@ -114,14 +113,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     del U_rows
     del o_rows
     del A, k_scaled, q_, u
-    return (o,), (S_end,), (S, inv, U) if keep else None
+    return (o,), (S_end,), (S, kk, qk, inv, U) if keep else None
 
 
 chunked_forward.by_step = (2,)
 
 
 def chunked_states(args, valid, h0, steps, keep):
-    (_, k, v, b_) = args
+    (q, k, v, b_) = args
     H = h0[0].shape[1]
     sigmoid_b = torch.sigmoid(b_)
     norm2_k = tiles.sum_squares(k, 3)
@@ -130,6 +129,7 @@ def chunked_states(args, valid, h0, steps, keep):
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     kk = k @ k.mT
+    qk = q @ k.mT
     valid_sigmoid_b = valid * sigmoid_b
     w_scale = rnorm_k * valid_sigmoid_b
     del valid_sigmoid_b
@@ -140,7 +140,7 @@ def chunked_states(args, valid, h0, steps, keep):
     k_scaled = w_scale[:, :, :, None] * k
     del w_scale
     P = tiles.product(kk, (rnorm_k * -2)[:, :, :, None], w_scale_2[:, :, None])
-    del kk, w_scale_2
+    del w_scale_2
     inv = tiles.inverse(P)
     del P
     u = rnorm_k[:, :, :, None] * k
@@ -172,7 +172,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del k_scaled, u
-    return (), (S_end,), (S, inv, U) if keep else None
+    return (), (S_end,), (S, kk, qk, inv, U) if keep else None
 
 
 chunked_states.by_step = (2,)
@@ -182,7 +182,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, b_) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, inv, U) = kept
+    (S, kk, qk, inv, U) = kept
     (do,) = douts
     H = h0[0].shape[1]
     sigmoid_b = torch.sigmoid(b_)
@@ -192,13 +192,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     u = rnorm_k[:, :, :, None] * k
-    kk = k @ k.mT
     norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
     del norm2_q_eps
-    qk = q @ k.mT
     dqS = rnorm_q[:, :, :, None] * do
     db_1 = -sigmoid_b + 1
     valid_sigmoid_b = valid * sigmoid_b
@@ -220,7 +218,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dqk_scaled = dqk_scaled_lower.tril(0)
     del dqk_scaled_lower
     qk_dqk_scaled = qk * dqk_scaled
-    del qk
     db_2 = rnorm_q[:, :, :, None] * qk_dqk_scaled
     db_3 = db_2.sum(2)
     del db_2
@@ -313,7 +310,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_4 = dk_3.tril(-1)
     del dk_3
     db_5 = kk * dk_4
-    del kk
     dk_5 = w_scale_2[:, :, None] * db_5
     dk_6 = dk_5.sum(3)
     del dk_5

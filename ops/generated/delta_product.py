@@ -64,9 +64,8 @@ def chunked_forward(args, valid, h0, steps, keep):
     k_rows_scaled = S_new_2[:, :, :, None] * k_rows
     del S_new_2
     P = tiles.product(k_rows_k_rows, (rnorm_k_rows * -2)[:, :, :, None], P_2[:, :, None])
-    del k_rows_k_rows
     q_k_rows_scaled = tiles.product(q_k_rows, (rnorm_q * 2)[:, :, :, None], P_2[:, :, None])
-    del P_2, q_k_rows
+    del P_2
     A = tiles.mask_tokens(q_k_rows_scaled)
     del q_k_rows_scaled
     inv = tiles.inverse(P)
@@ -125,11 +124,11 @@ def chunked_forward(args, valid, h0, steps, keep):
     del U_rows
     del o_rows
     del A, k_rows_scaled, k_rows_scaled_2, q_, v_rows
-    return (o,), (S_end,), (S, inv, U) if keep else None
+    return (o,), (S_end,), (S, k_rows_k_rows, q_k_rows, inv, U) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
-    (_, k, v, b_) = args
+    (q, k, v, b_) = args
     n_ = k.shape[3]
     H = h0[0].shape[1]
     k_rows = k.flatten(2, 3)
@@ -146,6 +145,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del norm2_k_rows_eps
     v_rows = v.flatten(2, 3)
     k_rows_k_rows = k_rows @ k_rows.mT
+    q_k_rows = q @ k_rows.mT
     S_new_1 = valid_rows * sigmoid_b_rows
     S_new_2 = rnorm_k_rows * S_new_1
     del S_new_1
@@ -156,7 +156,7 @@ def chunked_states(args, valid, h0, steps, keep):
     k_rows_scaled = S_new_2[:, :, :, None] * k_rows
     del S_new_2
     P = tiles.product(k_rows_k_rows, (rnorm_k_rows * -2)[:, :, :, None], P_2[:, :, None])
-    del P_2, k_rows_k_rows
+    del P_2
     inv = tiles.inverse(P)
     del P
     k_rows_scaled_2 = rnorm_k_rows[:, :, :, None] * k_rows
@@ -202,14 +202,14 @@ def chunked_states(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del k_rows_scaled, k_rows_scaled_2, v_rows
-    return (), (S_end,), (S, inv, U) if keep else None
+    return (), (S_end,), (S, k_rows_k_rows, q_k_rows, inv, U) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, b_) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, inv, U) = kept
+    (S, k_rows_k_rows, q_k_rows, inv, U) = kept
     (do,) = douts
     n_ = k.shape[3]
     H = h0[0].shape[1]
@@ -225,13 +225,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del norm2_k_rows
     rnorm_k_rows = torch.rsqrt(norm2_k_rows_eps)
     del norm2_k_rows_eps
-    k_rows_k_rows = k_rows @ k_rows.mT
     norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
     del norm2_q_eps
-    q_k_rows = q @ k_rows.mT
     dqS = rnorm_q[:, :, :, None] * do
     db_1 = -sigmoid_b_rows + 1
     k_rows_scaled = rnorm_k_rows[:, :, :, None] * k_rows
@@ -257,7 +255,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dq_k_rows_scaled = tiles.mask_tokens(do_U)
     del do_U
     dq_1 = q_k_rows * dq_k_rows_scaled
-    del q_k_rows
     db_3 = rnorm_q[:, :, :, None] * dq_1
     db_4 = db_3.sum(2)
     del db_3
@@ -350,7 +347,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_8 = dk_7.tril(-1)
     del dk_7
     db_6 = k_rows_k_rows * dk_8
-    del k_rows_k_rows
     dk_9 = P_2[:, :, None] * db_6
     dk_10 = dk_9.sum(3)
     del dk_9
@@ -421,7 +417,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     k_scaled = sigmoid_b_rnorm_k_2[:, :, :, None] * k
     del sigmoid_b_rnorm_k_2
     P = tiles.product(kk, (rnorm_k * -2)[:, :, :, None], sigmoid_b_rnorm_k[:, :, None])
-    del kk, sigmoid_b_rnorm_k
+    del sigmoid_b_rnorm_k
     inv = tiles.inverse(P)
     del P
     k_scaled_2 = rnorm_k[:, :, :, None] * k
@@ -474,7 +470,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del U_rows
     del o_rows
     del k_scaled, k_scaled_2, q_
-    return (o,), (S_end,), (S, inv, U) if keep else None
+    return (o,), (S_end,), (S, kk, inv, U) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -493,7 +489,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     k_scaled = sigmoid_b_rnorm_k_2[:, :, :, None] * k
     del sigmoid_b_rnorm_k_2
     P = tiles.product(kk, (rnorm_k * -2)[:, :, :, None], sigmoid_b_rnorm_k[:, :, None])
-    del kk, sigmoid_b_rnorm_k
+    del sigmoid_b_rnorm_k
     inv = tiles.inverse(P)
     del P
     k_scaled_2 = rnorm_k[:, :, :, None] * k
@@ -539,14 +535,14 @@ def recurrent_states(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del k_scaled, k_scaled_2
-    return (), (S_end,), (S, inv, U) if keep else None
+    return (), (S_end,), (S, kk, inv, U) if keep else None
 
 
 def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, b_) = args
     if kept is None:
         kept = recurrent_states(args, valid, h0, steps, True)[2]
-    (S, inv, U) = kept
+    (S, kk, inv, U) = kept
     (do,) = douts
     H = h0[0].shape[1]
     sigmoid_b = torch.sigmoid(b_)
@@ -561,7 +557,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del norm2_k_2
     rnorm_k_2 = torch.rsqrt(norm2_k_eps_2)
     del norm2_k_eps_2
-    kk = k @ k.mT
     norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
@@ -656,7 +651,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     dkk_scaled = dkk_scaled_1.tril(-1)
     del dkk_scaled_1
     kk_dkk_scaled = kk * dkk_scaled
-    del kk
     dk_2 = sigmoid_b_rnorm_k[:, :, None] * kk_dkk_scaled
     dk_3 = dk_2.sum(3)
     del dk_2

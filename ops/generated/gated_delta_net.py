@@ -65,7 +65,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     G_ij = torch.exp2(log2_G_ij)
     del log2_G_ij
     A = qk * G_ij
-    del qk
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
     del log2_G_after
@@ -86,7 +85,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     rnorm_q_G = rnorm_q * G
     del G
     kk_scaled = rnorm_k[:, :, :, None] * kk
-    del kk, rnorm_k
+    del rnorm_k
     kk_scaled_scaled = w_scale_2[:, :, None] * kk_scaled
     del kk_scaled
     rnorm_q_scaled = rnorm_q * rsqrt_K
@@ -160,14 +159,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     del U_rows
     del o_rows
     del A_scaled_scaled, G_C, k_scaled, k_scaled_2, q_scaled
-    return (o,), (S_end,), (S, inv, U) if keep else None
+    return (o,), (S_end,), (S, kk, qk, inv, U) if keep else None
 
 
 chunked_forward.by_step = (2,)
 
 
 def chunked_states(args, valid, h0, steps, keep):
-    (_, k, v, a_, b_, A_log, dt_bias) = args
+    (q, k, v, a_, b_, A_log, dt_bias) = args
     H = h0[0].shape[1]
     exp_A_log = torch.exp(A_log)
     log2_D_1 = a_ + dt_bias[:, :, None]
@@ -182,6 +181,7 @@ def chunked_states(args, valid, h0, steps, keep):
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     kk = k @ k.mT
+    qk = q @ k.mT
     log2_D_4 = log2_D_3 * tiles.LOG2E
     del log2_D_3
     log2_D = torch.where(valid > 0, log2_D_4, 0)
@@ -211,7 +211,7 @@ def chunked_states(args, valid, h0, steps, keep):
     rnorm_k_G = rnorm_k * G
     del G
     kk_scaled = rnorm_k[:, :, :, None] * kk
-    del kk, rnorm_k
+    del rnorm_k
     kk_scaled_scaled = w_scale_2[:, :, None] * kk_scaled
     del kk_scaled, w_scale_2
     k_scaled = G_after_w_scale[:, :, :, None] * k
@@ -265,7 +265,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del G_C, k_scaled, k_scaled_2
-    return (), (S_end,), (S, inv, U) if keep else None
+    return (), (S_end,), (S, kk, qk, inv, U) if keep else None
 
 
 chunked_states.by_step = (2,)
@@ -275,7 +275,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, inv, U) = kept
+    (S, kk, qk, inv, U) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -290,14 +290,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
-    kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
     norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
     del norm2_q_eps
-    qk = q @ k.mT
     log2_D_4 = log2_D_3 * tiles.LOG2E
     del log2_D_3
     log2_D = torch.where(valid > 0, log2_D_4, 0)
@@ -355,7 +353,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     db_3 = db_2.sum(2)
     del db_2
     da_2 = tiles.product(qk, do_U, w_scale_2[:, :, None], rnorm_q_scaled[:, :, :, None])
-    del qk
     G_ij_do_U = G_ij * do_U
     G_ij_do_U_scaled = w_scale_2[:, :, None] * G_ij_do_U
     G_ij_do_U_scaled_2 = rnorm_q[:, :, :, None] * G_ij_do_U
@@ -477,7 +474,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_4
     dk_6 = G_ij * dk_5
     db_5 = kk * dk_6
-    del kk
     dk_7 = w_scale_2[:, :, None] * db_5
     dk_8 = dk_7.sum(3)
     del dk_7

@@ -88,7 +88,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     G_ij_rows_3 = G_ij_2.flatten(3, 4)
     del G_ij_2
     A = q_k_rows * G_ij_rows_3
-    del G_ij_rows_3, q_k_rows
+    del G_ij_rows_3
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
     del log2_G_after
@@ -122,7 +122,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     k_rows_scaled = S_new_3[:, :, :, None] * k_rows
     del S_new_3
     P = tiles.product(k_rows_k_rows, P_3, (P_2 * -2)[:, :, None])
-    del P_3, k_rows_k_rows
+    del P_3
     A_scaled = P_2[:, :, None] * A
     del A, P_2
     inv = tiles.inverse(P)
@@ -186,11 +186,11 @@ def chunked_forward(args, valid, h0, steps, keep):
     del U_rows
     del o_rows
     del A_scaled_scaled, G_C, k_rows_scaled, k_rows_scaled_2, q_scaled, v_rows
-    return (o,), (S_end,), (S, inv, U) if keep else None
+    return (o,), (S_end,), (S, k_rows_k_rows, q_k_rows, inv, U) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
-    (_, k, v, a_, b_, A_log, dt_bias) = args
+    (q, k, v, a_, b_, A_log, dt_bias) = args
     n_ = k.shape[3]
     H = h0[0].shape[1]
     exp_A_log = torch.exp(A_log)
@@ -213,6 +213,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del norm2_k_rows_eps
     v_rows = v.flatten(2, 3)
     k_rows_k_rows = k_rows @ k_rows.mT
+    q_k_rows = q @ k_rows.mT
     log2_D_4 = log2_D_3 * tiles.LOG2E
     del log2_D_3
     log2_D = torch.where(valid > 0, log2_D_4, 0)
@@ -262,7 +263,7 @@ def chunked_states(args, valid, h0, steps, keep):
     k_rows_scaled = S_new_3[:, :, :, None] * k_rows
     del S_new_3
     P = tiles.product(k_rows_k_rows, P_3, (P_2 * -2)[:, :, None])
-    del P_2, P_3, k_rows_k_rows
+    del P_2, P_3
     inv = tiles.inverse(P)
     del P
     k_rows_scaled_2 = U_1[:, :, :, None] * k_rows
@@ -310,14 +311,14 @@ def chunked_states(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del G_C, k_rows_scaled, k_rows_scaled_2, v_rows
-    return (), (S_end,), (S, inv, U) if keep else None
+    return (), (S_end,), (S, k_rows_k_rows, q_k_rows, inv, U) if keep else None
 
 
 def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, inv, U) = kept
+    (S, k_rows_k_rows, q_k_rows, inv, U) = kept
     (do,) = douts
     n_ = k.shape[3]
     K = q.shape[3]
@@ -339,14 +340,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del norm2_k_rows
     rnorm_k_rows = torch.rsqrt(norm2_k_rows_eps)
     del norm2_k_rows_eps
-    k_rows_k_rows = k_rows @ k_rows.mT
     rsqrt_K = (K) ** -0.5
     norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
     del norm2_q_eps
-    q_k_rows = q @ k_rows.mT
     log2_D_4 = log2_D_3 * tiles.LOG2E
     del log2_D_3
     log2_D = torch.where(valid > 0, log2_D_4, 0)
@@ -419,7 +418,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     k_rows_scaled = U_1[:, :, :, None] * k_rows
     do_U = do @ U.mT
     dG_ij_rows = tiles.product(q_k_rows, do_U, (P_2 * 2)[:, :, None], rnorm_q_scaled[:, :, :, None])
-    del q_k_rows
     db_4 = do_U * dv_1
     del dv_1
     db_5 = db_4.sum(2)
@@ -550,7 +548,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_9 = dk_8.tril(-1)
     del dk_8
     db_8 = k_rows_k_rows * dk_9
-    del k_rows_k_rows
     da_4 = tiles.product(db_8, (rnorm_k_rows * -2)[:, :, :, None], P_2[:, :, None])
     del P_2
     dk_10 = db_8 * dk_2
@@ -681,7 +678,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     k_scaled = sigmoid_b_rnorm_k_2[:, :, :, None] * k
     del sigmoid_b_rnorm_k_2
     P = tiles.product(kk, (rnorm_k * -2)[:, :, :, None], sigmoid_b_rnorm_k[:, :, None])
-    del kk, sigmoid_b_rnorm_k
+    del sigmoid_b_rnorm_k
     inv = tiles.inverse(P)
     del P
     k_scaled_2 = rnorm_k[:, :, :, None] * k
@@ -737,7 +734,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del U_rows
     del o_rows
     del alpha, k_scaled, k_scaled_2, q_
-    return (o,), (S_end,), (S, inv, U) if keep else None
+    return (o,), (S_end,), (S, kk, inv, U) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -766,7 +763,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     k_scaled = sigmoid_b_rnorm_k_2[:, :, :, None] * k
     del sigmoid_b_rnorm_k_2
     P = tiles.product(kk, (rnorm_k * -2)[:, :, :, None], sigmoid_b_rnorm_k[:, :, None])
-    del kk, sigmoid_b_rnorm_k
+    del sigmoid_b_rnorm_k
     inv = tiles.inverse(P)
     del P
     k_scaled_2 = rnorm_k[:, :, :, None] * k
@@ -815,14 +812,14 @@ def recurrent_states(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del alpha, k_scaled, k_scaled_2
-    return (), (S_end,), (S, inv, U) if keep else None
+    return (), (S_end,), (S, kk, inv, U) if keep else None
 
 
 def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = recurrent_states(args, valid, h0, steps, True)[2]
-    (S, inv, U) = kept
+    (S, kk, inv, U) = kept
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
@@ -841,7 +838,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del norm2_k_2
     rnorm_k_2 = torch.rsqrt(norm2_k_eps_2)
     del norm2_k_eps_2
-    kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
     norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
@@ -966,7 +962,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     ddt_bias_7 = ddt_bias_6.sum(2)
     del ddt_bias_6
     kk_dkk_scaled = kk * dkk_scaled
-    del kk
     dk_2 = sigmoid_b_rnorm_k[:, :, None] * kk_dkk_scaled
     dk_3 = dk_2.sum(3)
     del dk_2

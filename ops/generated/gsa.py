@@ -74,7 +74,7 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
     k_scaled = valid[:, :, :, None] * k
     f1 = tiles.decay_factors(log2_D)
     p_1 = tiles.decay_dot_rows(qk, w_scaled, f1)
-    del f1, log2_D, qk, w_scaled
+    del f1, log2_D, w_scaled
     A_rows = scan.Rows(steps, H)
     p_rows = scan.Rows(steps, H)
     (A,) = scan.flat(h0)
@@ -121,11 +121,11 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
     del A_rows
     del p_rows
     del G, G_C, k_scaled, p_1, w_G_after
-    return (p,), (A_end,), (A,) if keep else None
+    return (p,), (A_end,), (A, qk) if keep else None
 
 
 def stage1_chunked_states(args, valid, h0, steps, keep):
-    (_, k, a_) = args
+    (q, k, a_) = args
     H = h0[0].shape[1]
     logsigmoid_a = F.logsigmoid(a_)
     alpha_1 = logsigmoid_a * 0.125
@@ -133,6 +133,7 @@ def stage1_chunked_states(args, valid, h0, steps, keep):
     alpha = torch.exp(alpha_1)
     w = -alpha + 1
     del alpha
+    qk = q @ k.mT
     log2_D_1 = alpha_1 * tiles.LOG2E
     del alpha_1
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_1, 0)
@@ -179,14 +180,14 @@ def stage1_chunked_states(args, valid, h0, steps, keep):
         A = A_rows.joined()
     del A_rows
     del G_C, k_scaled, w_G_after
-    return (), (A_end,), (A,) if keep else None
+    return (), (A_end,), (A, qk) if keep else None
 
 
 def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, a_) = args
     if kept is None:
         kept = stage1_chunked_states(args, valid, h0, steps, True)[2]
-    (A,) = kept
+    (A, qk) = kept
     (dp,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -198,7 +199,6 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     w = -alpha + 1
     w_scaled = valid[:, :, :, None] * w
     qA = q @ A
-    qk = q @ k.mT
     rsqrt_K = (K) ** -0.5
     log2_D_1 = alpha_1 * tiles.LOG2E
     del alpha_1
@@ -248,7 +248,7 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dqk = tiles.decay_dot(dqk_1, w_scaled, f1)
     del log2_D
     _, da_1, dlog2_D_2 = tiles.decay_dot_grads(qk, dqk_1, w_scaled, f1)
-    del dqk_1, f1, qk, w_scaled
+    del dqk_1, f1, w_scaled
     dq_1 = G * dlog2_G_8
     del G, dlog2_G_8
     da_2 = tiles.product(sigmoid_a_scaled, da_1, alpha_scaled)

@@ -35,7 +35,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     k_scaled = valid[:, :, :, None] * k
     ak = a_ @ k.mT
     ak_scaled = valid[:, :, None] * ak
-    del ak
     P_rp = ak_scaled.tril(-1)
     del ak_scaled
     ab = a_ @ b_.mT
@@ -48,11 +47,10 @@ def chunked_forward(args, valid, h0, steps, keep):
     del P
     valid_scaled = valid * rsqrt_K
     qb_scaled = valid_scaled[:, :, None] * qb
-    del qb
     A_2 = qb_scaled.tril(0)
     del qb_scaled
     qk_scaled = valid_scaled[:, :, None] * qk
-    del qk, valid_scaled
+    del valid_scaled
     A = qk_scaled.tril(0)
     del qk_scaled
     S_rows = scan.Rows(steps, H)
@@ -112,25 +110,26 @@ def chunked_forward(args, valid, h0, steps, keep):
     del U_rows
     del o_rows
     del A, A_2, P_rp, b_scaled, k_scaled
-    return (o,), (S_end,), (S, inv, U) if keep else None
+    return (o,), (S_end,), (S, ak, qb, qk, inv, U) if keep else None
 
 
 chunked_forward.by_step = (2,)
 
 
 def chunked_states(args, valid, h0, steps, keep):
-    (_, k, v, a_, b_) = args
+    (q, k, v, a_, b_) = args
     H = h0[0].shape[1]
     b_scaled = valid[:, :, :, None] * b_
     k_scaled = valid[:, :, :, None] * k
     ak = a_ @ k.mT
     ak_scaled = valid[:, :, None] * ak
-    del ak
     P_rp = ak_scaled.tril(-1)
     del ak_scaled
     ab = a_ @ b_.mT
     P = valid[:, :, None] * ab
     del ab
+    qb = q @ b_.mT
+    qk = q @ k.mT
     inv = tiles.inverse(P)
     del P
     S_rows = scan.Rows(steps, H)
@@ -178,7 +177,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del P_rp, b_scaled, k_scaled
-    return (), (S_end,), (S, inv, U) if keep else None
+    return (), (S_end,), (S, ak, qb, qk, inv, U) if keep else None
 
 
 chunked_states.by_step = (2,)
@@ -188,18 +187,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, a_, b_) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S, inv, U) = kept
+    (S, ak, qb, qk, inv, U) = kept
     (do,) = douts
     K = q.shape[3]
     H = h0[0].shape[1]
-    ak = a_ @ k.mT
     ak_scaled = valid[:, :, None] * ak
-    del ak
     P_rp = ak_scaled.tril(-1)
     del ak_scaled
     rsqrt_K = (K) ** -0.5
-    qb = q @ b_.mT
-    qk = q @ k.mT
     dqk_scaled_lower = do @ v.mT
     dqk_scaled = dqk_scaled_lower.tril(0)
     del dqk_scaled_lower
@@ -215,11 +210,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     valid_scaled = valid * rsqrt_K
     valid_scaled_2 = valid * rsqrt_K
     qb_scaled = valid_scaled_2[:, :, None] * qb
-    del qb
     qb_scaled_lower = qb_scaled.tril(0)
     del qb_scaled
     qk_scaled = valid_scaled_2[:, :, None] * qk
-    del qk, valid_scaled_2
+    del valid_scaled_2
     qk_scaled_lower = qk_scaled.tril(0)
     del qk_scaled
     dqk_scaled_scaled_2 = valid_scaled[:, :, None] * dqk_scaled

@@ -606,7 +606,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     k_scaled_2 = sigmoid_b_rnorm_k_2[:, :, :, None] * k
     del sigmoid_b_rnorm_k_2
     P = tiles.product(kk, (rnorm_k * -2)[:, :, :, None], sigmoid_b_rnorm_k[:, :, None])
-    del kk, sigmoid_b_rnorm_k
+    del sigmoid_b_rnorm_k
     inv = tiles.inverse(P)
     del P
     k_scaled_scaled = rnorm_k[:, :, :, None] * k_scaled
@@ -661,7 +661,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del U_rows
     del o_rows
     del alpha, k_scaled_2, k_scaled_scaled, q_
-    return (o,), (S_end,), (S, inv, U) if keep else None
+    return (o,), (S_end,), (S, kk, inv, U) if keep else None
 
 
 def recurrent_states(args, valid, h0, steps, keep):
@@ -689,7 +689,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     k_scaled_2 = sigmoid_b_rnorm_k_2[:, :, :, None] * k
     del sigmoid_b_rnorm_k_2
     P = tiles.product(kk, (rnorm_k * -2)[:, :, :, None], sigmoid_b_rnorm_k[:, :, None])
-    del kk, sigmoid_b_rnorm_k
+    del sigmoid_b_rnorm_k
     inv = tiles.inverse(P)
     del P
     k_scaled_scaled = rnorm_k[:, :, :, None] * k_scaled
@@ -737,14 +737,14 @@ def recurrent_states(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del alpha, k_scaled_2, k_scaled_scaled
-    return (), (S_end,), (S, inv, U) if keep else None
+    return (), (S_end,), (S, kk, inv, U) if keep else None
 
 
 def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, a_, b_, A_log, dt_bias) = args
     if kept is None:
         kept = recurrent_states(args, valid, h0, steps, True)[2]
-    (S, inv, U) = kept
+    (S, kk, inv, U) = kept
     (do,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
@@ -767,7 +767,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     rnorm_k_2 = torch.rsqrt(norm2_k_eps_2)
     del norm2_k_eps_2
     k_scaled = alpha[:, :, None] * k
-    kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
     norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
@@ -879,7 +878,6 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     dkk_scaled = dkk_scaled_1.tril(-1)
     del dkk_scaled_1
     kk_dkk_scaled = kk * dkk_scaled
-    del kk
     dk_2 = sigmoid_b_rnorm_k[:, :, None] * kk_dkk_scaled
     dk_3 = dk_2.sum(3)
     del dk_2

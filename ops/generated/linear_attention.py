@@ -39,7 +39,6 @@ def chunked_forward(args, valid, h0, steps, keep):
     phi_q_phi_k = phi_q @ phi_k.mT
     del phi_k
     phi_q_phi_k_scaled = valid[:, :, None] * phi_q_phi_k
-    del phi_q_phi_k
     A = phi_q_phi_k_scaled.tril(0)
     del phi_q_phi_k_scaled
     S_rows = scan.Rows(steps, H)
@@ -68,20 +67,24 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_rows
     del o_rows
     del A, phi_k_scaled, phi_q
-    return (o,), (S_end,), (S,) if keep else None
+    return (o,), (S_end,), (S, phi_q_phi_k) if keep else None
 
 
 chunked_forward.by_step = (2,)
 
 
 def chunked_states(args, valid, h0, steps, keep):
-    (_, k, v) = args
+    (q, k, v) = args
     H = h0[0].shape[1]
     elu_k = F.elu(k)
     phi_k = elu_k + 1
     del elu_k
     phi_k_scaled = valid[:, :, :, None] * phi_k
-    del phi_k
+    elu_q = F.elu(q)
+    phi_q = elu_q + 1
+    del elu_q
+    phi_q_phi_k = phi_q @ phi_k.mT
+    del phi_k, phi_q
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -102,7 +105,7 @@ def chunked_states(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del S_rows
     del phi_k_scaled
-    return (), (S_end,), (S,) if keep else None
+    return (), (S_end,), (S, phi_q_phi_k) if keep else None
 
 
 chunked_states.by_step = (2,)
@@ -112,7 +115,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S,) = kept
+    (S, phi_q_phi_k) = kept
     (do,) = douts
     H = h0[0].shape[1]
     elu_k = F.elu(k)
@@ -129,9 +132,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del do_v_lower
     min_phi_k = torch.minimum(phi_k, torch.as_tensor(1, dtype=phi_k.dtype, device=phi_k.device))
     min_phi_q = torch.minimum(phi_q, torch.as_tensor(1, dtype=phi_q.dtype, device=phi_q.device))
-    phi_q_phi_k = phi_q @ phi_k.mT
     phi_q_phi_k_scaled = valid[:, :, None] * phi_q_phi_k
-    del phi_q_phi_k
     dv_1 = phi_q_phi_k_scaled.tril(0)
     del phi_q_phi_k_scaled
     dphi_q = tiles.addmm_(do @ S.mT, do_v_lower_scaled, phi_k)

@@ -47,7 +47,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     G_ij = torch.exp2(log2_G_ij)
     del log2_G_ij
     A = CB * G_ij
-    del CB, G_ij
+    del G_ij
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
     del log2_G_after
@@ -110,14 +110,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_rows
     del o_rows
     del A_scaled, B_scaled, C_scaled, G_C
-    return (o,), (S_end,), (S,) if keep else None
+    return (o,), (S_end,), (S, CB) if keep else None
 
 
 chunked_forward.by_step = (0,)
 
 
 def chunked_states(args, valid, h0, steps, keep):
-    (u, dt, B, _, A_log, dt_bias, _) = args
+    (u, dt, B, C_, A_log, dt_bias, _) = args
     H = h0[0].shape[1]
     exp_A_log = torch.exp(A_log)
     delta_1 = dt + dt_bias[:, :, None]
@@ -125,6 +125,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del delta_1
     delta_scaled = (exp_A_log * -1)[:, :, None] * delta
     del exp_A_log
+    CB = C_ @ B.mT
     log2_D_1 = delta_scaled * tiles.LOG2E
     del delta_scaled
     log2_D = torch.where(valid > 0, log2_D_1, 0)
@@ -162,7 +163,7 @@ def chunked_states(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del S_rows
     del B_scaled, G_C
-    return (), (S_end,), (S,) if keep else None
+    return (), (S_end,), (S, CB) if keep else None
 
 
 chunked_states.by_step = (0,)
@@ -172,7 +173,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (u, dt, B, C_, A_log, dt_bias, D) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S,) = kept
+    (S, CB) = kept
     (do,) = douts
     C = valid.shape[2]
     H = h0[0].shape[1]
@@ -180,7 +181,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     delta_1 = dt + dt_bias[:, :, None]
     delta = tiles.softplus(delta_1)
     delta_scaled = (exp_A_log * -1)[:, :, None] * delta
-    CB = C_ @ B.mT
     log2_D_1 = delta_scaled * tiles.LOG2E
     del delta_scaled
     log2_D = torch.where(valid > 0, log2_D_1, 0)
@@ -192,7 +192,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_ij = torch.exp2(log2_G_ij)
     del log2_G_ij
     CB_G_ij = CB * G_ij
-    del CB
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
     del log2_G_after

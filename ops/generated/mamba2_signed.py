@@ -46,7 +46,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     CB = C_ @ B.mT
     G_ij = tiles.path(D_)
     A = CB * G_ij
-    del CB, G_ij
+    del G_ij
     G_after = tiles.running_product(D_, 2, "suffix", exclusive=True)
     G_from = tiles.running_product(D_, 2, "suffix")
     del D_
@@ -107,14 +107,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_rows
     del o_rows
     del A_scaled, B_scaled, C_scaled, G_C
-    return (o,), (S_end,), (S,) if keep else None
+    return (o,), (S_end,), (S, CB) if keep else None
 
 
 chunked_forward.by_step = (0,)
 
 
 def chunked_states(args, valid, h0, steps, keep):
-    (u, dt, B, _, A_log, dt_bias, _) = args
+    (u, dt, B, C_, A_log, dt_bias, _) = args
     H = h0[0].shape[1]
     exp_A_log = torch.exp(A_log)
     delta_1 = dt + dt_bias[:, :, None]
@@ -128,6 +128,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del exp_delta_scaled
     D_ = torch.where(valid > 0, alpha, 1)
     del alpha
+    CB = C_ @ B.mT
     G_after = tiles.running_product(D_, 2, "suffix", exclusive=True)
     G_from = tiles.running_product(D_, 2, "suffix")
     del D_
@@ -159,7 +160,7 @@ def chunked_states(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del S_rows
     del B_scaled, G_C
-    return (), (S_end,), (S,) if keep else None
+    return (), (S_end,), (S, CB) if keep else None
 
 
 chunked_states.by_step = (0,)
@@ -169,7 +170,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (u, dt, B, C_, A_log, dt_bias, D) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S,) = kept
+    (S, CB) = kept
     (do,) = douts
     C = valid.shape[2]
     H = h0[0].shape[1]
@@ -183,7 +184,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     D_ = torch.where(valid > 0, alpha, 1)
     del alpha
     G = tiles.running_product(D_, 2, "prefix")
-    CB = C_ @ B.mT
     G_ij = tiles.path(D_)
     CB_G_ij = CB * G_ij
     G_after = tiles.running_product(D_, 2, "suffix", exclusive=True)
@@ -211,7 +211,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del CB_G_ij_do_u_sum
     dCB = valid_delta_2[:, :, None] * G_ij_do_u
     dG_ij = tiles.product(CB, do_u, valid_delta_2[:, :, None])
-    del CB, do_u, valid_delta_2
+    del do_u, valid_delta_2
     dA_log_1 = tiles.path_grad(D_, dG_ij)
     del dG_ij
     ddt_bias_1 = ddt_2.sum(2)

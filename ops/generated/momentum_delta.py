@@ -159,7 +159,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     P_5 = tiles.addcmul_(-P_4, P_1[:, :, None], G_before_ij_scaled, -1)
     del G_before_ij_scaled, P_4
     P = kk * P_5
-    del P_5, kk
+    del P_5
     U_3 = U_2 * alpha_rnorm_k
     del U_2, alpha_rnorm_k
     o_1 = (G_ij @ S_new_2[..., None]).squeeze(-1)
@@ -179,7 +179,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     A_3 = A_2 + G_ij_scaled_scaled
     del A_2, G_ij_scaled_scaled
     A = qk * A_3
-    del A_3, qk
+    del A_3
     inv = tiles.inverse(P)
     del P
     q_scaled = rnorm_q_G_scaled[:, :, :, None] * q
@@ -266,14 +266,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     del U_rows
     del o_rows
     del A, G_C, G_C_2, S_new_6, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4, q_scaled, q_scaled_2
-    return (o,), (M_end, S_end), (M, S, inv, U) if keep else None
+    return (o,), (M_end, S_end), (M, S, kk, qk, inv, U) if keep else None
 
 
 chunked_forward.by_step = (2,)
 
 
 def chunked_states(args, valid, h0, steps, keep):
-    (_, k, v, a_, m, b_, e, A_log, dt_bias) = args
+    (q, k, v, a_, m, b_, e, A_log, dt_bias) = args
     H = h0[0].shape[1]
     sigmoid_m = torch.sigmoid(m)
     beta = torch.sigmoid(b_)
@@ -291,6 +291,7 @@ def chunked_states(args, valid, h0, steps, keep):
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     kk = k @ k.mT
+    qk = q @ k.mT
     logsigmoid_m = F.logsigmoid(m)
     log2_D_1 = logsigmoid_m * tiles.LOG2E
     del logsigmoid_m
@@ -378,7 +379,7 @@ def chunked_states(args, valid, h0, steps, keep):
     P_5 = tiles.addcmul_(-P_4, P_1[:, :, None], G_before_ij_scaled, -1)
     del G_before_ij_scaled, P_1, P_4
     P = kk * P_5
-    del P_5, kk
+    del P_5
     U_3 = U_2 * alpha_rnorm_k
     del U_2, alpha_rnorm_k
     inv = tiles.inverse(P)
@@ -451,7 +452,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del G_C, G_C_2, S_new_6, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4
-    return (), (M_end, S_end), (M, S, inv, U) if keep else None
+    return (), (M_end, S_end), (M, S, kk, qk, inv, U) if keep else None
 
 
 chunked_states.by_step = (2,)
@@ -461,7 +462,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, a_, m, b_, e, A_log, dt_bias) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (M, S, inv, U) = kept
+    (M, S, kk, qk, inv, U) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
@@ -479,14 +480,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
-    kk = k @ k.mT
     rsqrt_K = (K) ** -0.5
     norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
     del norm2_q_eps
-    qk = q @ k.mT
     logsigmoid_m = F.logsigmoid(m)
     log2_D_1 = logsigmoid_m * tiles.LOG2E
     del logsigmoid_m
@@ -615,7 +614,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dqk = dqk_3 * do_U
     del dqk_3
     qk_do_U = qk * do_U
-    del do_U, qk
+    del do_U
     G_ij_qk_do_U = G_ij * qk_do_U
     de_3 = rnorm_q[:, :, :, None] * G_ij_qk_do_U
     de_4 = de_3.sum(2)
@@ -875,7 +874,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_6 = P_5 * dk_5
     del P_5
     de_10 = kk * dk_5
-    del dk_5, kk
+    del dk_5
     de_11 = G_before_ij * de_10
     dk_7 = P_1[:, :, None] * de_11
     dk_8 = dk_7.sum(3)

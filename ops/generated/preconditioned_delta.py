@@ -377,9 +377,8 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
     w_scale_2 = P_6 * valid_beta_2
     del valid_beta_2
     P = tiles.product(P_1, (P_6 * -1)[:, :, :, None], w_scale_2[:, :, None])
-    del P_1
     A_2 = tiles.product(A_1, rnorm_q[:, :, :, None], w_scale_2[:, :, None])
-    del A_1, w_scale_2
+    del w_scale_2
     A = A_2.tril(0)
     del A_2
     inv = tiles.inverse(P)
@@ -420,14 +419,14 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
     del U_rows
     del o_rows
     del A, q_, u, w
-    return (o,), (S_end,), (S, inv, U) if keep else None
+    return (o,), (S_end,), (S, P_1, A_1, inv, U) if keep else None
 
 
 stage2_chunked_forward.by_step = (2,)
 
 
 def stage2_chunked_states(args, valid, h0, steps, keep):
-    (_, k, v, b_, h_read) = args
+    (q, k, v, b_, h_read) = args
     H = h0[0].shape[1]
     beta = torch.sigmoid(b_)
     max_h_read = torch.maximum(h_read, torch.as_tensor(0, dtype=h_read.dtype, device=h_read.device))
@@ -437,6 +436,7 @@ def stage2_chunked_states(args, valid, h0, steps, keep):
     del w_1
     w_3 = k * w_2
     P_1 = w_3 @ w_3.mT
+    A_1 = q @ w_3.mT
     P_2 = k * w_3
     valid_beta = valid * beta
     valid_beta_2 = valid * beta
@@ -456,7 +456,7 @@ def stage2_chunked_states(args, valid, h0, steps, keep):
     w_scale_2 = P_6 * valid_beta_2
     del valid_beta_2
     P = tiles.product(P_1, (P_6 * -1)[:, :, :, None], w_scale_2[:, :, None])
-    del P_1, w_scale_2
+    del w_scale_2
     inv = tiles.inverse(P)
     del P
     u = P_6[:, :, :, None] * w_3
@@ -488,7 +488,7 @@ def stage2_chunked_states(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del u, w
-    return (), (S_end,), (S, inv, U) if keep else None
+    return (), (S_end,), (S, P_1, A_1, inv, U) if keep else None
 
 
 stage2_chunked_states.by_step = (2,)
@@ -498,16 +498,16 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, b_, h_read) = args
     if kept is None:
         kept = stage2_chunked_states(args, valid, h0, steps, True)[2]
-    (S, inv, U) = kept
+    (S, P_1, dv_1, inv, U) = kept
     (do,) = douts
     H = h0[0].shape[1]
     beta = torch.sigmoid(b_)
     max_h_read = torch.maximum(h_read, torch.as_tensor(0, dtype=h_read.dtype, device=h_read.device))
-    u_1 = max_h_read + 1e-06
+    P_1_1 = max_h_read + 1e-06
     del max_h_read
-    u_2 = torch.rsqrt(u_1)
-    del u_1
-    u_3 = k * u_2
+    P_1_2 = torch.rsqrt(P_1_1)
+    del P_1_1
+    P_1_3 = k * P_1_2
     max_h_read_2 = torch.maximum(h_read, torch.as_tensor(0, dtype=h_read.dtype, device=h_read.device))
     dk_1 = max_h_read_2 + 1e-06
     del max_h_read_2
@@ -527,12 +527,10 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dh_read_1 = -step_h_read_scaled + 1
     del step_h_read_scaled
     db_1 = -beta + 1
-    P_1 = u_3 @ u_3.mT
-    dv_1 = q @ u_3.mT
-    u_4 = k * u_3
-    dh_read_2 = u_2 * u_2
-    dk_4 = u_2 * u_3
-    dh_read_3 = u_2 * dh_read_1
+    u_1 = k * P_1_3
+    dh_read_2 = P_1_2 * P_1_2
+    dk_4 = P_1_2 * P_1_3
+    dh_read_3 = P_1_2 * dh_read_1
     del dh_read_1
     dh_read_4 = dh_read_2 * dh_read_3
     del dh_read_2, dh_read_3
@@ -541,16 +539,16 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     rnorm_q_squared = rnorm_q * rnorm_q
     rnorm_q_cubed = rnorm_q_squared * rnorm_q
     del rnorm_q_squared
-    u_5 = u_2 * u_4
-    u_6 = u_5.sum(3)
-    del u_5
-    u_7 = u_6 + 1e-06
-    del u_6
-    u_8 = torch.rsqrt(u_7)
-    del u_7
-    u = u_8[:, :, :, None] * u_3
-    w_scale = u_8 * valid_beta
-    w_scale_2 = u_8 * valid_beta_2
+    u_2 = P_1_2 * u_1
+    u_3 = u_2.sum(3)
+    del u_2
+    u_4 = u_3 + 1e-06
+    del u_3
+    u_5 = torch.rsqrt(u_4)
+    del u_4
+    u = u_5[:, :, :, None] * P_1_3
+    w_scale = u_5 * valid_beta
+    w_scale_2 = u_5 * valid_beta_2
     del valid_beta_2
     dv_2 = tiles.product(dv_1, rnorm_q[:, :, :, None], w_scale_2[:, :, None])
     dv_3 = dv_2.tril(0)
@@ -559,7 +557,6 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     do_U_lower = do_U.tril(0)
     del do_U
     dq_1 = dv_1 * do_U_lower
-    del dv_1
     dq_2 = w_scale_2[:, :, None] * dq_1
     db_2 = rnorm_q[:, :, :, None] * dq_1
     del dq_1
@@ -570,15 +567,15 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     do_U_lower_scaled = w_scale_2[:, :, None] * do_U_lower
     do_U_lower_scaled_2 = rnorm_q[:, :, :, None] * do_U_lower
     del do_U_lower
-    dk_5 = u_8 * u_8
-    dk_6 = u_8 * dk_5
+    dk_5 = u_5 * u_5
+    dk_6 = u_5 * dk_5
     del dk_5
-    db_4 = valid * u_8
+    db_4 = valid * u_5
     dq_4 = rnorm_q[:, :, :, None] * do_U_lower_scaled
     del do_U_lower_scaled
     dk_7 = w_scale[:, :, None] * do_U_lower_scaled_2
     del do_U_lower_scaled_2
-    w = w_scale[:, :, :, None] * u_3
+    w = w_scale[:, :, :, None] * P_1_3
     do_S_rows = scan.Rows(steps, H, True)
     dw_rows = scan.Rows(steps, H, True)
     dv_rows = scan.Rows(steps, H, True)
@@ -639,7 +636,7 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_8_rows
     del dqS, dv_3, u, w
     dw_scaled = w_scale[:, :, :, None] * dw
-    db_5 = u_3 * dw
+    db_5 = P_1_3 * dw
     del dw
     db_6 = db_5.sum(3)
     del db_5
@@ -652,23 +649,22 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dq_6 = rnorm_q_cubed * dq_5
     del dq_5, rnorm_q_cubed
     dq = tiles.addcmul_(rnorm_q[:, :, :, None] * do_S, dq_6[:, :, :, None], q, -1)
-    dq = tiles.addmm_(dq, dq_4, u_3)
+    dq = tiles.addmm_(dq, dq_4, P_1_3)
     del do_S, dq_4, dq_6, rnorm_q
     dk_9 = dv @ U.mT
     dk_10 = dk_9.tril(-1)
     del dk_9
     dk_11 = P_1 * dk_10
-    del P_1
     dk_12 = w_scale_2[:, :, None] * dk_11
     dk_13 = dk_12.sum(3)
     del dk_12
-    db_8 = u_8[:, :, :, None] * dk_11
+    db_8 = u_5[:, :, :, None] * dk_11
     del dk_11
     db_9 = db_8.sum(2)
     del db_8
     dk_14 = w_scale_2[:, :, None] * dk_10
     del w_scale_2
-    dk_15 = u_8[:, :, :, None] * dk_10
+    dk_15 = u_5[:, :, :, None] * dk_10
     del dk_10
     dk_16 = w_scale[:, :, None] * dk_15
     del dk_15, w_scale
@@ -680,29 +676,29 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del beta, db_1, db_10
     dk_18 = tiles.addcmul_(-dk_13, db_6, valid_beta)
     del db_6, dk_13
-    dk_19 = u_8[:, :, :, None] * dk_14
+    dk_19 = u_5[:, :, :, None] * dk_14
     del dk_14
-    dk_20 = tiles.addmm_(u_8[:, :, :, None] * -1 * dk_8, dk_19, u_3, -1)
-    del dk_19, u_8
+    dk_20 = tiles.addmm_(u_5[:, :, :, None] * -1 * dk_8, dk_19, P_1_3, -1)
+    del dk_19, u_5
     dk_21 = dk_18 * dk_6
     del dk_18
-    dh_read_5 = tiles.addcmul_(tiles.addcmul_(k * dw_scaled, k, dk_20), dk_21[:, :, :, None], u_4, -1)
+    dh_read_5 = tiles.addcmul_(tiles.addcmul_(k * dw_scaled, k, dk_20), dk_21[:, :, :, None], u_1, -1)
     db = db_11 + db_7
     del db_11, db_7
-    dk_22 = u_3 * dk_8
-    del dk_8, u_3
+    dk_22 = P_1_3 * dk_8
+    del P_1_3, dk_8
     dk_23 = dk_22.sum(3)
     del dk_22
     dk_24 = tiles.addcmul_(tiles.addcmul_(-dk_23, db_3, valid_beta), db_9, valid_beta, -1)
     del db_3, db_9, dk_23, valid_beta
     dk_25 = dk_24 * dk_6
     del dk_24, dk_6
-    dk = tiles.addcmul_(u_2 * dk_17, u_2, dw_scaled)
-    dk = tiles.addcmul_(tiles.addcmul_(dk, u_2, dk_20), dk_25[:, :, :, None], dk_4, -1)
+    dk = tiles.addcmul_(P_1_2 * dk_17, P_1_2, dw_scaled)
+    dk = tiles.addcmul_(tiles.addcmul_(dk, P_1_2, dk_20), dk_25[:, :, :, None], dk_4, -1)
     dk = tiles.addcmul_(dk, dk_21[:, :, :, None], dk_4, -1)
-    del dk_20, dk_21, dk_4, dw_scaled, u_2
-    dh_read_6 = tiles.addcmul_(k * dk_17, dk_25[:, :, :, None], u_4, -1)
-    del dk_17, dk_25, u_4
+    del P_1_2, dk_20, dk_21, dk_4, dw_scaled
+    dh_read_6 = tiles.addcmul_(k * dk_17, dk_25[:, :, :, None], u_1, -1)
+    del dk_17, dk_25, u_1
     dh_read = tiles.addcmul_(dh_read_6 * -0.5 * dh_read_4, dh_read_5, dh_read_4, -0.5)
     del dh_read_4, dh_read_5, dh_read_6
     return (dq, dk, dv, db, dh_read), (dS_end,)

@@ -44,7 +44,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     G_ij = torch.exp2(log2_G_ij)
     del log2_G_ij
     A = qk * G_ij
-    del G_ij, qk
+    del G_ij
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
     del log2_G_after
@@ -107,13 +107,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_rows
     del o_rows
     del A_scaled_v_scaled, G_C, k_scaled, q_scaled
-    return (o,), (S_end,), (S,) if keep else None
+    return (o,), (S_end,), (S, qk) if keep else None
 
 
 def chunked_states(args, valid, h0, steps, keep):
-    (_, k, v, gamma) = args
+    (q, k, v, gamma) = args
     C = valid.shape[2]
     H = h0[0].shape[1]
+    qk = q @ k.mT
     log2_gamma = torch.log2(gamma)
     log2_gamma_2 = log2_gamma[:, :, None].expand(-1, -1, C)
     del log2_gamma
@@ -150,7 +151,7 @@ def chunked_states(args, valid, h0, steps, keep):
         S = S_rows.joined()
     del S_rows
     del G_C, k_scaled
-    return (), (S_end,), (S,) if keep else None
+    return (), (S_end,), (S, qk) if keep else None
 
 
 chunked_states.by_step = (2,)
@@ -160,13 +161,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, v, gamma) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (S,) = kept
+    (S, qk) = kept
     (do,) = douts
     K = q.shape[3]
     C = valid.shape[2]
     H = h0[0].shape[1]
     rsqrt_K = (K) ** -0.5
-    qk = q @ k.mT
     log2_gamma = torch.log2(gamma)
     log2_gamma_2 = log2_gamma[:, :, None].expand(-1, -1, C)
     del log2_gamma
@@ -179,7 +179,6 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_ij = torch.exp2(log2_G_ij)
     del log2_G_ij
     qk_G_ij = qk * G_ij
-    del qk
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
     del log2_G_after

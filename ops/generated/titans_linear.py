@@ -140,7 +140,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     P_4 = tiles.addcmul_(-P_3, P_1[:, :, None], G_before_ij_scaled, -1)
     del G_before_ij_scaled, P_3
     P = kk * P_4
-    del P_4, kk
+    del P_4
     U_2 = rnorm_k * U_1
     del U_1, rnorm_k
     o_1 = (G_ij @ valid_eta_G_before[..., None]).squeeze(-1)
@@ -156,7 +156,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     A_3 = torch.addcmul(A_2, P_1[:, :, None], G_ij_scaled)
     del A_2, G_ij_scaled, P_1
     A = qk * A_3
-    del A_3, qk
+    del A_3
     inv = tiles.inverse(P)
     del P
     q_scaled = rnorm_q_G[:, :, :, None] * q
@@ -243,14 +243,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     del U_rows
     del o_rows
     del A, G_C, G_C_2, S_new_2, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4, q_scaled, q_scaled_2
-    return (o,), (M_end, S_end), (M, S, inv, U) if keep else None
+    return (o,), (M_end, S_end), (M, S, kk, qk, inv, U) if keep else None
 
 
 chunked_forward.by_step = (2,)
 
 
 def chunked_states(args, valid, h0, steps, keep):
-    (_, k, v, a_, b_, c) = args
+    (q, k, v, a_, b_, c) = args
     H = h0[0].shape[1]
     eta = torch.sigmoid(b_)
     valid_eta = valid * eta
@@ -261,6 +261,7 @@ def chunked_states(args, valid, h0, steps, keep):
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     kk = k @ k.mT
+    qk = q @ k.mT
     logsigmoid_b = F.logsigmoid(b_)
     log2_D_1 = logsigmoid_b * tiles.LOG2E
     del logsigmoid_b
@@ -341,7 +342,7 @@ def chunked_states(args, valid, h0, steps, keep):
     P_4 = tiles.addcmul_(-P_3, P_1[:, :, None], G_before_ij_scaled, -1)
     del G_before_ij_scaled, P_1, P_3
     P = kk * P_4
-    del P_4, kk
+    del P_4
     U_2 = rnorm_k * U_1
     del U_1, rnorm_k
     inv = tiles.inverse(P)
@@ -414,7 +415,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del G_C, G_C_2, S_new_2, k_scaled, k_scaled_2, k_scaled_3, k_scaled_4
-    return (), (M_end, S_end), (M, S, inv, U) if keep else None
+    return (), (M_end, S_end), (M, S, kk, qk, inv, U) if keep else None
 
 
 chunked_states.by_step = (2,)
@@ -424,7 +425,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (q, k, _, a_, b_, c) = args
     if kept is None:
         kept = chunked_states(args, valid, h0, steps, True)[2]
-    (M, S, inv, U) = kept
+    (M, S, kk, qk, inv, U) = kept
     (do,) = douts
     C = valid.shape[2]
     H = h0[0].shape[1]
@@ -437,13 +438,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
-    kk = k @ k.mT
     norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
     del norm2_q_eps
-    qk = q @ k.mT
     logsigmoid_b = F.logsigmoid(b_)
     log2_D_1 = logsigmoid_b * tiles.LOG2E
     del logsigmoid_b
@@ -556,7 +555,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dqk = dqk_3 * do_U
     del dqk_3
     qk_do_U = qk * do_U
-    del do_U, qk
+    del do_U
     G_ij_qk_do_U = G_ij * qk_do_U
     dq_3 = P_1[:, :, None] * G_ij_qk_do_U
     qk_do_U_scaled = P_1[:, :, None] * qk_do_U
@@ -792,7 +791,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_6 = P_4 * dk_5
     del P_4
     dc_7 = kk * dk_5
-    del dk_5, kk
+    del dk_5
     dc_8 = G_before_ij * dc_7
     dk_7 = P_1[:, :, None] * dc_8
     dk_8 = dk_7.sum(3)

@@ -83,7 +83,20 @@ def _needed_by_scan(node: Node, plan: Plan) -> bool:
 def test_what_tokens_write_is_kept(forms: tuple[Form, ...]) -> None:
     """No product with a kept inverse is formed again where the forward pass had formed it."""
     (form,) = (form for form in forms if form.name == "chunked")
-    writes = [n for n in form.forward.keeps if isinstance(n.op, ir.Dot)]
+    writes = [n for n in form.forward.keeps if isinstance(n.op, ir.Dot) and not _of_pairs(n)]
     assert len(writes) == 1
     assert set(writes) <= set(form.backward.given)
     assert not set(writes) & {*form.backward.pre, *form.backward.scan, *form.backward.post}
+
+
+@every
+def test_products_of_pairs_are_formed_once(forms: tuple[Form, ...]) -> None:
+    """What the forward pass formed of two tokens' features is not formed again."""
+    for form in (form for form in forms if form.name == "chunked"):
+        before = {node for node in form.forward.pre if _of_pairs(node)}
+        assert not before & {*form.backward.pre, *form.backward.scan, *form.backward.post}
+
+
+def _of_pairs(node: Node) -> bool:
+    pairs = len(node.axes) == 2 and set(node.axes) <= set(ir.TIME_AXES)
+    return isinstance(node.op, ir.Dot) and pairs and node.op.axis not in ir.TIME_AXES
