@@ -21,6 +21,7 @@ from functools import cached_property
 from rnnc.codegen.explain import explain, explain_stages, normal_equations
 from rnnc.codegen.layer_printer import check_layer
 from rnnc.codegen.numerics import describe
+from rnnc.codegen.plans import Kernels, cheapest
 from rnnc.codegen.torch_module import Form, print_module, print_stages, schedule_forms
 from rnnc.dsl.checker import check
 from rnnc.dsl.delays import delayed, without_delays
@@ -76,6 +77,12 @@ class Compiled:
     def forms(self) -> tuple[Form, ...]:
         """The chunked and the recurrent form, scheduled."""
         return schedule_forms(self.normal, self.decay_ranges)
+
+    @cached_property
+    def kernels(self) -> Kernels:
+        """Those of the chunked form. Raises UnsupportedOnGpu."""
+        form = next(form for form in self.forms if form.name == "chunked")
+        return cheapest(form, self.normal)
 
     @cached_property
     def source(self) -> str:

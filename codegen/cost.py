@@ -19,7 +19,7 @@ from rnnc.codegen.cost_record import BYTES, Cost, PassCost
 from rnnc.codegen.footprint import footprint
 from rnnc.codegen.hardware import KNOWN, Hardware
 from rnnc.codegen.joined import together
-from rnnc.codegen.kernels import Kernel, plan_kernels
+from rnnc.codegen.kernels import Kernel
 from rnnc.codegen.tiling import Findings, choose
 from rnnc.dsl.recurrence import Recurrence
 
@@ -96,8 +96,7 @@ def _chunked_cost(
     """The cost of a call in the chunked form; `lengths`: tokens of a chunk, chunks to a kept state."""
     from rnnc.codegen.stretch_cost import in_stretches, launched
 
-    chunked = next(each for each in compiled.forms if each.name == "chunked")
-    forward, backward = plan_kernels(chunked, compiled.normal)
+    forward, backward, _ = compiled.kernels
     works = {kernel.name: footprint(kernel) for kernel in (*forward, *backward)}
     axes = {axis: sizes[axis] for axis in compiled.recurrence.axes}
     size = BYTES[dtype]

@@ -35,12 +35,12 @@ class Cut:
     reason: str = ""
 
 
-def plan_cuts(form: Form, normal: Normal, forward: Sequence[Kernel]) -> tuple[Cut, ...]:
-    """The other cuts than `forward`, which is what there is besides."""
-    return tuple(_cuts(form, normal, forward))
+def plan_cuts(form: Form, normal: Normal, forward: Sequence[Kernel], lean: bool = False) -> tuple[Cut, ...]:
+    """The other cuts than `forward`, which is what there is besides; `lean`: see `plans`."""
+    return tuple(_cuts(form, normal, forward, lean))
 
 
-def _cuts(form: Form, normal: Normal, forward: Sequence[Kernel]) -> Iterator[Cut]:
+def _cuts(form: Form, normal: Normal, forward: Sequence[Kernel], lean: bool) -> Iterator[Cut]:
     if len(forward) > 1:
         try:
             yield Cut("whole", 0, (_named(whole(form, normal), "whole"),))
@@ -48,7 +48,7 @@ def _cuts(form: Form, normal: Normal, forward: Sequence[Kernel]) -> Iterator[Cut
             yield Cut("whole", 0, (), str(reason))
     scan = next(number for number, kernel in enumerate(forward) if kernel.serial)
     if any(array.place == "token" for array in forward[scan].stores):
-        walk, outputs = apart(form, normal)
+        walk, outputs = apart(form, normal, lean)
         yield Cut("apart", scan, (_named(walk, "walk"), _named(outputs, "outputs")))
 
 

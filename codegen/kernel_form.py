@@ -10,6 +10,7 @@ from __future__ import annotations
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.flattening import flatten
+from rnnc.codegen.operands import per_channel
 from rnnc.codegen.program import Node, Program
 from rnnc.codegen.reassociation import reassociate
 from rnnc.codegen.rewriting import rewritten
@@ -31,8 +32,28 @@ def kernel_form(form: Form, value_axis: str, micro: str | None = None) -> Form:
         programs = flatten(programs, builder, micro)
     elif any(map(is_stacked, nodes)):
         programs = unstack(programs, builder)
+    if not any(map(per_channel, programs)):  # products under decays look for their masks
+        programs = [masks_inside(programs[0], builder), programs[1]]
     programs = [reassociate(program, builder, value_axis, micro) for program in programs]
     return scheduled(programs, builder, last=lambda program: scale_values(program, builder, value_axis))
+
+
+def masks_inside(program: Program, builder: Builder) -> Program:
+    """The forward program with the factors of rows and columns of a triangle outside its mask, where they can
+    leave the products that it is an operand of. (A backward one forms gradients by them of the triangle.)
+    """
+    return rewritten(program, builder, _masked)
+
+
+def _masked(node: Node, args: list[Node], build: Builder) -> Node | None:
+    """mask(s[i] t[j] x[i,j]) as s[i] t[j] mask(x[i,j])."""
+    if not isinstance(node.op, ir.Mask) or not isinstance(args[0].op, ir.Multiply):
+        return None
+    vectors = [factor for factor in args[0].args if len(factor.axes) < 2]
+    square = [factor for factor in args[0].args if len(factor.axes) == 2]
+    if not vectors or len(square) != 1 or square[0].axes != node.axes:
+        return None
+    return build.multiply([*vectors, build.mask(square[0], node.op.strict)], args[0].op.coefficient)
 
 
 def without_softmax(program: Program, builder: Builder) -> Program:

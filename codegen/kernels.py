@@ -103,9 +103,11 @@ class Kernel:
         return tuple(array for array in (self.walk.loads if self.walk else ()) if array.name not in own)
 
 
-def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[Kernel, ...]]:
-    """The kernels of the forward and of the backward pass; raises UnsupportedOnGpu."""
-    forward, backward, given = kernel_programs(form, normal)
+def plan_kernels(
+    form: Form, normal: Normal, lean: bool = False
+) -> tuple[tuple[Kernel, ...], tuple[Kernel, ...]]:
+    """The kernels of the forward and of the backward pass; `lean`: see `plans`. Raises UnsupportedOnGpu."""
+    forward, backward, given = kernel_programs(form, normal, lean)
     if not per_channel(backward):
         backward = fold_factors(backward, form.builder)
     # What is carried into a sequence is not at hand where states are formed anew.
@@ -118,12 +120,12 @@ def plan_kernels(form: Form, normal: Normal) -> tuple[tuple[Kernel, ...], tuple[
     return found
 
 
-def plan_transition(form: Form, normal: Normal) -> Kernel | None:
+def plan_transition(form: Form, normal: Normal, lean: bool = False) -> Kernel | None:
     """The kernel that forms what a stretch of tokens makes of the incoming state; None: it keeps it.
 
     Raises NoSummary, UnsupportedOnGpu.
     """
-    program, _, given = kernel_programs(form, normal)
+    program, _, given = kernel_programs(form, normal, lean)
     check_stretches(program, normal)
     found = transition(program.carries[0], form.builder, normal.value_axis)
     if found.kept:
@@ -143,9 +145,9 @@ def whole(form: Form, normal: Normal) -> Kernel:
     return _kernel("scan", normal, program, roots, (), stores, program.carries)
 
 
-def apart(form: Form, normal: Normal) -> tuple[Kernel, Kernel]:
+def apart(form: Form, normal: Normal, lean: bool = False) -> tuple[Kernel, Kernel]:
     """After `values` and `pre`: a walk that leaves the states, and what forms all outputs of them."""
-    program, _, given = kernel_programs(form, normal)
+    program, _, given = kernel_programs(form, normal, lean)
     states, ends = _states(program, "chunk"), [carry.end for carry in program.carries]
     moving, axis = dependents(program.nodes(), [a.node for a in states]), normal.value_axis
     known = [array.node for array in given]
@@ -167,7 +169,9 @@ def check_stretches(program: Program, normal: Normal) -> None:
         raise NoSummary("kernels that read the tokens before their own")
 
 
-def kernel_programs(form: Form, normal: Normal) -> tuple[Program, Program, tuple[Array, ...]]:
+def kernel_programs(
+    form: Form, normal: Normal, lean: bool = False
+) -> tuple[Program, Program, tuple[Array, ...]]:
     """The programs that kernels are planned from, and what `pre` hands to those after it."""
     if not normal.axes:
         raise UnsupportedOnGpu("a state of one number, which has no axis to tile")
@@ -175,7 +179,7 @@ def kernel_programs(form: Form, normal: Normal) -> tuple[Program, Program, tuple
         _refuse(plan.program, normal.value_axis)
     form = kernel_form(form, normal.value_axis, normal.micro)
     forward, backward = form.forward.program, form.backward.program
-    given = crossing(forward, normal)
+    given = crossing(forward, normal, lean)
     forward, backward = (with_plain_operands(p, given, form.builder) for p in (forward, backward))
     return forward, backward, given
 

@@ -28,16 +28,19 @@ LEFT, RIGHT = (ROW, ROWS), (COLUMN, COLUMNS)
 PRODUCTS = 2  # under decays: with the derivatives of more in one loop, the registers are full
 
 
-def crossing(program: Program, normal: Normal) -> tuple[Array, ...]:
-    """The arrays that `pre` writes for the forward program, and later kernels read."""
+def crossing(program: Program, normal: Normal, lean: bool = False) -> tuple[Array, ...]:
+    """The arrays that `pre` writes for the forward program, and later kernels read; `lean`: of matrices
+    between tokens only those that come from a triangular inverse, unless decays are per channel.
+    """
     frontier = _frontier(program, normal.value_axis)
     matrices = list(dict.fromkeys(unscaled(n) for n in frontier if is_matrix(n)))
     found = {node: Array(node, f"m{index}", place_of(node)) for index, node in enumerate(matrices)}
     if not per_channel(program):
-        costly = any(isinstance(n.op, ir.Inverse) for n in reachable(matrices))
+        costly = any(map(_is_inverted, matrices))
         sums = dict.fromkeys(core for node in frontier for core in _sums(node))
         costly = costly or bool(sums)
-        kept = dict.fromkeys(matrix for matrix in matrices if matrix.axes != (ROW, COLUMNS))
+        late = [m for m in matrices if m.axes == (ROW, COLUMNS) or (lean and not _is_inverted(m))]
+        kept = dict.fromkeys(matrix for matrix in matrices if matrix not in late)
         kept |= dict.fromkeys(_row_norms(frontier, normal.key_axis)) | sums
         found = {node: found.get(node) or _handed(node) for node in (kept if costly else ())}
         found |= {node: _handed(node) for node in _transformed(frontier, normal.key_axis)}
@@ -51,6 +54,11 @@ def crossing(program: Program, normal: Normal) -> tuple[Array, ...]:
 
 def _handed(node: Node) -> Array:
     return Array(node, f"x{node.number}", place_of(node))
+
+
+def _is_inverted(matrix: Node) -> bool:
+    """Whether a triangular inverse goes into a matrix."""
+    return any(isinstance(node.op, ir.Inverse) for node in reachable([matrix]))
 
 
 def _sums(node: Node) -> Iterator[Node]:

@@ -8,7 +8,7 @@ what is elementwise first, then products of small matrices, then, in a loop, pro
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.accumulation import is_product
@@ -27,7 +27,7 @@ from rnnc.codegen.phases import (
     is_heavy,
     levels,
 )
-from rnnc.codegen.program import Node, reachable
+from rnnc.codegen.program import Node, dependents, reachable
 from rnnc.codegen.schedule import decay_gradients, needed
 from rnnc.codegen.settling import Settling
 from rnnc.codegen.torch_sums import plain
@@ -44,7 +44,7 @@ def serial_phases(
     order = _Order(body, memory, None)
     order.known |= set(starts)
     waiting = list(stores)
-    heavy = _late_last([node for node in body if is_heavy(node)], ends)
+    heavy = _late_last(_terms_last(body, starts), needed(ends, order.memory, plain))
     for root in (*heavy, *(array.node for array in stores), *ends):
         waiting = order.store_ready(waiting)
         order.need(root)
@@ -52,11 +52,20 @@ def serial_phases(
     return (Phase(None, tuple(order.once)),)
 
 
-def _late_last(heavy: Sequence[Node], ends: Iterable[Node]) -> list[Node]:
-    """Products in the order of work, last those between a token and the rows of others, and what is made of
-    them: no state waits for these, whose operands fill the registers meanwhile.
+def _terms_last(body: Sequence[Node], starts: Iterable[Node]) -> list[Node]:
+    """The products of a chunk: first those that no state goes into, last those that no other is made of:
+    they are terms of sums, and wait in registers for the others.
     """
-    towards = set(reachable(map(plain, ends)))
+    heavy = [node for node in body if is_heavy(node)]
+    moving = dependents(body, starts)
+    inner = {n for root in heavy for n in reachable(map(plain, root.args))}
+    return sorted(heavy, key=lambda node: (node not in inner, node.number in moving))
+
+
+def _late_last(heavy: Sequence[Node], towards: Collection[Node]) -> list[Node]:
+    """Products in the order of work, last those between a token and others, and what is made of them: no
+    state waits for these, whose operands fill the registers meanwhile. `towards`: what states are made of.
+    """
     late = {n for n in heavy if n not in towards and n.axes == (ir.ROW, ir.COLUMNS)}
     late |= {n for n in heavy if n not in towards and any(plain(x) in late for x in reachable(n.args))}
     return [*(n for n in heavy if n not in late), *(n for n in heavy if n in late)]

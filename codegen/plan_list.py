@@ -17,7 +17,7 @@ from rnnc.codegen.cost_record import BYTES
 from rnnc.codegen.cuts import DEFAULT, Works, chosen, passes, plan_cuts
 from rnnc.codegen.footprint import footprint
 from rnnc.codegen.hardware import KNOWN, Hardware
-from rnnc.codegen.kernels import Kernel, plan_kernels, plan_transition
+from rnnc.codegen.kernels import Kernel, plan_transition
 from rnnc.codegen.stretches import LAUNCH, Load, Maps, split
 from rnnc.codegen.summaries import NoSummary
 from rnnc.codegen.tiling import CHUNKS, Choice, Findings, TooLarge, best, choose, spacings
@@ -102,8 +102,8 @@ class _Plans:
         self.form = next(form for form in compiled.forms if form.name == "chunked")
         self.load = Load(sizes["B"] * sizes["H"], sizes["T"])
         self.axes = {axis: sizes[axis] for axis in compiled.recurrence.axes}
-        self.forward, self.backward = plan_kernels(self.form, compiled.normal)
-        self.cuts = plan_cuts(self.form, compiled.normal, self.forward)
+        self.forward, self.backward, self.lean = compiled.kernels
+        self.cuts = plan_cuts(self.form, compiled.normal, self.forward, self.lean)
         own = [kernel for cut in self.cuts for kernel in cut.kernels]
         every = {kernel.name: kernel for kernel in (*self.forward, *self.backward, *own)}
         self.every = {name: footprint(kernel) for name, kernel in every.items()}
@@ -185,7 +185,7 @@ class _Plans:
     def _stretches(self) -> str:
         normal = self.compiled.normal
         try:
-            kernel = plan_transition(self.form, normal)
+            kernel = plan_transition(self.form, normal, self.lean)
         except NoSummary as reason:
             return f"sequences are not split: {reason}"
         works: dict[str, Work] = {} if kernel is None else {kernel.name: footprint(kernel)}

@@ -125,7 +125,7 @@ def in_stretches(
     """
     form = next(each for each in compiled.forms if each.name == "chunked")
     try:
-        kernel = plan_transition(form, compiled.normal)
+        kernel = plan_transition(form, compiled.normal, compiled.kernels.lean)
     except NoSummary as reason:
         if parts not in (None, 1):
             raise ValueError(f"stretches: {compiled.recurrence.name} is not split: {reason}") from None

@@ -174,18 +174,22 @@ def choose(
     if measured:
         least = min(measured, key=lambda tiling: tiling.seconds)
     else:
-        found = [tiling for tiling in found if tiling.compiled] or found
-        tightest = min(tiling.excess for tiling in found)
-        fitting = [tiling for tiling in found if tiling.excess == tightest]
-        seconds = min(tiling.seconds for tiling in fitting)
-        near = [tiling for tiling in fitting if tiling.seconds <= CLOSE * seconds]
-        least = min(near, key=lambda tiling: (tiling.memory, tiling.seconds))
+        least = least_bytes([tiling for tiling in found if tiling.compiled] or found)
     joined = {}
     for joint in joints:
         pair = _as_one(joint, least, works, sizes, size, hardware, known)
         if pair:
             joined[joint.kernel] = pair
     return least._replace(joined=joined)
+
+
+def least_bytes(tilings: Sequence[Tiling]) -> Tiling:
+    """Of those that are nearest to fitting and take about the least time, what moves the fewest bytes."""
+    tightest = min(tiling.excess for tiling in tilings)
+    fitting = [tiling for tiling in tilings if tiling.excess == tightest]
+    seconds = min(tiling.seconds for tiling in fitting)
+    near = [tiling for tiling in fitting if tiling.seconds <= CLOSE * seconds]
+    return min(near, key=lambda tiling: (tiling.memory, tiling.seconds))
 
 
 def spacings(works: Iterable[Work], spacing: int | None = None) -> tuple[int, ...]:

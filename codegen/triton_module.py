@@ -11,7 +11,7 @@ from rnnc.codegen.cuts import Cut, plan_cuts
 from rnnc.codegen.explain import normal_equations
 from rnnc.codegen.footprint import footprint
 from rnnc.codegen.joined import JoinedPrinter, together
-from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_kernels, plan_transition
+from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_transition
 from rnnc.codegen.line_breaks import broken
 from rnnc.codegen.operations import TIME_AXES
 from rnnc.codegen.recurrent_kernels import TokenArray, TokenKernel, base, plan_tokens
@@ -126,14 +126,15 @@ def triton_source(compiled: Compiled) -> str:
 
 def chunk_kernels(compiled: Compiled) -> tuple[tuple[Kernel, ...], tuple[Kernel, ...]]:
     """The kernels of the chunked form, forward and backward. Raises UnsupportedOnGpu."""
-    form = next(form for form in compiled.forms if form.name == "chunked")
-    return plan_kernels(form, compiled.normal)
+    return compiled.kernels[:2]
 
 
 def other_cuts(compiled: Compiled, forward: tuple[Kernel, ...]) -> tuple[Cut, ...]:
     """The other cuts of the forward pass that there are."""
     form = next(form for form in compiled.forms if form.name == "chunked")
-    return tuple(cut for cut in plan_cuts(form, compiled.normal, forward) if cut.kernels)
+    return tuple(
+        cut for cut in plan_cuts(form, compiled.normal, forward, compiled.kernels.lean) if cut.kernels
+    )
 
 
 def _cut(
@@ -152,7 +153,7 @@ def transition_kernel(compiled: Compiled) -> Kernel | None:
     UnsupportedOnGpu.
     """
     form = next(form for form in compiled.forms if form.name == "chunked")
-    return plan_transition(form, compiled.normal)
+    return plan_transition(form, compiled.normal, compiled.kernels.lean)
 
 
 def token_kernels(compiled: Compiled) -> tuple[TokenKernel, TokenKernel]:

@@ -10,7 +10,7 @@ import pytest
 from rnnc.codegen import operations as ir
 from rnnc.codegen.compiler import analyse
 from rnnc.codegen.evaluators import FLOAT64, evaluate
-from rnnc.codegen.kernel_form import kernel_form
+from rnnc.codegen.kernel_form import kernel_form, masks_inside
 from rnnc.codegen.operations import ROW
 from rnnc.codegen.unstacking import is_stacked
 from rnnc.codegen.value_operands import scale_values
@@ -67,5 +67,6 @@ def test_what_is_left_stacked() -> None:
         assert stacked == {ir.Assemble, ir.Inverse}
     plain = next(form for form in analyse(PLAIN).forms if form.name == "chunked")
     same = kernel_form(plain, "V")
-    programs = [scale_values(x.program, plain.builder, "V") for x in (plain.forward, plain.backward)]
+    programs = [masks_inside(plain.forward.program, plain.builder), plain.backward.program]
+    programs = [scale_values(program, plain.builder, "V") for program in programs]
     assert [x.program for x in (same.forward, same.backward)] == programs
