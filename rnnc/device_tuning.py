@@ -96,30 +96,35 @@ def _tune(
         axes = dict.fromkeys(recurrence.axes, size) | dict.fromkeys(recurrence.loops, MICRO_STEPS)
         wide = () if function is whole else handed(whole.recurrence, recurrence)
         probe = Probe(function, axes, dtype, device, wide, **options)
-        hardware, width = hardware_of(device), itemsize(dtype)
-        names = (*probe.works, *(joint.kernel for joint in probe.joints))
-        keys = {each: tuned.key(probe.text, each, axes, width, hardware.name) for each in names}
-        old = json.loads(table.read_text("utf-8")) if table.is_file() else {}
-        known = {
-            kernel: {
-                how: what
-                for entries in (tuned.table(hardware.name), old)
-                for how, what in tuned.said(entries.get(key, {"found": ()})).items()
-            }
-            for kernel, key in keys.items()
-        }
-        found = DeviceSearch(probe, hardware, width, known, deadline).run()
-        common = {"bytes": width, "sizes": tuned.class_of(axes), "triton": tuned.triton_version()}
-        common |= {"device": hardware.device or device.type}
-        new = {keys[k]: {"kernel": k} | common | each for k, each in rows(found).items()}
-        table.parent.mkdir(parents=True, exist_ok=True)
-        write_text(table, written(merged(old, new)))
+        found = _searched(probe, itemsize(dtype), hardware_of(device), deadline, table)
         for each in found.kernels.values():
             said["wrong"] += sum(what.wrong for what in each.values())
             said["right"] += sum(not what.wrong for what in each.values())
         said["reasons"] += found.reasons
         said["done"] = said["done"] and found.done
     return said
+
+
+def _searched(probe: Probe, size: int, hardware: Hardware, deadline: float, table: Path) -> Measurements:
+    """What the search finds for elements of `size` bytes; it is merged into the table."""
+    names = (*probe.works, *(joint.kernel for joint in probe.joints))
+    keys = {each: tuned.key(probe.text, each, probe.axes, size, hardware.name) for each in names}
+    old = json.loads(table.read_text("utf-8")) if table.is_file() else {}
+    known = {
+        kernel: {
+            how: what
+            for entries in (tuned.table(hardware.name), old)
+            for how, what in tuned.said(entries.get(key, {"found": ()})).items()
+        }
+        for kernel, key in keys.items()
+    }
+    found = DeviceSearch(probe, hardware, size, known, deadline).run()
+    common = {"bytes": size, "sizes": tuned.class_of(probe.axes), "triton": tuned.triton_version()}
+    common |= {"device": hardware.device or probe.device.type}
+    new = {keys[k]: {"kernel": k} | common | each for k, each in rows(found).items()}
+    table.parent.mkdir(parents=True, exist_ok=True)
+    write_text(table, written(merged(old, new)))
+    return found
 
 
 def _operator(name: str) -> Operator:
