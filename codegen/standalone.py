@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import builtins
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import groupby
@@ -21,6 +20,7 @@ from rnnc.codegen.layer_lines import title
 from rnnc.codegen.layer_module import layer_names
 from rnnc.codegen.layer_printer import print_layer
 from rnnc.codegen.names import Names
+from rnnc.codegen.renaming import rename
 from rnnc.codegen.scalars import scalar
 from rnnc.codegen.standalone_functions import INSIDE, FunctionText, argument_lines, functions, shape
 from rnnc.codegen.templating import template
@@ -181,11 +181,12 @@ class _Kernels:
         return tuple((name, self.renamed(name)) for name in names)
 
     def texts(self, runtime: Inlined) -> Iterator[str]:
-        """The definitions."""
+        """The definitions; constants may be made of others."""
+        names = [name for definition in self.module.definitions for name in definition.names]
+        new = {name: self.renamed(name) for name in names if self.renamed(name) != name}
         for definition in self.module.definitions:
             text = runtime.spelled(definition.text, self.module)
-            name = definition.names[0]
-            yield re.sub(rf"^{name}\b", self.renamed(name), text, count=1, flags=re.MULTILINE)
+            yield rename(text, new) if definition.names[0] in new else text
 
 
 def _kernel_text(compiled: Compiled) -> str:
