@@ -5,6 +5,7 @@ What the kernels write is allocated full of NaN, so that nothing that was not wr
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -14,6 +15,8 @@ import torch
 
 import rnnc
 import rnnc.ops
+from rnnc.codegen.compiler import compile_text
+from rnnc.codegen.triton_module import triton_source
 from rnnc.ops import triton_steps
 from rnnc.ops.errors import UnavailableError
 from rnnc.ops.operator import Operator
@@ -291,3 +294,16 @@ def test_what_one_program_cannot_hold() -> None:
         "triton has no recurrent form of softmax_values for K = 512, V = 80: a program holds all of S,"
         " at most 32768 entries: use backend='torch'"
     )
+
+
+@pytest.mark.parametrize("name", ["abc", "gated_oja", "gla", "gsa"])
+def test_a_state_that_a_program_holds_whole_is_read_again_after_sums(name: str) -> None:
+    """No tile of its size is held from one sum to the next; a tile of a state is read once."""
+    compiled = compile_text(getattr(rnnc.ops, name).spec, name)
+    whole = []
+    for stage in compiled.stages:
+        back = triton_source(stage).rpartition("# The cotangents, token by token back.")[2]
+        reads = len(re.findall(r"tl\.load\(\s*\w+_formed \+", back))
+        whole.append("entries(i_nh, " in back)
+        assert reads > 1 if whole[-1] else reads <= 1
+    assert any(whole) == (name != "gla")
