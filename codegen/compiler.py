@@ -35,7 +35,7 @@ from rnnc.dsl.parser import parse
 from rnnc.dsl.ranges import check_ranges, environment, infer
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.dsl.spectrum import check_claim
-from rnnc.dsl.stages import in_float32, split
+from rnnc.dsl.stages import handed, in_float32, moved, split, splits
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,18 @@ class Staged:
     inside = "stages hand on what is delayed"
 
     @cached_property
+    def others(self) -> tuple[Staged, ...]:
+        """The other ways to divide the spec into stages (see `rnnc.dsl.stages.splits`)."""
+        own = tuple(stage.recurrence for stage in self.stages)
+        found = []
+        for parts in splits(self.declared):
+            exact = frozenset().union(*(handed(self.declared, part) for part in parts))
+            stages = tuple(Compiled(part, normalise(part), (), part, exact) for part in parts)
+            if parts != own:
+                found.append(Staged(self.recurrence, stages, (), self.declared))
+        return tuple(found)
+
+    @cached_property
     def source(self) -> str:
         """The generated module: the passes of all stages."""
         stages = [(stage.normal, stage.forms) for stage in self.stages]
@@ -120,7 +132,8 @@ class Staged:
     def explain(self) -> str:
         """What is handed from stage to stage, and the account of each."""
         stages = [(stage.recurrence, stage.explain()) for stage in self.stages]
-        return explain_stages(self.recurrence, stages, delayed(self.declared))
+        ways = [moved(self.declared, parts) for parts in splits(self.declared)]
+        return explain_stages(self.recurrence, stages, delayed(self.declared), ways)
 
 
 Spec = Compiled | Staged

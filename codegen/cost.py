@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled, Spec, Staged
@@ -55,20 +56,40 @@ def cost(
     _check_options(save, form, arch)
     known = checked_sizes(compiled.recurrence, sizes)
     if isinstance(compiled, Staged):
-        from rnnc.codegen.stage_cost import together
+        from rnnc.codegen.stage_cost import handing
 
-        stages = []
-        for stage in compiled.stages:
-            own = of_stage(stage.recurrence, known)
-            found = cost(stage, dtype, chunk, states, save, form, arch, findings, stretches, spacing, **own)
-            stages.append(found)
-        return together(compiled.recurrence, [stage.recurrence for stage in compiled.stages], stages, known)
+        options: dict[str, Any] = {
+            "dtype": dtype,
+            "chunk": chunk,
+            "states": states,
+            "save": save,
+            "form": form,
+        }
+        options |= {"arch": arch, "findings": findings, "stretches": stretches, "spacing": spacing}
+        found, chunks = _staged(compiled, known, options)
+        if form != "chunked":
+            return found
+        others = [_staged(other, known, options)[0] for other in compiled.others]
+        return handing(compiled, found, others, chunks)
     if form == "recurrent":
         from rnnc.codegen.token_cost import token_cost
 
         return token_cost(compiled, _dtype(dtype), states, save, known)
     hardware, lengths = KNOWN[arch], (chunk, spacing)
     return _chunked_cost(compiled, _dtype(dtype), lengths, states, save, hardware, findings, stretches, known)
+
+
+def _staged(
+    compiled: Staged, sizes: Mapping[str, int], options: Mapping[str, Any]
+) -> tuple[Cost, dict[str, int]]:
+    """The cost of all stages together, and the lengths of their chunks."""
+    from rnnc.codegen.stage_cost import together
+
+    given = [{**options, **of_stage(stage.recurrence, sizes)} for stage in compiled.stages]
+    stages = [cost(stage, **each) for stage, each in zip(compiled.stages, given, strict=True)]
+    recurrences = [stage.recurrence for stage in compiled.stages]
+    lengths = {each.name: found.chunk for each, found in zip(recurrences, stages, strict=True)}
+    return together(compiled.recurrence, recurrences, stages, sizes), lengths
 
 
 def _check_options(save: str, form: str, arch: str) -> None:

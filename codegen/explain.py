@@ -54,9 +54,15 @@ def explain(
 
 
 def explain_stages(
-    recurrence: Recurrence, stages: Sequence[tuple[Recurrence, str]], delays: Sequence[Delayed] = ()
+    recurrence: Recurrence,
+    stages: Sequence[tuple[Recurrence, str]],
+    delays: Sequence[Delayed] = (),
+    ways: Sequence[int] = (),
 ) -> str:
-    """The account of a recurrence in stages: what each takes from the others, then each by itself."""
+    """The account of a recurrence in stages: what each takes from the others, then each by itself.
+
+    `ways`: the bytes that each way to divide it moves (see `rnnc.dsl.stages.moved`).
+    """
     given = {item.name for item in recurrence.arguments}
     declared = {output.name for output in recurrence.outputs}
     lines = []
@@ -71,6 +77,10 @@ def explain_stages(
         "the transition of all states together is block triangular: its eigenvalues are those of the stages",
         "what is said below of eigenvalues and of long sequences holds for each stage by itself",
     ]
+    if len(ways) > 1:
+        what = "states and readouts are handed on; of products with inputs in their place vectors would move"
+        why.append(f"{what} about {ways[1]} bytes per entry, forward and backward, not {ways[0]}")
+    why.append("what handing on costs, and what it would to form it again where it is read: `rnnc cost`")
     head = "\n".join(["Stages", *_indented([*why, *_delays(delays), "", *lines])])
     return "\n\n".join([head, *(text for _, text in stages)])
 

@@ -6,8 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from rnnc.codegen.compiler import Compiled, Staged
 from rnnc.codegen.cost_record import BYTES, STATES, Cost, KernelCost, PassCost
+from rnnc.codegen.kernels import plan_kernels
 from rnnc.dsl.delays import delayed
+from rnnc.dsl.expression import Axes
 from rnnc.dsl.recurrence import Recurrence
 
 Moved = tuple[str, int]  # an operation of torch, and the bytes that it reads and writes
@@ -30,6 +33,41 @@ def together(
         forward=_joined([each.forward for each in costs], handed),
         backward=_joined([each.backward for each in reversed(costs)], handed | {f"d'{n}" for n in handed}),
     )
+
+
+def handing(compiled: Staged, cost: Cost, others: Sequence[Cost], lengths: Mapping[str, int]) -> Cost:
+    """The cost, with the figures of what else was weighed: to hand on other values, to hand on none.
+
+    Where a kernel reads what another stage hands on, it could form that again, of that stage's inputs and its
+    states at the start of chunks; `lengths`: of chunks, by stage.
+    """
+    lines = [f"to hand on other values, the kernels alone would take {_figures(other)}" for other in others]
+    size, declared = BYTES[cost.dtype], {item.name for item in compiled.recurrence.declared}
+    kernels = [_kernels(stage) for stage in compiled.stages]
+
+    def width(axes: Axes, exact: bool) -> int:
+        return (4 if exact else size) * math.prod(cost.sizes[axis] for axis in axes)
+
+    for number, stage in enumerate(compiled.stages):
+        own = stage.recurrence
+        inputs = {i.name: width(i.axes, not i.axes or i.name in stage.in_float32) for i in own.inputs}
+        states = sum(width(state.axes, False) for state in own.states) // lengths[own.name]
+        for output in (output for output in own.outputs if output.name not in declared):
+            readers = [k for later in kernels[number + 1 :] for k in later if output.name in k]
+            handed = width(output.axes, output.name in stage.in_float32) * (1 + len(readers))
+            again = sum(states + sum(n for name, n in inputs.items() if name not in k) for k in readers)
+            total = f"{handed:,} bytes, written once and read by {len(readers)} kernels"
+            lines.append(
+                f"{output.name} is handed on: {total}; formed again in these it would be {again:,} or more"
+            )
+    return replace(cost, choice="\n".join(lines))
+
+
+def _kernels(stage: Compiled) -> list[set[str]]:
+    """What each kernel of the chunked form reads."""
+    chunked = next(form for form in stage.forms if form.name == "chunked")
+    forward, backward = plan_kernels(chunked, stage.normal)
+    return [{array.name for array in kernel.loads} for kernel in (*forward, *backward)]
 
 
 def with_torch(

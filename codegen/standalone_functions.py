@@ -13,7 +13,7 @@ from rnnc.dsl.expression import Axes, names
 from rnnc.dsl.interpreter import carried
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.recurrence import Input, Param, Recurrence, State
-from rnnc.dsl.stages import gates, hands_on, wide
+from rnnc.dsl.stages import feeds, gates, hands_on, wide
 
 INSIDE = -1  # the number of the kernels that form what is delayed
 
@@ -36,6 +36,7 @@ class FunctionText:
     kernels: str
     kind: str = "Function"
     precise: bool = False
+    feeds: bool = False
     attributes: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
@@ -88,6 +89,7 @@ def _stages(
             passes=tuple((each.removeprefix(prefix), each) for each in passes if each.startswith(prefix)),
             kernels=kernels.get(number, ""),
             precise=hands_on(whole, own),
+            feeds=feeds(whole, own),
         )
     last = _function(whole, suffix, name, gates(whole), default)
     yield replace(last, kind="Pipeline", attributes=(("stages", tuple(found)),))

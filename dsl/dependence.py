@@ -12,7 +12,22 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
-from rnnc.dsl.expression import Axes, Call, Expression, Name, Sum, children, names
+from rnnc.dsl.expression import (
+    Add,
+    Axes,
+    Call,
+    Constant,
+    Expression,
+    Multiply,
+    Name,
+    Power,
+    Size,
+    Sum,
+    children,
+    map_children,
+    names,
+    walk,
+)
 from rnnc.dsl.recurrence import Assign, Let, Recurrence, unrolled
 
 Group = frozenset[str]
@@ -63,6 +78,29 @@ class Dependence:
                 return function == "softmax"
             case _:
                 return isinstance(expression, Sum)
+
+    def is_operand(self, expression: Expression, own: Group) -> bool:
+        """Whether the value is a product, entry by entry, of inputs over one axis with what a stage without
+        the `own` states can hand over: it can be handed over in place of that.
+        """
+        states = self.of(expression)
+        if not states or states & own or len(self._features(expression)) != 1:
+            return False
+        whole = self.expanded(expression)
+        nodes = list(walk(whole))
+        inputs = {item.name for item in self.recurrence.inputs if item.axes == expression.axes}
+        entrywise = all(
+            isinstance(node, Name | Constant | Size | Add | Multiply | Power)
+            or (isinstance(node, Call) and node.axis is None)
+            for node in nodes
+        )
+        return isinstance(whole, Multiply) and entrywise and not inputs.isdisjoint(names(whole))
+
+    def expanded(self, expression: Expression) -> Expression:
+        """The expression with the values of lets in their places."""
+        if isinstance(expression, Name) and expression.name in self.lets:
+            return self.expanded(self.lets[expression.name])
+        return map_children(expression, self.expanded)
 
     def _features(self, expression: Expression) -> Axes:
         return tuple(axis for axis in expression.axes if axis not in self.recurrence.loops)

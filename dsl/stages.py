@@ -10,14 +10,26 @@ are those of the stages.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rnnc.dsl.delays import delayed, without_delays
 from rnnc.dsl.dependence import Dependence, Group, ordered_groups
 from rnnc.dsl.diagnostics import Diagnostic, SpecError
 from rnnc.dsl.exponentials import apart
-from rnnc.dsl.expression import Expression, Name, Select, Size, map_children, names, walk
+from rnnc.dsl.expression import (
+    Call,
+    Expression,
+    Multiply,
+    Name,
+    Power,
+    Select,
+    Size,
+    Sum,
+    map_children,
+    names,
+    walk,
+)
 from rnnc.dsl.normaliser import normalise
 from rnnc.dsl.ranges import infer
 from rnnc.dsl.recurrence import Assign, Input, Let, Loop, Output, Param, Recurrence, Statement, unrolled
@@ -34,14 +46,82 @@ def split(recurrence: Recurrence) -> tuple[Recurrence, ...]:
     Every input of a stage is a declared one or an output of an earlier stage, by name. Raises SpecError for
     values of micro-steps that would have to be handed from one stage to another.
     """
+    return splits(recurrence)[0]
+
+
+def splits(recurrence: Recurrence) -> list[tuple[Recurrence, ...]]:
+    """The ways to it: a stage hands over states and readouts as they are, or, where a later one needs only
+    their product with inputs, entry by entry, that.
+    """
     recurrence = apart(without_delays(recurrence))
     if len(recurrence.states) < 2:
-        return (recurrence,)
+        return [(recurrence,)]
     dependence = Dependence(recurrence)
     groups = ordered_groups(dependence)
     if len(groups) < 2:
-        return (recurrence,)
-    handed = _Handed(recurrence)
+        return [(recurrence,)]
+    found = [_stages(dependence, groups, products) for products in (False, True)]
+    return found[:1] if found[0] == found[1] else found
+
+
+def moved(recurrence: Recurrence, stages: Sequence[Recurrence]) -> int:
+    """Bytes of vectors, for each entry, that the stages read and write, forward and backward.
+
+    A stage reads every input in two kernels of each pass, and writes its gradient; it writes what it hands
+    on, and reads the gradient of that in two; gradients of inputs of several stages are added up.
+    """
+    exact = frozenset().union(*(_exact(recurrence, stages, stage) for stage in stages))
+    declared = {item.name for item in without_delays(recurrence).declared}
+    total = 0
+    seen = set[str]()
+    for stage in stages:
+        for item in (item for item in stage.inputs if item.axes):
+            width = 4 if item.name in exact else 2
+            total += 5 * width + 3 * width * (item.name in seen)
+            seen.add(item.name)
+        total += sum(3 * (4 if o.name in exact else 2) for o in stage.outputs if o.name not in declared)
+    return total
+
+
+def _exact(recurrence: Recurrence, stages: Sequence[Recurrence], stage: Recurrence) -> frozenset[str]:
+    """What a stage hands on that is float32: all, unless all of it is operands of matrix products alone."""
+    declared = {item.name for item in without_delays(recurrence).declared}
+    handed = {output.name for output in stage.outputs} - declared
+    made = {s.target: s.value for s in unrolled(stage.statements) if isinstance(s, Assign)}
+    dependence = Dependence(stage)
+    for name in handed:
+        value = dependence.expanded(made[name])
+        if not isinstance(value, Multiply) or any(
+            isinstance(n, Sum | Call) and _sums(n) for n in walk(value)
+        ):
+            return frozenset(handed)
+        if any(_bends(other, name) for other in stages if name in {item.name for item in other.inputs}):
+            return frozenset(handed)
+    return frozenset()
+
+
+def _sums(node: Expression) -> bool:
+    return isinstance(node, Sum) or (isinstance(node, Call) and node.axis is not None)
+
+
+def _bends(stage: Recurrence, name: str) -> bool:
+    """Whether a stage uses an input in a function other than `unit`, or in a decay."""
+    dependence = Dependence(stage)
+    if any(name in names(decay) for decay in normalise(stage).decays):
+        return True
+    values = (dependence.expanded(s.value) for s in unrolled(stage.statements))
+    return any(
+        name in names(node)
+        for value in values
+        for node in walk(value)
+        if isinstance(node, Power) or (isinstance(node, Call) and node.function != "unit")
+    )
+
+
+def _stages(
+    dependence: Dependence, groups: Sequence[tuple[Group, tuple[str, ...]]], products: bool
+) -> tuple[Recurrence, ...]:
+    handed = _Handed(dependence.recurrence, products)
     stages: list[Recurrence] = []
     for number in range(len(groups), 0, -1):
         group, outputs = groups[number - 1]
@@ -69,7 +149,9 @@ def in_float32(recurrence: Recurrence, stage: Recurrence) -> frozenset[str]:
     """What a stage is given and gives that is float32 beside vectors of lower precision: what stages hand to
     each other, the outputs that go with it, lets that are delayed and that a decay is made of.
     """
-    found = handed(recurrence, stage)
+    stages = split(recurrence)
+    found = frozenset().union(*(_exact(recurrence, stages, each) for each in stages))
+    found &= handed(recurrence, stage)
     if hands_on(recurrence, stage):
         found |= {output.name for output in stage.outputs}
     lets = {s.name for s in unrolled(recurrence.statements) if isinstance(s, Let)}
@@ -80,6 +162,11 @@ def in_float32(recurrence: Recurrence, stage: Recurrence) -> frozenset[str]:
 
 
 def hands_on(recurrence: Recurrence, stage: Recurrence) -> bool:
+    """Whether a later stage of the recurrence is given anything by the stage that is float32."""
+    return bool(_exact(recurrence, split(recurrence), stage))
+
+
+def feeds(recurrence: Recurrence, stage: Recurrence) -> bool:
     """Whether a later stage of the recurrence is given anything by the stage."""
     return not {output.name for output in stage.outputs} <= {output.name for output in recurrence.outputs}
 
@@ -116,6 +203,7 @@ class _Handed:
     """All values handed over so far; stages ask for them, the last stage first."""
 
     recurrence: Recurrence
+    products: bool
     values: list[_Value] = field(default_factory=list)
 
     def ask(self, wanted: Expression, place: Place, states: Group) -> Name:
@@ -215,7 +303,9 @@ class _Stage:
         """The expression with the names of what earlier stages hand over; lets that it needs are noted."""
 
         def visit(node: Expression) -> Expression:
-            if self.dependence.is_cut(node, self.states):
+            may = self.handed.products and loop is None
+            product = may and self.dependence.is_operand(node, self.states)
+            if product or self.dependence.is_cut(node, self.states):
                 if loop is not None:
                     self._check_steady(node, loop)
                 where = self._line(node.name) if isinstance(node, Name) and node.name in lets else place

@@ -60,7 +60,7 @@ class Function:
 
     `arrays` is what it carries, `gates` gives the names that the decay is made of, and `default` the value
     of a parameter that is left out (None where every parameter must be given). With `precise` the outputs of
-    vectors of low precision are float32.
+    vectors of low precision are float32; with `feeds`, as they go into another function, those of float16.
     """
 
     def __init__(
@@ -72,8 +72,9 @@ class Function:
         default: Default | None,
         kernels: Kernels | None = None,
         precise: bool = False,
+        feeds: bool = False,
     ) -> None:
-        self.precise = precise
+        self.precise, self.feeds = precise, feeds
         self.recurrence, self.module, self.default, self.kernels = recurrence, module, default, kernels
         self.signature = Signature(recurrence, gates)
         self.carry = Carry(arrays)
@@ -118,7 +119,7 @@ class Function:
         given = options.initial_state
         states = self._initial(bound, params, given, count, "initial_state", zeros=kernels is None)
         if kernels and taken:
-            outputs, final = kernels.run(bound, params, states, taken, options, self.precise)
+            outputs, final = kernels.run(bound, params, states, taken, options, self._precise(bound))
         elif some:
             outputs, final = self._run(bound, params, states, options, offsets)
         else:
@@ -147,7 +148,7 @@ class Function:
             places = self.carry.unpack(out_state, batch, bound.sizes, bound.dtype, bound.device, "out_state")
         states = self._initial(bound, params, state, batch, "state", zeros=not taken)
         if self.kernels and taken:
-            outputs, final = self.kernels.step(bound, params, states, places, self.precise)
+            outputs, final = self.kernels.step(bound, params, states, places, self._precise(bound))
         else:
             outputs, final = self._step(bound, params, states)
             if places is not None:
@@ -278,7 +279,11 @@ class Function:
         )
 
     def _output_dtype(self, bound: Bound) -> torch.dtype:
-        return bound.dtype if self.precise else bound.output_dtype
+        return bound.dtype if self._precise(bound) else bound.output_dtype
+
+    def _precise(self, bound: Bound) -> bool:
+        """Whether outputs are float32: what float16 holds no range for is handed on so."""
+        return self.precise or (self.feeds and bound.output_dtype == torch.float16)
 
     def _output_shapes(self, bound: Bound) -> tuple[tuple[int, ...], ...]:
         sizes = bound.sizes

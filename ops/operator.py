@@ -19,7 +19,7 @@ from rnnc.dsl.earlier import inside
 from rnnc.dsl.expression import names
 from rnnc.dsl.interpreter import carried, evaluate
 from rnnc.dsl.recurrence import Recurrence
-from rnnc.dsl.stages import gates, hands_on, split, wide
+from rnnc.dsl.stages import feeds, gates, hands_on, split, wide
 from rnnc.ops import cache, traced, tuned
 from rnnc.ops.delays import WithDelays
 from rnnc.ops.errors import ArgumentError, SpecWarning, UnavailableError
@@ -262,6 +262,7 @@ class StagedOperator(Operator, Pipeline):
                 None,
                 kernels,
                 precise=hands_on(recurrence, part),
+                feeds=feeds(recurrence, part),
             )
             for n, (part, kernels) in enumerate(zip(parts, self.kernels_of, strict=True))
         )

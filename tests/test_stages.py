@@ -15,7 +15,7 @@ from rnnc.dsl.checker import check
 from rnnc.dsl.diagnostics import SpecError
 from rnnc.dsl.parser import parse
 from rnnc.dsl.recurrence import Recurrence
-from rnnc.dsl.stages import gates, split
+from rnnc.dsl.stages import gates, hands_on, moved, split, splits
 from rnnc.ops import cache
 from rnnc.ops.errors import ArgumentError, UnavailableError
 from rnnc.ops.operator import Operator
@@ -266,3 +266,38 @@ def test_traced_as_one_node() -> None:
     values = [torch.rand(1, 9, 2, 4) for _ in range(4)] + [torch.rand(1, 9, 2)]
     compiled = torch.compile(lambda *x: operator(*x)[0], fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(*values), operator(*values)[0])
+
+
+def test_what_stages_hand_on_is_compared() -> None:
+    """With products with inputs, entry by entry, and with forming it again; the figures of all are told."""
+    found = rnnc.ops.preconditioned_delta
+    plain, product = splits(found.recurrence)
+    assert split(found.recurrence) == plain
+    assert "k" in {item.name for item in plain[1].inputs}
+    assert [item.name for item in product[1].inputs] == ["q", "v", "b", "h_read"]
+    assert moved(found.recurrence, product) < moved(found.recurrence, plain)
+    assert all(hands_on(op.recurrence, split(op.recurrence)[0]) for op in (found, rnnc.ops.gsa))
+    told = found.cost(B=1, T=512, H=64, K=64, V=64).choice
+    assert "to hand on other values" in told
+    assert "h_read is handed on" in told
+    assert "of products with inputs in their place" in found.explain()
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.bfloat16, 1.0), (torch.float16, 300.0)])
+def test_products_are_handed_on_within_range(dtype: torch.dtype, scale: float) -> None:
+    """A mean that hardly begins: the key over its root is a thousand times the key, too much for float16."""
+    torch.manual_seed(0)
+    shapes = ((1, 20, 2, 8),) * 3
+    q, k, v = (torch.randn(shape).to(dtype) for shape in shapes)
+    k = (k * scale).requires_grad_()
+    f, b = torch.full((1, 20, 2, 8), 18.0).to(dtype), torch.zeros(1, 20, 2)
+    out, _ = rnnc.ops.preconditioned_delta(q, k, v, f, b, form="chunked")
+    out.float().square().sum().backward()
+    exact = k.detach().float().requires_grad_()
+    want, _ = rnnc.ops.preconditioned_delta.reference(
+        q.float(), exact, *(x.float() for x in (v, f, b)), check=False
+    )
+    want.square().sum().backward()
+    torch.testing.assert_close(out.float(), want, rtol=0.05, atol=0.05)
+    assert k.grad is not None
+    assert k.grad.isfinite().all()
