@@ -51,18 +51,30 @@ def times(
     if work.serial and work.tiled:  # what a tile of one program lacks, another has
         one = configuration._replace(tile=cover(sizes[work.tiled]))
         together = extents(work, sizes, one, size)
+    real = [_unpadded(each, work, sizes) for each in (tiles, together)]
     parts = [
-        _Load(work, tiles, together, configuration, needs, hardware, size).times(*each)
+        _Load(work, tiles, *real, configuration, needs, hardware, size).times(*each)
         for each in ((load,) if load else LOADS)
     ]
     return Times(*(sum(each) / len(parts) for each in zip(*parts, strict=True)))
 
 
+def _unpadded(tiles: Extents, work: Work, sizes: Mapping[str, int]) -> Extents:
+    """What of tiles is read and written: not what is beyond the end of an axis."""
+    each = {axis: min(tiles.sizes[axis], entries) for axis, entries in sizes.items()}
+    if work.tiled:
+        each[work.tiled] = -(-sizes[work.tiled] // tiles.tiles)
+    return Extents({**tiles.sizes, **each}, tiles.tiles)
+
+
 class _Load(NamedTuple):
-    """A kernel on a machine. `tiles` are those of a program, `together` those of all programs of a chunk."""
+    """A kernel on a machine. `tiles` are those of a program, of which it moves `own`; all programs of a chunk
+    together move `together`.
+    """
 
     work: Work
     tiles: Extents
+    own: Extents
     together: Extents
     configuration: Configuration
     needs: Need
@@ -79,7 +91,7 @@ class _Load(NamedTuple):
         busy = min(1.0, programs / hardware.processors)
         spacing = self.configuration.spacing
         memory = each * moved(self.work, self.together, self.size, False, spacing)
-        cache = each * spread * moved(self.work, self.tiles, self.size, True, spacing)
+        cache = each * spread * moved(self.work, self.own, self.size, True, spacing)
         seconds = self._products
         waves = -(-programs // (hardware.processors * self._resident))
         chain = waves * (chunks if self.work.serial else 1) * (self._latency + seconds * hardware.processors)
