@@ -51,9 +51,9 @@ def times(
     if work.serial and work.tiled:  # what a tile of one program lacks, another has
         one = configuration._replace(tile=cover(sizes[work.tiled]))
         together = extents(work, sizes, one, size)
-    real = [_unpadded(each, work, sizes) for each in (tiles, together)]
+    own, shared = (_unpadded(each, work, sizes) for each in (tiles, together))
     parts = [
-        _Load(work, tiles, *real, configuration, needs, hardware, size).times(*each)
+        _Load(work, tiles, own, shared, configuration, needs, hardware, size).times(*each)
         for each in ((load,) if load else LOADS)
     ]
     return Times(*(sum(each) / len(parts) for each in zip(*parts, strict=True)))
