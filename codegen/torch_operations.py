@@ -153,7 +153,8 @@ def _line(node: Node, args: Sequence[str], names: Namer) -> str:
         case ir.Softmax(axis):
             return f"torch.softmax({args[0]}, {dim(node, axis, names)})"
         case ir.Sum(axis):
-            return f"{args[0]}.sum({dim(node.args[0], axis, names)})"
+            where, room = dim(node.args[0], axis, names), names.room(node)
+            return f"torch.sum({args[0]}, {where}, out={room})" if room else f"{args[0]}.sum({where})"
         case _:
             return _time(node, args, names)
 

@@ -451,7 +451,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dv_2 = scan.addmm(torch.bmm(k_scaled_3_c, dS), dv_1_c, do_c, -1)
         dv = torch.bmm(inv_c, dv_2, out=dv_rows.room(n))
         S_dS = S_c * dS
-        S_dS_sum = S_dS.sum(1)
+        S_dS_sum = torch.sum(S_dS, 1, out=S_dS_sum_rows.room(n))
         dk_scaled = torch.bmm(U_c, dS.mT, out=dk_scaled_rows.room(n))
         kS = torch.bmm(k_c, S_c, out=kS_rows.room(n))
         do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
@@ -868,7 +868,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dS_before_4 = dS - dS_before_3_c
         dv_1 = k_c[:, :, None] * dS_before_4
-        dv_2 = dv_1.sum(1)
+        dv_2 = torch.sum(dv_1, 1, out=dv_2_rows.room(n))
         dS_before = tiles.addcmul_(alpha_c * dS_before_4, k_scaled_c, dv_2[:, None], -1)
         dS_before_4_rows.put(dS_before_4)
         dv_2_rows.put(dv_2)

@@ -488,7 +488,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         du_1 = dS + dS_before_1_c
         du_2 = k_c[:, :, None] * du_1
-        du_3 = du_2.sum(1)
+        du_3 = torch.sum(du_2, 1, out=du_3_rows.room(n))
         dS_before = tiles.addcmul_(scan.scale(dS, 1, own) + dS_before_1_c, k_scaled_c, du_3[:, None], -1)
         du_1_rows.put(du_1)
         du_3_rows.put(du_3)

@@ -331,7 +331,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         v_dS = torch.bmm(v_c, dS.mT, out=v_dS_rows.room(n))
         k_G_after_dS = torch.bmm(k_G_after_c, dS, out=k_G_after_dS_rows.room(n))
         S_dS = S_c * dS
-        dG_C = S_dS.sum(2)
+        dG_C = torch.sum(S_dS, 2, out=dG_C_rows.room(n))
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
         do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
         da_1 = torch.bmm(dS_before_2, S_c_2, out=da_1_rows.room(n))
@@ -556,7 +556,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dk_2 = dS + dk_1_c
         du_1 = b__c[:, :, None] * dk_2
-        du = du_1.sum(1)
+        du = torch.sum(du_1, 1, out=du_rows.room(n))
         dS_before = tiles.addcmul_(a__c * du[:, None], alpha_c, dk_2)
         dk_2_rows.put(dk_2)
         du_rows.put(du)

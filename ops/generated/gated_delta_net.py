@@ -413,7 +413,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dv_2 = scan.addmm(torch.bmm(k_scaled_2_c, dS), dv_1_c, do_c, 2, 2)
         dv = torch.bmm(inv_c, dv_2, out=dv_rows.room(n))
         S_dS = S_c * dS
-        S_dS_sum = S_dS.sum(1)
+        S_dS_sum = torch.sum(S_dS, 1, out=S_dS_sum_rows.room(n))
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
         do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
         dk_2 = torch.bmm(dv, S_c_2, out=dk_2_rows.room(n))
@@ -777,7 +777,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         dS_before_2 = dS + dS_before_1_c
         dv_1 = torch.add(2 * dS, dS_before_1_c, alpha=2)
         dv_2 = k_c[:, :, None] * dv_1
-        dv_3 = dv_2.sum(1)
+        dv_3 = torch.sum(dv_2, 1, out=dv_3_rows.room(n))
         dS_before = tiles.addcmul_(alpha_c * dS_before_2, k_scaled_c, dv_3[:, None], -1)
         dS_before_2_rows.put(dS_before_2)
         dv_1_rows.put(dv_1)

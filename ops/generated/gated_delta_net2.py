@@ -392,7 +392,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dw_2 = scan.addmm(torch.bmm(k_G_after_scaled_c, dS), qu_c, do_c)
         dw_3 = torch.bmm(inv_c, dw_2, out=dw_3_rows.room(n))
         S_dS = S_c * dS
-        dG_C = S_dS.sum(2)
+        dG_C = torch.sum(S_dS, 2, out=dG_C_rows.room(n))
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
         do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
         dk_2 = torch.bmm(dw_3, S_c_2, out=dk_2_rows.room(n))
@@ -749,7 +749,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dS_before_3 = dS + dS_before_1_c
         dv_1 = k_c[:, :, None] * dS_before_3
-        dv_2 = dv_1.sum(1)
+        dv_2 = torch.sum(dv_1, 1, out=dv_2_rows.room(n))
         dS_before = tiles.addcmul_(alpha_c * dS_before_3, dS_before_2_c, dv_2[:, None], -1)
         dS_before_3_rows.put(dS_before_3)
         dv_2_rows.put(dv_2)

@@ -483,7 +483,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dv_4 = torch.baddbmm(dv_3_c, k_rows_scaled_2_c, dS, beta=2, alpha=2)
         dv_5 = torch.bmm(inv_c, dv_4, out=dv_5_rows.room(n))
         S_dS = S_c * dS
-        S_dS_sum = S_dS.sum(1)
+        S_dS_sum = torch.sum(S_dS, 1, out=S_dS_sum_rows.room(n))
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
         do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
         dk_6 = torch.bmm(dv_5, S_c_2, out=dk_6_rows.room(n))

@@ -397,7 +397,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dk = torch.bmm(inv_c, dU, out=dk_rows.room(n))
         inv_dU_scaled = rnorm_v_c[:, :, None] * dk
         S_dS = S_c * dS
-        dG_C = S_dS.sum(1)
+        dG_C = torch.sum(S_dS, 1, out=dG_C_rows.room(n))
         U_dS = torch.bmm(U_c, dS, out=U_dS_rows.room(n))
         qS = torch.bmm(q_c, S_c, out=qS_rows.room(n))
         G_do_S = torch.bmm(G_do_c, S_c_2, out=G_do_S_rows.room(n))
@@ -730,7 +730,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dS_before_2 = dS + dS_before_1_c
         dk_1 = v_c[:, None] * dS_before_2
-        dk_2 = dk_1.sum(2)
+        dk_2 = torch.sum(dk_1, 2, out=dk_2_rows.room(n))
         dS_before_3 = rnorm_v_w_scale_c[:, None] * dk_2
         dS_before = tiles.addcmul_(alpha_c * dS_before_2, dS_before_3[:, :, None], v_alpha_c, -1)
         dS_before_2_rows.put(dS_before_2)

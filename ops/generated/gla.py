@@ -246,7 +246,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         v_dS = torch.bmm(v_c, dS.mT, out=v_dS_rows.room(n))
         k_G_after_dS = torch.bmm(k_G_after_c, dS, out=k_G_after_dS_rows.room(n))
         S_dS = S_c * dS
-        dG_C = S_dS.sum(2)
+        dG_C = torch.sum(S_dS, 2, out=dG_C_rows.room(n))
         do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), qG_c, do_c, rsqrt_K)
         v_dS_rows.put(v_dS)

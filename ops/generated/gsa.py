@@ -287,7 +287,7 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dk_scaled = torch.bmm(w_G_after_c, dA.mT, out=dk_scaled_rows.room(n))
         k_dA = torch.bmm(k_c, dA, out=k_dA_rows.room(n))
         A_dA = A_c * dA
-        dG_C = A_dA.sum(1)
+        dG_C = torch.sum(A_dA, 1, out=dG_C_rows.room(n))
         dq_2 = torch.bmm(dq_1_c, A_c_2, out=dq_2_rows.room(n))
         dA_before = scan.addmm(scan.scale(dA, G_C_c, own), q_c, dq_1_c, rsqrt_K)
         dk_scaled_rows.put(dk_scaled)
@@ -701,7 +701,7 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
         v_dB = torch.bmm(v_c, dB.mT, out=v_dB_rows.room(n))
         w_G_after_dB = torch.bmm(w_G_after_c, dB, out=w_G_after_dB_rows.room(n))
         B_dB = B_c * dB
-        dG_C = B_dB.sum(2)
+        dG_C = torch.sum(B_dB, 2, out=dG_C_rows.room(n))
         dpG = torch.bmm(do_c, B_c_2, out=dpG_rows.room(n))
         dB_before = scan.addmm(scan.scale(dB, G_C_c, own), pG_c, do_c)
         v_dB_rows.put(v_dB)

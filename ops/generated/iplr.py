@@ -433,7 +433,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dk_1 = dS + dS_before_1_c
         du_1 = b__c[:, :, None] * dk_1
-        du = du_1.sum(1)
+        du = torch.sum(du_1, 1, out=du_rows.room(n))
         dS_before = tiles.addcmul_(scan.scale(dS, 1, own) + dS_before_1_c, a__c, du[:, None])
         dk_1_rows.put(dk_1)
         du_rows.put(du)

@@ -432,7 +432,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dv_2 = torch.baddbmm(dU_c, dv_1_c, dS, alpha=2)
         dv_3 = torch.bmm(inv_c, dv_2, out=dv_3_rows.room(n))
         S_dS = S_c * dS
-        dG_C = S_dS.sum(2)
+        dG_C = torch.sum(S_dS, 2, out=dG_C_rows.room(n))
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
         do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
         dk_3 = torch.bmm(dv_3, S_c_2, out=dk_3_rows.room(n))

@@ -269,7 +269,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dB_scaled = torch.bmm(u_c, dS.mT, out=dB_scaled_rows.room(n))
         B_dS = torch.bmm(B_c, dS, out=B_dS_rows.room(n))
         S_dS = S_c * dS
-        S_dS_sum = S_dS.sum(1)
+        S_dS_sum = torch.sum(S_dS, 1, out=S_dS_sum_rows.room(n))
         do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), C__c, dCS_c)
         dB_scaled_rows.put(dB_scaled)

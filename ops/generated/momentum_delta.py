@@ -719,11 +719,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dv_2 = scan.addmm(dv_2, dv_1_c, do_c)
         dv = torch.bmm(inv_c, dv_2, out=dv_rows.room(n))
         S_dS = S_c * dS
-        S_dS_sum = S_dS.sum(1)
+        S_dS_sum = torch.sum(S_dS, 1, out=S_dS_sum_rows.room(n))
         M_dS = M_c * dS
-        M_dS_sum = M_dS.sum(1)
+        M_dS_sum = torch.sum(M_dS, 1, out=M_dS_sum_rows.room(n))
         M_dM = M_c * dM
-        M_dM_sum = M_dM.sum(1)
+        M_dM_sum = torch.sum(M_dM, 1, out=M_dM_sum_rows.room(n))
         dk_scaled = torch.bmm(U_c, dS.mT, out=dk_scaled_rows.room(n))
         dk_scaled_2 = torch.bmm(U_c, dM.mT, out=dk_scaled_2_rows.room(n))
         do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
@@ -1345,16 +1345,16 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dM_scaled = k_c[:, :, None] * dM
-        dM_scaled_sum = dM_scaled.sum(1)
+        dM_scaled_sum = torch.sum(dM_scaled, 1, out=dM_scaled_sum_rows.room(n))
         dS_before_2 = dS + dS_before_1_c
         dv_1 = k_c[:, :, None] * dS_before_2
-        dv_2 = dv_1.sum(1)
+        dv_2 = torch.sum(dv_1, 1, out=dv_2_rows.room(n))
         dv = torch.mul(beta_rnorm_k_eta_c, dv_2, out=dv_rows.room(n))
         dv = tiles.addcmul_(dv, rnorm_k_eta_c, dM_scaled_sum)
         M_dM = M_c * dM
-        M_dM_sum = M_dM.sum(1)
+        M_dM_sum = torch.sum(M_dM, 1, out=M_dM_sum_rows.room(n))
         dM_scaled_2 = dq_scaled_1_c[:, None] * dM
-        dM_scaled_sum_2 = dM_scaled_2.sum(2)
+        dM_scaled_sum_2 = torch.sum(dM_scaled_2, 2, out=dM_scaled_sum_2_rows.room(n))
         dM_before = tiles.addcmul_(scan.scale(dM, sigmoid_m_c, own), sigmoid_m_beta_c, dS_before_2)
         dS_before = tiles.addcmul_(alpha_c * dS_before_2, k_scaled_c, dv[:, None], -1)
         dM_scaled_sum_rows.put(dM_scaled_sum)

@@ -897,7 +897,7 @@ def stage2_recurrent_backward(args, valid, h0, steps, kept, douts, dht):
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dv_1 = dS + dS_before_1_c
         dv_2 = f_3_c[:, :, None] * dv_1
-        dv_3 = dv_2.sum(1)
+        dv_3 = torch.sum(dv_2, 1, out=dv_3_rows.room(n))
         dS_before = tiles.addcmul_(scan.scale(dS, 1, own) + dS_before_1_c, dS_before_3_c, dv_3[:, None], -1)
         dv_1_rows.put(dv_1)
         dv_3_rows.put(dv_3)

@@ -246,7 +246,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dk_scaled = torch.bmm(v_c, dS.mT, out=dk_scaled_rows.room(n))
         k_dS = torch.bmm(k_c, dS, out=k_dS_rows.room(n))
         S_dS = S_c * dS
-        S_dS_sum = S_dS.sum(1)
+        S_dS_sum = torch.sum(S_dS, 1, out=S_dS_sum_rows.room(n))
         do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), q_c, do_scaled_c, rsqrt_K)
         dk_scaled_rows.put(dk_scaled)

@@ -257,7 +257,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         v_dS = torch.bmm(v_c, dS.mT, out=v_dS_rows.room(n))
         k_G_after_dS = torch.bmm(k_G_after_c, dS, out=k_G_after_dS_rows.room(n))
         S_dS = S_c * dS
-        dG_C = S_dS.sum(2)
+        dG_C = torch.sum(S_dS, 2, out=dG_C_rows.room(n))
         dr_G_before = torch.bmm(do_c, S_c_2, out=dr_G_before_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, G_C_c, own), r_G_before_c, do_c)
         v_dS_rows.put(v_dS)
@@ -464,10 +464,10 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
         dS_scaled = v_c[:, None] * dS
         dS_scaled_2 = k_c[:, :, None] * dS
-        dS_scaled_sum = dS_scaled.sum(2)
-        dS_scaled_sum_2 = dS_scaled_2.sum(1)
+        dS_scaled_sum = torch.sum(dS_scaled, 2, out=dS_scaled_sum_rows.room(n))
+        dS_scaled_sum_2 = torch.sum(dS_scaled_2, 1, out=dS_scaled_sum_2_rows.room(n))
         S_dS = S_c * dS
-        ddecay = S_dS.sum(2)
+        ddecay = torch.sum(S_dS, 2, out=ddecay_rows.room(n))
         dS_before = scan.scale(dS, decay_c, own) + dS_before_1_c
         dS_scaled_sum_rows.put(dS_scaled_sum)
         dS_scaled_sum_2_rows.put(dS_scaled_sum_2)

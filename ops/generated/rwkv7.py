@@ -494,7 +494,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dS_before_5 = torch.bmm(inv_c, dS_before_4, out=dS_before_5_rows.room(n))
         v_dS = torch.bmm(v_c, dS.mT, out=v_dS_rows.room(n))
         S_dS = S_c * dS
-        dG_C = S_dS.sum(2)
+        dG_C = torch.sum(S_dS, 2, out=dG_C_rows.room(n))
         key_G_after_dS = torch.bmm(key_G_after_c, dS, out=key_G_after_dS_rows.room(n))
         U_dS = torch.bmm(U_c, dS.mT, out=U_dS_rows.room(n))
         drG = torch.bmm(do_c, S_c_2, out=drG_rows.room(n))
@@ -954,7 +954,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         dS_before_2 = dS + dS_before_1_c
         dkappa_S_1 = -dS - dS_before_1_c
         dkappa_S_2 = k_xi_rate_c[:, :, None] * dkappa_S_1
-        dkappa_S_3 = dkappa_S_2.sum(1)
+        dkappa_S_3 = torch.sum(dkappa_S_2, 1, out=dkappa_S_3_rows.room(n))
         dS_before = tiles.addcmul_(k_xi_scaled_c * dkappa_S_3[:, None], decay_c, dS_before_2)
         dS_before_2_rows.put(dS_before_2)
         dkappa_S_1_rows.put(dkappa_S_1)

@@ -653,11 +653,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         dv_2 = scan.addmm(dv_2, dv_1_c, do_c)
         dv = torch.bmm(inv_c, dv_2, out=dv_rows.room(n))
         S_dS = S_c * dS
-        S_dS_sum = S_dS.sum(1)
+        S_dS_sum = torch.sum(S_dS, 1, out=S_dS_sum_rows.room(n))
         M_dS = M_c * dS
-        M_dS_sum = M_dS.sum(1)
+        M_dS_sum = torch.sum(M_dS, 1, out=M_dS_sum_rows.room(n))
         M_dM = M_c * dM
-        M_dM_sum = M_dM.sum(1)
+        M_dM_sum = torch.sum(M_dM, 1, out=M_dM_sum_rows.room(n))
         dk_scaled = torch.bmm(U_c, dS.mT, out=dk_scaled_rows.room(n))
         dk_scaled_2 = torch.bmm(U_c, dM.mT, out=dk_scaled_2_rows.room(n))
         do_S = torch.bmm(do_c, S_c_2, out=do_S_rows.room(n))
@@ -1145,7 +1145,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
         dS_before_2 = dS + dM_before_1_c
         dM_before_2 = dM + dS + dM_before_1_c
         dv_1 = k_c[:, :, None] * dM_before_2
-        dv_2 = dv_1.sum(1)
+        dv_2 = torch.sum(dv_1, 1, out=dv_2_rows.room(n))
         dM_before = eta_c[:, None, None] * dM_before_2
         dS_before = tiles.addcmul_(da_1_c * dS_before_2, k_scaled_2_c, dv_2[:, None], -1)
         dS_before_2_rows.put(dS_before_2)
