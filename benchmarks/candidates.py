@@ -10,11 +10,13 @@ from torch import Tensor
 
 from benchmarks.calls import form, operator
 from benchmarks.entries import Entry
+from rnnc import peers
 from rnnc.ops.layout import arrange
 from rnnc.peers import PEERS, Peer
 
 OWN, NAIVE, COMPILED = "rnnc", "naive loop", "torch.compile"
 DISPATCHING = "fla-core, dispatching"  # to other packages' kernels, where it finds them
+UNCHECKED = "fla-core, unchecked"  # whatever it says of the version of Triton
 Function = Callable[..., Any]
 
 
@@ -22,18 +24,19 @@ def candidates(model: str, device: str) -> list[str]:
     """Who can be asked for a model on a kind of device, the project's own first; few are installed."""
     names = [OWN, *(peer.name for peer in PEERS.get(model, ()) if peer.device == device)]
     if device == "cuda":
-        names += [DISPATCHING, COMPILED]
+        names += [DISPATCHING, UNCHECKED, COMPILED]
     return names
 
 
 def environment(who: str) -> dict[str, str]:
     """What must be set before the candidate's package is imported: it has a process of its own if any is."""
-    return {"FLA_DISABLE_BACKEND_DISPATCH": "0"} if who == DISPATCHING else {}
+    variables = {DISPATCHING: {"FLA_DISABLE_BACKEND_DISPATCH": "0"}, UNCHECKED: {peers.UNCHECKED: "1"}}
+    return variables.get(who, {})
 
 
 def peer(entry: Entry) -> Peer | None:
     """The library that an entry is about."""
-    name = "fla-core" if entry.who == DISPATCHING else entry.who
+    name = "fla-core" if entry.who in (DISPATCHING, UNCHECKED) else entry.who
     return next((each for each in PEERS.get(entry.model, ()) if each.name == name), None)
 
 

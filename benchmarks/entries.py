@@ -23,7 +23,9 @@ SHAPES = (
     (8, 2048, 32, 256),
     (8, 1024, 8, 64),
 )
+OTHER_SIZES = (64, 96, 128, 256)  # of heads
 PEER = "fla-core"
+LARGE = ("linear_attention", "gated_delta_net")  # with more than 2^31 elements in each array
 # Before the other built-in models.
 FIRST = "delta_net gated_delta_net gla kda linear_attention mamba2 retention rwkv7".split()
 
@@ -59,7 +61,9 @@ class Call:
 
 @dataclass(frozen=True)
 class Entry:
-    """One thing to do. `kind`: compile, error, graph, time; `who`: rnnc or the peer; `kernel`: its number."""
+    """One thing to do. `kind`: compile, error, graph, time, a check (`benchmarks.gpu.checks`), a measurement
+    (`benchmarks.gpu.measures`); `who`: rnnc, the peer, or the tool that checks; `kernel`: its number.
+    """
 
     kind: str
     model: str
@@ -111,6 +115,8 @@ def cases(dry: bool, dtype: str, size: int) -> Iterator[Call]:
         yield Call(1, sum(lengths), 2, (size, size), lengths=lengths, states=True)
     if dtype == "bf16":
         yield Call(1, 130, 3, (72, 40), reverse=True)
+        yield from (Call(2, 200, 2, (other, other), states=True) for other in OTHER_SIZES if other != size)
+        yield Call(1, 65536, 1, (size, size))
         yield from (Call(2, 200, 2, (size, size), states=True, chunk=chunk) for chunk in (16, 32, 64))
         yield Call(1, sum(lengths), 2, (size, size), lengths=lengths, states=True, form="recurrent")
     if dtype == "fp32":
@@ -134,6 +140,29 @@ def of_models(models: Sequence[str], dry: bool) -> tuple[list[Entry], list[Entry
                 call = list(shapes(dry, HEAD_SIZES.get(model, 256)))[number]
                 times.append(Entry("time", model, "fp16" if dry else "bf16", call, who))
     return sorted(errors, key=rank), sorted(dict.fromkeys(times), key=rank)
+
+
+def checks(models: Sequence[str], roles: Sequence[str], dry: bool) -> list[Entry]:
+    """Calls in compiled graphs and under autocast, with more than 2^31 elements, under compute-sanitizer (for
+    the models `roles`, whose kernels have all roles), in training.
+    """
+    dtype, small = ("fp16", Call(1, 20, 1, (8, 8))) if dry else ("bf16", Call(2, 200, 2, (64, 64)))
+    big = Call(2, 20, 3, (8, 8)) if dry else Call(17, 8192, 128, (128, 128))
+    first = [model for model in models if model in FIRST]
+    found = [Entry("traced", model, dtype, small) for model in first]
+    found += [Entry("large", model, dtype, big) for model in first if model in LARGE]
+    packed = Call(1, 200, 2, (64, 64), lengths=(70, 0, 130), states=True)
+    for tool in ("memcheck", "racecheck"):
+        found += [Entry("sanitizer", model, dtype, packed, tool) for model in roles]
+    return [*found, Entry("demo", "two_read_delta", "fp32", small)]
+
+
+def measures(models: Sequence[str], dry: bool) -> list[Entry]:
+    """The card's ceilings, one step of the walk over chunks, four and eight warps."""
+    dtype, call = ("fp16", Call(1, 20, 1, (8, 8))) if dry else ("bf16", Call(1, 8192, 1, (128, 128)))
+    first = [model for model in models if model in FIRST]
+    found = [Entry("ceilings", "", dtype, call)]
+    return found + [Entry(kind, model, dtype, call) for kind in ("step", "warps") for model in first]
 
 
 def rank(entry: Entry) -> tuple[bool, int]:

@@ -82,7 +82,7 @@ class Pool:
     """Several workers; requests are taken in order while there is time."""
 
     def __init__(self, mode: str, count: int, log: Path) -> None:
-        self.workers = [Worker(mode, log) for _ in range(count)]
+        self.mode, self.workers = mode, [Worker(mode, log) for _ in range(count)]
 
     def run(
         self, requests: Iterable[tuple[Any, Any]], count: int, deadline: float, seconds: float

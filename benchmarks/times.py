@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -48,13 +49,29 @@ def time_entry(entry: Entry, mode: str) -> dict[str, Any]:
             run()
         result |= {"forward_ms": None, "both_ms": None, "megabytes": None}
     else:
-        result |= _on_gpu(call, tensors) if mode == "cuda" else _on_cpu(call, tensors, seconds)
+        try:
+            result |= _on_gpu(call, tensors, result) if mode == "cuda" else _on_cpu(call, tensors, seconds)
+        except Exception as error:
+            if entry.who == OWN or "forward_ms" not in result:
+                raise
+            return {"status": "failed", "reason": f"backward: {error}"[:300], **result}
+    result["least_bytes"] = least_bytes(entry, tensors)
     if entry.call.T >= LONG:
         return {"status": "ok", **result}
     result |= _error(entry, call, tensors)
     limit = max(LIMITS[entry.dtype])
     right = entry.who != OWN or all(e <= limit for e in result["errors"].values())
     return {"status": "ok" if right else "failed", **result}
+
+
+def least_bytes(entry: Entry, tensors: Tensors) -> tuple[int, int]:
+    """What a forward pass must move, every input and output once, and what both passes must."""
+    recurrence, call = operator(entry.model).recurrence, entry.call
+    axes, size = call.axes(recurrence), tensors.arguments[0].element_size()
+    given = sum(x.numel() * x.element_size() for x in tensors.arguments)
+    rows = call.B * call.T * call.H * size
+    made = sum(rows * math.prod(axes[axis] for axis in output.axes) for output in recurrence.outputs)
+    return given + made, 3 * given + 2 * made
 
 
 def warm_up(entry: Entry, device: str) -> dict[str, Any]:
@@ -124,16 +141,16 @@ def _resident(name: str) -> float | None:
     return int(status.partition(f"{name}:")[2].split()[0]) / 1024
 
 
-def _on_gpu(call: Function, tensors: Tensors) -> dict[str, Any]:
+def _on_gpu(call: Function, tensors: Tensors, times: dict[str, Any]) -> dict[str, Any]:
+    """Adds to `times` as they are taken: a backward pass may fail."""
     from triton.testing import do_bench
 
     forward, both = _passes(call, tensors)
     warmup, repeat = MILLISECONDS
-    times: dict[str, Any] = {}
     for name, run in (("forward", forward), ("both", both)):
         run()
         least, median = do_bench(run, warmup=warmup, rep=repeat, quantiles=[0.0, 0.5])
-        times |= {f"{name}_ms": round(median, 4), f"{name}_least_ms": round(least, 4)}
+        times[f"{name}_ms"], times[f"{name}_least_ms"] = round(median, 4), round(least, 4)
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()

@@ -63,9 +63,33 @@ def _do(request: dict[str, Any], mode: str) -> dict[str, Any]:
         from benchmarks.times import time_entry
 
         return time_entry(entry, mode)
+    if entry.kind in OTHERS:
+        return OTHERS[entry.kind](entry, device)
     from benchmarks.errors import error, graph
 
     return (graph if entry.kind == "graph" else error)(entry, device)
+
+
+def _check(entry: Entry, device: str) -> dict[str, Any]:
+    from benchmarks.gpu import checks
+
+    if entry.kind == "sanitizer":
+        return checks.sanitized(entry)
+    if entry.kind == "demo":
+        return checks.demo(device, 60 if device == "cuda" else 1)
+    return checks.traced(entry, device) if entry.kind == "traced" else checks.large(entry, device)
+
+
+def _measure(entry: Entry, device: str) -> dict[str, Any]:
+    from benchmarks.gpu import measures
+
+    if entry.kind == "ceilings":
+        return measures.ceilings(device)
+    return measures.step(entry, device) if entry.kind == "step" else measures.warps(entry, device)
+
+
+OTHERS = dict.fromkeys(("traced", "large", "demo", "sanitizer"), _check)
+OTHERS |= dict.fromkeys(("ceilings", "step", "warps"), _measure)
 
 
 def about(mode: str) -> dict[str, Any]:

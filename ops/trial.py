@@ -56,7 +56,9 @@ class Trial:
     def evaluate(self, form: str | None, backend: str = "torch") -> Tensors:
         """Outputs, final states, and the gradients of a random functional of them; None is the naive loop."""
         arguments, states = ([x.clone().requires_grad_() for x in xs] for xs in (self.arguments, self.states))
-        options: dict[str, Any] = {"cu_seqlens": self.case.cu_seqlens, "reverse": self.case.reverse}
+        bounds = self.case.cu_seqlens
+        bounds = None if bounds is None else bounds.to(self.arguments[0].device)
+        options: dict[str, Any] = {"cu_seqlens": bounds, "reverse": self.case.reverse}
         if form is not None:
             options |= {"form": form, "backend": backend, "save": self.save}
         if form == "chunked":
@@ -125,4 +127,4 @@ def _tuple(values: Any) -> tuple[Tensor, ...]:
 def cotangent(x: Tensor, number: int) -> Tensor:
     """The same random numbers for every form and dtype."""
     source = torch.Generator().manual_seed(number)
-    return torch.randn(x.shape, generator=source).to(x.dtype)
+    return torch.randn(x.shape, generator=source).to(x)

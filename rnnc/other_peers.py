@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -30,6 +34,22 @@ def transformers_mamba2(chunk: int) -> Callable[..., Any]:
         return module.mamba2_chunk_scan(u, dt, -A_log.exp(), B, C, **options)
 
     return call
+
+
+def mamba_ssm_alone() -> None:
+    """Makes the Triton kernels importable where the CUDA extension, which the package imports, was not built.
+
+    Raises ImportError where the package is not installed.
+    """
+    found = find_spec("mamba_ssm")
+    if "mamba_ssm" in sys.modules or find_spec("selective_scan_cuda") or found is None or not found.origin:
+        return
+    folder = Path(found.origin).parent
+    package = ModuleType("mamba_ssm")
+    text = (folder / "__init__.py").read_text("utf-8")
+    version = text.partition('__version__ = "')[2].partition('"')[0]
+    package.__dict__.update(__path__=[str(folder)], __version__=version)
+    sys.modules["mamba_ssm"] = package
 
 
 def mamba_ssm(u: Tensor, dt: Tensor, B: Tensor, C: Tensor, A_log: Tensor, dt_bias: Tensor, D: Tensor) -> Any:

@@ -1,6 +1,6 @@
-"""Kernels compiled, compared with float64 and timed beside a peer, on one GPU, in under eight minutes.
+"""Kernels compiled, checked, measured and timed beside a peer, on one GPU, in under eight minutes.
 
-    python -m benchmarks.gpu [--models gla kda] [--seconds 460] [--dry] [--out FOLDER]
+    python -m benchmarks.gpu [--models gla kda] [--parts compile error] [--seconds 460] [--dry] [--out FOLDER]
 
 Every part has its share of the time; what no time was left for is recorded as not run, what fails as failed,
 and the rest goes on. Results are kept as they come: another run with the same commit, device and versions
@@ -19,14 +19,24 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks import ROOT
-from benchmarks.entries import Entry, of_models, rank, warm_ups
+from benchmarks.entries import Entry, checks, measures, of_models, rank, warm_ups
+from benchmarks.gpu.checks import cover
 from benchmarks.gpu.tables import show
 from benchmarks.pool import Answer, Pool
 from benchmarks.results import Results, commit
 
 # The share of the time at which a part ends, and the most that one of its entries may take, in seconds.
-PARTS = {"compile": (0.5, 200.0), "error": (0.65, 60.0), "time": (1.0, 90.0)}
+PARTS = {
+    "compile": (0.5, 200.0),
+    "error": (0.65, 60.0),
+    "check": (0.75, 90.0),
+    "measure": (0.8, 60.0),
+    "time": (1.0, 90.0),
+}
+DRY = 10  # times as long: in the interpreter
 URGENT = (False, 1)  # rank: before the peers' kernels are compiled
+TOGETHER = ("error", "check")
+ALONE = ("large",)  # needs the memory
 CHECKERS = 4  # processes that use the GPU at once where no times are taken
 
 
@@ -77,7 +87,8 @@ class Run:
                 self._add(entry, {"status": "not run", "reason": self.broken[_call(entry)]})
         ready = [e for e in todo if e.who != "rnnc" or _call(e) not in self.broken]
         requests = ((entry, entry.as_dict()) for entry in ready)
-        for entry, answer in self._run(requests, workers, self.deadline(part), PARTS[part][1]):
+        most = PARTS[part][1] * (DRY if self.pool.mode == "dry" else 1)
+        for entry, answer in self._run(requests, workers, self.deadline(part), most):
             self._add(entry, answer)
 
     def _run(
@@ -104,6 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--models", nargs="*", help="built-in models; all if none is given")
     parser.add_argument("--seconds", type=float, default=460, help="for everything")
     parser.add_argument("--dry", action="store_true", help="on a CPU, in the interpreter, at tiny sizes")
+    parser.add_argument(
+        "--parts", nargs="*", default=list(PARTS), choices=list(PARTS), help="all if not given"
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results")
     parser.add_argument("--cores", type=int, default=min(16, os.cpu_count() or 1))
     parser.add_argument("--afresh", action="store_true", help="do again what has been done")
@@ -123,14 +137,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results.read()
         run = Run(pool, results, given.seconds, given.cores, console)
         errors, times = of_models(models, given.dry)
-        run.compile(sorted([*errors, *times], key=rank), warm_ups(times))
-        run.do("error", errors, min(CHECKERS, given.cores))
-        run.do("time", times, 1)
+        todo = {"error": errors, "check": checks(models, cover(models), given.dry)}
+        todo |= {"measure": measures(models, given.dry), "time": times}
+        todo = {part: entries for part, entries in todo.items() if part in given.parts}
+        entries = [entry for each in todo.values() for entry in each]
+        if "compile" in given.parts:
+            run.compile(sorted([*errors, *times], key=rank), warm_ups(times))
+        for part, each in todo.items():
+            together = [entry for entry in each if part in TOGETHER and entry.kind not in ALONE]
+            run.do(part, together, min(CHECKERS, given.cores))
+            run.do(part, [entry for entry in each if entry not in together], 1)
     finally:
         pool.close()
-    show(results, [*errors, *times], console)
+    show(results, entries, console)
     console.print(f"written: {results.write(time.monotonic() - start)}")
-    wrong = [e for e in (*errors, *times) if results.answers[e.key]["status"] in ("error", "failed")]
+    wrong = [e for e in entries if results.answers[e.key]["status"] in ("error", "failed")]
     return 1 if wrong else 0
 
 

@@ -2,12 +2,13 @@
 
 float32 against the float64 token loop (or, over long sequences, another form in float64), outputs, states
 and all gradients. The inputs of a case are made from what a spec declares: a gate is whatever its decay
-depends on.
+depends on. On a GPU, with RNNC_TEST_DEVICE=cuda TRITON_INTERPRET=0, it is the kernels that are compared.
 """
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -33,6 +34,7 @@ from rnnc.ops.random_cases import Case, draw_arguments, draw_states
 from rnnc.ops.reference import TorchArithmetic
 from rnnc.ops.trial import Trial
 
+DEVICE = os.environ.get("RNNC_TEST_DEVICE", "cpu")
 SIZE = 16
 OUTPUTS, GRADIENTS = 1e-5, 1e-4  # the promised ratio of the error's RMS to the result's
 NATURAL = 1e-2  # a gradient is measured against itself, or this share of |results| / |argument|
@@ -116,6 +118,16 @@ def calm(name: str, length: int) -> float:
     return 1.0 if all(isfinite(spectrum(stage).norm) for stage in stages) else length**-0.25
 
 
+def computed(trial: Trial, form: str) -> dict[str, Tensor]:
+    """The results by the torch back end, or by the kernels of the device that was asked for."""
+    if DEVICE == "cpu":
+        return trial.evaluate(form)
+    arguments, states = (tuple(x.to(DEVICE) for x in xs) for xs in (trial.arguments, trial.states))
+    moved = replace(trial, arguments=arguments, states=states)
+    found = moved.evaluate("recurrent" if form == "recurrent" else "auto", "triton")
+    return {what: x.cpu() for what, x in found.items()}
+
+
 def compare(
     trial: Trial,
     reference: str | None = None,
@@ -130,7 +142,7 @@ def compare(
     cancel to anything.
     """
     expected = trial.to(torch.float64).evaluate(reference)
-    found = trial.evaluate(form)
+    found = computed(trial, form)
     leaves = trial._leaves(trial.arguments, trial.states)
     size = sum(float(x.norm()) for what, x in expected.items() if what not in leaves)
     state = max(float(x.norm()) for what, x in expected.items() if what.startswith("final"))
