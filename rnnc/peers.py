@@ -50,7 +50,7 @@ class Peer:
 
 def _fla(module: str, name: str) -> Callable[..., Any]:
     if os.environ.get(UNCHECKED):
-        import_module("fla.ops.common.chunk_o").IS_NVIDIA_HOPPER = False
+        vars(import_module("fla.ops.common.chunk_o"))["IS_NVIDIA_HOPPER"] = False
     return getattr(import_module(f"fla.ops.{module}"), name)  # type: ignore[no-any-return]
 
 
