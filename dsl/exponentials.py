@@ -48,8 +48,16 @@ def _product(exponential: Call, axes: Axes) -> Expression:
 
 
 def _terms(value: Expression) -> Iterator[Expression]:
+    """The terms of a sum; of a sum times other factors, each times these."""
     if isinstance(value, Add):
         for term in value.terms:
             yield from _terms(term)
-    else:
+        return
+    factors = value.factors if isinstance(value, Multiply) else ()
+    sums = [factor for factor in factors if isinstance(factor, Add) and len(factor.axes) > 1]
+    if len(sums) != 1:
         yield value
+        return
+    rest = tuple(factor for factor in factors if factor is not sums[0])
+    for term in _terms(sums[0]):
+        yield Multiply((*rest, term), value.span)

@@ -131,3 +131,16 @@ def test_all_have_kernels_of_chunks(name: str) -> None:
     forward, backward = chunk_kernels(compiled(name))
     roles = [kernel.role for kernel in (*forward, *backward)]
     assert roles.count("scan") == roles.count("reverse") == 1
+
+
+def test_the_exponential_of_a_multiple_of_a_sum_is_a_product_too() -> None:
+    """exp(-(a + b)): the factor goes to both terms."""
+    text = """recurrence both[K, V]:
+    input q[K], k[K], v[V], a[K], b[V]
+    state S[K, V]
+    S <- exp(-(softplus(a) + softplus(b))) * S + k @ v.T
+    output o[V]
+    o <- S.T @ q
+"""
+    apart = text.replace("exp(-(softplus(a) + softplus(b)))", "exp(-softplus(a)) * exp(-softplus(b))")
+    assert analyse(text).normal.decays == analyse(apart).normal.decays
