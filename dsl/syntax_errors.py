@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from rnnc.dsl.diagnostics import Diagnostic, Span
@@ -113,6 +114,9 @@ def _previous(error: UnexpectedToken) -> Token | None:
 
 def _hints(token: Token, before: Token | None, accepted: Iterable[str]) -> tuple[str, ...]:
     accepted = set(accepted)
+    if accepted == {"ARROW"} and token.type == "NAME":
+        words = sorted(word.lower() for word in _STATEMENTS)
+        return tuple(f"did you mean '{word}'?" for word in get_close_matches(str(before), words, 1))
     if accepted == {"ARROW"} and token.type == "EQUAL":
         return (f"'{before} <- ...' updates a state or an output, 'let {before} = ...' names a value",)
     if token.type == "ARROW" and "COMMA" in accepted:
