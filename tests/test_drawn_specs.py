@@ -259,10 +259,10 @@ def draw_call(data: st.DataObject, text: str) -> Case:
 
 
 # Each part is a run of its own, so that workers share them.
-@pytest.mark.parametrize("part", range(4))
+@pytest.mark.parametrize("part", range(6))
 def test_all_stages_agree(part: int) -> None:
     @seed(part)
-    @settings(max_examples=15, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=7, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(st.data())
     def run(data: st.DataObject) -> None:
         text = Drawing(data).spec()

@@ -51,25 +51,25 @@ def test_limits_are_kept(name: str, hardware: object) -> None:
     """For heads from 16 to 512, odd ones too, in 16 and 32 bits."""
     assert hardware in KNOWN.values()
     found = like(getattr(hardware, "name"))  # noqa: B009
-    for sizes in ({"K": 16, "V": 512}, {"K": 100, "V": 33}, {"K": 512, "V": 64}):
-        for size in (2, 4):
-            try:
-                tiling = choose(works(name), sizes, size, found)
-            except TooLarge:  # keys of 512 float32 entries, half the shared memory of a large GPU
-                assert (sizes["K"], size) == (512, 4)
-                assert found.shared_program < SM_80.shared_program
-                continue
-            for role, choice in tiling.kernels.items():
-                how = choice.configuration
-                work = works(name)[role]
-                assert how.chunk == tiling.chunk
-                assert how.tile == 0 or (how.tile >= 16 and how.tile & (how.tile - 1) == 0)
-                assert (how.tile > 0) == bool(work.tiled)
-                assert how.warps <= found.warps
-                assert choice.need.shared <= found.shared_program
-                assert choice.need == need(work, extents(work, sizes, how, size), how, found, size)
-                if choice.fits:
-                    assert choice.need.registers <= limit(how, found) + 16 * (not work.serial)
+    for K, V, size in ((16, 512, 2), (100, 33, 4), (512, 64, 2), (512, 64, 4)):
+        sizes = {"K": K, "V": V}
+        try:
+            tiling = choose(works(name), sizes, size, found)
+        except TooLarge:  # keys of 512 float32 entries, half the shared memory of a large GPU
+            assert (K, size) == (512, 4)
+            assert found.shared_program < SM_80.shared_program
+            continue
+        for role, choice in tiling.kernels.items():
+            how = choice.configuration
+            work = works(name)[role]
+            assert how.chunk == tiling.chunk
+            assert how.tile == 0 or (how.tile >= 16 and how.tile & (how.tile - 1) == 0)
+            assert (how.tile > 0) == bool(work.tiled)
+            assert how.warps <= found.warps
+            assert choice.need.shared <= found.shared_program
+            assert choice.need == need(work, extents(work, sizes, how, size), how, found, size)
+            if choice.fits:
+                assert choice.need.registers <= limit(how, found) + 16 * (not work.serial)
 
 
 def test_the_same_every_time() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -24,5 +25,7 @@ def stand_in() -> ModuleType:
 
 @pytest.fixture(autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiled modules of a test run stay out of the user's cache."""
-    monkeypatch.setenv("RNNC_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "cache"))
+    """Compiled modules of a test run stay out of the user's cache; what one worker compiled all have."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    monkeypatch.setenv("RNNC_CACHE_DIR", str(folder / "cache"))
