@@ -131,3 +131,38 @@ def test_the_kernels_of_every_stage_are_compiled() -> None:
     assert dtypes == {"k": "torch.bfloat16", "h_read": "torch.float32"}
     assert form("preconditioned_delta", call) == "chunked"
     assert form("gla", call) == "chunked"
+
+
+@pytest.mark.smoke
+def test_checks_and_measurements_are_entries() -> None:
+    from benchmarks.entries import Entry, checks, measures
+
+    models = ["gla", "gated_delta_net"]
+    for dry in (True, False):
+        found = [*checks(models, models, dry), *measures(models, dry)]
+        assert len(set(found)) == len(found)
+        assert all(Entry.of(json.loads(entry.key)) == entry for entry in found)
+        kinds = {entry.kind for entry in found}
+        assert kinds == {"traced", "large", "sanitizer", "demo", "ceilings", "step", "warps"}
+    (big,) = (entry.call for entry in found if entry.kind == "large")
+    assert big.B * big.T * big.H * big.sizes[0] > 2**31
+
+
+def test_few_models_have_kernels_of_all_roles() -> None:
+    from benchmarks.calls import operator, parts
+    from benchmarks.gpu.checks import _roles, cover
+
+    models = ["linear_attention", "gla", "gated_delta_net", "mlstm"]
+    models = [model for model in models if model in rnnc.ops.builtin_names()]
+    found = cover(models)
+    roles = {model: set().union(*map(_roles, parts(operator(model)))) for model in models}
+    assert set().union(*(roles[model] for model in found)) == set().union(*roles.values())
+    assert len(found) < len(models)
+
+
+def test_how_near_a_time_is_to_that_of_a_copy() -> None:
+    from benchmarks.gpu.tables import fractions
+
+    answer = {"forward_ms": 2.0, "both_ms": None, "least_bytes": [4_000_000_000, 9]}
+    assert fractions(answer, 4e12) == ["50%", ""]
+    assert fractions(answer, None) == ["", ""]
