@@ -37,7 +37,7 @@ def refuse_unsupported(recurrence: Recurrence) -> None:
             shape = f"[{', '.join(state.axes)}]" if state.axes else "a scalar"
             expected = "expected a key and a value axis"
             message = f"the state '{state.name}' cannot be compiled yet: {expected}, found {shape}"
-            found.append(Diagnostic("unsupported", message, state.span))
+            found.append(Diagnostic("unsupported", message, state.span, notes=_circle(recurrence)))
     found += _several(recurrence)
     if found:
         raise SpecError(found, recurrence.source, recurrence.path)

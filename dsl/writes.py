@@ -20,7 +20,6 @@ from rnnc.dsl.polynomial import (
     ZERO,
     Atom,
     Contraction,
-    Function,
     Leaf,
     Monomial,
     Polynomial,
@@ -88,7 +87,8 @@ class Collector:
             for read, parts in row.items():
                 scalar = proportion(parts, side)
                 if scalar is None and parts.keys() == {()}:
-                    raise self._refused(f"the state is read as it was before its decay over '{value_axis}'")
+                    why = f"the state is read as it was before its decay over '{value_axis}'"
+                    raise self._refused(why, "decay it in a statement of its own, before the one that reads")
                 if scalar is None:
                     raise self._refused(f"what is read of the state is scaled along '{value_axis}'")
                 self.reads.setdefault(key, {})[read] = scalar
@@ -119,10 +119,9 @@ class Collector:
             elif self._axes(atom) == {value_axis}:
                 value.append((atom, exponent))
             else:
-                sums = isinstance(atom.node, Function) and atom.node.name == "exp"
-                hints = ("write exp(a + b) as exp(a) * exp(b)",) if sums else ()
                 why = f"a factor over both '{key_axis}' and '{value_axis}' is not an outer product"
-                raise self._refused(why, *hints)
+                hint = f"make it one factor over '{key_axis}' times one over '{value_axis}'"
+                raise self._refused(why, f"{hint}, such as exp(g) * exp(h)")
         weight = Polynomial(((product(scalar), coefficient),))
         table = self.decays if decays else self.values
         if read is not None:

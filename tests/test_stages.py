@@ -123,6 +123,12 @@ def test_what_cannot_be_staged_is_refused() -> None:
     with pytest.raises(SpecError) as refusal:
         analyse(text)
     assert "'A', 'B' depend on each other" in str(refusal.value)
+    uneven = text.replace("B[K, V]", "h[K]").replace("k @ tanh(B.T @ k).T", "tanh(h) @ v.T")
+    uneven = uneven.replace("B <- B + k @ tanh(A.T @ q).T", "h <- 0.5 * h + A @ v")
+    with pytest.raises(SpecError) as refusal:
+        analyse(uneven)
+    assert "expected a key and a value axis, found [K]" in str(refusal.value)
+    assert "'A', 'h' depend on each other" in str(refusal.value)
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -25,11 +25,11 @@ def parts(name: str) -> tuple[Function, ...]:
 BY_NAME = {part.recurrence.name: part for name in rnnc.ops.builtin_names() for part in parts(name)}
 
 
-def launches(name: str, **options: Any) -> tuple[tuple[Recorded, ...], tuple[Recorded, ...]]:
+def launches(name: str, T: int = 40, **options: Any) -> tuple[tuple[Recorded, ...], tuple[Recorded, ...]]:
     part = BY_NAME[name]
     axes = {axis: 2 if axis in part.recurrence.loops else 16 for axis in part.recurrence.axes}
     module = part.kernels.available[0]
-    return record(module, part.recurrence, Shapes(2, 40, 4, 2, axes), torch.float32, **options)
+    return record(module, part.recurrence, Shapes(2, T, 4, 2, axes), torch.float32, **options)
 
 
 def stored(group: tuple[Recorded, ...], array: str) -> bool:
@@ -88,6 +88,13 @@ def test_few_launches(name: str) -> None:
     more = any(each.kernel.endswith("_post") for each in kept[0])
     assert max(len(kept[0]), len(anew[0])) <= 2 + more
     assert max(len(kept[1]), len(anew[1])) <= 4 + more
+
+
+def test_a_longer_sequence_takes_no_more_launches() -> None:
+    short, long = (
+        [[each.kernel for each in group] for group in launches("momentum_delta", T)] for T in (40, 8192)
+    )
+    assert short == long
 
 
 @pytest.mark.parametrize("name", ["mamba2", "rwkv7"])
