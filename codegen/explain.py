@@ -78,8 +78,14 @@ def explain_stages(
         "what is said below of eigenvalues and of long sequences holds for each stage by itself",
     ]
     if len(ways) > 1:
-        what = "states and readouts are handed on; of products with inputs in their place vectors would move"
-        why.append(f"{what} about {ways[1]} bytes per entry, forward and backward, not {ways[0]}")
+        plain, product = ways
+        what = (
+            "products with inputs are formed by the stage that hands them on"
+            if product < plain
+            else "states and readouts are handed on, not their products with inputs"
+        )
+        size = f"about {min(ways)} bytes of vectors per entry, forward and backward, for {max(ways)}"
+        why.append(f"{what}: {size}")
     why.append("what handing on costs, and what it would to form it again where it is read: `rnnc cost`")
     head = "\n".join(["Stages", *_indented([*why, *_delays(delays), "", *lines])])
     return "\n\n".join([head, *(text for _, text in stages)])

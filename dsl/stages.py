@@ -46,7 +46,7 @@ def split(recurrence: Recurrence) -> tuple[Recurrence, ...]:
     Every input of a stage is a declared one or an output of an earlier stage, by name. Raises SpecError for
     values of micro-steps that would have to be handed from one stage to another.
     """
-    return splits(recurrence)[0]
+    return min(splits(recurrence), key=lambda stages: moved(recurrence, stages))
 
 
 def splits(recurrence: Recurrence) -> list[tuple[Recurrence, ...]]:

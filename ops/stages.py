@@ -1,8 +1,9 @@
 """A call of a recurrence in stages: one stage after the other, each on what the earlier ones hand on.
 
 Every stage is a function of its own, with its own forms and kernels; gradients go back through them in the
-reverse order. What is handed on lies in memory in float32: what a softmax weighs, a sum of small squares or a
-gate lose too much in less.
+reverse order. What is handed on lies in memory in float32: what a softmax weighs, a sum of small squares or
+a gate lose too much in less. Products that go into matrix products alone are in the dtype of the vectors, but
+for float16, whose range is too small for them.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Stage 1
 
 z[t] = z[t-1] + w
-z_read[t] = z[t]
+phi[t] = w / max(z[t], w)
   w = exp(max(min(s, 32), -32))
 
 In a chunk of C tokens with the incoming state z_in:
@@ -15,28 +15,24 @@ Stage 2
 
 A[t] = A[t-1] + k @ phi.T
 p[t] = softmax(K**-0.5 * (A[t].T @ q), M)
-  w = exp(max(min(s, 32), -32))
-  phi = w / max(z_read, w)
 
 In a chunk of C tokens with the incoming state A_in:
-  w_ = k,  v = phi
-  A_[i,j] = q[i]^T w_[j],  j <= i
+  w = k,  v = phi
+  A_[i,j] = q[i]^T w[j],  j <= i
   r = A_ v + q A_in
-  A_out = A_in + w_^T v
+  A_out = A_in + w^T v
 
 Stage 3
 
 B[t] = B[t-1] + phi @ v.T
 o[t] = B[t].T @ p
-  w = exp(max(min(s, 32), -32))
-  phi = w / max(z_read, w)
 
 In a chunk of C tokens with the incoming state B_in:
-  w_ = phi
+  w = phi
   q = p
-  A[i,j] = q[i]^T w_[j],  j <= i
+  A[i,j] = q[i]^T w[j],  j <= i
   r = A v + q B_in
-  B_out = B_in + w_^T v
+  B_out = B_in + w^T v
 """
 
 import torch
@@ -61,37 +57,39 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
     w = torch.exp(max_min_s)
     del max_min_s
     log2_D = valid[:, :, :, None] * w
-    del w
     log2_G = tiles.prefix_sum(log2_D, 2)
     log2_G_C = log2_D.sum(2)
     del log2_D
     z_rows = scan.Rows(steps, H)
-    z_read_rows = scan.Rows(steps, H)
+    phi_rows = scan.Rows(steps, H)
     (z,) = scan.flat(h0)
     z_done = []
     own = False
-    for n, (log2_G_c, log2_G_C_c) in scan.each(steps, H, (log2_G, log2_G_C)):
+    for n, (log2_G_c, w_c, log2_G_C_c) in scan.each(steps, H, (log2_G, w, log2_G_C)):
         if z.shape[0] > n:
             z_done.append(z[n:])
             z = z[:n]
         if keep:
             z_rows.put(z)
         z_ = z[:, None].expand(-1, C, -1)
-        z_read = z_ + log2_G_c
+        phi_1 = z_ + log2_G_c
+        phi_2 = torch.maximum(phi_1, w_c)
+        phi_3 = torch.reciprocal(phi_2)
+        phi = w_c * phi_3
         z_new = scan.scale(z, 1, own, z_rows if keep else None)
         z_new = z_new + log2_G_C_c
-        z_read_rows.put(z_read)
+        phi_rows.put(phi)
         z = z_new
         own = True
     z_end = torch.cat([z, *reversed(z_done)]) if z_done else z
     z_end = z_end.unflatten(0, (-1, H))
-    z_read = z_read_rows.joined()
+    phi = phi_rows.joined()
     if keep:
         z = z_rows.joined()
     del z_rows
-    del z_read_rows
-    del log2_G, log2_G_C
-    return (z_read,), (z_end,), (z,) if keep else None
+    del phi_rows
+    del log2_G, log2_G_C, w
+    return (phi,), (z_end,), (z,) if keep else None
 
 
 def stage1_chunked_states(args, valid, h0, steps, keep):
@@ -133,18 +131,31 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     (s,) = args
     if kept is None:
         kept = stage1_chunked_states(args, valid, h0, steps, True)[2]
-    (_,) = kept
-    (dz_read,) = douts
+    (z,) = kept
+    (dphi,) = douts
     C = valid.shape[2]
     H = h0[0].shape[1]
     min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
     max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
     w = torch.exp(max_min_s)
     del max_min_s
-    w_scaled = valid[:, :, :, None] * w
-    del w
-    dw_scaled_1 = tiles.suffix_sum(dz_read, 2)
-    dz_read_sum = dz_read.sum(2)
+    log2_D = valid[:, :, :, None] * w
+    z_ = z[:, :, None].expand(-1, -1, C, -1)
+    log2_G = tiles.prefix_sum(log2_D, 2)
+    del log2_D
+    dw_1 = z_ + log2_G
+    dw_2 = torch.maximum(dw_1, w)
+    del dw_1
+    dw_3 = torch.reciprocal(dw_2)
+    del dw_2
+    dw_4 = w * dw_3
+    dw_5 = dw_3 * dphi
+    del dw_3
+    dw_6 = w - z_ - log2_G
+    del log2_G, z_
+    dw_7 = tiles.step(dw_6)
+    del dw_6
+    dz_before_1 = -dw_7 + 1
     ds_1 = -min_s + -32
     del min_s
     ds_2 = tiles.step(ds_1)
@@ -156,28 +167,40 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del ds_4
     ds_6 = -ds_5 + 1
     del ds_5
+    dw_8 = dw_4 * dw_5
+    del dw_4
+    dz_before_2 = dz_before_1 * dw_8
+    del dz_before_1
+    dlog2_D_1 = dz_before_2 * -1
+    dlog2_D_2 = tiles.suffix_sum(dlog2_D_1, 2)
+    del dlog2_D_1
+    dz_before_3 = dz_before_2.sum(2)
+    del dz_before_2
     dz_rows = scan.Rows(steps, H, True)
     (dz_end,) = scan.flat(dht)
     dz = dz_end[:0]
     own = False
-    for n, (dz_read_sum_c,) in scan.each(steps, H, (dz_read_sum,), True):
+    for n, (dz_before_3_c,) in scan.each(steps, H, (dz_before_3,), True):
         if dz.shape[0] < n:
             dz = torch.cat([dz, dz_end[dz.shape[0] : n]])
         dz_rows.put(dz)
-        dz_before = scan.scale(dz, 1, own, dz_rows) + dz_read_sum_c
+        dz_before = scan.scale(dz, 1, own, dz_rows) - dz_before_3_c
         dz = dz_before
         own = True
     dz_end = torch.cat([dz, dz_end[dz.shape[0] :]]) if dz.shape[0] < dz_end.shape[0] else dz
     dz_end = dz_end.unflatten(0, (-1, H))
     dz = dz_rows.joined()
     del dz_rows
-    del dz_read_sum
+    del dz_before_3
     dz_ = dz[:, :, None].expand(-1, -1, C, -1)
     del dz
-    dw_scaled = dz_ + dw_scaled_1
-    del dw_scaled_1, dz_
-    ds = tiles.product(dw_scaled, ds_3, ds_6, w_scaled)
-    del ds_3, ds_6, dw_scaled, w_scaled
+    dlog2_D = dz_ + dlog2_D_2
+    del dlog2_D_2, dz_
+    dw = torch.addcmul(dw_5, valid[:, :, :, None], dlog2_D)
+    dw = tiles.addcmul_(dw, dw_7, dw_8, -1)
+    del dlog2_D, dw_5, dw_7, dw_8
+    ds = tiles.product(w, dw, ds_3, ds_6)
+    del ds_3, ds_6, dw, w
     return (ds,), (dz_end,)
 
 
@@ -190,7 +213,7 @@ def stage1_recurrent_forward(args, valid, h0, steps, keep):
     w = torch.exp(max_min_s)
     del max_min_s
     z_rows = scan.Rows(steps, H)
-    z_read_rows = scan.Rows(steps, H)
+    phi_rows = scan.Rows(steps, H)
     (z,) = scan.flat(h0)
     z_done = []
     own = False
@@ -200,20 +223,23 @@ def stage1_recurrent_forward(args, valid, h0, steps, keep):
             z = z[:n]
         if keep:
             z_rows.put(z)
-        z_read = scan.scale(z, 1, own, z_rows if keep else None)
-        z_read = z_read + w_c
-        z_read_rows.put(z_read)
-        z = z_read
+        z_new = scan.scale(z, 1, own, z_rows if keep else None)
+        z_new = z_new + w_c
+        max_z_new = torch.maximum(z_new, w_c)
+        one_over_max_z_new = torch.reciprocal(max_z_new)
+        phi = w_c * one_over_max_z_new
+        phi_rows.put(phi)
+        z = z_new
         own = True
     z_end = torch.cat([z, *reversed(z_done)]) if z_done else z
     z_end = z_end.unflatten(0, (-1, H))
-    z_read = z_read_rows.joined()
+    phi = phi_rows.joined()
     if keep:
         z = z_rows.joined()
     del z_rows
-    del z_read_rows
+    del phi_rows
     del w
-    return (z_read,), (z_end,), (z,) if keep else None
+    return (phi,), (z_end,), (z,) if keep else None
 
 
 def stage1_recurrent_states(args, valid, h0, steps, keep):
@@ -234,9 +260,9 @@ def stage1_recurrent_states(args, valid, h0, steps, keep):
             z = z[:n]
         if keep:
             z_rows.put(z)
-        z_read = scan.scale(z, 1, own, z_rows if keep else None)
-        z_read = z_read + w_c
-        z = z_read
+        z_new = scan.scale(z, 1, own, z_rows if keep else None)
+        z_new = z_new + w_c
+        z = z_new
         own = True
     z_end = torch.cat([z, *reversed(z_done)]) if z_done else z
     z_end = z_end.unflatten(0, (-1, H))
@@ -251,13 +277,25 @@ def stage1_recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (s,) = args
     if kept is None:
         kept = stage1_recurrent_states(args, valid, h0, steps, True)[2]
-    (_,) = kept
-    (dz_read,) = douts
+    (z,) = kept
+    (dphi,) = douts
     H = h0[0].shape[1]
     min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
     max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
     w = torch.exp(max_min_s)
     del max_min_s
+    dw_1 = z + w
+    dw_2 = torch.maximum(dw_1, w)
+    del dw_1
+    dw_3 = torch.reciprocal(dw_2)
+    del dw_2
+    dz_before_1 = w * dw_3
+    dw_4 = dw_3 * dphi
+    del dw_3
+    z_scaled = z * -1
+    step_z_scaled = tiles.step(z_scaled)
+    del z_scaled
+    dz_before_2 = -step_z_scaled + 1
     ds_1 = -min_s + -32
     del min_s
     ds_2 = tiles.step(ds_1)
@@ -269,41 +307,37 @@ def stage1_recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del ds_4
     ds_6 = -ds_5 + 1
     del ds_5
-    dz_before_rows = scan.Rows(steps, H, True)
+    dz_before_3 = dz_before_1 * dw_4
+    del dz_before_1
+    dz_before_4 = dz_before_2 * dz_before_3
+    del dz_before_2
+    dz_rows = scan.Rows(steps, H, True)
     (dz_end,) = scan.flat(dht)
     dz = dz_end[:0]
     own = False
-    for n, (dz_read_c,) in scan.each(steps, H, (dz_read,), True):
+    for n, (dz_before_4_c,) in scan.each(steps, H, (dz_before_4,), True):
         if dz.shape[0] < n:
             dz = torch.cat([dz, dz_end[dz.shape[0] : n]])
-        dz_before = scan.scale(dz, 1, own) + dz_read_c
-        dz_before_rows.put(dz_before)
+        dz_rows.put(dz)
+        dz_before = scan.scale(dz, 1, own, dz_rows) - dz_before_4_c
         dz = dz_before
         own = True
     dz_end = torch.cat([dz, dz_end[dz.shape[0] :]]) if dz.shape[0] < dz_end.shape[0] else dz
     dz_end = dz_end.unflatten(0, (-1, H))
-    dz_before = dz_before_rows.joined()
-    del dz_before_rows
-    ds = tiles.product(w, dz_before, ds_3, ds_6)
-    del ds_3, ds_6, dz_before, w
+    dz = dz_rows.joined()
+    del dz_rows
+    dw = tiles.addcmul_(dz + dw_4 - dz_before_4, step_z_scaled, dz_before_3, -1)
+    del dw_4, dz, dz_before_3, dz_before_4, step_z_scaled
+    ds = tiles.product(w, dw, ds_3, ds_6)
+    del ds_3, ds_6, dw, w
     return (ds,), (dz_end,)
 
 
 def stage2_chunked_forward(args, valid, h0, steps, keep):
-    (q, k, s, z_read) = args
+    (q, k, phi) = args
     K = q.shape[3]
     H = h0[0].shape[1]
     k_scaled = valid[:, :, :, None] * k
-    min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
-    max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
-    del min_s
-    w = torch.exp(max_min_s)
-    del max_min_s
-    max_z_read = torch.maximum(z_read, w)
-    phi_1 = torch.reciprocal(max_z_read)
-    del max_z_read
-    phi = w * phi_1
-    del phi_1, w
     qk = q @ k.mT
     qk_scaled = valid[:, :, None] * qk
     A_ = qk_scaled.tril(0)
@@ -335,24 +369,17 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
         A = A_rows.joined()
     del A_rows
     del p_rows
-    del A_, k_scaled, phi
+    del A_, k_scaled
     return (p,), (A_end,), (A, qk) if keep else None
 
 
+stage2_chunked_forward.by_step = (2,)
+
+
 def stage2_chunked_states(args, valid, h0, steps, keep):
-    (q, k, s, z_read) = args
+    (q, k, phi) = args
     H = h0[0].shape[1]
     k_scaled = valid[:, :, :, None] * k
-    min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
-    max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
-    del min_s
-    w = torch.exp(max_min_s)
-    del max_min_s
-    max_z_read = torch.maximum(z_read, w)
-    phi_1 = torch.reciprocal(max_z_read)
-    del max_z_read
-    phi = w * phi_1
-    del phi_1, w
     qk = q @ k.mT
     A_rows = scan.Rows(steps, H)
     (A,) = scan.flat(h0)
@@ -373,51 +400,31 @@ def stage2_chunked_states(args, valid, h0, steps, keep):
     if keep:
         A = A_rows.joined()
     del A_rows
-    del k_scaled, phi
+    del k_scaled
     return (), (A_end,), (A, qk) if keep else None
 
 
+stage2_chunked_states.by_step = (2,)
+
+
 def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
-    (q, k, s, z_read) = args
+    (q, k, phi) = args
     if kept is None:
         kept = stage2_chunked_states(args, valid, h0, steps, True)[2]
     (A, qk) = kept
     (dp,) = douts
     K = q.shape[3]
     H = h0[0].shape[1]
-    min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
-    max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
-    w = torch.exp(max_min_s)
-    del max_min_s
-    max_z_read = torch.maximum(z_read, w)
-    phi_1 = torch.reciprocal(max_z_read)
-    del max_z_read
-    phi = w * phi_1
     qk_scaled = valid[:, :, None] * qk
     A_ = qk_scaled.tril(0)
     del qk_scaled
-    rsqrt_K = (K) ** -0.5
-    dw_1 = w - z_read
-    dw_2 = tiles.step(dw_1)
-    del dw_1
-    dz_read_1 = -dw_2 + 1
-    ds_1 = -min_s + -32
-    del min_s
-    ds_2 = tiles.step(ds_1)
-    del ds_1
-    ds_3 = -ds_2 + 1
-    del ds_2
-    ds_4 = s + -32
-    ds_5 = tiles.step(ds_4)
-    del ds_4
-    ds_6 = -ds_5 + 1
-    del ds_5
     dA_1 = tiles.addmm_(q @ A, A_, phi)
+    rsqrt_K = (K) ** -0.5
     dA_2 = dA_1 * rsqrt_K
     del dA_1
     dA_3 = torch.softmax(dA_2, 3)
     del dA_2
-    dA_4 = dp * dA_3
+    dA_4 = dA_3 * dp
     dA_5 = dA_4.sum(3)
     del dA_4
     dA_6 = dp - dA_5[:, :, :, None]
@@ -427,23 +434,13 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dA_8 = dA_7 @ phi.mT
     dA_ = dA_8 * rsqrt_K
     del dA_8
-    dz_read_2 = A_.mT @ dA_7
+    dphi_1 = A_.mT @ dA_7
     del A_
+    dphi_2 = dphi_1 * rsqrt_K
+    del dphi_1
     dqk_scaled = dA_.tril(0)
     del dA_
     dqk = valid[:, :, None] * dqk_scaled
-    dw_3 = phi_1 * phi
-    ds_7 = w * ds_3
-    del ds_3, w
-    ds_8 = ds_6 * ds_7
-    del ds_6, ds_7
-    dz_read_3 = dz_read_2 * dw_3
-    dz_read_4 = dz_read_3 * rsqrt_K
-    del dz_read_3
-    ds_9 = tiles.product(phi_1, dz_read_2, rsqrt_K)
-    del dz_read_2
-    ds_10 = torch.addcmul(ds_9, dw_2, dz_read_4, value=-1)
-    del ds_9
     dqk_scaled_scaled = valid[:, :, None] * dqk_scaled
     del dqk_scaled
     dq = tiles.addmm_(dqk @ k, dA_7, A.mT, rsqrt_K)
@@ -469,41 +466,20 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     k_dA = k_dA_rows.joined()
     del dk_scaled_rows
     del k_dA_rows
-    del dA_7, phi
-    dw_4 = tiles.product(phi_1, k_dA, valid[:, :, :, None])
-    del phi_1
-    dw_5 = k_dA * dw_3
-    del dw_3, k_dA
-    dw_6 = valid[:, :, :, None] * dw_5
-    del dw_5
-    dw = torch.addcmul(dw_4, dw_2, dw_6, value=-1)
-    del dw_2, dw_4
-    dz_read = tiles.addcmul_(dz_read_1 * -1 * dw_6, dz_read_1, dz_read_4, -1)
-    del dw_6, dz_read_1, dz_read_4
-    ds = tiles.addcmul_(dw * ds_8, ds_10, ds_8)
-    del ds_10, ds_8, dw
+    del dA_7
+    dphi = torch.addcmul(dphi_2, valid[:, :, :, None], k_dA)
+    del dphi_2, k_dA
     dk = tiles.addmm_(valid[:, :, :, None] * dk_scaled, dqk_scaled_scaled.mT, q)
     del dk_scaled, dqk_scaled_scaled
-    return (dq, dk, ds, dz_read), (dA_end,)
+    return (dq, dk, dphi), (dA_end,)
 
 
 def stage2_recurrent_forward(args, valid, h0, steps, keep):
-    (q, k, s, z_read) = args
+    (q, k, phi) = args
     K = q.shape[2]
     H = h0[0].shape[1]
-    min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
-    max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
-    del min_s
-    w = torch.exp(max_min_s)
-    del max_min_s
-    max_z_read = torch.maximum(z_read, w)
-    phi_1 = torch.reciprocal(max_z_read)
-    del max_z_read
-    phi = w * phi_1
-    del phi_1, w
-    rsqrt_K = (K) ** -0.5
     A_new_1 = k[:, :, :, None] * phi[:, :, None]
-    del phi
+    rsqrt_K = (K) ** -0.5
     A_rows = scan.Rows(steps, H)
     p_rows = scan.Rows(steps, H)
     (A,) = scan.flat(h0)
@@ -535,20 +511,9 @@ def stage2_recurrent_forward(args, valid, h0, steps, keep):
 
 
 def stage2_recurrent_states(args, valid, h0, steps, keep):
-    (_, k, s, z_read) = args
+    (_, k, phi) = args
     H = h0[0].shape[1]
-    min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
-    max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
-    del min_s
-    w = torch.exp(max_min_s)
-    del max_min_s
-    max_z_read = torch.maximum(z_read, w)
-    phi_1 = torch.reciprocal(max_z_read)
-    del max_z_read
-    phi = w * phi_1
-    del phi_1, w
     A_new_1 = k[:, :, :, None] * phi[:, :, None]
-    del phi
     A_rows = scan.Rows(steps, H)
     (A,) = scan.flat(h0)
     A_done = []
@@ -573,39 +538,16 @@ def stage2_recurrent_states(args, valid, h0, steps, keep):
 
 
 def stage2_recurrent_backward(args, valid, h0, steps, kept, douts, dht):
-    (q, k, s, z_read) = args
+    (q, k, phi) = args
     if kept is None:
         kept = stage2_recurrent_states(args, valid, h0, steps, True)[2]
     (A,) = kept
     (dp,) = douts
     K = q.shape[2]
     H = h0[0].shape[1]
-    min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
-    max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
-    w = torch.exp(max_min_s)
-    del max_min_s
-    max_z_read = torch.maximum(z_read, w)
-    phi_1 = torch.reciprocal(max_z_read)
-    del max_z_read
-    phi = w * phi_1
-    rsqrt_K = (K) ** -0.5
-    dz_read_1 = w - z_read
-    dz_read_2 = tiles.step(dz_read_1)
-    del dz_read_1
-    dz_read_3 = -dz_read_2 + 1
-    ds_1 = -min_s + -32
-    del min_s
-    ds_2 = tiles.step(ds_1)
-    del ds_1
-    ds_3 = -ds_2 + 1
-    del ds_2
-    ds_4 = s + -32
-    ds_5 = tiles.step(ds_4)
-    del ds_4
-    ds_6 = -ds_5 + 1
-    del ds_5
     dq_1 = torch.addcmul(A, k[:, :, :, None], phi[:, :, None])
     dq_2 = (q[..., None, :] @ dq_1).squeeze(-2)
+    rsqrt_K = (K) ** -0.5
     dq_3 = dq_2 * rsqrt_K
     del dq_2
     dq_4 = torch.softmax(dq_3, 2)
@@ -640,50 +582,29 @@ def stage2_recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dA_before_rows
     del dA_before_1
     dA_before_scaled = phi[:, :, None] * dA_before
-    dk = dA_before_scaled.sum(3)
-    del dA_before_scaled
     dA_before_scaled_2 = k[:, :, :, None] * dA_before
     del dA_before
-    dw_1 = dA_before_scaled_2.sum(2)
+    dk = dA_before_scaled.sum(3)
+    del dA_before_scaled
+    dphi = dA_before_scaled_2.sum(2)
     del dA_before_scaled_2
-    dw_2 = phi_1 * dw_1
-    del dw_1, phi_1
-    dz_read_4 = phi * dw_2
-    del phi
-    dz_read = dz_read_3 * dz_read_4 * -1
-    del dz_read_3
-    dw = torch.addcmul(dw_2, dz_read_2, dz_read_4, value=-1)
-    del dw_2, dz_read_2, dz_read_4
-    ds = tiles.product(w, dw, ds_3, ds_6)
-    del ds_3, ds_6, dw, w
-    return (dq, dk, ds, dz_read), (dA_end,)
+    return (dq, dk, dphi), (dA_end,)
 
 
 def stage3_chunked_forward(args, valid, h0, steps, keep):
-    (v, s, z_read, p) = args
+    (v, phi, p) = args
     H = h0[0].shape[1]
-    min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
-    max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
-    del min_s
-    w = torch.exp(max_min_s)
-    del max_min_s
-    max_z_read = torch.maximum(z_read, w)
-    phi_1 = torch.reciprocal(max_z_read)
-    del max_z_read
-    phi = w * phi_1
-    del phi_1, w
+    phi_scaled = valid[:, :, :, None] * phi
     p_phi = p @ phi.mT
     p_phi_scaled = valid[:, :, None] * p_phi
     A = p_phi_scaled.tril(0)
     del p_phi_scaled
-    phi_ = valid[:, :, :, None] * phi
-    del phi
     B_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
     (B,) = scan.flat(h0)
     B_done = []
     own = False
-    for n, (p_c, A_c, v_c, phi__c) in scan.each(steps, H, (p, A, v, phi_.mT)):
+    for n, (p_c, A_c, v_c, phi_scaled_c) in scan.each(steps, H, (p, A, v, phi_scaled.mT)):
         if B.shape[0] > n:
             B_done.append(B[n:])
             B = B[:n]
@@ -691,7 +612,7 @@ def stage3_chunked_forward(args, valid, h0, steps, keep):
             B_rows.put(B)
         o = scan.addmm(torch.bmm(p_c, B, out=o_rows.room(n)), A_c, v_c)
         B_new = scan.scale(B, 1, own, B_rows if keep else None)
-        B_new = scan.addmm(B_new, phi__c, v_c)
+        B_new = scan.addmm(B_new, phi_scaled_c, v_c)
         o_rows.put(o)
         B = B_new
         own = True
@@ -702,7 +623,7 @@ def stage3_chunked_forward(args, valid, h0, steps, keep):
         B = B_rows.joined()
     del B_rows
     del o_rows
-    del A, phi_
+    del A, phi_scaled
     return (o,), (B_end,), (B, p_phi) if keep else None
 
 
@@ -710,33 +631,22 @@ stage3_chunked_forward.by_step = (0,)
 
 
 def stage3_chunked_states(args, valid, h0, steps, keep):
-    (v, s, z_read, p) = args
+    (v, phi, p) = args
     H = h0[0].shape[1]
-    min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
-    max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
-    del min_s
-    w = torch.exp(max_min_s)
-    del max_min_s
-    max_z_read = torch.maximum(z_read, w)
-    phi_1 = torch.reciprocal(max_z_read)
-    del max_z_read
-    phi = w * phi_1
-    del phi_1, w
+    phi_scaled = valid[:, :, :, None] * phi
     p_phi = p @ phi.mT
-    phi_ = valid[:, :, :, None] * phi
-    del phi
     B_rows = scan.Rows(steps, H)
     (B,) = scan.flat(h0)
     B_done = []
     own = False
-    for n, (phi__c, v_c) in scan.each(steps, H, (phi_.mT, v)):
+    for n, (phi_scaled_c, v_c) in scan.each(steps, H, (phi_scaled.mT, v)):
         if B.shape[0] > n:
             B_done.append(B[n:])
             B = B[:n]
         if keep:
             B_rows.put(B)
         B_new = scan.scale(B, 1, own, B_rows if keep else None)
-        B_new = scan.addmm(B_new, phi__c, v_c)
+        B_new = scan.addmm(B_new, phi_scaled_c, v_c)
         B = B_new
         own = True
     B_end = torch.cat([B, *reversed(B_done)]) if B_done else B
@@ -744,7 +654,7 @@ def stage3_chunked_states(args, valid, h0, steps, keep):
     if keep:
         B = B_rows.joined()
     del B_rows
-    del phi_
+    del phi_scaled
     return (), (B_end,), (B, p_phi) if keep else None
 
 
@@ -752,61 +662,24 @@ stage3_chunked_states.by_step = (0,)
 
 
 def stage3_chunked_backward(args, valid, h0, steps, kept, douts, dht):
-    (v, s, z_read, p) = args
+    (v, phi, p) = args
     if kept is None:
         kept = stage3_chunked_states(args, valid, h0, steps, True)[2]
     (B, p_phi) = kept
     (do,) = douts
     H = h0[0].shape[1]
-    min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
-    max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
-    w = torch.exp(max_min_s)
-    del max_min_s
-    max_z_read = torch.maximum(z_read, w)
-    phi_1 = torch.reciprocal(max_z_read)
-    del max_z_read
-    phi = w * phi_1
-    do_v = do @ v.mT
-    do_v_lower = do_v.tril(0)
-    del do_v
-    do_v_lower_scaled = valid[:, :, None] * do_v_lower
-    do_v_lower_p = do_v_lower.mT @ p
-    del do_v_lower
-    dw_1 = w - z_read
-    dw_2 = tiles.step(dw_1)
-    del dw_1
-    dz_read_1 = -dw_2 + 1
-    ds_1 = -min_s + -32
-    del min_s
-    ds_2 = tiles.step(ds_1)
-    del ds_1
-    ds_3 = -ds_2 + 1
-    del ds_2
-    ds_4 = s + -32
-    ds_5 = tiles.step(ds_4)
-    del ds_4
-    ds_6 = -ds_5 + 1
-    del ds_5
     p_phi_scaled = valid[:, :, None] * p_phi
     p_phi_scaled_lower = p_phi_scaled.tril(0)
     del p_phi_scaled
-    dp = tiles.addmm_(do @ B.mT, do_v_lower_scaled, phi)
-    del do_v_lower_scaled
-    dw_3 = phi_1 * phi
-    ds_7 = w * ds_3
-    del ds_3, w
-    dz_read_2 = do_v_lower_p * dw_3
-    ds_8 = ds_6 * ds_7
-    del ds_6, ds_7
-    dw_4 = valid[:, :, :, None] * phi_1
-    del phi_1
-    dw_5 = valid[:, :, :, None] * dw_2
-    del dw_2
-    dz_read_3 = valid[:, :, :, None] * dz_read_1
-    del dz_read_1
-    ds_9 = tiles.addcmul_(do_v_lower_p * dw_4, dz_read_2, dw_5, -1)
-    del do_v_lower_p
-    dphi_rows = scan.Rows(steps, H, True)
+    dp_phi_scaled_lower = do @ v.mT
+    dp_phi_scaled = dp_phi_scaled_lower.tril(0)
+    del dp_phi_scaled_lower
+    dp_phi = valid[:, :, None] * dp_phi_scaled
+    dphi_1 = valid[:, :, None] * dp_phi_scaled
+    del dp_phi_scaled
+    dp = tiles.addmm_(do @ B.mT, dp_phi, phi)
+    del dp_phi
+    dphi_scaled_rows = scan.Rows(steps, H, True)
     phi_dB_rows = scan.Rows(steps, H, True)
     (dB_end,) = scan.flat(dht)
     dB = dB_end[:0]
@@ -814,48 +687,30 @@ def stage3_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     for n, (v_c, phi_c, p_c, do_c) in scan.each(steps, H, (v, phi, p.mT, do), True):
         if dB.shape[0] < n:
             dB = torch.cat([dB, dB_end[dB.shape[0] : n]])
-        dphi = torch.bmm(v_c, dB.mT, out=dphi_rows.room(n))
+        dphi_scaled = torch.bmm(v_c, dB.mT, out=dphi_scaled_rows.room(n))
         phi_dB = torch.bmm(phi_c, dB, out=phi_dB_rows.room(n))
         dB_before = scan.addmm(scan.scale(dB, 1, own), p_c, do_c)
-        dphi_rows.put(dphi)
+        dphi_scaled_rows.put(dphi_scaled)
         phi_dB_rows.put(phi_dB)
         dB = dB_before
         own = True
     dB_end = torch.cat([dB, dB_end[dB.shape[0] :]]) if dB.shape[0] < dB_end.shape[0] else dB
     dB_end = dB_end.unflatten(0, (-1, H))
-    dphi = dphi_rows.joined()
+    dphi_scaled = dphi_scaled_rows.joined()
     phi_dB = phi_dB_rows.joined()
-    del dphi_rows
+    del dphi_scaled_rows
     del phi_dB_rows
-    del phi
-    dw_6 = dphi * dw_3
-    del dw_3
-    dw = tiles.addcmul_(dphi * dw_4, dw_6, dw_5, -1)
-    del dphi, dw_4, dw_5
-    dz_read = tiles.addcmul_(dz_read_2 * -1 * dz_read_3, dw_6, dz_read_3, -1)
-    del dw_6, dz_read_2, dz_read_3
-    ds = tiles.addcmul_(ds_9 * ds_8, dw, ds_8)
-    del ds_8, ds_9, dw
+    dphi = tiles.addmm_(valid[:, :, :, None] * dphi_scaled, dphi_1.mT, p)
+    del dphi_1, dphi_scaled
     dv = tiles.addmm_(valid[:, :, :, None] * phi_dB, p_phi_scaled_lower.mT, do)
     del p_phi_scaled_lower, phi_dB
-    return (dv, ds, dz_read, dp), (dB_end,)
+    return (dv, dphi, dp), (dB_end,)
 
 
 def stage3_recurrent_forward(args, valid, h0, steps, keep):
-    (v, s, z_read, p) = args
+    (v, phi, p) = args
     H = h0[0].shape[1]
-    min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
-    max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
-    del min_s
-    w = torch.exp(max_min_s)
-    del max_min_s
-    max_z_read = torch.maximum(z_read, w)
-    phi_1 = torch.reciprocal(max_z_read)
-    del max_z_read
-    phi = w * phi_1
-    del phi_1, w
     B_new_1 = v[:, :, None] * phi[:, :, :, None]
-    del phi
     B_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
     (B,) = scan.flat(h0)
@@ -885,20 +740,9 @@ def stage3_recurrent_forward(args, valid, h0, steps, keep):
 
 
 def stage3_recurrent_states(args, valid, h0, steps, keep):
-    (v, s, z_read, _) = args
+    (v, phi, _) = args
     H = h0[0].shape[1]
-    min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
-    max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
-    del min_s
-    w = torch.exp(max_min_s)
-    del max_min_s
-    max_z_read = torch.maximum(z_read, w)
-    phi_1 = torch.reciprocal(max_z_read)
-    del max_z_read
-    phi = w * phi_1
-    del phi_1, w
     B_new_1 = v[:, :, None] * phi[:, :, :, None]
-    del phi
     B_rows = scan.Rows(steps, H)
     (B,) = scan.flat(h0)
     B_done = []
@@ -923,39 +767,16 @@ def stage3_recurrent_states(args, valid, h0, steps, keep):
 
 
 def stage3_recurrent_backward(args, valid, h0, steps, kept, douts, dht):
-    (v, s, z_read, p) = args
+    (v, phi, p) = args
     if kept is None:
         kept = stage3_recurrent_states(args, valid, h0, steps, True)[2]
     (B,) = kept
     (do,) = douts
     H = h0[0].shape[1]
-    min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
-    max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
-    w = torch.exp(max_min_s)
-    del max_min_s
-    max_z_read = torch.maximum(z_read, w)
-    phi_1 = torch.reciprocal(max_z_read)
-    del max_z_read
-    phi = w * phi_1
-    dB_before_1 = p[:, :, :, None] * do[:, :, None]
-    dz_read_1 = w - z_read
-    dz_read_2 = tiles.step(dz_read_1)
-    del dz_read_1
-    dz_read_3 = -dz_read_2 + 1
-    ds_1 = -min_s + -32
-    del min_s
-    ds_2 = tiles.step(ds_1)
-    del ds_1
-    ds_3 = -ds_2 + 1
-    del ds_2
-    ds_4 = s + -32
-    ds_5 = tiles.step(ds_4)
-    del ds_4
-    ds_6 = -ds_5 + 1
-    del ds_5
     dp_1 = torch.addcmul(B, v[:, :, None], phi[:, :, :, None])
     dp = (do[..., None, :] @ dp_1.mT).squeeze(-2)
     del dp_1
+    dB_before_1 = p[:, :, :, None] * do[:, :, None]
     dB_before_rows = scan.Rows(steps, H, True)
     (dB_end,) = scan.flat(dht)
     dB = dB_end[:0]
@@ -972,20 +793,11 @@ def stage3_recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     dB_before = dB_before_rows.joined()
     del dB_before_rows
     del dB_before_1
-    dB_before_scaled = v[:, :, None] * dB_before
-    dw_1 = dB_before_scaled.sum(3)
+    dB_before_scaled = phi[:, :, :, None] * dB_before
+    dB_before_scaled_2 = v[:, :, None] * dB_before
+    del dB_before
+    dv = dB_before_scaled.sum(2)
     del dB_before_scaled
-    dw_2 = phi_1 * dw_1
-    del dw_1, phi_1
-    dz_read_4 = phi * dw_2
-    dB_before_scaled_2 = phi[:, :, :, None] * dB_before
-    del dB_before, phi
-    dv = dB_before_scaled_2.sum(2)
+    dphi = dB_before_scaled_2.sum(3)
     del dB_before_scaled_2
-    dz_read = dz_read_3 * dz_read_4 * -1
-    del dz_read_3
-    dw = torch.addcmul(dw_2, dz_read_2, dz_read_4, value=-1)
-    del dw_2, dz_read_2, dz_read_4
-    ds = tiles.product(w, dw, ds_3, ds_6)
-    del ds_3, ds_6, dw, w
-    return (dv, ds, dz_read, dp), (dB_end,)
+    return (dv, dphi, dp), (dB_end,)

@@ -3,7 +3,7 @@
 Stage 1
 
 h[t] = keep * h[t-1] + k**2 * (1 - keep)
-h_read[t] = h[t]
+h_read[t] = k * rsqrt(1e-06 + max(h[t], 0))
   keep = sigmoid(f)
 
 In a chunk of C tokens with the incoming state h_in:
@@ -19,7 +19,7 @@ Stage 2
 S[t] = S[t-1] + beta * u @ (v - S[t-1].T @ u).T
 o[t] = S[t].T @ unit(q)
   beta = sigmoid(b)
-  u = unit(k * rsqrt(max(h_read, 0) + 1e-06))
+  u = unit(h_read)
 
 In a chunk of C tokens with the incoming state S_in:
   w = beta * u,  f = -u
@@ -50,7 +50,7 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
     keep_ = torch.sigmoid(f)
     keep__ = torch.where(valid[:, :, :, None] > 0, keep_, 1)
     k_squared = k * k
-    h_read_1 = -keep_ + 1
+    h_new_1 = -keep_ + 1
     del keep_
     logsigmoid_f = F.logsigmoid(f)
     log2_D_1 = logsigmoid_f * tiles.LOG2E
@@ -67,30 +67,50 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
     del log2_D
     G_after = torch.exp2(log2_G_after)
     del log2_G_after
-    h_read_2 = k_squared * h_read_1
-    del h_read_1, k_squared
-    h_new_1 = G_after * h_read_2
+    h_new_2 = k_squared * h_new_1
+    del h_new_1, k_squared
+    h_new_3 = G_after * h_new_2
     del G_after
-    h_new_2 = valid[:, :, :, None] * h_new_1
-    del h_new_1
-    h_read_3 = valid[:, :, :, None] * h_read_2
-    del h_read_2
-    h_read_4 = tiles.linear_scan(keep__, h_read_3, 2)
-    del h_read_3, keep__
-    h_new_3 = h_new_2.sum(2)
+    h_new_4 = valid[:, :, :, None] * h_new_3
+    del h_new_3
+    h_read_1 = valid[:, :, :, None] * h_new_2
     del h_new_2
+    h_read_2 = tiles.linear_scan(keep__, h_read_1, 2)
+    del h_read_1, keep__
+    h_new_5 = h_new_4.sum(2)
+    del h_new_4
     h_rows = scan.Rows(steps, H)
     h_read_rows = scan.Rows(steps, H)
     (h,) = scan.flat(h0)
     h_done = []
-    for n, (h_read_4_c, G_c, G_C_c, h_new_3_c) in scan.each(steps, H, (h_read_4, G, G_C, h_new_3)):
+    for n, (
+        h_read_2_c,
+        G_c,
+        k_c,
+        G_C_c,
+        h_new_5_c,
+    ) in scan.each(
+        steps,
+        H,
+        (
+            h_read_2,
+            G,
+            k,
+            G_C,
+            h_new_5,
+        ),
+    ):
         if h.shape[0] > n:
             h_done.append(h[n:])
             h = h[:n]
         if keep:
             h_rows.put(h)
-        h_read = torch.addcmul(h_read_4_c, h[:, None], G_c)
-        h_new = torch.addcmul(h_new_3_c, h, G_C_c)
+        h_read_3 = torch.addcmul(h_read_2_c, h[:, None], G_c)
+        h_read_4 = torch.maximum(h_read_3, torch.as_tensor(0, dtype=h_read_3.dtype, device=h_read_3.device))
+        h_read_5 = h_read_4 + 1e-06
+        h_read_6 = torch.rsqrt(h_read_5)
+        h_read = k_c * h_read_6
+        h_new = torch.addcmul(h_new_5_c, h, G_C_c)
         h_read_rows.put(h_read)
         h = h_new
     h_end = torch.cat([h, *reversed(h_done)]) if h_done else h
@@ -100,7 +120,7 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
         h = h_rows.joined()
     del h_rows
     del h_read_rows
-    del G, G_C, h_new_3, h_read_4
+    del G, G_C, h_new_5, h_read_2
     return (h_read,), (h_end,), (h,) if keep else None
 
 
@@ -109,7 +129,7 @@ def stage1_chunked_states(args, valid, h0, steps, keep):
     H = h0[0].shape[1]
     keep_ = torch.sigmoid(f)
     k_squared = k * k
-    h_read_1 = -keep_ + 1
+    h_new_1 = -keep_ + 1
     del keep_
     logsigmoid_f = F.logsigmoid(f)
     log2_D_1 = logsigmoid_f * tiles.LOG2E
@@ -123,31 +143,31 @@ def stage1_chunked_states(args, valid, h0, steps, keep):
     del log2_D
     G_after = torch.exp2(log2_G_after)
     del log2_G_after
-    h_read_2 = k_squared * h_read_1
-    del h_read_1, k_squared
-    h_new_1 = G_after * h_read_2
-    del G_after, h_read_2
-    h_new_2 = valid[:, :, :, None] * h_new_1
-    del h_new_1
-    h_new_3 = h_new_2.sum(2)
-    del h_new_2
+    h_new_2 = k_squared * h_new_1
+    del h_new_1, k_squared
+    h_new_3 = G_after * h_new_2
+    del G_after, h_new_2
+    h_new_4 = valid[:, :, :, None] * h_new_3
+    del h_new_3
+    h_new_5 = h_new_4.sum(2)
+    del h_new_4
     h_rows = scan.Rows(steps, H)
     (h,) = scan.flat(h0)
     h_done = []
-    for n, (G_C_c, h_new_3_c) in scan.each(steps, H, (G_C, h_new_3)):
+    for n, (G_C_c, h_new_5_c) in scan.each(steps, H, (G_C, h_new_5)):
         if h.shape[0] > n:
             h_done.append(h[n:])
             h = h[:n]
         if keep:
             h_rows.put(h)
-        h_new = torch.addcmul(h_new_3_c, h, G_C_c)
+        h_new = torch.addcmul(h_new_5_c, h, G_C_c)
         h = h_new
     h_end = torch.cat([h, *reversed(h_done)]) if h_done else h
     h_end = h_end.unflatten(0, (-1, H))
     if keep:
         h = h_rows.joined()
     del h_rows
-    del G_C, h_new_3
+    del G_C, h_new_5
     return (), (h_end,), (h,) if keep else None
 
 
@@ -171,6 +191,7 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_G = tiles.prefix_sum(log2_D, 2)
     G = torch.exp2(log2_G)
     del log2_G
+    G_scaled = h[:, :, None] * G
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
@@ -180,48 +201,73 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_after = torch.exp2(log2_G_after)
     del log2_G_after
     ln2 = tiles.LN2
-    G_dh_read = G * dh_read
-    del G
-    G_dh_read_sum = G_dh_read.sum(2)
     log2e = tiles.LOG2E
     f_scaled = f * -1
     sigmoid_f_scaled = torch.sigmoid(f_scaled)
     del f_scaled
-    dk_1 = tiles.linear_scan(keep__, dh_read, 2, suffix=True)
     dlog2_G_after_1 = k_squared * df_1
-    dk_2 = k * df_1
+    dk_1 = k * df_1
     dlog2_G_after_2 = G_after * dlog2_G_after_1
-    dk_3 = valid[:, :, :, None] * dk_1
-    del dk_1
     G_after_scaled = valid[:, :, :, None] * G_after
     del G_after
     dlog2_G_after_3 = valid[:, :, :, None] * dlog2_G_after_2
     del dlog2_G_after_2
     dkeep_1 = valid[:, :, :, None] * dlog2_G_after_1
     del dlog2_G_after_1
-    dlog2_G = (h * ln2)[:, :, None] * G_dh_read
-    del G_dh_read
+    dk_2 = tiles.linear_scan(keep__, dkeep_1, 2)
+    dk_3 = dk_2 + G_scaled
+    dk_4 = torch.maximum(dk_3, torch.as_tensor(0, dtype=dk_3.dtype, device=dk_3.device))
+    del dk_3
+    dk_5 = dk_4 + 1e-06
+    del dk_4
+    dk_6 = torch.rsqrt(dk_5)
+    del dk_5
+    dlog2_G_1 = -dk_2 - G_scaled
+    del G_scaled, dk_2
+    dlog2_G_2 = tiles.step(dlog2_G_1)
+    del dlog2_G_1
+    dlog2_G_3 = -dlog2_G_2 + 1
+    del dlog2_G_2
+    dlog2_G_4 = k * dk_6
+    dlog2_G_5 = dk_6 * dlog2_G_4
+    del dlog2_G_4
+    dk_7 = dk_6 * dh_read
+    del dk_6
+    dlog2_G_6 = dk_7 * dlog2_G_3
+    del dlog2_G_3
+    dlog2_G_7 = dlog2_G_5 * dlog2_G_6
+    del dlog2_G_5, dlog2_G_6
+    dk_8 = dlog2_G_7 * -0.5
+    dlog2_G_8 = G * dlog2_G_7
+    del G, dlog2_G_7
+    dh_before_1 = dlog2_G_8.sum(2)
+    dlog2_G = (h * -0.5 * ln2)[:, :, None] * dlog2_G_8
+    del dlog2_G_8
     dlog2_D_1 = tiles.suffix_sum(dlog2_G, 2)
     del dlog2_G
+    dk_9 = tiles.linear_scan(keep__, dk_8, 2, suffix=True)
+    del dk_8
     dkeep_2 = tiles.linear_scan(keep__, dkeep_1, 2, exclusive=True)
     del dkeep_1, keep__
+    dk_10 = valid[:, :, :, None] * dk_9
+    del dk_9
     dh_rows = scan.Rows(steps, H, True)
     (dh_end,) = scan.flat(dht)
     dh = dh_end[:0]
     own = False
-    for n, (G_C_c, G_dh_read_sum_c) in scan.each(steps, H, (G_C, G_dh_read_sum), True):
+    for n, (G_C_c, dh_before_1_c) in scan.each(steps, H, (G_C, dh_before_1), True):
         if dh.shape[0] < n:
             dh = torch.cat([dh, dh_end[dh.shape[0] : n]])
         dh_rows.put(dh)
-        dh_before = scan.scale(dh, G_C_c, own, dh_rows) + G_dh_read_sum_c
+        dh_before = torch.add(scan.scale(dh, G_C_c, own, dh_rows), dh_before_1_c, alpha=-0.5)
         dh = dh_before
         own = True
     dh_end = torch.cat([dh, dh_end[dh.shape[0] :]]) if dh.shape[0] < dh_end.shape[0] else dh
     dh_end = dh_end.unflatten(0, (-1, H))
     dh = dh_rows.joined()
     del dh_rows
-    del G_C, G_dh_read_sum
-    dk_4 = dh[:, :, None] * G_after_scaled
+    del G_C, dh_before_1
+    dk_11 = dh[:, :, None] * G_after_scaled
     del G_after_scaled
     dh_scaled = dh * ln2
     del dh
@@ -237,15 +283,16 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_D_1, dlog2_D_2, dlog2_G_C_2
     df_2 = tiles.product(dlog2_D, sigmoid_f_scaled, (valid * log2e)[:, :, :, None])
     del dlog2_D, sigmoid_f_scaled
-    dkeep = tiles.addcmul_(dkeep_2 * dk_3, k_squared, dk_4, -1)
-    dkeep = tiles.addcmul_(dkeep, k_squared, dk_3, -1)
+    dkeep = tiles.addcmul_(dkeep_2 * dk_10, k_squared, dk_11, -1)
+    dkeep = tiles.addcmul_(dkeep, k_squared, dk_10, -1)
     del dkeep_2, k_squared
     df_3 = tiles.product(keep_, df_1, dkeep)
     del df_1, dkeep, keep_
     df = df_2 + df_3
     del df_2, df_3
-    dk = tiles.addcmul_(dk_2 * 2 * dk_4, dk_2, dk_3, 2)
-    del dk_2, dk_3, dk_4
+    dk = torch.addcmul(dk_7, dk_1, dk_11, value=2)
+    dk = tiles.addcmul_(dk, dk_1, dk_10, 2)
+    del dk_1, dk_10, dk_11, dk_7
     return (dk, df), (dh_end,)
 
 
@@ -261,15 +308,19 @@ def stage1_recurrent_forward(args, valid, h0, steps, keep):
     h_read_rows = scan.Rows(steps, H)
     (h,) = scan.flat(h0)
     h_done = []
-    for n, (keep__c, h_new_2_c) in scan.each(steps, H, (keep_, h_new_2)):
+    for n, (keep__c, h_new_2_c, k_c) in scan.each(steps, H, (keep_, h_new_2, k)):
         if h.shape[0] > n:
             h_done.append(h[n:])
             h = h[:n]
         if keep:
             h_rows.put(h)
-        h_read = torch.addcmul(h_new_2_c, h, keep__c)
+        h_new = torch.addcmul(h_new_2_c, h, keep__c)
+        max_h_new = torch.maximum(h_new, torch.as_tensor(0, dtype=h_new.dtype, device=h_new.device))
+        h_read_1 = max_h_new + 1e-06
+        h_read_2 = torch.rsqrt(h_read_1)
+        h_read = k_c * h_read_2
         h_read_rows.put(h_read)
-        h = h_read
+        h = h_new
     h_end = torch.cat([h, *reversed(h_done)]) if h_done else h
     h_end = h_end.unflatten(0, (-1, H))
     h_read = h_read_rows.joined()
@@ -298,8 +349,8 @@ def stage1_recurrent_states(args, valid, h0, steps, keep):
             h = h[:n]
         if keep:
             h_rows.put(h)
-        h_read = torch.addcmul(h_new_2_c, h, keep__c)
-        h = h_read
+        h_new = torch.addcmul(h_new_2_c, h, keep__c)
+        h = h_new
     h_end = torch.cat([h, *reversed(h_done)]) if h_done else h
     h_end = h_end.unflatten(0, (-1, H))
     if keep:
@@ -317,76 +368,88 @@ def stage1_recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     (dh_read,) = douts
     H = h0[0].shape[1]
     keep_ = torch.sigmoid(f)
+    h_keep = h * keep_
     k_squared = k * k
-    dk_1 = -keep_ + 1
-    dh_before_1_rows = scan.Rows(steps, H, True)
+    df_1 = -keep_ + 1
+    dk_1 = k_squared * df_1
+    dk_2 = h_keep + dk_1
+    dk_3 = torch.maximum(dk_2, torch.as_tensor(0, dtype=dk_2.dtype, device=dk_2.device))
+    del dk_2
+    dk_4 = dk_3 + 1e-06
+    del dk_3
+    dk_5 = torch.rsqrt(dk_4)
+    del dk_4
+    dh_before_1 = -h_keep - dk_1
+    del dk_1, h_keep
+    dh_before_2 = tiles.step(dh_before_1)
+    del dh_before_1
+    dh_before_3 = -dh_before_2 + 1
+    del dh_before_2
+    dh_before_4 = k * dk_5
+    dk_6 = dk_5 * dh_read
+    dh_before_5 = tiles.product(dk_5, dh_before_4, dk_6, dh_before_3)
+    del dh_before_3, dh_before_4, dk_5
+    dh_before_6_rows = scan.Rows(steps, H, True)
     (dh_end,) = scan.flat(dht)
     dh = dh_end[:0]
-    for n, (dh_read_c, keep__c) in scan.each(steps, H, (dh_read, keep_), True):
+    for n, (dh_before_5_c, keep__c) in scan.each(steps, H, (dh_before_5, keep_), True):
         if dh.shape[0] < n:
             dh = torch.cat([dh, dh_end[dh.shape[0] : n]])
-        dh_before_1 = dh + dh_read_c
-        dh_before = keep__c * dh_before_1
-        dh_before_1_rows.put(dh_before_1)
+        dh_before_6 = torch.add(dh, dh_before_5_c, alpha=-0.5)
+        dh_before = keep__c * dh_before_6
+        dh_before_6_rows.put(dh_before_6)
         dh = dh_before
     dh_end = torch.cat([dh, dh_end[dh.shape[0] :]]) if dh.shape[0] < dh_end.shape[0] else dh
     dh_end = dh_end.unflatten(0, (-1, H))
-    dh_before_1 = dh_before_1_rows.joined()
-    del dh_before_1_rows
-    dk = tiles.product(k, dk_1, dh_before_1, 2)
-    dkeep = tiles.addcmul_(h * dh_before_1, k_squared, dh_before_1, -1)
-    del dh_before_1, k_squared
-    df = tiles.product(keep_, dk_1, dkeep)
-    del dk_1, dkeep, keep_
+    dh_before_6 = dh_before_6_rows.joined()
+    del dh_before_6_rows
+    del dh_before_5
+    dk_7 = tiles.product(k, df_1, dh_before_6)
+    dkeep = tiles.addcmul_(h * dh_before_6, k_squared, dh_before_6, -1)
+    del dh_before_6, k_squared
+    df = tiles.product(keep_, df_1, dkeep)
+    del df_1, dkeep, keep_
+    dk = torch.add(dk_6, dk_7, alpha=2)
+    del dk_6, dk_7
     return (dk, df), (dh_end,)
 
 
 def stage2_chunked_forward(args, valid, h0, steps, keep):
-    (q, k, v, b_, h_read) = args
+    (q, v, b_, h_read) = args
     H = h0[0].shape[1]
     beta = torch.sigmoid(b_)
-    max_h_read = torch.maximum(h_read, torch.as_tensor(0, dtype=h_read.dtype, device=h_read.device))
-    w_1 = max_h_read + 1e-06
-    del max_h_read
-    w_2 = torch.rsqrt(w_1)
-    del w_1
-    w_3 = k * w_2
+    norm2_h_read = tiles.sum_squares(h_read, 3)
+    norm2_h_read_eps = norm2_h_read + 1e-06
+    del norm2_h_read
+    rnorm_h_read = torch.rsqrt(norm2_h_read_eps)
+    del norm2_h_read_eps
+    h_read_h_read = h_read @ h_read.mT
     norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
     del norm2_q_eps
-    P_1 = w_3 @ w_3.mT
-    A_1 = q @ w_3.mT
-    P_2 = k * w_3
+    q_h_read = q @ h_read.mT
     valid_beta = valid * beta
+    w_scale = rnorm_h_read * valid_beta
+    del valid_beta
     valid_beta_2 = valid * beta
     del beta
-    P_3 = w_2 * P_2
-    del P_2, w_2
-    P_4 = P_3.sum(3)
-    del P_3
-    P_5 = P_4 + 1e-06
-    del P_4
-    P_6 = torch.rsqrt(P_5)
-    del P_5
-    w_scale = P_6 * valid_beta
-    del valid_beta
-    w = w_scale[:, :, :, None] * w_3
-    del w_scale
-    w_scale_2 = P_6 * valid_beta_2
+    w_scale_2 = rnorm_h_read * valid_beta_2
     del valid_beta_2
-    P = tiles.product(P_1, (P_6 * -1)[:, :, :, None], w_scale_2[:, :, None])
-    A_2 = tiles.product(A_1, rnorm_q[:, :, :, None], w_scale_2[:, :, None])
+    w = w_scale[:, :, :, None] * h_read
+    del w_scale
+    P = tiles.product(h_read_h_read, (rnorm_h_read * -1)[:, :, :, None], w_scale_2[:, :, None])
+    q_h_read_scaled = tiles.product(q_h_read, rnorm_q[:, :, :, None], w_scale_2[:, :, None])
     del w_scale_2
-    A = A_2.tril(0)
-    del A_2
+    A = q_h_read_scaled.tril(0)
+    del q_h_read_scaled
     inv = tiles.inverse(P)
     del P
+    u = rnorm_h_read[:, :, :, None] * h_read
+    del rnorm_h_read
     q_ = rnorm_q[:, :, :, None] * q
     del rnorm_q
-    u = P_6[:, :, :, None] * w_3
-    del P_6, w_3
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
@@ -419,48 +482,38 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
     del U_rows
     del o_rows
     del A, q_, u, w
-    return (o,), (S_end,), (S, P_1, A_1, inv, U) if keep else None
+    return (o,), (S_end,), (S, h_read_h_read, q_h_read, inv, U) if keep else None
 
 
-stage2_chunked_forward.by_step = (2,)
+stage2_chunked_forward.by_step = (1,)
 
 
 def stage2_chunked_states(args, valid, h0, steps, keep):
-    (q, k, v, b_, h_read) = args
+    (q, v, b_, h_read) = args
     H = h0[0].shape[1]
     beta = torch.sigmoid(b_)
-    max_h_read = torch.maximum(h_read, torch.as_tensor(0, dtype=h_read.dtype, device=h_read.device))
-    w_1 = max_h_read + 1e-06
-    del max_h_read
-    w_2 = torch.rsqrt(w_1)
-    del w_1
-    w_3 = k * w_2
-    P_1 = w_3 @ w_3.mT
-    A_1 = q @ w_3.mT
-    P_2 = k * w_3
+    norm2_h_read = tiles.sum_squares(h_read, 3)
+    norm2_h_read_eps = norm2_h_read + 1e-06
+    del norm2_h_read
+    rnorm_h_read = torch.rsqrt(norm2_h_read_eps)
+    del norm2_h_read_eps
+    h_read_h_read = h_read @ h_read.mT
+    q_h_read = q @ h_read.mT
     valid_beta = valid * beta
+    w_scale = rnorm_h_read * valid_beta
+    del valid_beta
     valid_beta_2 = valid * beta
     del beta
-    P_3 = w_2 * P_2
-    del P_2, w_2
-    P_4 = P_3.sum(3)
-    del P_3
-    P_5 = P_4 + 1e-06
-    del P_4
-    P_6 = torch.rsqrt(P_5)
-    del P_5
-    w_scale = P_6 * valid_beta
-    del valid_beta
-    w = w_scale[:, :, :, None] * w_3
-    del w_scale
-    w_scale_2 = P_6 * valid_beta_2
+    w_scale_2 = rnorm_h_read * valid_beta_2
     del valid_beta_2
-    P = tiles.product(P_1, (P_6 * -1)[:, :, :, None], w_scale_2[:, :, None])
+    w = w_scale[:, :, :, None] * h_read
+    del w_scale
+    P = tiles.product(h_read_h_read, (rnorm_h_read * -1)[:, :, :, None], w_scale_2[:, :, None])
     del w_scale_2
     inv = tiles.inverse(P)
     del P
-    u = P_6[:, :, :, None] * w_3
-    del P_6, w_3
+    u = rnorm_h_read[:, :, :, None] * h_read
+    del rnorm_h_read
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
@@ -488,75 +541,52 @@ def stage2_chunked_states(args, valid, h0, steps, keep):
     del S_rows
     del U_rows
     del u, w
-    return (), (S_end,), (S, P_1, A_1, inv, U) if keep else None
+    return (), (S_end,), (S, h_read_h_read, q_h_read, inv, U) if keep else None
 
 
-stage2_chunked_states.by_step = (2,)
+stage2_chunked_states.by_step = (1,)
 
 
 def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
-    (q, k, _, b_, h_read) = args
+    (q, _, b_, h_read) = args
     if kept is None:
         kept = stage2_chunked_states(args, valid, h0, steps, True)[2]
-    (S, P_1, dv_1, inv, U) = kept
+    (S, h_read_h_read, q_h_read, inv, U) = kept
     (do,) = douts
     H = h0[0].shape[1]
     beta = torch.sigmoid(b_)
-    max_h_read = torch.maximum(h_read, torch.as_tensor(0, dtype=h_read.dtype, device=h_read.device))
-    P_1_1 = max_h_read + 1e-06
-    del max_h_read
-    P_1_2 = torch.rsqrt(P_1_1)
-    del P_1_1
-    P_1_3 = k * P_1_2
-    max_h_read_2 = torch.maximum(h_read, torch.as_tensor(0, dtype=h_read.dtype, device=h_read.device))
-    dk_1 = max_h_read_2 + 1e-06
-    del max_h_read_2
-    dk_2 = torch.rsqrt(dk_1)
-    del dk_1
-    dk_3 = k * dk_2
-    del dk_2
+    norm2_h_read = tiles.sum_squares(h_read, 3)
+    norm2_h_read_eps = norm2_h_read + 1e-06
+    del norm2_h_read
+    rnorm_h_read = torch.rsqrt(norm2_h_read_eps)
+    del norm2_h_read_eps
+    u = rnorm_h_read[:, :, :, None] * h_read
     norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
     del norm2_q
     rnorm_q = torch.rsqrt(norm2_q_eps)
     del norm2_q_eps
     dqS = rnorm_q[:, :, :, None] * do
-    h_read_scaled = h_read * -1
-    step_h_read_scaled = tiles.step(h_read_scaled)
-    del h_read_scaled
-    dh_read_1 = -step_h_read_scaled + 1
-    del step_h_read_scaled
     db_1 = -beta + 1
-    u_1 = k * P_1_3
-    dh_read_2 = P_1_2 * P_1_2
-    dk_4 = P_1_2 * P_1_3
-    dh_read_3 = P_1_2 * dh_read_1
-    del dh_read_1
-    dh_read_4 = dh_read_2 * dh_read_3
-    del dh_read_2, dh_read_3
     valid_beta = valid * beta
+    w_scale = rnorm_h_read * valid_beta
     valid_beta_2 = valid * beta
+    w_scale_2 = rnorm_h_read * valid_beta_2
+    del valid_beta_2
+    valid_rnorm_h_read = valid * rnorm_h_read
+    dh_read_1 = rnorm_h_read * rnorm_h_read
+    rnorm_h_read_cubed = rnorm_h_read * dh_read_1
+    del dh_read_1
     rnorm_q_squared = rnorm_q * rnorm_q
     rnorm_q_cubed = rnorm_q_squared * rnorm_q
     del rnorm_q_squared
-    u_2 = P_1_2 * u_1
-    u_3 = u_2.sum(3)
-    del u_2
-    u_4 = u_3 + 1e-06
-    del u_3
-    u_5 = torch.rsqrt(u_4)
-    del u_4
-    u = u_5[:, :, :, None] * P_1_3
-    w_scale = u_5 * valid_beta
-    w_scale_2 = u_5 * valid_beta_2
-    del valid_beta_2
-    dv_2 = tiles.product(dv_1, rnorm_q[:, :, :, None], w_scale_2[:, :, None])
-    dv_3 = dv_2.tril(0)
-    del dv_2
+    q_h_read_scaled = tiles.product(q_h_read, rnorm_q[:, :, :, None], w_scale_2[:, :, None])
+    dv_1 = q_h_read_scaled.tril(0)
+    del q_h_read_scaled
     do_U = do @ U.mT
-    do_U_lower = do_U.tril(0)
+    dq_h_read_scaled = do_U.tril(0)
     del do_U
-    dq_1 = dv_1 * do_U_lower
+    dq_1 = q_h_read * dq_h_read_scaled
     dq_2 = w_scale_2[:, :, None] * dq_1
     db_2 = rnorm_q[:, :, :, None] * dq_1
     del dq_1
@@ -564,28 +594,24 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del db_2
     dq_3 = dq_2.sum(3)
     del dq_2
-    do_U_lower_scaled = w_scale_2[:, :, None] * do_U_lower
-    do_U_lower_scaled_2 = rnorm_q[:, :, :, None] * do_U_lower
-    del do_U_lower
-    dk_5 = u_5 * u_5
-    dk_6 = u_5 * dk_5
-    del dk_5
-    db_4 = valid * u_5
-    dq_4 = rnorm_q[:, :, :, None] * do_U_lower_scaled
-    del do_U_lower_scaled
-    dk_7 = w_scale[:, :, None] * do_U_lower_scaled_2
-    del do_U_lower_scaled_2
-    w = w_scale[:, :, :, None] * P_1_3
+    dq_4 = w_scale_2[:, :, None] * dq_h_read_scaled
+    dh_read_2 = rnorm_q[:, :, :, None] * dq_h_read_scaled
+    del dq_h_read_scaled
+    dq_5 = rnorm_q[:, :, :, None] * dq_4
+    del dq_4
+    dh_read_3 = w_scale[:, :, None] * dh_read_2
+    del dh_read_2
+    w = w_scale[:, :, :, None] * h_read
     do_S_rows = scan.Rows(steps, H, True)
     dw_rows = scan.Rows(steps, H, True)
     dv_rows = scan.Rows(steps, H, True)
-    dk_8_rows = scan.Rows(steps, H, True)
+    dh_read_4_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
         w_c,
-        dv_3_c,
+        dv_1_c,
         do_c,
         inv_c,
         U_c,
@@ -598,7 +624,7 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
         H,
         (
             w,
-            dv_3.mT,
+            dv_1.mT,
             do,
             inv.mT,
             U,
@@ -611,17 +637,17 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dv_4 = scan.addmm(torch.bmm(w_c, dS), dv_3_c, do_c)
-        dv = torch.bmm(inv_c, dv_4, out=dv_rows.room(n))
+        dv_2 = scan.addmm(torch.bmm(w_c, dS), dv_1_c, do_c)
+        dv = torch.bmm(inv_c, dv_2, out=dv_rows.room(n))
         dw = torch.bmm(U_c, dS.mT, out=dw_rows.room(n))
         do_S = torch.bmm(do_c, S_c, out=do_S_rows.room(n))
-        dk_8 = torch.bmm(dv, S_c, out=dk_8_rows.room(n))
+        dh_read_4 = torch.bmm(dv, S_c, out=dh_read_4_rows.room(n))
         dS_before = scan.addmm(scan.scale(dS, 1, own), q_c, dqS_c)
         dS_before = scan.addmm(dS_before, u_c, dv, -1)
         do_S_rows.put(do_S)
         dw_rows.put(dw)
         dv_rows.put(dv)
-        dk_8_rows.put(dk_8)
+        dh_read_4_rows.put(dh_read_4)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
@@ -629,93 +655,80 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     do_S = do_S_rows.joined()
     dw = dw_rows.joined()
     dv = dv_rows.joined()
-    dk_8 = dk_8_rows.joined()
+    dh_read_4 = dh_read_4_rows.joined()
     del do_S_rows
     del dw_rows
     del dv_rows
-    del dk_8_rows
-    del dqS, dv_3, u, w
-    dw_scaled = w_scale[:, :, :, None] * dw
-    db_5 = P_1_3 * dw
-    del dw
-    db_6 = db_5.sum(3)
-    del db_5
-    db_7 = tiles.product(db_1, db_6, w_scale)
+    del dh_read_4_rows
+    del dqS, dv_1, u, w
+    h_read_dw = h_read * dw
+    h_read_dw_sum = h_read_dw.sum(3)
+    del h_read_dw
+    db_4 = tiles.product(db_1, h_read_dw_sum, w_scale)
     q_do_S = q * do_S
     q_do_S_sum = q_do_S.sum(3)
     del q_do_S
-    dq_5 = q_do_S_sum + dq_3
+    dq_6 = q_do_S_sum + dq_3
     del dq_3, q_do_S_sum
-    dq_6 = rnorm_q_cubed * dq_5
-    del dq_5, rnorm_q_cubed
-    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * do_S, dq_6[:, :, :, None], q, -1)
-    dq = tiles.addmm_(dq, dq_4, P_1_3)
-    del do_S, dq_4, dq_6, rnorm_q
-    dk_9 = dv @ U.mT
-    dk_10 = dk_9.tril(-1)
-    del dk_9
-    dk_11 = P_1 * dk_10
-    dk_12 = w_scale_2[:, :, None] * dk_11
-    dk_13 = dk_12.sum(3)
-    del dk_12
-    db_8 = u_5[:, :, :, None] * dk_11
-    del dk_11
-    db_9 = db_8.sum(2)
-    del db_8
-    dk_14 = w_scale_2[:, :, None] * dk_10
+    dq_7 = rnorm_q_cubed * dq_6
+    del dq_6, rnorm_q_cubed
+    dq = tiles.addcmul_(rnorm_q[:, :, :, None] * do_S, dq_7[:, :, :, None], q, -1)
+    dq = tiles.addmm_(dq, dq_5, h_read)
+    del do_S, dq_5, dq_7, rnorm_q
+    dh_read_5 = dv @ U.mT
+    dh_read_6 = dh_read_5.tril(-1)
+    del dh_read_5
+    db_5 = h_read_h_read * dh_read_6
+    dh_read_7 = w_scale_2[:, :, None] * db_5
+    dh_read_8 = dh_read_7.sum(3)
+    del dh_read_7
+    db_6 = rnorm_h_read[:, :, :, None] * db_5
+    del db_5
+    db_7 = db_6.sum(2)
+    del db_6
+    dh_read_9 = w_scale_2[:, :, None] * dh_read_6
     del w_scale_2
-    dk_15 = u_5[:, :, :, None] * dk_10
-    del dk_10
-    dk_16 = w_scale[:, :, None] * dk_15
-    del dk_15, w_scale
-    dk_17 = tiles.addmm_(dk_7.mT @ q, dk_16.mT, dk_3, -1)
-    del dk_16, dk_3, dk_7
-    db_10 = tiles.addcmul_(db_3 * db_4, db_9, db_4, -1)
-    del db_4
-    db_11 = tiles.product(beta, db_1, db_10)
-    del beta, db_1, db_10
-    dk_18 = tiles.addcmul_(-dk_13, db_6, valid_beta)
-    del db_6, dk_13
-    dk_19 = u_5[:, :, :, None] * dk_14
-    del dk_14
-    dk_20 = tiles.addmm_(u_5[:, :, :, None] * -1 * dk_8, dk_19, P_1_3, -1)
-    del dk_19, u_5
-    dk_21 = dk_18 * dk_6
-    del dk_18
-    dh_read_5 = tiles.addcmul_(tiles.addcmul_(k * dw_scaled, k, dk_20), dk_21[:, :, :, None], u_1, -1)
-    db = db_11 + db_7
-    del db_11, db_7
-    dk_22 = P_1_3 * dk_8
-    del P_1_3, dk_8
-    dk_23 = dk_22.sum(3)
-    del dk_22
-    dk_24 = tiles.addcmul_(tiles.addcmul_(-dk_23, db_3, valid_beta), db_9, valid_beta, -1)
-    del db_3, db_9, dk_23, valid_beta
-    dk_25 = dk_24 * dk_6
-    del dk_24, dk_6
-    dk = tiles.addcmul_(P_1_2 * dk_17, P_1_2, dw_scaled)
-    dk = tiles.addcmul_(tiles.addcmul_(dk, P_1_2, dk_20), dk_25[:, :, :, None], dk_4, -1)
-    dk = tiles.addcmul_(dk, dk_21[:, :, :, None], dk_4, -1)
-    del P_1_2, dk_20, dk_21, dk_4, dw_scaled
-    dh_read_6 = tiles.addcmul_(k * dk_17, dk_25[:, :, :, None], u_1, -1)
-    del dk_17, dk_25, u_1
-    dh_read = tiles.addcmul_(dh_read_6 * -0.5 * dh_read_4, dh_read_5, dh_read_4, -0.5)
-    del dh_read_4, dh_read_5, dh_read_6
-    return (dq, dk, dv, db, dh_read), (dS_end,)
+    dh_read_10 = rnorm_h_read[:, :, :, None] * dh_read_6
+    del dh_read_6
+    db_8 = tiles.addcmul_(db_3 * valid_rnorm_h_read, db_7, valid_rnorm_h_read, -1)
+    del valid_rnorm_h_read
+    db_9 = tiles.product(beta, db_1, db_8)
+    del beta, db_1, db_8
+    dh_read_11 = tiles.addcmul_(-dh_read_8, h_read_dw_sum, valid_beta)
+    del dh_read_8, h_read_dw_sum
+    dh_read_12 = rnorm_h_read[:, :, :, None] * dh_read_9
+    del dh_read_9
+    db = db_9 + db_4
+    del db_4, db_9
+    dh_read_13 = h_read * dh_read_4
+    dh_read_14 = dh_read_13.sum(3)
+    del dh_read_13
+    dh_read_15 = tiles.addcmul_(-dh_read_14, db_3, valid_beta)
+    dh_read_15 = tiles.addcmul_(dh_read_15, db_7, valid_beta, -1)
+    del db_3, db_7, dh_read_14, valid_beta
+    dh_read_16 = tiles.addcmul_(dh_read_11 * -1 * rnorm_h_read_cubed, dh_read_15, rnorm_h_read_cubed, -1)
+    del dh_read_11, dh_read_15, rnorm_h_read_cubed
+    dh_read_17 = torch.addcmul(-dh_read_12.permute(0, 1, 3, 2), w_scale[:, :, None], dh_read_10, value=-1)
+    del dh_read_10, dh_read_12
+    dh_read = tiles.addcmul_(w_scale[:, :, :, None] * dw, dh_read_16[:, :, :, None], h_read)
+    dh_read = tiles.addcmul_(dh_read, rnorm_h_read[:, :, :, None], dh_read_4, -1)
+    dh_read = tiles.addmm_(tiles.addmm_(dh_read, dh_read_3.mT, q), dh_read_17.mT, h_read)
+    del dh_read_16, dh_read_17, dh_read_3, dh_read_4, dw, rnorm_h_read, w_scale
+    return (dq, dv, db, dh_read), (dS_end,)
 
 
-stage2_chunked_backward.unread = (2,)
+stage2_chunked_backward.unread = (1,)
 
 
 def stage2_recurrent_forward(args, valid, h0, steps, keep):
-    (q, k, v, b_, h_read) = args
+    (q, v, b_, h_read) = args
     H = h0[0].shape[1]
-    max_h_read = torch.maximum(h_read, torch.as_tensor(0, dtype=h_read.dtype, device=h_read.device))
-    f_1 = max_h_read + 1e-06
-    del max_h_read
-    f_2 = torch.rsqrt(f_1)
-    del f_1
-    f_3 = k * f_2
+    norm2_h_read = tiles.sum_squares(h_read, 2)
+    norm2_h_read_eps = norm2_h_read + 1e-06
+    del norm2_h_read
+    rnorm_h_read = torch.rsqrt(norm2_h_read_eps)
+    del norm2_h_read_eps
+    f = (rnorm_h_read * -1)[:, :, None] * h_read
     beta = torch.sigmoid(b_)
     norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
@@ -724,20 +737,10 @@ def stage2_recurrent_forward(args, valid, h0, steps, keep):
     del norm2_q_eps
     q_ = rnorm_q[:, :, None] * q
     del rnorm_q
-    f_4 = k * f_3
-    f_5 = f_2 * f_4
-    del f_2, f_4
-    f_6 = f_5.sum(2)
-    del f_5
-    f_7 = f_6 + 1e-06
-    del f_6
-    f_8 = torch.rsqrt(f_7)
-    del f_7
-    f = (f_8 * -1)[:, :, None] * f_3
-    w_scale = f_8 * beta
-    del beta, f_8
-    w = w_scale[:, :, None] * f_3
-    del f_3, w_scale
+    w_scale = rnorm_h_read * beta
+    del beta, rnorm_h_read
+    w = w_scale[:, :, None] * h_read
+    del w_scale
     S_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
@@ -769,29 +772,19 @@ def stage2_recurrent_forward(args, valid, h0, steps, keep):
 
 
 def stage2_recurrent_states(args, valid, h0, steps, keep):
-    (_, k, v, b_, h_read) = args
+    (_, v, b_, h_read) = args
     H = h0[0].shape[1]
-    max_h_read = torch.maximum(h_read, torch.as_tensor(0, dtype=h_read.dtype, device=h_read.device))
-    f_1 = max_h_read + 1e-06
-    del max_h_read
-    f_2 = torch.rsqrt(f_1)
-    del f_1
-    f_3 = k * f_2
+    norm2_h_read = tiles.sum_squares(h_read, 2)
+    norm2_h_read_eps = norm2_h_read + 1e-06
+    del norm2_h_read
+    rnorm_h_read = torch.rsqrt(norm2_h_read_eps)
+    del norm2_h_read_eps
+    f = (rnorm_h_read * -1)[:, :, None] * h_read
     beta = torch.sigmoid(b_)
-    f_4 = k * f_3
-    f_5 = f_2 * f_4
-    del f_2, f_4
-    f_6 = f_5.sum(2)
-    del f_5
-    f_7 = f_6 + 1e-06
-    del f_6
-    f_8 = torch.rsqrt(f_7)
-    del f_7
-    f = (f_8 * -1)[:, :, None] * f_3
-    w_scale = f_8 * beta
-    del beta, f_8
-    w = w_scale[:, :, None] * f_3
-    del f_3, w_scale
+    w_scale = rnorm_h_read * beta
+    del beta, rnorm_h_read
+    w = w_scale[:, :, None] * h_read
+    del w_scale
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
     S_done = []
@@ -818,18 +811,22 @@ def stage2_recurrent_states(args, valid, h0, steps, keep):
 
 
 def stage2_recurrent_backward(args, valid, h0, steps, kept, douts, dht):
-    (q, k, v, b_, h_read) = args
+    (q, v, b_, h_read) = args
     if kept is None:
         kept = stage2_recurrent_states(args, valid, h0, steps, True)[2]
     (S,) = kept
     (do,) = douts
     H = h0[0].shape[1]
-    max_h_read = torch.maximum(h_read, torch.as_tensor(0, dtype=h_read.dtype, device=h_read.device))
-    f_1 = max_h_read + 1e-06
-    del max_h_read
-    f_2 = torch.rsqrt(f_1)
-    del f_1
-    f_3 = k * f_2
+    norm2_h_read = tiles.sum_squares(h_read, 2)
+    norm2_h_read_eps = norm2_h_read + 1e-06
+    del norm2_h_read
+    rnorm_h_read = torch.rsqrt(norm2_h_read_eps)
+    del norm2_h_read_eps
+    f = (rnorm_h_read * -1)[:, :, None] * h_read
+    fS = (f[..., None, :] @ S).squeeze(-2)
+    del f
+    u_ = v + fS
+    del fS
     beta = torch.sigmoid(b_)
     norm2_q = tiles.sum_squares(q, 2)
     norm2_q_eps = norm2_q + 1e-06
@@ -838,109 +835,81 @@ def stage2_recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del norm2_q_eps
     q_ = rnorm_q[:, :, None] * q
     db_1 = -beta + 1
-    h_read_scaled = h_read * -1
-    step_h_read_scaled = tiles.step(h_read_scaled)
-    del h_read_scaled
-    dh_read_1 = -step_h_read_scaled + 1
-    del step_h_read_scaled
-    f_4 = k * f_3
-    f_5 = f_2 * f_4
-    f_6 = f_5.sum(2)
-    del f_5
-    f_7 = f_6 + 1e-06
-    del f_6
-    f_8 = torch.rsqrt(f_7)
-    del f_7
-    f = (f_8 * -1)[:, :, None] * f_3
-    fS = (f[..., None, :] @ S).squeeze(-2)
-    del f
-    u_ = v + fS
-    del fS
-    w_scale = f_8 * beta
-    dq_1 = (w_scale[:, :, None] * f_3)[:, :, :, None] * u_[:, :, None]
+    w_scale = rnorm_h_read * beta
+    dS_before_1 = rnorm_h_read * w_scale
+    dq_1 = (w_scale[:, :, None] * h_read)[:, :, :, None] * u_[:, :, None]
     dq_2 = S + dq_1
     del dq_1
     dq_ = (do[..., None, :] @ dq_2.mT).squeeze(-2)
     del dq_2
-    dS_before_1 = do[:, :, None] * q_[:, :, :, None]
+    dS_before_2 = do[:, :, None] * q_[:, :, :, None]
     del q_
     q_dq = q * dq_
     drnorm_q = q_dq.sum(2)
     del q_dq
     dnorm2_q_eps = tiles.product(rnorm_q, rnorm_q, rnorm_q, drnorm_q, -0.5)
     del drnorm_q
-    dS_before_2 = f_8 * w_scale
     dq = tiles.addcmul_(rnorm_q[:, :, None] * dq_, dnorm2_q_eps[:, :, None], q, 2)
     del dnorm2_q_eps, dq_, rnorm_q
-    dS_before_3 = dS_before_2[:, :, None] * f_3
-    del dS_before_2
-    dv_1_rows = scan.Rows(steps, H, True)
-    dv_3_rows = scan.Rows(steps, H, True)
+    h_read_scaled = dS_before_1[:, :, None] * h_read
+    del dS_before_1
+    du_1_rows = scan.Rows(steps, H, True)
+    du_3_rows = scan.Rows(steps, H, True)
     (dS_end,) = scan.flat(dht)
     dS = dS_end[:0]
     own = False
     for n, (
-        dS_before_1_c,
-        f_3_c,
-        dS_before_3_c,
+        dS_before_2_c,
+        h_read_c,
+        h_read_scaled_c,
     ) in scan.each(
         steps,
         H,
         (
-            dS_before_1,
-            f_3,
-            dS_before_3[:, :, :, None],
+            dS_before_2,
+            h_read,
+            h_read_scaled[:, :, :, None],
         ),
         True,
     ):
         if dS.shape[0] < n:
             dS = torch.cat([dS, dS_end[dS.shape[0] : n]])
-        dv_1 = dS + dS_before_1_c
-        dv_2 = f_3_c[:, :, None] * dv_1
-        dv_3 = torch.sum(dv_2, 1, out=dv_3_rows.room(n))
-        dS_before = tiles.addcmul_(scan.scale(dS, 1, own) + dS_before_1_c, dS_before_3_c, dv_3[:, None], -1)
-        dv_1_rows.put(dv_1)
-        dv_3_rows.put(dv_3)
+        du_1 = dS + dS_before_2_c
+        du_2 = h_read_c[:, :, None] * du_1
+        du_3 = torch.sum(du_2, 1, out=du_3_rows.room(n))
+        dS_before = tiles.addcmul_(scan.scale(dS, 1, own) + dS_before_2_c, h_read_scaled_c, du_3[:, None], -1)
+        du_1_rows.put(du_1)
+        du_3_rows.put(du_3)
         dS = dS_before
         own = True
     dS_end = torch.cat([dS, dS_end[dS.shape[0] :]]) if dS.shape[0] < dS_end.shape[0] else dS
     dS_end = dS_end.unflatten(0, (-1, H))
-    dv_1 = dv_1_rows.joined()
-    dv_3 = dv_3_rows.joined()
-    del dv_1_rows
-    del dv_3_rows
-    del dS_before_1, dS_before_3
-    dk_1 = u_[:, :, None] * dv_1
-    del dv_1
-    dk_2 = dk_1.sum(3)
-    del dk_1
-    dk_3 = w_scale[:, :, None] * dk_2
-    del dk_2
-    db_2 = u_ * dv_3
+    du_1 = du_1_rows.joined()
+    du_3 = du_3_rows.joined()
+    del du_1_rows
+    del du_3_rows
+    del dS_before_2, h_read_scaled
+    dh_read_1 = u_[:, :, None] * du_1
+    del du_1
+    dh_read_2 = dh_read_1.sum(3)
+    del dh_read_1
+    db_2 = u_ * du_3
     del u_
     db_3 = db_2.sum(2)
     del db_2
-    dv = w_scale[:, :, None] * dv_3
-    del dv_3
+    dv = w_scale[:, :, None] * du_3
+    del du_3
     db = tiles.product(db_3, db_1, w_scale)
-    del db_1, w_scale
-    dk_4 = (dv[..., None, :] @ S.mT).squeeze(-2)
-    dk_5 = f_3 * dk_4
-    dk_6 = dk_5.sum(2)
-    del dk_5
-    dk_7 = tiles.addcmul_(-dk_6, beta, db_3)
-    del beta, db_3, dk_6
-    dk_8 = tiles.product(f_8, f_8, f_8, dk_7, -0.5)
-    del dk_7
-    dk_9 = tiles.product(f_2, f_3, dk_8[:, :, None])
-    del f_3
-    dk_10 = f_8[:, :, None] * dk_4
-    del dk_4, f_8
-    dh_read_2 = tiles.addcmul_(k * dk_3, dk_8[:, :, None], f_4, 2)
-    dh_read_2 = tiles.addcmul_(dh_read_2, k, dk_10, -1)
-    del dk_8, f_4
-    dh_read = tiles.product(f_2, f_2, f_2, dh_read_2, dh_read_1, -0.5)
-    del dh_read_1, dh_read_2
-    dk = tiles.addcmul_(tiles.addcmul_(2 * dk_9, f_2, dk_3), f_2, dk_10, -1)
-    del dk_10, dk_3, dk_9, f_2
-    return (dq, dk, dv, db, dh_read), (dS_end,)
+    del db_1
+    df = (dv[..., None, :] @ S.mT).squeeze(-2)
+    h_read_df = h_read * df
+    h_read_df_sum = h_read_df.sum(2)
+    del h_read_df
+    drnorm_h_read = tiles.addcmul_(-h_read_df_sum, beta, db_3)
+    del beta, db_3, h_read_df_sum
+    dnorm2_h_read_eps = tiles.product(rnorm_h_read, rnorm_h_read, rnorm_h_read, drnorm_h_read, -0.5)
+    del drnorm_h_read
+    dh_read = tiles.addcmul_(w_scale[:, :, None] * dh_read_2, dnorm2_h_read_eps[:, :, None], h_read, 2)
+    dh_read = tiles.addcmul_(dh_read, rnorm_h_read[:, :, None], df, -1)
+    del df, dh_read_2, dnorm2_h_read_eps, rnorm_h_read, w_scale
+    return (dq, dv, db, dh_read), (dS_end,)
