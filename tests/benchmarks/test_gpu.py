@@ -118,7 +118,7 @@ def test_micro_steps_are_few() -> None:
 
 
 def test_the_kernels_of_every_stage_are_compiled() -> None:
-    """With the arguments of real calls: what stages hand on is float32."""
+    """With the arguments of real calls: products are handed on like vectors, all else in float32."""
     from benchmarks.calls import form  # importable only with the fixture's path
     from benchmarks.entries import Call
     from benchmarks.gpu.compilation import launches
@@ -127,8 +127,10 @@ def test_the_kernels_of_every_stage_are_compiled() -> None:
     found = {launch.kernel: launch for _, launch in launches("preconditioned_delta", "bf16", call)}
     assert {"preconditioned_delta_1_chunked_scan", "preconditioned_delta_2_chunked_scan"} <= found.keys()
     scan = found["preconditioned_delta_2_chunked_scan"].options
-    dtypes = {name: str(scan[name].dtype) for name in ("k", "h_read")}
-    assert dtypes == {"k": "torch.bfloat16", "h_read": "torch.float32"}
+    assert "k" not in scan
+    assert str(scan["h_read"].dtype) == "torch.bfloat16"
+    found = {launch.kernel: launch for _, launch in launches("gsa", "bf16", call)}
+    assert str(found["gsa_2_chunked_scan"].options["p"].dtype) == "torch.float32"
     assert form("preconditioned_delta", call) == "chunked"
     assert form("gla", call) == "chunked"
 
