@@ -130,7 +130,7 @@ def test_the_kernels_of_every_stage_are_compiled() -> None:
     assert "k" not in scan
     assert str(scan["h_read"].dtype) == "torch.bfloat16"
     found = {launch.kernel: launch for _, launch in launches("gsa", "bf16", call)}
-    assert str(found["gsa_2_chunked_scan"].options["p"].dtype) == "torch.float32"
+    assert str(found["gsa_2_chunked_pre"].options["p"].dtype) == "torch.float32"
     assert form("preconditioned_delta", call) == "chunked"
     assert form("gla", call) == "chunked"
 
