@@ -91,6 +91,19 @@ def test_larger_heads_take_no_more_than_there_is() -> None:
         assert found.fits, K
 
 
+@pytest.mark.parametrize("name", ["linear_attention", "retention", "gla", "gated_delta_net", "kda"])
+def test_time_grows_with_the_state(name: str) -> None:
+    """The estimated time for an entry of the state is within twice that of heads of 128; of heads of 64, for
+    which twice the bytes move for it, within 2.5 times.
+    """
+    each = {
+        K: choose(works(name), {"K": K, "V": K}, 2, SM_90).seconds / K**2
+        for K in (64, 96, 128, 192, 256, 512)
+    }
+    for K, seconds in each.items():
+        assert seconds <= (2.5 if K == 64 else 2) * each[128], K
+
+
 def test_what_compilers_said_goes_before_the_estimate() -> None:
     sizes, work = {"K": 128, "V": 128}, works("gated_delta_net")
     first = choose(work, sizes, 2, SM_90, 32, spacing=1).kernels["scan"].configuration

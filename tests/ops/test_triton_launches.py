@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import rnnc.ops
+from rnnc.ops import triton_recording
 from rnnc.ops.function import Function
 from rnnc.ops.operator import Operator
 from rnnc.ops.stages import Pipeline
@@ -61,6 +64,66 @@ def test_the_limits_of_packed_sequences_stay_on_the_device(form: str) -> None:
     module = op.kernels.available[0]
     forward, backward = record(module, op.recurrence, shapes, torch.float32, states=True, form=form)
     assert all(each.options["cu_seqlens"].is_meta for each in (*forward, *backward[:-1]))
+
+
+class Noted(TorchDispatchMode):
+    """Notes what torch does beside kernels, and the launches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("packed", "keep", "form"), [(0, True, "chunked"), (3, False, "chunked"), (3, True, "recurrent")]
+)
+@pytest.mark.parametrize("name", BY_NAME)
+def test_beside_launches_memory_is_only_asked_for(
+    name: str, packed: int, keep: bool, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not filled, copied or read on the host, which a CUDA graph does not allow, from the first launch to the
+    last; forward and backward, with states at both ends.
+    """
+    part, noted = BY_NAME[name], Noted()
+
+    def launched(*arguments: Any) -> Recorded:
+        noted.names.append("launch")
+        return Recorded(*arguments)
+
+    monkeypatch.setattr(triton_recording, "Recorded", launched)
+    axes = {axis: 2 if axis in part.recurrence.loops else 16 for axis in part.recurrence.axes}
+    shapes = Shapes(1 if packed else 2, 40, 4, 2, axes, packed)
+    module = part.kernels.available[0]
+    with noted:
+        record(module, part.recurrence, shapes, torch.bfloat16, states=True, form=form, keep=keep)
+    last = len(noted.names) - noted.names[::-1].index("launch")
+    between = set(noted.names[noted.names.index("launch") : last]) - {"launch"}
+    assert between <= {"aten.empty.memory_format", "aten.empty_like.default", "aten.detach.default"}
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_between_kernels_goes_nothing_per_channel_in_float32(name: str) -> None:
+    """Of calls in 16 bits: what one kernel writes for every token and channel and another reads."""
+    part = BY_NAME[name]
+    axes = {axis: 2 if axis in part.recurrence.loops else 16 for axis in part.recurrence.axes}
+    module = part.kernels.available[0]
+    forward, backward = record(module, part.recurrence, Shapes(2, 40, 4, 4, axes), torch.bfloat16)
+    given = {launch.kernel: launch.options for launch in (*forward, *backward)}
+    launches = [launch for launch in (*module.FORWARD, *module.BACKWARD) if launch.kernel in given]
+    read = {key for launch in launches for key, *_ in launch.reads}
+    rows = 2 * 40 * 4 * math.prod(axes[axis] for axis in part.recurrence.loops)
+    handed = 0
+    for launch in launches:
+        for key, argument, *_ in launch.writes:
+            array = given[launch.kernel][argument] if key in read else None
+            handed += array is not None
+            if array is not None and array.dtype == torch.float32:
+                assert array.numel() <= rows, (launch.kernel, argument, array.shape)
+    assert handed
 
 
 def test_kernels_for_gradients_that_nobody_wants_are_left_out() -> None:
