@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from rnnc.codegen.hardware import Hardware
@@ -89,22 +90,27 @@ def need(work: Work, tiles: Extents, configuration: Configuration, hardware: Har
     return Need(round(ALWAYS + held), shared)
 
 
-class _Part(NamedTuple):
-    """What of a program's tiles falls to a thread."""
+@dataclass(frozen=True)
+class _Part:
+    """What of a program's tiles falls to a thread. `known`: registers by axes, once asked for."""
 
     tiles: Extents
     warps: int
     hardware: Hardware
     size: int
+    known: dict[Axes, float] = field(default_factory=dict)
 
     def per_thread(self, axes: Axes) -> float:
-        entries = self.tiles.entries(axes)
-        if len(axes) < 2:
-            return max(1.0, entries / PER_VECTOR)
-        return max(float(LEAST), entries / (self.warps * self.hardware.lanes))
+        if axes not in self.known:
+            entries = self.tiles.entries(axes)
+            least, each = (
+                (1.0, PER_VECTOR) if len(axes) < 2 else (float(LEAST), self.warps * self.hardware.lanes)
+            )
+            self.known[axes] = max(least, entries / each)
+        return self.known[axes]
 
     def total(self, tiles: tuple[Tile, ...]) -> float:
-        return sum(count * self.per_thread(axes) for count, axes in tiles)
+        return sum([count * self.per_thread(axes) for count, axes in tiles])
 
     def registers(self, moment: Moment) -> float:
         """Of a thread, at a moment."""

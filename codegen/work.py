@@ -7,7 +7,6 @@ inside a loop over tiles is done once for each of them.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
@@ -94,7 +93,10 @@ class Extents(NamedTuple):
     tiles: int
 
     def entries(self, axes: Axes) -> int:
-        return math.prod(self.sizes[axis] for axis in axes)
+        product = 1
+        for axis in axes:
+            product *= self.sizes[axis]
+        return product
 
     def total(self, tiles: Iterable[Tile]) -> int:
         return sum(count * self.entries(axes) for count, axes in tiles)
