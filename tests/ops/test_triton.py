@@ -79,6 +79,12 @@ def test_packed_sequences(name: str, number: int) -> None:
     check(trial(name, PACKED[number], packed=True, initial=number != 2, reverse=number == 2))
 
 
+@pytest.mark.parametrize("sizes", [(512, 40), (300, 17)])
+@pytest.mark.parametrize("name", ["linear_attention", "mamba2", "gated_delta_net"])
+def test_long_keys(name: str, sizes: tuple[int, int]) -> None:
+    check(trial(name, ((21,), sizes, 1, 1)))
+
+
 def leaves(drawn: Trial, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
     return [x.to(dtype).requires_grad_() for x in drawn.arguments]
 
