@@ -12,6 +12,8 @@ import torch
 
 import rnnc
 import rnnc.ops
+from rnnc.measurement import draw
+from rnnc.ops.arguments import Sizes
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case
 from rnnc.ops.stages import Pipeline
@@ -147,6 +149,25 @@ def test_no_result_depends_on_later_tokens(name: str) -> None:
                 for x in arguments[:count]:
                     x[:, cut:] = 3 * x[:, cut:].flip(1) - 1
         outputs, _ = op(*arguments, backend="triton", chunk_size=16)
+        first = (outputs if isinstance(outputs, torch.Tensor) else outputs[0])[:, :cut]
+        gradients = torch.autograd.grad(first.sin().sum(), arguments, materialize_grads=True)
+        results.append([first, *(x[:, :cut] for x in gradients[:count]), *gradients[count:]])
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("name", [name for name in BUILT_IN if name not in NAMES])
+def test_no_result_of_micro_steps_and_stages_depends_on_later_tokens(name: str) -> None:
+    op, cut, results = getattr(rnnc.ops, name), 9, []
+    recurrence = op.recurrence
+    axes = {axis: 2 if axis in recurrence.loops else 5 for axis in recurrence.axes}
+    drawn, count = draw(recurrence, Sizes(1, 21, 1, axes), torch.float32, "cpu"), len(recurrence.inputs)
+    for change in (False, True):
+        arguments = [x.detach().clone() for x in drawn]
+        for x in arguments[:count] if change else ():
+            x[:, cut:] = x[:, cut:].flip(1)
+        arguments = [x.requires_grad_() for x in arguments]
+        outputs, _ = op(*arguments, backend="triton", chunk_size=32 if recurrence.loops else 16)
         first = (outputs if isinstance(outputs, torch.Tensor) else outputs[0])[:, :cut]
         gradients = torch.autograd.grad(first.sin().sum(), arguments, materialize_grads=True)
         results.append([first, *(x[:, :cut] for x in gradients[:count]), *gradients[count:]])
