@@ -79,7 +79,7 @@ def tracker(operator: Any, elements: int, d_model: int, layers: int, **sizes: in
 def train(model: nn.Module, table: Tensor, steps: int, rate: float, B: int = 64) -> Iterator[float]:
     """Steps of Adam on words of up to 40 elements, that long in the second half; yields the losses.
 
-    In the second half labels are smoothed: without that the loss is zero as soon as every answer is right, and
+    In the second half labels are smoothed: without that the loss is zero once every answer is right, and
     nothing corrects a state that drifts too slowly to be wrong within 40 tokens. Weights do not decay: that
     moves gates off their ends.
     """
