@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from math import inf
 from typing import Any
@@ -28,8 +28,8 @@ class Analysis:
     """The findings about a spec and, as far as they could be established, its class and its ranges.
 
     `title` is the docstring's first line; `facts` are lines of text by what they tell (and the number of the
-    stage, where there are several, of which `tracking` says nothing together); `ranges` maps a name
-    to its interval and to where that comes from; `tracking` is what theory says of long sequences.
+    stage, where there are several); `ranges` maps a name to its interval and to where that comes from;
+    `tracking` is what theory says of long sequences, of each stage by itself.
     """
 
     path: str
@@ -95,8 +95,16 @@ def analyse(text: str, path: str, over_time: bool = True) -> Analysis:
         tuple(sorted(set(findings), key=lambda finding: (finding.span, finding.code))),
         _all_facts(stages),
         _ranges(recurrence),
-        tracking(*stages[0]) if len(stages) == 1 and over_time else (),
+        tuple(_tracking(stages)) if over_time else (),
     )
+
+
+def _tracking(stages: Sequence[tuple[Normal, Spectrum]]) -> Iterator[Statement]:
+    """What is said of every stage, each with its number where there are several."""
+    for number, stage in enumerate(stages, 1):
+        for statement in tracking(*stage):
+            several = len(stages) > 1
+            yield replace(statement, topic=f"{statement.topic} ({number})") if several else statement
 
 
 def _collect(stage: Callable[[], list[Diagnostic]]) -> list[Diagnostic]:

@@ -44,15 +44,17 @@ def _print_facts(analysis: Analysis) -> None:
         say(tally, "bold red", console=err)
         return
     out.print(f"[bold green]ok[/] {analysis.name}{f' ({tally})' if tally else ''}")
+    width = max((len(key) for key in analysis.facts), default=0)
     for key, value in analysis.facts.items():
-        out.print(f"  [bold]{key:<12}[/] ", end="")
+        out.print(f"  [bold]{key:<{max(width, 12)}}[/] ", end="")
         say(value)
     if analysis.tracking:
         say("")
+    width = max((len(statement.topic) + 1 for statement in analysis.tracking), default=0)
     for statement in analysis.tracking:
-        out.print(f"  [bold]{statement.topic:<18}[/] ", end="")
+        out.print(f"  [bold]{statement.topic:<{width}}[/] ", end="")
         say(statement.text)
-        say(f"{'':21}{statement.conditions} [{statement.source}]")
+        say(f"{'':{width + 3}}{statement.conditions} [{statement.source}]")
     if analysis.ranges:
         say("")
         say_table(("name", "range", ""), [(name, *found) for name, found in analysis.ranges.items()])

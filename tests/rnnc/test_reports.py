@@ -20,7 +20,7 @@ def said(*arguments: str) -> str:
     return result.stdout
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "gsa"])
 def test_check(name: str, golden: Callable[[Path, str], None]) -> None:
     golden(GOLDENS / f"check-{name}.txt", said("check", name))
 
