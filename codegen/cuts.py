@@ -70,6 +70,11 @@ class Forward(NamedTuple):
     def fits(self) -> bool:
         return all(choice.fits for choice in self.kernels.values())
 
+    @property
+    def compiled(self) -> bool:
+        """Whether compilers have seen all of it."""
+        return all(choice.measured for choice in self.kernels.values())
+
 
 def passes(
     works: Works,
@@ -107,10 +112,15 @@ def passes(
     return sorted(found, key=lambda one: (not one.fits, one.seconds))
 
 
-def chosen(found: Sequence[Forward], chunk: int) -> Forward | None:
-    """The pass that goes before the default cut for chunks of that many tokens; None: nothing does."""
+def chosen(found: Sequence[Forward], chunk: int, unseen: bool = False) -> Forward | None:
+    """The pass that goes before the default cut for chunks of that many tokens; None: nothing does.
+
+    Where compilers have seen any of the kernels, only what they have seen goes before it, or with `unseen`
+    what would if it fits.
+    """
     usual = next((one for one in found if one.cut == DEFAULT and one.chunk == chunk), None)
-    others = [one for one in found if one.cut != DEFAULT and one.fits]
-    if usual is None or not others or others[0].seconds > GAIN * usual.seconds:
+    if usual is None:
         return None
-    return others[0]
+    anything = unseen or not any(choice.measured for one in found for choice in one.kernels.values())
+    others = [one for one in found if one.cut != DEFAULT and one.fits and (one.compiled or anything)]
+    return others[0] if others and others[0].seconds <= GAIN * usual.seconds else None

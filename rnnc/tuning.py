@@ -190,7 +190,7 @@ class _Search:
         seen: set[tuple[str, int]] = set()
         for length in SHORT:
             each = passes(cut_works(module), target.axes, self.size, self.hardware, length, None, known)
-            taken = chosen(each, min(plan.chunk, length))
+            taken = chosen(each, min(plan.chunk, length), unseen=True)
             for kernel in taken.kernels if taken else ():
                 if taken and kernel in module.CUT_WORK and (kernel, taken.chunk) not in seen:
                     seen.add((kernel, taken.chunk))

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import rnnc.ops
-from rnnc.codegen.cuts import DEFAULT, passes
+from rnnc.codegen.cuts import DEFAULT, chosen, passes
 from rnnc.codegen.hardware import SM_90
+from rnnc.codegen.tiling import Measured
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case, draw_arguments, draw_states
 from rnnc.ops.stages import Pipeline
@@ -102,16 +103,41 @@ def test_short_sequences_take_one_launch(launched: list[str]) -> None:
 
 @pytest.mark.parametrize("name", ["gated_delta_net", "kda", "mamba2", "titans_linear"])
 def test_the_estimate_decides(name: str) -> None:
-    """The cut is that of the least time, unless the usual one takes little more."""
+    """The cut is that of the least time, of what compilers have seen if they have any, unless the usual one
+    takes little more.
+    """
     (kernels,) = kernels_of(BUILT_IN[name])
-    module, _ = kernels.available
+    module, text = kernels.available
+    assert kernels.findings
     sizes = dict.fromkeys(BUILT_IN[name].recurrence.axes, 128)
     usual = kernels.tiled(sizes, 2, torch.device("cpu"), 1 << 20)
     for length in (16, 64, 8192):
-        each = passes(cut_works(module), sizes, 2, SM_90, length)
+        known = kernels.findings(text, (*module.WORK, *module.CUT_WORK), sizes, 2, SM_90)
+        each = passes(cut_works(module), sizes, 2, SM_90, length, None, known)
         assert {one.cut for one in each} == {DEFAULT, *module.CUTS}
         taken = kernels.alone(sizes, 2, torch.device("cpu"), length, usual)
-        best = each[0]
-        assert taken.cut in (DEFAULT, best.cut)
+        best = next((one for one in each if one.compiled or not any(known.values())), None)
         if taken.cut:
-            assert (best.chunk, best.fits) == (taken.chunk, True)
+            assert best is not None
+            assert (best.cut, best.chunk, best.fits) == (taken.cut, taken.chunk, True)
+
+
+def test_what_no_compiler_has_seen_does_not_go_before_what_they_have() -> None:
+    (kernels,) = kernels_of(rnnc.ops.gated_delta_net)
+    module, _ = kernels.available
+    given = cut_works(module), {"K": 128, "V": 128}, 2, SM_90, 64
+    estimated = passes(*given)
+    usual = next(one for one in estimated if one.cut == DEFAULT and one.fits)
+    other = chosen(estimated, usual.chunk)
+    assert other is not None
+    known = {
+        name: {choice.configuration: Measured(128, 0, choice.need.shared)}
+        for name, choice in usual.kernels.items()
+    }
+    assert chosen(passes(*given, None, known), usual.chunk) is None
+    assert chosen(passes(*given, None, known), usual.chunk, unseen=True) is not None
+    known |= {
+        name: {choice.configuration: Measured(128, 0, choice.need.shared)}
+        for name, choice in other.kernels.items()
+    }
+    assert chosen(passes(*given, None, known), usual.chunk) is not None
