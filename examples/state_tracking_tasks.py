@@ -49,7 +49,7 @@ def words(table: Tensor, B: int, T: int, source: torch.Generator) -> tuple[Tenso
 
 
 class Block(nn.Module):
-    """The recurrence and an MLP, each behind a norm and beside a shortcut; convolutions begin as identities."""
+    """The recurrence and an MLP, each behind a norm and beside a shortcut; convolutions begin as identity."""
 
     def __init__(self, operator: Any, d_model: int, num_heads: int, **sizes: int) -> None:
         super().__init__()
