@@ -114,11 +114,13 @@ def test_plans_print() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_array_is_written_once(name: str) -> None:
-    """Or twice, where a part of it is read again."""
+    """Or twice, where a part of it is read again before it is whole."""
     for kernel in kernels(name).values():
         steps = [step for phase in kernel.phases for step in phase.body]
         written = {array.name for array in kernel.stores}
-        again = [array.name for array in kernel.loads if array.name in written]
+        whole = {array.node for array in kernel.stores}
+        parts = (array for array in kernel.loads if array.node not in whole)
+        again = [array.name for array in parts if array.name in written]
         assert sorted(step.array.name for step in steps if isinstance(step, Store)) == sorted(
             [*written, *again]
         )

@@ -21,7 +21,7 @@ pytest.importorskip("triton")
 pytestmark = pytest.mark.usefixtures("poisoned")
 
 # Scaled operands that only the walk needs; two states; micro-steps; outputs that sum over the value axis.
-MODELS = ("gla", "momentum_delta", "gated_delta_product", "gated_oja")
+MODELS = ("gla", "momentum_delta", "gated_delta_product")
 LONG = (0, 70, 0, 1)
 
 
