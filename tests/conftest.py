@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,30 +39,29 @@ def golden(request: pytest.FixtureRequest) -> Golden:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def patched_once() -> Iterator[None]:
-    """Triton's interpreter puts its own functions in the place of the language's for every launch, and then
-    again, to no effect, for every call of one kernel function by another: a third of a launch's time.
+def own_interpreter() -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """Kernels are interpreted with less to do for every operation (see `quick_interpreter.py`).
+
+    The value makes contexts in which Triton's own interpreter is as it was.
     """
-    interpreter = sys.modules.get("triton.runtime.interpreter")
-    if not hasattr(interpreter, "_LangPatchScope"):  # not imported, or another version
-        yield
-        return
-    from triton import language
+    path = Path(__file__).with_name("quick_interpreter.py")
+    spec = importlib.util.spec_from_file_location("quick_interpreter", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    interpreted = "triton.runtime.interpreter" in sys.modules  # else no kernel is launched
+    with pytest.MonkeyPatch.context() as patch:
 
-    patch = interpreter._patch_lang
+        @contextmanager
+        def original() -> Iterator[None]:
+            patch.undo()
+            yield
+            module.quicken(patch)
 
-    @cache
-    def modules(function: Callable[..., Any]) -> list[Any]:
-        values = function.__globals__.values()
-        return [x for x in (language, language.core) if any(x is value for value in values)]
-
-    def once(function: Callable[..., Any]) -> Any:
-        replaced = not any(language.core.is_builtin(module.load) for module in modules(function))
-        return interpreter._LangPatchScope() if replaced else patch(function)
-
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(interpreter, "_patch_lang", once)
-        yield
+        if interpreted:
+            module.quicken(patch)
+        yield original
 
 
 @pytest.fixture
