@@ -6,6 +6,7 @@ runs parity for two pairs of models, eigenvalues in [0, 1] against [-1, 1]; `--a
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ from torch import Tensor
 
 import rnnc.ops
 from rnnc.examples.state_tracking_tasks import TASKS, accuracy, tracker, train
+from rnnc.files import write_text
 from rnnc.progress import bar
 from rnnc.threads import settle_threads
 
@@ -50,6 +52,16 @@ def best_of(task: str, name: str, steps: int, seeds: int, rate: float, layers: i
     return best
 
 
+def kept(path: Path | None, settings: dict[str, float]) -> dict[str, dict[str, list[float]]]:
+    """What was found before by "task, model": accuracies by position, and seconds; settings must be equal."""
+    if path is None or not path.exists():
+        return {}
+    saved = json.loads(path.read_text("utf-8"))
+    if saved["settings"] != settings:
+        raise typer.BadParameter(f"{path} is of other settings: {saved['settings']}, not {settings}")
+    return dict(saved["found"])
+
+
 def plot(found: dict[tuple[str, str], Tensor], path: Path) -> None:
     """Accuracy over length, a panel for each task; needs matplotlib (`pip install rnnc[plot]`)."""
     from matplotlib import pyplot
@@ -75,20 +87,33 @@ def run(
     picture: Annotated[
         Path | None, typer.Option("--plot", help="Where to draw accuracy over length.")
     ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(help="Where to keep what is found, model by model; what is there is not run again."),
+    ] = None,
 ) -> None:
     """Trains and tests; prints a table, and draws a plot where one is asked for."""
     settle_threads()
     found: dict[tuple[str, str], Tensor] = {}
+    settings = {"steps": steps, "seeds": seeds, "rate": rate, "layers": layers}
+    saved = kept(results, settings)
     rows = Table(
         "task", "model", "chance", *(f"at {T}" for T in LENGTHS), "s", title="share of right answers"
     )
     for task in TASKS if everything else ("parity",):
         for name in (*PAIRS, *PRODUCTS) if everything else PAIRS:
-            start = time.perf_counter()
-            right = found[task, name] = best_of(task, name, steps, seeds, rate, layers)
+            if (key := f"{task}, {name}") not in saved:
+                start = time.perf_counter()
+                right = best_of(task, name, steps, seeds, rate, layers)
+                seconds = time.perf_counter() - start
+                saved[key] = {"accuracy": [round(share, 4) for share in right.tolist()], "seconds": [seconds]}
+                if results is not None:
+                    write_text(results, json.dumps({"settings": settings, "found": saved}, indent=1) + "\n")
+            right = found[task, name] = torch.tensor(saved[key]["accuracy"])
             cells = [f"{right[T - 1]:.3f}" for T in LENGTHS]
-            seconds = f"{time.perf_counter() - start:.0f}"
-            rows.add_row(task, name, f"{1 / len(TASKS[task]()):.3f}", *cells, seconds)
+            rows.add_row(
+                task, name, f"{1 / len(TASKS[task]()):.3f}", *cells, f"{saved[key]['seconds'][0]:.0f}"
+            )
     console.print(rows)
     if picture is not None:
         plot(found, picture)

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit(do_not_specialize=["T", "H"])
 def add_earlier(
     sources,  # of each [B, T, H, W]: the gradients that tokens found of others, the lag before
     targets,  # of each [B, T, H, W]

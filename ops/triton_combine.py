@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["H"])
 def combine(
     m,  # [stretches, H, K, K], or, if SCALING, [stretches, H, K, 1]; None: the identity
     n,  # [stretches, H, K, V], the end of each stretch run from zero

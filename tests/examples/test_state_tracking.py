@@ -55,10 +55,18 @@ def test_the_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     app.command()(state_tracking.run)
     drawn: list[Path] = []
     monkeypatch.setattr(state_tracking, "plot", lambda found, path: drawn.append(path))
-    picture = tmp_path / "accuracy.png"
-    result = CliRunner().invoke(app, ["--steps", "2", "--seeds", "1", "--plot", str(picture)])
+    picture, results = tmp_path / "accuracy.png", tmp_path / "found.json"
+    options = ["--steps", "2", "--seeds", "1", "--plot", str(picture), "--results", str(results)]
+    result = CliRunner().invoke(app, options)
     assert result.exit_code == 0, result.output
     assert drawn == [picture]
+    # What was kept is not run again, under the same settings alone.
+    monkeypatch.setattr(state_tracking, "best_of", lambda *of: pytest.fail("trained again"))
+    again = CliRunner().invoke(app, options)
+    assert again.exit_code == 0, again.output
+    other = CliRunner().invoke(app, ["--steps", "3", "--results", str(results)])
+    assert other.exit_code == 2
+    assert "of other settings" in " ".join(other.output.replace("│", " ").split())
 
 
 def test_the_plot(tmp_path: Path) -> None:

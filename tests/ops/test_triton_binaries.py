@@ -88,7 +88,9 @@ def train(op: Operator, shape: tuple[int, int, int], bounds: tuple[int, ...] = (
 
 
 def of_chunks(binaries: set[Binary]) -> set[Binary]:
-    """Those of the generated kernels; not of the one that sums parameters' gradients over chunks."""
+    """Those of the generated kernels; not of the one that sums gradients over chunks, whose blocks are as
+    large as what there is to sum.
+    """
     return {binary for binary in binaries if binary[0] != "sums"}
 
 
@@ -112,17 +114,19 @@ def test_other_heads_batches_and_lengths_compile_nothing_and_choose_nothing(
     assert len(choices) == chosen <= 2
 
 
-def test_triton_tells_three_kinds_of_head_counts_apart(
+def test_one_binary_serves_all_head_counts(
     watched: Callable[[str], tuple[Operator, set[Binary], list[int]]],
 ) -> None:
-    """One, multiples of 16, others: a user waits for each once, and nothing is chosen anew."""
+    """Were one, multiples of 16 and others told apart, what a probe of few heads found right would not be
+    what a model with many runs.
+    """
     op, binaries, choices = watched("gated_delta_net")
     op.kernels.stretches = 1
     counts = []
-    for heads in (1, 16, 6, 2, 3, 4, 8, 12, 24, 32, 48, 96):
+    for heads in (1, 16, 6, 2, 96):
         train(op, (1, 64, heads))
         counts.append(len(of_chunks(binaries)))
-    assert counts[0] * 3 == counts[2] == counts[-1]
+    assert len(set(counts)) == 1
     assert len(choices) == 1
 
 
