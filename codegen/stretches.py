@@ -48,7 +48,8 @@ class Splitting(NamedTuple):
 
 class Maps(NamedTuple):
     """What stretches make of the state: by name the kernel that forms it, none where they keep the state;
-    whether that only scales its rows; `known`: what is known of that kernel.
+    whether that only scales its rows; `known`: what is known of that kernel; `chosen`: how it runs, where
+    that is chosen.
     """
 
     works: Mapping[str, Work]
@@ -56,6 +57,7 @@ class Maps(NamedTuple):
     key_axis: str
     value_axis: str
     known: Mapping[str, Findings] = MappingProxyType({})
+    chosen: Mapping[str, Choice] | None = None
 
     def sizes(self, sizes: Mapping[str, int]) -> dict[str, int]:
         """The sizes of axes of that kernel: its columns are those of the identity."""
@@ -64,8 +66,10 @@ class Maps(NamedTuple):
 
     def choices(
         self, sizes: Mapping[str, int], size: int, hardware: Hardware, chunk: int
-    ) -> dict[str, Choice]:
+    ) -> Mapping[str, Choice]:
         """How the kernel runs, for chunks of that many tokens. Raises TooLarge."""
+        if self.chosen is not None:
+            return self.chosen
         own = self.sizes(sizes)
         given = own, size, hardware, chunk
         return {name: best(work, *given, self.known.get(name, {})) for name, work in self.works.items()}

@@ -64,16 +64,21 @@ def directory() -> Path:
     return Path(home) / "rnnc" / "modules"
 
 
-@functools.cache
 def compiler_digest() -> str:
     """A digest of the compiler's own sources: another compiler, another module."""
-    digest = hashlib.sha256()
-    for package in ("rnnc.dsl", "rnnc.codegen", "rnnc.templates"):
+    return digest("rnnc.dsl", "rnnc.codegen", "rnnc.templates")
+
+
+@functools.cache
+def digest(*packages: str) -> str:
+    """A digest of the sources of packages."""
+    found = hashlib.sha256()
+    for package in packages:
         files = sorted(importlib.resources.files(package).iterdir(), key=lambda file: file.name)
         for file in files:
             if file.name.endswith((".py", ".lark", ".jinja")):
-                digest.update(_entry(file))
-    return digest.hexdigest()
+                found.update(_entry(file))
+    return found.hexdigest()
 
 
 def _entry(file: Traversable) -> bytes:

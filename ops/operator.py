@@ -24,6 +24,7 @@ from rnnc.ops import cache, traced, tuned
 from rnnc.ops.delays import WithDelays
 from rnnc.ops.errors import ArgumentError, SpecWarning, UnavailableError
 from rnnc.ops.function import Function, Outputs, single
+from rnnc.ops.kept_choices import kept
 from rnnc.ops.options import NAMES, Options, check_options
 from rnnc.ops.reference import default, token_loop
 from rnnc.ops.spec_file import read_spec
@@ -50,7 +51,7 @@ class Operator(Function):
             carried(recurrence),
             lambda: self._gates,
             partial(default, recurrence),
-            TritonKernels(recurrence, self._generate, tuned.findings),
+            TritonKernels(recurrence, self._generate, tuned.findings, kept),
         )
         self.spec, self.source, self.name = spec, source, recurrence.name
         self.__doc__ = recurrence.doc
@@ -251,7 +252,8 @@ class StagedOperator(Operator, Pipeline):
         super().__init__(spec, recurrence, module, source)
         parts = split(recurrence)
         self.kernels_of = [
-            TritonKernels(part, partial(self._generate, n), tuned.findings) for n, part in enumerate(parts)
+            TritonKernels(part, partial(self._generate, n), tuned.findings, kept)
+            for n, part in enumerate(parts)
         ]
         self.stages = tuple(
             Function(
@@ -311,7 +313,7 @@ class DelayedOperator(Operator, WithDelays):
             return None
         if len(split(self.recurrence)) > 1:  # which hand on what is delayed
             return None
-        return TritonKernels(made, self._generate_inside, tuned.findings)
+        return TritonKernels(made, self._generate_inside, tuned.findings, kept)
 
     def _generate_inside(self) -> tuple[ModuleType, str] | str:
         """As `_generate`."""

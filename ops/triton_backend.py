@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from functools import cached_property
 from importlib.util import find_spec
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from torch import Tensor
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.resources import SHORTEST, rows_for
 from rnnc.codegen.stretches import Load
-from rnnc.codegen.tiling import Tiling, TooLarge, longest
+from rnnc.codegen.tiling import Choice, Findings, Tiling, TooLarge, longest
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import REMEMBERED, Bound
 from rnnc.ops.errors import UnavailableError
@@ -27,21 +27,25 @@ from rnnc.ops.triton_steps import check_sizes
 from rnnc.ops.triton_stretches import WHOLE, Split
 from rnnc.ops.triton_tiling import (
     FindingsOf,
+    Kept,
     forward_alone,
     hardware_of,
     in_stretches,
     launched,
+    map_choices,
     tiled,
     tiling,
 )
 
 Tensors = tuple[Tensor, ...]
+Chosen = TypeVar("Chosen")
 Generated = tuple[ModuleType, str]  # a module of kernels, and its text
 
 
 class TritonKernels:
     """The kernels of a recurrence; `generate` loads or prints their module, when first asked for, or says why
-    there is none. `findings`: what is known of how they compile.
+    there is none. `findings`: what is known of how they compile; `kept`: what finds a choice again that was
+    made before.
 
     They have the recurrent form and, for most classes, the chunked one. They agree with the reference in
     Triton's interpreter; until `rnnc tune` has seen that on the GPU too, `auto` does not take them there, and
@@ -53,8 +57,9 @@ class TritonKernels:
         recurrence: Recurrence,
         generate: Callable[[], Generated | str],
         findings: FindingsOf | None = None,
+        kept: Kept | None = None,
     ) -> None:
-        self.recurrence, self.generate, self.findings = recurrence, generate, findings
+        self.recurrence, self.generate, self.findings, self.kept = recurrence, generate, findings, kept
         self.warned: set[str] = set()
         # The schedule's hook: in how many stretches sequences are split (1: in none), instead of in as many
         # as are estimated to take the least time. Packed ones are split only so.
@@ -342,18 +347,20 @@ class TritonKernels:
         """How the forward pass of a call runs that keeps nothing, for sequences of that length, or of no more
         than the next power of two; `how`: as it runs otherwise.
         """
-        module, text = self.available
+        module, _ = self.available
         if self.cut not in (None, *module.CUTS) or not module.CUTS:
             return how
         hardware = hardware_of(device)
         length = 1 << max(4, (length - 1).bit_length())
         key = ("alone", *sizes.values(), size, hardware.name, length, how.chunk, bool(chunk_size), self.cut)
         if key not in self.tilings:
-            names = (*module.WORK, *module.CUT_WORK)
-            known = self.findings(text, names, sizes, size, hardware) if self.findings else None
-            chunk = how.chunk if chunk_size else None
-            found = forward_alone(module, how.chunk, sizes, size, hardware, length, chunk, known, self.cut)
-            self.tilings[key] = found or how
+
+            def chosen() -> Tiled | None:
+                known = self._known((*module.WORK, *module.CUT_WORK), sizes, size, hardware)
+                chunk = how.chunk if chunk_size else None
+                return forward_alone(module, how.chunk, sizes, size, hardware, length, chunk, known, self.cut)
+
+            self.tilings[key] = self._kept(key, hardware, chosen) or how
         return self.tilings[key]
 
     def split(self, bound: Bound, length: int, may: bool, how: Tiled) -> Split:
@@ -362,7 +369,7 @@ class TritonKernels:
 
         Raises UnavailableError for stretches that are asked for and not to be had.
         """
-        module, text = self.available
+        module, _ = self.available
         if module.NO_STRETCHES and self.stretches not in (None, 1):
             raise UnavailableError(
                 f"triton does not split sequences of {self.recurrence.name}: {module.NO_STRETCHES}"
@@ -376,12 +383,27 @@ class TritonKernels:
         if len(self.splits) > REMEMBERED:
             self.splits.clear()
         if key not in self.splits:
-            hardware = hardware_of(bound.device)
-            found = self._tiling(sizes, size, hardware, how.chunk, 1)
-            names = module.SUMMARY_WORK
-            known = self.findings(text, names, sizes, size, hardware) if self.findings else None
-            self.splits[key] = in_stretches(module, found, sizes, size, hardware, load, count, known)
+            self.splits[key] = self._split(sizes, size, hardware_of(bound.device), how.chunk, load, count)
         return self.splits[key]
+
+    def _split(
+        self, sizes: dict[str, int], size: int, hardware: Hardware, chunk: int, load: Load, count: int | None
+    ) -> Split:
+        """In how many stretches, or in `count`. Raises TooLarge for such."""
+        module, _ = self.available
+
+        def chosen() -> Mapping[str, Choice]:
+            known = self._known(module.SUMMARY_WORK, sizes, size, hardware)
+            return map_choices(module, sizes, size, hardware, chunk, known)
+
+        try:
+            found = self._tiling(sizes, size, hardware, chunk, 1)
+            maps = self._kept(("maps", *sizes.items(), size, chunk), hardware, chosen)
+        except TooLarge:
+            if count is None:
+                return WHOLE
+            raise
+        return in_stretches(module, found, sizes, size, hardware, load, count, maps)
 
     def _too_large(self, bound: Bound) -> str:
         """Why no chunks fit a GPU for the sizes of a call; empty if some do."""
@@ -424,9 +446,23 @@ class TritonKernels:
         spacing: int | None = None,
     ) -> Tiling:
         """Raises TooLarge."""
-        module, text = self.available
-        known = self.findings(text, launched(module), sizes, size, hardware) if self.findings else None
-        return tiling(module, sizes, size, hardware, chunk, known, spacing)
+        module, _ = self.available
+
+        def chosen() -> Tiling:
+            known = self._known(launched(module), sizes, size, hardware)
+            return tiling(module, sizes, size, hardware, chunk, known, spacing)
+
+        return self._kept(("chunked", *sizes.items(), size, chunk, spacing), hardware, chosen)
+
+    def _known(
+        self, names: Iterable[str], sizes: dict[str, int], size: int, hardware: Hardware
+    ) -> Mapping[str, Findings] | None:
+        """What is known of kernels, by name."""
+        return self.findings(self.available[1], names, sizes, size, hardware) if self.findings else None
+
+    def _kept(self, given: tuple[object, ...], hardware: Hardware, choose: Callable[[], Chosen]) -> Chosen:
+        """What is chosen, now or before. Raises TooLarge where that does."""
+        return self.kept(self.available[1], given, hardware, choose) if self.kept else choose()
 
 
 def _installed() -> bool:

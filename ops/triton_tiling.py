@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from types import ModuleType
+from typing import Any
 
 import torch
 
 from rnnc.codegen.cuts import DEFAULT, Forward, chosen, passes
 from rnnc.codegen.hardware import SM_90, Hardware, like
 from rnnc.codegen.stretches import Load, Maps, forced, split
-from rnnc.codegen.tiling import Findings, Tiling, choose
+from rnnc.codegen.tiling import Choice, Findings, Tiling, choose
 from rnnc.codegen.work import Work
 from rnnc.ops.triton_call import Tiled
 from rnnc.ops.triton_stretches import WHOLE, Split
@@ -19,6 +20,8 @@ from rnnc.ops.triton_stretches import WHOLE, Split
 # From the text of a module, its kernels, the sizes of axes, the bytes of an entry and the hardware: what
 # compilers made of configurations, by kernel.
 FindingsOf = Callable[[str, Iterable[str], Mapping[str, int], int, Hardware], Mapping[str, Findings]]
+# From the text of a module, what a choice is made for, the hardware and what makes the choice: the choice.
+Kept = Callable[[str, tuple[object, ...], Hardware, Callable[[], Any]], Any]
 
 
 def tiling(
@@ -46,21 +49,34 @@ def in_stretches(
     hardware: Hardware,
     load: Load,
     count: int | None = None,
-    findings: Mapping[str, Findings] | None = None,
+    choices: Mapping[str, Choice] | None = None,
 ) -> Split:
     """In how many stretches the sequences of a call are walked, or in as many as `count` says.
 
-    `findings`: what is known of the kernel that forms what stretches make of the state.
-
-    Raises TooLarge for such.
+    `choices`: what `map_choices` says. Raises TooLarge for so many stretches.
     """
-    axes = module.KEY_AXIS, module.VALUE_AXIS
-    maps = Maps(module.SUMMARY_WORK, module.SCALING, *axes, findings or {})
+    maps = _maps(module, {})._replace(chosen=choices)
     if count is None:
         chosen = split(found, module.WORK, maps, sizes, size, hardware, load)
     else:
         chosen = forced(count, found, maps, sizes, size, hardware, load.length)
     return Split(chosen.parts, chosen.configurations) if chosen.parts > 1 else WHOLE
+
+
+def map_choices(
+    module: ModuleType,
+    sizes: Mapping[str, int],
+    size: int,
+    hardware: Hardware,
+    chunk: int,
+    findings: Mapping[str, Findings] | None = None,
+) -> Mapping[str, Choice]:
+    """How the kernel runs that forms what stretches make of the state, by its name. Raises TooLarge."""
+    return _maps(module, findings or {}).choices(sizes, size, hardware, chunk)
+
+
+def _maps(module: ModuleType, findings: Mapping[str, Findings]) -> Maps:
+    return Maps(module.SUMMARY_WORK, module.SCALING, module.KEY_AXIS, module.VALUE_AXIS, findings)
 
 
 def launched(module: ModuleType) -> tuple[str, ...]:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
+import os
 import re
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -32,16 +35,32 @@ def report(job: dict[str, Any]) -> dict[str, Any]:
     attributes = {(names.index(name),): [["tt.divisibility", 16]] for name in job["aligned"]}
     target = GPUTarget(*job["target"])
     triton.runtime.driver.set_active(SimpleNamespace(get_current_target=lambda: target))
-    start = time.perf_counter()
+    start, spent = time.perf_counter(), _allow(job.get("seconds"))
     try:
         source = ASTSource(function, job["signature"], constants, attributes)
         compiled = triton.compile(source, target=target, options=job["options"])
     except Exception as error:  # whatever the compiler says is the report
+        if "seconds" in job and sum(os.times()[:4]) - spent >= job["seconds"]:
+            return {"error": f"the compiler was stopped after {job['seconds']:.0f} seconds"}
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return {"error": " | ".join(lines[-3:])[-600:] or type(error).__name__}
     seconds = round(time.perf_counter() - start, 1)
     found = _cuda(compiled.asm["cubin"]) if target.backend == "cuda" else _hip(compiled.asm["amdgcn"])
     return found | {"shared": compiled.metadata.shared, "seconds": seconds}
+
+
+def _allow(seconds: float | None) -> float:
+    """Seconds of a processor that this process and those that it ended have had; of so many more, it, and
+    each that it starts, is stopped, where the system can do that.
+    """
+    spent = sum(os.times()[:4])
+    if seconds is not None:
+        with suppress(ImportError):
+            import resource
+
+            own, (_, most) = math.ceil(sum(os.times()[:2]) + seconds), resource.getrlimit(resource.RLIMIT_CPU)
+            resource.setrlimit(resource.RLIMIT_CPU, (own if most < 0 else min(own, most), most))
+    return spent
 
 
 @cache

@@ -15,6 +15,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -48,6 +49,15 @@ def findings(
         if entries:
             found[kernel] = said(entries[-1])
     return found
+
+
+def digest(hardware: Hardware) -> str:
+    """Of all entries for a device, as they are on the disk now."""
+    shipped = files("rnnc.ops.tuned").joinpath(f"{hardware.name}.json")
+    found = hashlib.sha256(shipped.read_bytes() if shipped.is_file() else b"")
+    with suppress(OSError):
+        found.update(measured_file(hardware.device).read_bytes() if hardware.device else b"")
+    return found.hexdigest()
 
 
 def said(entry: Entry) -> dict[Configuration, Measured]:

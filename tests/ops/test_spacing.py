@@ -33,6 +33,7 @@ def every(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], Operator]:
         op: Operator = getattr(rnnc.ops, name)
         monkeypatch.setattr(tiling, "SPACINGS", (spacing,))
         monkeypatch.setattr(op.kernels, "tilings", {})
+        monkeypatch.setattr(op.kernels, "kept", None)  # nothing that was chosen among all spacings
         return op
 
     return of

@@ -56,6 +56,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[Operator, 
 
     def operator(name: str) -> tuple[Operator, set[Binary], list[int]]:
         found = rnnc.compile(getattr(rnnc.ops, name).spec)
+        found.kernels.kept = None
         module, text = found.kernels.available
         binaries: set[Binary] = set()
         kernels = {
