@@ -26,7 +26,7 @@ class Function:
         self, name: str, plan: Plan, recurrence: Recurrence, direction: Direction, values: ValueNames
     ) -> None:
         self.title, self.plan, self.recurrence, self.direction = name, plan, recurrence, direction
-        self.scope = scope = Scope(plan, values)
+        self.scope = scope = Scope(plan, values, inputs=not name.endswith("_states"))
         loads = [node for node in _loads(plan) if isinstance(node.op, ir.Load)]
         self.loads = {node.op.name: node for node in loads if isinstance(node.op, ir.Load)}
         for declared in recurrence.arguments:

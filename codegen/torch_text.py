@@ -12,11 +12,15 @@ WIDTH = 100
 
 @dataclass
 class Statement:
-    """Lines of text, and the values they need and make."""
+    """Lines of text, and the values they need and make; `instead` are those to print where no later statement
+    needs `overwritten`.
+    """
 
     lines: list[str]
     uses: set[str]
     makes: set[str] = field(default_factory=set)
+    overwritten: str = ""
+    instead: list[str] = field(default_factory=list)
 
 
 def assignment(name: str, code: str) -> list[str]:
@@ -47,10 +51,13 @@ def with_deletions(statements: Sequence[Statement], returned: Iterable[str]) -> 
         for name in statement.uses | statement.makes:
             last[name] = index
     made = set().union(*(s.makes for s in statements)) if statements else set()
-    lines = []
+    kept, lines = set(returned), []
     for index, statement in enumerate(statements):
-        lines += statement.lines
-        dead = sorted(name for name in made.difference(returned) if last[name] == index)
+        array = statement.overwritten
+        lines += (
+            statement.instead if array and last[array] == index and array not in kept else statement.lines
+        )
+        dead = sorted(name for name in made - kept if last[name] == index)
         lines += _deletions(dead)
     return lines
 

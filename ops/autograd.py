@@ -220,7 +220,7 @@ def _segment(
     """The module's `args`, `valid` and `steps` for the serial steps `first` to `last`.
 
     A pass says as its attributes which inputs it reads chunk by chunk (`by_step`: a view will do) and which
-    not at all (`unread`); None reads all.
+    not at all (`unread`); None reads all. Inputs but these are copies, which a pass may use up.
     """
     layout = plan.layout
     by_step, unread = getattr(reader, "by_step", ()), getattr(reader, "unread", ())

@@ -41,6 +41,7 @@ from rnnc.ops.arrays import deinterleave as deinterleave
 from rnnc.ops.arrays import interleave as interleave
 from rnnc.ops.arrays import product as product
 from rnnc.ops.arrays import rows as rows
+from rnnc.ops.arrays import scale_ as scale_
 from rnnc.ops.arrays import softplus as softplus
 from rnnc.ops.arrays import step as step
 from rnnc.ops.arrays import sum_squares as sum_squares

@@ -100,7 +100,7 @@ def stage1_chunked_states(args, valid, h0, steps, keep):
     del min_s
     w = torch.exp(max_min_s)
     del max_min_s
-    log2_D = valid[:, :, :, None] * w
+    log2_D = tiles.scale_(w, valid[:, :, :, None])
     del w
     log2_G_C = log2_D.sum(2)
     del log2_D

@@ -38,7 +38,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D_1 = a_ + dt_bias[:, :, None]
     log2_D_2 = tiles.softplus(log2_D_1)
     del log2_D_1
-    log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
+    log2_D_3 = tiles.scale_(log2_D_2, exp_A_log[:, :, None], -1)
     del exp_A_log, log2_D_2
     beta = torch.sigmoid(b_)
     norm2_k = tiles.sum_squares(k, 3)
@@ -89,9 +89,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     G_after_w_scale = G_after * w_scale
     del G_after, w_scale
     rnorm_k_scaled = d[:, :, None] * rnorm_k
-    f_scale = sigmoid_s[:, :, None] * rnorm_k
+    f_scale = tiles.scale_(rnorm_k, sigmoid_s[:, :, None])
     del rnorm_k
-    U_1 = sigmoid_s[:, :, None] * rnorm_k_G_before
+    U_1 = tiles.scale_(rnorm_k_G_before, sigmoid_s[:, :, None])
     del rnorm_k_G_before, sigmoid_s
     G_scaled = G * rsqrt_K
     del G
@@ -104,13 +104,13 @@ def chunked_forward(args, valid, h0, steps, keep):
     del G_ij
     P = tiles.product(kk, G_before_ij, (w_scale_2 * -1)[:, :, None], f_scale[:, :, :, None])
     del G_before_ij, f_scale
-    A_scaled = w_scale_2[:, :, None] * A
+    A_scaled = tiles.scale_(A, w_scale_2[:, :, None])
     del A, w_scale_2
     inv = tiles.inverse(P)
     del P
-    o_1 = G_scaled[:, :, :, None] * A_1
+    o_1 = tiles.scale_(A_1, G_scaled[:, :, :, None])
     del A_1, G_scaled
-    k_scaled_2 = U_1[:, :, :, None] * k
+    k_scaled_2 = tiles.scale_(k, U_1[:, :, :, None])
     del U_1
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -177,7 +177,7 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D_1 = a_ + dt_bias[:, :, None]
     log2_D_2 = tiles.softplus(log2_D_1)
     del log2_D_1
-    log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
+    log2_D_3 = tiles.scale_(log2_D_2, exp_A_log[:, :, None], -1)
     del exp_A_log, log2_D_2
     beta = torch.sigmoid(b_)
     norm2_k = tiles.sum_squares(k, 3)
@@ -221,9 +221,9 @@ def chunked_states(args, valid, h0, steps, keep):
     G_after_w_scale = G_after * w_scale
     del G_after, w_scale
     rnorm_k_scaled = d[:, :, None] * rnorm_k
-    f_scale = sigmoid_s[:, :, None] * rnorm_k
+    f_scale = tiles.scale_(rnorm_k, sigmoid_s[:, :, None])
     del rnorm_k
-    U_1 = sigmoid_s[:, :, None] * rnorm_k_G_before
+    U_1 = tiles.scale_(rnorm_k_G_before, sigmoid_s[:, :, None])
     del rnorm_k_G_before, sigmoid_s
     A_1 = tiles.addcmul_(rnorm_k_scaled[:, :, :, None] * k, rnorm_q[:, :, :, None], q, -1)
     del rnorm_k_scaled, rnorm_q
@@ -376,7 +376,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     do_U = do @ U.mT
     dlog2_G_ij_3 = dlog2_G_ij_2 * do_U
     db_2 = dlog2_G_ij_3.sum(2)
-    dlog2_G_ij = (w_scale_2 * -1 * rsqrt_K_ln2)[:, :, None] * dlog2_G_ij_3
+    dlog2_G_ij = tiles.scale_(dlog2_G_ij_3, w_scale_2[:, :, None], rsqrt_K_ln2, -1)
     del dlog2_G_ij_3
     da_2 = tiles.segment_sum_grad(dlog2_G_ij)
     del dlog2_G_ij
@@ -389,7 +389,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_ij_do_U_scaled_k
     db_3 = db_2 * rsqrt_K
     del db_2
-    dv_1 = w_scale_scaled[:, :, None] * dlog2_G_ij_2
+    dv_1 = tiles.scale_(dlog2_G_ij_2, w_scale_scaled[:, :, None])
     del dlog2_G_ij_2
     k_scaled_2 = tiles.product(k, d[:, :, None, None], rnorm_k_2[:, :, :, None])
     del rnorm_k_2
@@ -400,10 +400,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del norm2_q_eps_2
     dk_1 = torch.addcmul(k_scaled_2, rnorm_q_2[:, :, :, None], q, value=-1)
     del k_scaled_2, rnorm_q_2
-    G_ij_do_U_scaled_2 = w_scale_scaled[:, :, None] * G_ij_do_U
+    G_ij_do_U_scaled_2 = tiles.scale_(G_ij_do_U, w_scale_scaled[:, :, None])
     del G_ij_do_U, w_scale_scaled
     k_scaled_3 = G_after_w_scale[:, :, :, None] * k
-    k_scaled_scaled = sigmoid_s[:, :, None, None] * k_scaled
+    k_scaled_scaled = tiles.scale_(k_scaled, sigmoid_s[:, :, None, None])
     del k_scaled
     kS_rows = scan.Rows(steps, H, True)
     S_dS_sum_rows = scan.Rows(steps, H, True)
@@ -545,7 +545,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_9 = w_scale_2[:, :, None] * ds_6
     dk_10 = dk_9.sum(3)
     del dk_9
-    ds_7 = rnorm_k[:, :, :, None] * ds_6
+    ds_7 = tiles.scale_(ds_6, rnorm_k[:, :, :, None])
     del ds_6
     ds_8 = ds_7.sum(2)
     ds_9 = ds_8 * w_scale
@@ -559,7 +559,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del da_9
     dk_11 = w_scale_2[:, :, None] * dk_8
     del w_scale_2
-    dk_12 = rnorm_k[:, :, :, None] * dk_8
+    dk_12 = tiles.scale_(dk_8, rnorm_k[:, :, :, None])
     del dk_8, rnorm_k
     db_4 = sigmoid_s[:, :, None] * ds_8
     del ds_8
@@ -582,7 +582,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_10, dk_3, dk_5, sigmoid_s
     db = torch.addcmul(db_6, db_1, dlog2_G_after_1)
     del db_1, db_6, dlog2_G_after_1
-    dk_17 = f_scale[:, :, :, None] * dk_11
+    dk_17 = tiles.scale_(dk_11, f_scale[:, :, :, None])
     del dk_11, f_scale
     dk_18 = tiles.addcmul_(dk_16 * -1 * rnorm_k_cubed, dk_14, rnorm_k_cubed, -1)
     del dk_14, dk_16, rnorm_k_cubed

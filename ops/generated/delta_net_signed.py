@@ -59,9 +59,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     del qk_scaled
     inv = tiles.inverse(P)
     del P
-    u = rnorm_k[:, :, :, None] * k
+    u = tiles.scale_(k, rnorm_k[:, :, :, None])
     del rnorm_k
-    q_ = rnorm_q[:, :, :, None] * q
+    q_ = tiles.scale_(q, rnorm_q[:, :, :, None])
     del rnorm_q
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -221,16 +221,16 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     db_2 = rnorm_q[:, :, :, None] * qk_dqk_scaled
     db_3 = db_2.sum(2)
     del db_2
-    dq_1 = w_scale_2[:, :, None] * qk_dqk_scaled
+    dq_1 = tiles.scale_(qk_dqk_scaled, w_scale_2[:, :, None])
     del qk_dqk_scaled
     dq_2 = dq_1.sum(3)
     del dq_1
     dqk_scaled_scaled = w_scale_2[:, :, None] * dqk_scaled
     dqk_scaled_scaled_2 = rnorm_q[:, :, :, None] * dqk_scaled
     del dqk_scaled
-    dk_1 = w_scale[:, :, None] * dqk_scaled_scaled_2
+    dk_1 = tiles.scale_(dqk_scaled_scaled_2, w_scale[:, :, None])
     del dqk_scaled_scaled_2
-    dq_3 = rnorm_q[:, :, :, None] * dqk_scaled_scaled
+    dq_3 = tiles.scale_(dqk_scaled_scaled, rnorm_q[:, :, :, None])
     del dqk_scaled_scaled
     k_scaled = w_scale[:, :, :, None] * k
     do_S_rows = scan.Rows(steps, H, True)
@@ -313,7 +313,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_5 = w_scale_2[:, :, None] * db_5
     dk_6 = dk_5.sum(3)
     del dk_5
-    db_6 = rnorm_k[:, :, :, None] * db_5
+    db_6 = tiles.scale_(db_5, rnorm_k[:, :, :, None])
     del db_5
     db_7 = db_6.sum(2)
     del db_6
@@ -329,7 +329,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_6, k_U_dS_sum
     db = torch.add(db_9, db_4, alpha=2)
     del db_4, db_9
-    dk_10 = rnorm_k[:, :, :, None] * dk_7
+    dk_10 = tiles.scale_(dk_7, rnorm_k[:, :, :, None])
     del dk_7
     dk_11 = k * dk_2
     dk_12 = dk_11.sum(3)

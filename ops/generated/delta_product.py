@@ -72,7 +72,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del P
     k_rows_scaled_2 = rnorm_k_rows[:, :, :, None] * k_rows
     del k_rows, rnorm_k_rows
-    q_ = rnorm_q[:, :, :, None] * q
+    q_ = tiles.scale_(q, rnorm_q[:, :, :, None])
     del rnorm_q
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -258,7 +258,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     db_3 = rnorm_q[:, :, :, None] * dq_1
     db_4 = db_3.sum(2)
     del db_3
-    dq_2 = P_2[:, :, None] * dq_1
+    dq_2 = tiles.scale_(dq_1, P_2[:, :, None])
     del dq_1
     dq_3 = dq_2.sum(3)
     del dq_2
@@ -267,7 +267,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dq_k_rows_scaled
     dk_5 = dk_4.mT @ q
     del dk_4
-    dq_5 = rnorm_q[:, :, :, None] * dq_4
+    dq_5 = tiles.scale_(dq_4, rnorm_q[:, :, :, None])
     del dq_4
     k_rows_scaled_2 = dk_2[:, :, :, None] * k_rows
     do_S_rows = scan.Rows(steps, H, True)
@@ -350,7 +350,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_9 = P_2[:, :, None] * db_6
     dk_10 = dk_9.sum(3)
     del dk_9
-    db_7 = rnorm_k_rows[:, :, :, None] * db_6
+    db_7 = tiles.scale_(db_6, rnorm_k_rows[:, :, :, None])
     del db_6
     db_8 = db_7.sum(2)
     del db_7
@@ -377,7 +377,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del db_4, db_8, dk_1, dk_15
     dk_17 = tiles.addcmul_(dk_13 * -1 * rnorm_k_rows_cubed, dk_16, rnorm_k_rows_cubed, -1)
     del dk_13, dk_16, rnorm_k_rows_cubed
-    dk_18 = rnorm_k_rows[:, :, :, None] * dk_11
+    dk_18 = tiles.scale_(dk_11, rnorm_k_rows[:, :, :, None])
     del dk_11
     dk_19 = torch.addcmul(-2 * dk_18.permute(0, 1, 3, 2), dk_2[:, :, None], dk_12, value=-2)
     del dk_12, dk_18
@@ -654,7 +654,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     dk_2 = sigmoid_b_rnorm_k[:, :, None] * kk_dkk_scaled
     dk_3 = dk_2.sum(3)
     del dk_2
-    db_3 = rnorm_k_2[:, :, :, None] * kk_dkk_scaled
+    db_3 = tiles.scale_(kk_dkk_scaled, rnorm_k_2[:, :, :, None])
     del kk_dkk_scaled
     db_4 = db_3.sum(2)
     del db_3

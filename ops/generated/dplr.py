@@ -71,9 +71,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     del f1_2, k_scaled, log2_D, q_
     inv = tiles.inverse(P)
     del P
-    b_G_after_scaled = valid[:, :, :, None] * b_G_after
+    b_G_after_scaled = tiles.scale_(b_G_after, valid[:, :, :, None])
     del b_G_after
-    k_G_after_scaled = valid[:, :, :, None] * k_G_after
+    k_G_after_scaled = tiles.scale_(k_G_after, valid[:, :, :, None])
     del k_G_after
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -177,9 +177,9 @@ def chunked_states(args, valid, h0, steps, keep):
     del f1_2, k_scaled, log2_D, q_
     inv = tiles.inverse(P)
     del P
-    b_G_after_scaled = valid[:, :, :, None] * b_G_after
+    b_G_after_scaled = tiles.scale_(b_G_after, valid[:, :, :, None])
     del b_G_after
-    k_G_after_scaled = valid[:, :, :, None] * k_G_after
+    k_G_after_scaled = tiles.scale_(k_G_after, valid[:, :, :, None])
     del k_G_after
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -280,7 +280,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dq_1, dq_2
     rsqrt_K_ln2 = rsqrt_K * ln2
     G_after_scaled = valid[:, :, :, None] * G_after
-    b_G_after_scaled = valid[:, :, :, None] * b_G_after
+    b_G_after_scaled = tiles.scale_(b_G_after, valid[:, :, :, None])
     del b_G_after
     v_dS_rows = scan.Rows(steps, H, True)
     k_G_after_dS_rows = scan.Rows(steps, H, True)
@@ -407,7 +407,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dg_9 = dlog2_G_C_2 + dg_3 + dg_1 + dg_4 + dg_2 + dg_5
     dg_9 = dg_9 + dg_6 + dg_8
     del dg_1, dg_2, dg_3, dg_4, dg_5, dg_6, dg_8, dlog2_G_C_2
-    dg = (valid * log2e)[:, :, :, None] * dg_9
+    dg = tiles.scale_(dg_9, valid[:, :, :, None], log2e)
     del dg_9
     db = tiles.addcmul_(U_dS * G_after_scaled, valid[:, :, :, None], db_3)
     del U_dS, db_3

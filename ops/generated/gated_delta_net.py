@@ -38,7 +38,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D_1 = a_ + dt_bias[:, :, None]
     log2_D_2 = tiles.softplus(log2_D_1)
     del log2_D_1
-    log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
+    log2_D_3 = tiles.scale_(log2_D_2, exp_A_log[:, :, None], -1)
     del exp_A_log, log2_D_2
     sigmoid_b = torch.sigmoid(b_)
     norm2_k = tiles.sum_squares(k, 3)
@@ -86,7 +86,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del G
     kk_scaled = rnorm_k[:, :, :, None] * kk
     del rnorm_k
-    kk_scaled_scaled = w_scale_2[:, :, None] * kk_scaled
+    kk_scaled_scaled = tiles.scale_(kk_scaled, w_scale_2[:, :, None])
     del kk_scaled
     rnorm_q_scaled = rnorm_q * rsqrt_K
     del rnorm_q
@@ -96,15 +96,15 @@ def chunked_forward(args, valid, h0, steps, keep):
     del G_after_w_scale
     P = tiles.product(G_ij, kk_scaled_scaled, -2)
     del G_ij, kk_scaled_scaled
-    A_scaled = w_scale_2[:, :, None] * A
+    A_scaled = tiles.scale_(A, w_scale_2[:, :, None])
     del A, w_scale_2
     inv = tiles.inverse(P)
     del P
-    A_scaled_scaled = rnorm_q_scaled[:, :, :, None] * A_scaled
+    A_scaled_scaled = tiles.scale_(A_scaled, rnorm_q_scaled[:, :, :, None])
     del A_scaled, rnorm_q_scaled
-    q_scaled = rnorm_q_G_scaled[:, :, :, None] * q
+    q_scaled = tiles.scale_(q, rnorm_q_G_scaled[:, :, :, None])
     del rnorm_q_G_scaled
-    k_scaled_2 = rnorm_k_G[:, :, :, None] * k
+    k_scaled_2 = tiles.scale_(k, rnorm_k_G[:, :, :, None])
     del rnorm_k_G
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -172,7 +172,7 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D_1 = a_ + dt_bias[:, :, None]
     log2_D_2 = tiles.softplus(log2_D_1)
     del log2_D_1
-    log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
+    log2_D_3 = tiles.scale_(log2_D_2, exp_A_log[:, :, None], -1)
     del exp_A_log, log2_D_2
     sigmoid_b = torch.sigmoid(b_)
     norm2_k = tiles.sum_squares(k, 3)
@@ -212,7 +212,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del G
     kk_scaled = rnorm_k[:, :, :, None] * kk
     del rnorm_k
-    kk_scaled_scaled = w_scale_2[:, :, None] * kk_scaled
+    kk_scaled_scaled = tiles.scale_(kk_scaled, w_scale_2[:, :, None])
     del kk_scaled, w_scale_2
     k_scaled = G_after_w_scale[:, :, :, None] * k
     del G_after_w_scale
@@ -339,13 +339,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del rnorm_q_squared
     kk_scaled = rnorm_k[:, :, :, None] * kk
     qk_G_ij_scaled = rnorm_q[:, :, :, None] * qk_G_ij
-    kk_scaled_scaled = w_scale_2[:, :, None] * kk_scaled
+    kk_scaled_scaled = tiles.scale_(kk_scaled, w_scale_2[:, :, None])
     del kk_scaled
     rnorm_q_scaled = rnorm_q * rsqrt_K
     w_scale_scaled = w_scale * rsqrt_K
     rnorm_q_G_scaled = rnorm_q_G * rsqrt_K
     do_scaled = rnorm_q_G[:, :, :, None] * do
-    qk_G_ij_scaled_2 = w_scale_2[:, :, None] * qk_G_ij
+    qk_G_ij_scaled_2 = tiles.scale_(qk_G_ij, w_scale_2[:, :, None])
     del qk_G_ij
     k_scaled = rnorm_k_G[:, :, :, None] * k
     do_U = do @ U.mT
@@ -355,7 +355,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     da_2 = tiles.product(qk, do_U, w_scale_2[:, :, None], rnorm_q_scaled[:, :, :, None])
     G_ij_do_U = G_ij * do_U
     G_ij_do_U_scaled = w_scale_2[:, :, None] * G_ij_do_U
-    G_ij_do_U_scaled_2 = rnorm_q[:, :, :, None] * G_ij_do_U
+    G_ij_do_U_scaled_2 = tiles.scale_(G_ij_do_U, rnorm_q[:, :, :, None])
     del G_ij_do_U, rnorm_q
     db_4 = db_3 * rsqrt_K
     del db_3
@@ -363,11 +363,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del do_U, qk_G_ij_scaled_2
     dq_2 = dq_1.sum(3)
     del dq_1
-    dv_1 = w_scale_scaled[:, :, None] * qk_G_ij_scaled
+    dv_1 = tiles.scale_(qk_G_ij_scaled, w_scale_scaled[:, :, None])
     del qk_G_ij_scaled
-    dk_1 = w_scale_scaled[:, :, None] * G_ij_do_U_scaled_2
+    dk_1 = tiles.scale_(G_ij_do_U_scaled_2, w_scale_scaled[:, :, None])
     del G_ij_do_U_scaled_2, w_scale_scaled
-    dq_3 = rnorm_q_scaled[:, :, :, None] * G_ij_do_U_scaled
+    dq_3 = tiles.scale_(G_ij_do_U_scaled, rnorm_q_scaled[:, :, :, None])
     del G_ij_do_U_scaled, rnorm_q_scaled
     k_scaled_2 = G_after_w_scale[:, :, :, None] * k
     S_dS_sum_rows = scan.Rows(steps, H, True)
@@ -477,7 +477,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_7 = w_scale_2[:, :, None] * db_5
     dk_8 = dk_7.sum(3)
     del dk_7
-    db_6 = rnorm_k[:, :, :, None] * db_5
+    db_6 = tiles.scale_(db_5, rnorm_k[:, :, :, None])
     del db_5
     db_7 = db_6.sum(2)
     del db_6
@@ -489,7 +489,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del da_6
     dk_9 = w_scale_2[:, :, None] * dk_6
     del w_scale_2
-    dk_10 = rnorm_k[:, :, :, None] * dk_6
+    dk_10 = tiles.scale_(dk_6, rnorm_k[:, :, :, None])
     del dk_6
     db_8 = tiles.addcmul_(valid_rnorm_k * 2 * db_4, db_7, valid_rnorm_k, -2)
     del valid_rnorm_k
@@ -499,7 +499,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_3, dk_8
     db = torch.addcmul(db_9, db_1, dlog2_G_after_1, value=2)
     del db_1, db_9, dlog2_G_after_1
-    dk_12 = rnorm_k[:, :, :, None] * dk_9
+    dk_12 = tiles.scale_(dk_9, rnorm_k[:, :, :, None])
     del dk_9, rnorm_k
     dk_13 = k * dk_2
     dk_14 = dk_13.sum(3)

@@ -39,7 +39,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D_1 = a_ + dt_bias[:, :, None]
     log2_D_2 = tiles.softplus(log2_D_1)
     del log2_D_1
-    log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
+    log2_D_3 = tiles.scale_(log2_D_2, exp_A_log[:, :, None, None], -1)
     del exp_A_log, log2_D_2
     norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
@@ -76,15 +76,15 @@ def chunked_forward(args, valid, h0, steps, keep):
     del G
     valid_rnorm_k = valid * rnorm_k
     q_scaled = q * rsqrt_K
-    k_erase_scaled = rnorm_k[:, :, :, None] * k_erase
+    k_erase_scaled = tiles.scale_(k_erase, rnorm_k[:, :, :, None])
     del k_erase
     rnorm_q_scaled = rnorm_q * rsqrt_K
-    u = valid_rnorm_k[:, :, :, None] * k
+    u = tiles.scale_(k, valid_rnorm_k[:, :, :, None])
     f = k_erase_scaled * -1
     del k_erase_scaled
-    q_ = rnorm_q[:, :, :, None] * q_scaled
+    q_ = tiles.scale_(q_scaled, rnorm_q[:, :, :, None])
     del q_scaled, rnorm_q
-    k_G_after_scaled = valid_rnorm_k[:, :, :, None] * k_G_after
+    k_G_after_scaled = tiles.scale_(k_G_after, valid_rnorm_k[:, :, :, None])
     del k_G_after, valid_rnorm_k
     f1 = tiles.decay_factors(log2_D)
     P = tiles.decay_dot(f, u, f1, strict=True)
@@ -93,9 +93,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     del f1, log2_D, q_, u
     inv = tiles.inverse(P)
     del P
-    G_k_erase_scaled = rnorm_k[:, :, :, None] * G_k_erase
+    G_k_erase_scaled = tiles.scale_(G_k_erase, rnorm_k[:, :, :, None])
     del G_k_erase, rnorm_k
-    qG_scaled = rnorm_q_scaled[:, :, :, None] * qG
+    qG_scaled = tiles.scale_(qG, rnorm_q_scaled[:, :, :, None])
     del qG, rnorm_q_scaled
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -166,7 +166,7 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D_1 = a_ + dt_bias[:, :, None]
     log2_D_2 = tiles.softplus(log2_D_1)
     del log2_D_1
-    log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
+    log2_D_3 = tiles.scale_(log2_D_2, exp_A_log[:, :, None, None], -1)
     del exp_A_log, log2_D_2
     norm2_k = tiles.sum_squares(k, 3)
     norm2_k_eps = norm2_k + 1e-06
@@ -202,14 +202,14 @@ def chunked_states(args, valid, h0, steps, keep):
     del G
     valid_rnorm_k = valid * rnorm_k
     q_scaled = q * rsqrt_K
-    k_erase_scaled = rnorm_k[:, :, :, None] * k_erase
+    k_erase_scaled = tiles.scale_(k_erase, rnorm_k[:, :, :, None])
     del k_erase
     u = valid_rnorm_k[:, :, :, None] * k
     f = k_erase_scaled * -1
     del k_erase_scaled
-    q_ = rnorm_q[:, :, :, None] * q_scaled
+    q_ = tiles.scale_(q_scaled, rnorm_q[:, :, :, None])
     del q_scaled, rnorm_q
-    k_G_after_scaled = valid_rnorm_k[:, :, :, None] * k_G_after
+    k_G_after_scaled = tiles.scale_(k_G_after, valid_rnorm_k[:, :, :, None])
     del k_G_after, valid_rnorm_k
     f1 = tiles.decay_factors(log2_D)
     P = tiles.decay_dot(f, u, f1, strict=True)
@@ -218,7 +218,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del f1, log2_D, q_, u
     inv = tiles.inverse(P)
     del P
-    G_k_erase_scaled = rnorm_k[:, :, :, None] * G_k_erase
+    G_k_erase_scaled = tiles.scale_(G_k_erase, rnorm_k[:, :, :, None])
     del G_k_erase, rnorm_k
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -430,7 +430,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     k_G_after_U_dS = k_G_after * U_dS
     del U_dS, k_G_after
     k_G_after_U_dS_sum = k_G_after_U_dS.sum(3)
-    dlog2_G_after = (valid_rnorm_k * ln2)[:, :, :, None] * k_G_after_U_dS
+    dlog2_G_after = tiles.scale_(k_G_after_U_dS, valid_rnorm_k[:, :, :, None], ln2)
     del k_G_after_U_dS
     da_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
@@ -491,7 +491,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dA_log_2
     da_9 = da_1 * da_8
     del da_1, da_8
-    da_10 = valid[:, :, :, None] * da_9
+    da_10 = tiles.scale_(da_9, valid[:, :, :, None])
     del da_9
     da = (exp_A_log_scaled * -1)[:, :, None, None] * da_10
     ddt_bias_1 = da_10.sum(2)
@@ -524,7 +524,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     alpha_1 = a_ + dt_bias
     alpha_2 = tiles.softplus(alpha_1)
     del alpha_1
-    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    alpha_3 = tiles.scale_(alpha_2, exp_A_log[:, :, None], -1)
     del alpha_2, exp_A_log
     alpha = torch.exp(alpha_3)
     del alpha_3
@@ -551,7 +551,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del rnorm_q
     q_ = rnorm_q_scaled[:, :, None] * q
     del rnorm_q_scaled
-    f = (rnorm_k * -1)[:, :, None] * alpha_k_erase
+    f = tiles.scale_(alpha_k_erase, rnorm_k[:, :, None], -1)
     del alpha_k_erase
     u = rnorm_k[:, :, None] * k
     del rnorm_k
@@ -608,7 +608,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     alpha_1 = a_ + dt_bias
     alpha_2 = tiles.softplus(alpha_1)
     del alpha_1
-    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    alpha_3 = tiles.scale_(alpha_2, exp_A_log[:, :, None], -1)
     del alpha_2, exp_A_log
     alpha = torch.exp(alpha_3)
     del alpha_3
@@ -625,7 +625,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     del erase
     alpha_k_erase = alpha * k_erase
     del k_erase
-    f = (rnorm_k * -1)[:, :, None] * alpha_k_erase
+    f = tiles.scale_(alpha_k_erase, rnorm_k[:, :, None], -1)
     del alpha_k_erase
     u = rnorm_k[:, :, None] * k
     del rnorm_k
@@ -788,7 +788,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dS_before_3
     dalpha_2 = dalpha_1.sum(3)
     del dalpha_1
-    dalpha_3 = rnorm_k[:, :, None] * db_2
+    dalpha_3 = tiles.scale_(db_2, rnorm_k[:, :, None])
     del db_2
     dalpha = torch.addcmul(dalpha_2, k_erase, dalpha_3, value=-1)
     del dalpha_2, k_erase

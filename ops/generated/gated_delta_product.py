@@ -42,7 +42,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D_1 = a_ + dt_bias[:, :, None]
     log2_D_2 = tiles.softplus(log2_D_1)
     del log2_D_1
-    log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
+    log2_D_3 = tiles.scale_(log2_D_2, exp_A_log[:, :, None], -1)
     del exp_A_log, log2_D_2
     k_rows = k.flatten(2, 3)
     valid_ = valid[:, :, :, None].expand(-1, -1, -1, n_)
@@ -123,13 +123,13 @@ def chunked_forward(args, valid, h0, steps, keep):
     del S_new_3
     P = tiles.product(k_rows_k_rows, P_3, (P_2 * -2)[:, :, None])
     del P_3
-    A_scaled = P_2[:, :, None] * A
+    A_scaled = tiles.scale_(A, P_2[:, :, None])
     del A, P_2
     inv = tiles.inverse(P)
     del P
-    A_scaled_scaled = rnorm_q_scaled[:, :, :, None] * A_scaled
+    A_scaled_scaled = tiles.scale_(A_scaled, rnorm_q_scaled[:, :, :, None])
     del A_scaled, rnorm_q_scaled
-    q_scaled = rnorm_q_G_scaled[:, :, :, None] * q
+    q_scaled = tiles.scale_(q, rnorm_q_G_scaled[:, :, :, None])
     del rnorm_q_G_scaled
     k_rows_scaled_2 = U_1[:, :, :, None] * k_rows
     del U_1, k_rows
@@ -197,7 +197,7 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D_1 = a_ + dt_bias[:, :, None]
     log2_D_2 = tiles.softplus(log2_D_1)
     del log2_D_1
-    log2_D_3 = (exp_A_log * -1)[:, :, None] * log2_D_2
+    log2_D_3 = tiles.scale_(log2_D_2, exp_A_log[:, :, None], -1)
     del exp_A_log, log2_D_2
     k_rows = k.flatten(2, 3)
     valid_ = valid[:, :, :, None].expand(-1, -1, -1, n_)
@@ -409,11 +409,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_3 = dG_after_rows_2 * rsqrt_K
     rnorm_q_G_scaled = rnorm_q_G * rsqrt_K
     dv_2 = dv_1.mT @ do
-    dv_3 = dk_3[:, :, :, None] * dv_2
+    dv_3 = tiles.scale_(dv_2, dk_3[:, :, :, None])
     del dv_2
     do_scaled = rnorm_q_G[:, :, :, None] * do
     del rnorm_q_G
-    dq_1 = P_2[:, :, None] * q_k_rows_G_ij_rows
+    dq_1 = tiles.scale_(q_k_rows_G_ij_rows, P_2[:, :, None])
     del q_k_rows_G_ij_rows
     k_rows_scaled = U_1[:, :, :, None] * k_rows
     do_U = do @ U.mT
@@ -427,7 +427,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_ij_rows_do_U = G_ij_rows_3 * do_U
     del G_ij_rows_3
     dq_2 = P_2[:, :, None] * G_ij_rows_do_U
-    dk_4 = rnorm_q[:, :, :, None] * G_ij_rows_do_U
+    dk_4 = tiles.scale_(G_ij_rows_do_U, rnorm_q[:, :, :, None])
     del G_ij_rows_do_U, rnorm_q
     dk_5 = dk_4.mT @ q
     del dk_4
@@ -437,7 +437,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del do_U, dq_1
     dq_4 = dq_3.sum(3)
     del dq_3
-    dq_5 = rnorm_q_scaled[:, :, :, None] * dq_2
+    dq_5 = tiles.scale_(dq_2, rnorm_q_scaled[:, :, :, None])
     del dq_2
     k_rows_scaled_2 = db_2[:, :, :, None] * k_rows
     S_dS_sum_rows = scan.Rows(steps, H, True)
@@ -624,7 +624,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del da_20
     ddt_bias = ddt_bias_1 * exp_A_log_scaled * -1
     del ddt_bias_1, exp_A_log_scaled
-    dk_19 = rnorm_k_rows[:, :, :, None] * dk_12
+    dk_19 = tiles.scale_(dk_12, rnorm_k_rows[:, :, :, None])
     del dk_12, rnorm_k_rows
     dk_20 = torch.addcmul(-2 * dk_19.permute(0, 1, 3, 2), dG_after_rows_2[:, :, None], dk_13, value=-2)
     del dG_after_rows_2, dk_13, dk_19
@@ -884,7 +884,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dq_1
     dq = tiles.addcmul_(rnorm_q_scaled[:, :, None] * dq_scaled, dq_2[:, :, None], q, -1)
     del dq_2, dq_scaled, rnorm_q_scaled
-    k_scaled_scaled = alpha[:, :, None, None] * k_scaled
+    k_scaled_scaled = tiles.scale_(k_scaled, alpha[:, :, None, None])
     del k_scaled
     kS_rows = scan.Rows(steps, H, True)
     dS_before_1_rows = scan.Rows(steps, H, True)
@@ -965,7 +965,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     dk_2 = sigmoid_b_rnorm_k[:, :, None] * kk_dkk_scaled
     dk_3 = dk_2.sum(3)
     del dk_2
-    db_3 = rnorm_k_2[:, :, :, None] * kk_dkk_scaled
+    db_3 = tiles.scale_(kk_dkk_scaled, rnorm_k_2[:, :, :, None])
     del kk_dkk_scaled
     db_4 = db_3.sum(2)
     del db_3

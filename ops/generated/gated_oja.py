@@ -72,7 +72,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     w_scale = rnorm_v * valid_beta
     del valid_beta
     rnorm_q_scaled = rnorm_q * rsqrt_K
-    w_ = w_scale[:, :, :, None] * v
+    w_ = tiles.scale_(v, w_scale[:, :, :, None])
     f = w * -1
     del w
     f1 = tiles.decay_factors(log2_D)
@@ -80,7 +80,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del f
     inv = tiles.inverse(P)
     del P
-    vG_scaled = rnorm_v[:, :, :, None] * vG
+    vG_scaled = tiles.scale_(vG, rnorm_v[:, :, :, None])
     del rnorm_v, vG
     q_ = rnorm_q_scaled[:, :, :, None] * q
     del rnorm_q_scaled
@@ -435,7 +435,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
     del dlog2_G_C
     qS_scaled = qS * rsqrt_K
-    qS_scaled_scaled = rnorm_q[:, :, :, None] * qS_scaled
+    qS_scaled_scaled = tiles.scale_(qS_scaled, rnorm_q[:, :, :, None])
     del qS_scaled, rnorm_q
     qS_G_do = qS * G_do
     del G_do, qS
@@ -539,7 +539,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del rnorm_q
     q_ = rnorm_q_scaled[:, :, None] * q
     del rnorm_q_scaled
-    f = (rnorm_v * -1)[:, :, None] * v_alpha
+    f = tiles.scale_(v_alpha, rnorm_v[:, :, None], -1)
     del rnorm_v, v_alpha
     S_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
@@ -607,7 +607,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     v_alpha = v * alpha
     w_scale = rnorm_v * beta
     del beta
-    f = (rnorm_v * -1)[:, :, None] * v_alpha
+    f = tiles.scale_(v_alpha, rnorm_v[:, :, None], -1)
     del rnorm_v, v_alpha
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
@@ -767,7 +767,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dS_before_2
     dalpha_2 = dalpha_1.sum(2)
     del dalpha_1
-    dalpha_3 = rnorm_v[:, :, None] * drnorm_v_1
+    dalpha_3 = tiles.scale_(drnorm_v_1, rnorm_v[:, :, None])
     del drnorm_v_1, rnorm_v
     dalpha = torch.addcmul(dalpha_2, v, dalpha_3, value=-1)
     del dalpha_2

@@ -57,7 +57,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     f1 = tiles.decay_factors(log2_D)
     A = tiles.decay_dot(q_, k_scaled, f1)
     del f1, k_scaled, log2_D, q_
-    k_G_after_scaled = valid[:, :, :, None] * k_G_after
+    k_G_after_scaled = tiles.scale_(k_G_after, valid[:, :, :, None])
     del k_G_after
     S_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
@@ -131,7 +131,7 @@ def chunked_states(args, valid, h0, steps, keep):
     f1 = tiles.decay_factors(log2_D)
     A = tiles.decay_dot(q_, k_scaled, f1)
     del f1, k_scaled, log2_D, q_
-    k_G_after_scaled = valid[:, :, :, None] * k_G_after
+    k_G_after_scaled = tiles.scale_(k_G_after, valid[:, :, :, None])
     del k_G_after
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)

@@ -50,7 +50,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     f1 = tiles.product_factors(D)
     A = tiles.decay_dot(q_, k_scaled, f1)
     del D, f1, k_scaled, q_
-    k_G_after_scaled = valid[:, :, :, None] * k_G_after
+    k_G_after_scaled = tiles.scale_(k_G_after, valid[:, :, :, None])
     del k_G_after
     S_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
@@ -120,7 +120,7 @@ def chunked_states(args, valid, h0, steps, keep):
     f1 = tiles.product_factors(D)
     A = tiles.decay_dot(q_, k_scaled, f1)
     del D, f1, k_scaled, q_
-    k_G_after_scaled = valid[:, :, :, None] * k_G_after
+    k_G_after_scaled = tiles.scale_(k_G_after, valid[:, :, :, None])
     del k_G_after
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
@@ -266,7 +266,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dD_1, dD_2, dD_3, dD_4
     dgk_2 = dgk_1 * dD
     del dD, dgk_1
-    dgk_3 = valid[:, :, :, None] * dgk_2
+    dgk_3 = tiles.scale_(dgk_2, valid[:, :, :, None])
     del dgk_2
     dgk = dgk_3 * 0.5
     dg0_1 = dgk_3.sum(2)

@@ -71,7 +71,7 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
     del log2_G_C
     w_G_after = w * G_after
     del G_after, w
-    k_scaled = valid[:, :, :, None] * k
+    k_scaled = tiles.scale_(k, valid[:, :, :, None])
     f1 = tiles.decay_factors(log2_D)
     p_1 = tiles.decay_dot_rows(qk, w_scaled, f1)
     del f1, log2_D, w_scaled
@@ -238,7 +238,7 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dlog2_G_8 = dlog2_G_4 * dlog2_G_7
     del dlog2_G_4, dlog2_G_7
     rsqrt_K_ln2 = rsqrt_K * ln2
-    alpha_scaled = valid[:, :, :, None] * alpha
+    alpha_scaled = tiles.scale_(alpha, valid[:, :, :, None])
     del alpha
     dqk_1 = dlog2_G_8 * rsqrt_K
     dlog2_G = tiles.product(qA_G, dlog2_G_8, rsqrt_K_ln2)
@@ -319,7 +319,7 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_after, alpha_scaled, k_dA
     dlog2_D = dlog2_G_C_2 + dlog2_D_3 + dlog2_D_1 + dlog2_D_2
     del dlog2_D_1, dlog2_D_2, dlog2_D_3, dlog2_G_C_2
-    dlog2_D_scaled = (valid * log2e)[:, :, :, None] * dlog2_D
+    dlog2_D_scaled = tiles.scale_(dlog2_D, valid[:, :, :, None], log2e)
     del dlog2_D
     dq_3 = dq_2 * rsqrt_K
     del dq_2
@@ -511,7 +511,7 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
     f1 = tiles.decay_factors(log2_D)
     A = tiles.decay_dot(p, w_scaled, f1)
     del f1, log2_D, w_scaled
-    w_G_after_scaled = valid[:, :, :, None] * w_G_after
+    w_G_after_scaled = tiles.scale_(w_G_after, valid[:, :, :, None])
     del w_G_after
     B_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
@@ -585,7 +585,7 @@ def stage2_chunked_states(args, valid, h0, steps, keep):
     f1 = tiles.decay_factors(log2_D)
     A = tiles.decay_dot(p, w_scaled, f1)
     del f1, log2_D, w_scaled
-    w_G_after_scaled = valid[:, :, :, None] * w_G_after
+    w_G_after_scaled = tiles.scale_(w_G_after, valid[:, :, :, None])
     del w_G_after
     B_rows = scan.Rows(steps, H)
     (B,) = scan.flat(h0)
@@ -664,7 +664,7 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     a_scaled = a_ * -1
     sigmoid_a_scaled = torch.sigmoid(a_scaled)
     del a_scaled
-    alpha_scaled = valid[:, :, :, None] * alpha
+    alpha_scaled = tiles.scale_(alpha, valid[:, :, :, None])
     del alpha
     w_G_after_scaled = valid[:, :, :, None] * w_G_after
     v_dB_rows = scan.Rows(steps, H, True)
@@ -741,7 +741,7 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del alpha_scaled, da_1
     dlog2_D = dlog2_G_C_2 + dlog2_D_2 + dlog2_D_3 + dlog2_D_1
     del dlog2_D_1, dlog2_D_2, dlog2_D_3, dlog2_G_C_2
-    dlog2_D_scaled = (valid * log2e)[:, :, :, None] * dlog2_D
+    dlog2_D_scaled = tiles.scale_(dlog2_D, valid[:, :, :, None], log2e)
     del dlog2_D
     dlogsigmoid_a = torch.add(-0.125 * dlogsigmoid_a_1, dlog2_D_scaled, alpha=0.125)
     del dlog2_D_scaled, dlogsigmoid_a_1

@@ -38,7 +38,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     P_rp = ak_scaled.tril(-1)
     del ak_scaled
     ab = a_ @ b_.mT
-    P = valid[:, :, None] * ab
+    P = tiles.scale_(ab, valid[:, :, None])
     del ab
     rsqrt_K = (K) ** -0.5
     qb = q @ b_.mT
@@ -126,7 +126,7 @@ def chunked_states(args, valid, h0, steps, keep):
     P_rp = ak_scaled.tril(-1)
     del ak_scaled
     ab = a_ @ b_.mT
-    P = valid[:, :, None] * ab
+    P = tiles.scale_(ab, valid[:, :, None])
     del ab
     qb = q @ b_.mT
     qk = q @ k.mT

@@ -38,7 +38,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D_1 = a_ + dt_bias[:, :, None]
     log2_D_2 = tiles.softplus(log2_D_1)
     del log2_D_1
-    log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
+    log2_D_3 = tiles.scale_(log2_D_2, exp_A_log[:, :, None, None], -1)
     del exp_A_log, log2_D_2
     beta = torch.sigmoid(b_)
     norm2_k = tiles.sum_squares(k, 3)
@@ -77,12 +77,12 @@ def chunked_forward(args, valid, h0, steps, keep):
     del valid_beta
     q_scaled = q * rsqrt_K
     rnorm_q_scaled = rnorm_q * rsqrt_K
-    w = w_scale[:, :, :, None] * k
+    w = tiles.scale_(k, w_scale[:, :, :, None])
     f = u * -1
     del u
-    q_ = rnorm_q[:, :, :, None] * q_scaled
+    q_ = tiles.scale_(q_scaled, rnorm_q[:, :, :, None])
     del q_scaled, rnorm_q
-    k_G_after_scaled = w_scale[:, :, :, None] * k_G_after
+    k_G_after_scaled = tiles.scale_(k_G_after, w_scale[:, :, :, None])
     del k_G_after, w_scale
     f1 = tiles.decay_factors(log2_D)
     P = tiles.decay_dot(f, w, f1, strict=True)
@@ -91,9 +91,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     del f1, log2_D, q_, w
     inv = tiles.inverse(P)
     del P
-    kG_scaled = rnorm_k[:, :, :, None] * kG
+    kG_scaled = tiles.scale_(kG, rnorm_k[:, :, :, None])
     del kG, rnorm_k
-    qG_scaled = rnorm_q_scaled[:, :, :, None] * qG
+    qG_scaled = tiles.scale_(qG, rnorm_q_scaled[:, :, :, None])
     del qG, rnorm_q_scaled
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -162,7 +162,7 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D_1 = a_ + dt_bias[:, :, None]
     log2_D_2 = tiles.softplus(log2_D_1)
     del log2_D_1
-    log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
+    log2_D_3 = tiles.scale_(log2_D_2, exp_A_log[:, :, None, None], -1)
     del exp_A_log, log2_D_2
     beta = torch.sigmoid(b_)
     norm2_k = tiles.sum_squares(k, 3)
@@ -202,9 +202,9 @@ def chunked_states(args, valid, h0, steps, keep):
     w = w_scale[:, :, :, None] * k
     f = u * -1
     del u
-    q_ = rnorm_q[:, :, :, None] * q_scaled
+    q_ = tiles.scale_(q_scaled, rnorm_q[:, :, :, None])
     del q_scaled, rnorm_q
-    k_G_after_scaled = w_scale[:, :, :, None] * k_G_after
+    k_G_after_scaled = tiles.scale_(k_G_after, w_scale[:, :, :, None])
     del k_G_after, w_scale
     f1 = tiles.decay_factors(log2_D)
     P = tiles.decay_dot(f, w, f1, strict=True)
@@ -213,7 +213,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del f1, log2_D, q_, w
     inv = tiles.inverse(P)
     del P
-    kG_scaled = rnorm_k[:, :, :, None] * kG
+    kG_scaled = tiles.scale_(kG, rnorm_k[:, :, :, None])
     del kG, rnorm_k
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -420,7 +420,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     k_G_after_U_dS = k_G_after * U_dS
     del U_dS, k_G_after
     k_G_after_U_dS_sum = k_G_after_U_dS.sum(3)
-    dlog2_G_after = (w_scale * ln2)[:, :, :, None] * k_G_after_U_dS
+    dlog2_G_after = tiles.scale_(k_G_after_U_dS, w_scale[:, :, :, None], ln2)
     del k_G_after_U_dS
     da_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
@@ -470,7 +470,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dA_log_2
     da_9 = da_1 * da_8
     del da_1, da_8
-    da_10 = valid[:, :, :, None] * da_9
+    da_10 = tiles.scale_(da_9, valid[:, :, :, None])
     del da_9
     da = (exp_A_log_scaled * -1)[:, :, None, None] * da_10
     ddt_bias_1 = da_10.sum(2)
@@ -509,7 +509,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     alpha_1 = a_ + dt_bias
     alpha_2 = tiles.softplus(alpha_1)
     del alpha_1
-    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    alpha_3 = tiles.scale_(alpha_2, exp_A_log[:, :, None], -1)
     del alpha_2, exp_A_log
     alpha = torch.exp(alpha_3)
     del alpha_3
@@ -532,7 +532,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del rnorm_q
     q_ = rnorm_q_scaled[:, :, None] * q
     del rnorm_q_scaled
-    f = (rnorm_k * -1)[:, :, None] * k_alpha
+    f = tiles.scale_(k_alpha, rnorm_k[:, :, None], -1)
     del k_alpha, rnorm_k
     w = w_scale[:, :, None] * k
     del w_scale
@@ -589,7 +589,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     alpha_1 = a_ + dt_bias
     alpha_2 = tiles.softplus(alpha_1)
     del alpha_1
-    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    alpha_3 = tiles.scale_(alpha_2, exp_A_log[:, :, None], -1)
     del alpha_2, exp_A_log
     alpha = torch.exp(alpha_3)
     del alpha_3
@@ -602,7 +602,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     k_alpha = k * alpha
     w_scale = rnorm_k * beta
     del beta
-    f = (rnorm_k * -1)[:, :, None] * k_alpha
+    f = tiles.scale_(k_alpha, rnorm_k[:, :, None], -1)
     del k_alpha, rnorm_k
     w = w_scale[:, :, None] * k
     del w_scale
@@ -760,7 +760,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dS_before_2
     dalpha_2 = dalpha_1.sum(3)
     del dalpha_1
-    dalpha_3 = rnorm_k[:, :, None] * drnorm_k_1
+    dalpha_3 = tiles.scale_(drnorm_k_1, rnorm_k[:, :, None])
     del drnorm_k_1, rnorm_k
     dalpha = torch.addcmul(dalpha_2, k, dalpha_3, value=-1)
     del dalpha_2

@@ -42,7 +42,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D_1 = a_ + dt_bias[:, :, None]
     log2_D_2 = tiles.softplus(log2_D_1)
     del log2_D_1
-    log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
+    log2_D_3 = tiles.scale_(log2_D_2, exp_A_log[:, :, None, None], -1)
     del exp_A_log, log2_D_2
     k_rows = k.flatten(2, 3)
     valid_ = valid[:, :, :, None].expand(-1, -1, -1, n_)
@@ -102,9 +102,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     del k_rows_scaled_2
     P_4 = k_rows_scaled * -1
     del k_rows_scaled
-    q_ = rnorm_q[:, :, :, None] * q_scaled
+    q_ = tiles.scale_(q_scaled, rnorm_q[:, :, :, None])
     del q_scaled, rnorm_q
-    S_new_2 = P_2[:, :, :, None] * S_new_1
+    S_new_2 = tiles.scale_(S_new_1, P_2[:, :, :, None])
     del P_2, S_new_1
     f1 = tiles.decay_factors(log2_D)
     P = tiles.decay_dot(P_4, P_3, f1, strict=True)
@@ -113,9 +113,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     del P_3, f1, log2_D, q_
     inv = tiles.inverse(P)
     del P
-    U_1 = rnorm_k_rows[:, :, :, None] * k_rows_G_rows
+    U_1 = tiles.scale_(k_rows_G_rows, rnorm_k_rows[:, :, :, None])
     del k_rows_G_rows, rnorm_k_rows
-    qG_scaled = rnorm_q_scaled[:, :, :, None] * qG
+    qG_scaled = tiles.scale_(qG, rnorm_q_scaled[:, :, :, None])
     del qG, rnorm_q_scaled
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -182,7 +182,7 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D_1 = a_ + dt_bias[:, :, None]
     log2_D_2 = tiles.softplus(log2_D_1)
     del log2_D_1
-    log2_D_3 = (exp_A_log * -1)[:, :, None, None] * log2_D_2
+    log2_D_3 = tiles.scale_(log2_D_2, exp_A_log[:, :, None, None], -1)
     del exp_A_log, log2_D_2
     k_rows = k.flatten(2, 3)
     valid_ = valid[:, :, :, None].expand(-1, -1, -1, n_)
@@ -240,9 +240,9 @@ def chunked_states(args, valid, h0, steps, keep):
     del k_rows_scaled_2
     P_4 = k_rows_scaled * -1
     del k_rows_scaled
-    q_ = rnorm_q[:, :, :, None] * q_scaled
+    q_ = tiles.scale_(q_scaled, rnorm_q[:, :, :, None])
     del q_scaled, rnorm_q
-    S_new_2 = P_2[:, :, :, None] * S_new_1
+    S_new_2 = tiles.scale_(S_new_1, P_2[:, :, :, None])
     del P_2, S_new_1
     f1 = tiles.decay_factors(log2_D)
     P = tiles.decay_dot(P_4, P_3, f1, strict=True)
@@ -251,7 +251,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del P_3, f1, log2_D, q_
     inv = tiles.inverse(P)
     del P
-    U_1 = rnorm_k_rows[:, :, :, None] * k_rows_G_rows
+    U_1 = tiles.scale_(k_rows_G_rows, rnorm_k_rows[:, :, :, None])
     del k_rows_G_rows, rnorm_k_rows
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -541,7 +541,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dA_log_2
     da_12 = da_1 * da_11
     del da_1, da_11
-    da_13 = valid[:, :, :, None] * da_12
+    da_13 = tiles.scale_(da_12, valid[:, :, :, None])
     del da_12
     da = (exp_A_log_scaled * -1)[:, :, None, None] * da_13
     ddt_bias_1 = da_13.sum(2)
@@ -578,7 +578,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     alpha_1 = a_ + dt_bias
     alpha_2 = tiles.softplus(alpha_1)
     del alpha_1
-    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    alpha_3 = tiles.scale_(alpha_2, exp_A_log[:, :, None], -1)
     del alpha_2, exp_A_log
     alpha = torch.exp(alpha_3)
     del alpha_3
@@ -609,7 +609,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del sigmoid_b_rnorm_k
     inv = tiles.inverse(P)
     del P
-    k_scaled_scaled = rnorm_k[:, :, :, None] * k_scaled
+    k_scaled_scaled = tiles.scale_(k_scaled, rnorm_k[:, :, :, None])
     del k_scaled, rnorm_k
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -671,7 +671,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     alpha_1 = a_ + dt_bias
     alpha_2 = tiles.softplus(alpha_1)
     del alpha_1
-    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    alpha_3 = tiles.scale_(alpha_2, exp_A_log[:, :, None], -1)
     del alpha_2, exp_A_log
     alpha = torch.exp(alpha_3)
     del alpha_3
@@ -692,7 +692,7 @@ def recurrent_states(args, valid, h0, steps, keep):
     del sigmoid_b_rnorm_k
     inv = tiles.inverse(P)
     del P
-    k_scaled_scaled = rnorm_k[:, :, :, None] * k_scaled
+    k_scaled_scaled = tiles.scale_(k_scaled, rnorm_k[:, :, :, None])
     del k_scaled, rnorm_k
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -881,7 +881,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     dk_2 = sigmoid_b_rnorm_k[:, :, None] * kk_dkk_scaled
     dk_3 = dk_2.sum(3)
     del dk_2
-    db_3 = rnorm_k_2[:, :, :, None] * kk_dkk_scaled
+    db_3 = tiles.scale_(kk_dkk_scaled, rnorm_k_2[:, :, :, None])
     del kk_dkk_scaled
     db_4 = db_3.sum(2)
     del db_3

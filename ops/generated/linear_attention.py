@@ -139,7 +139,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del do_v_lower_scaled
     dq = min_phi_q * dphi_q
     del dphi_q, min_phi_q
-    min_phi_k_scaled = valid[:, :, :, None] * min_phi_k
+    min_phi_k_scaled = tiles.scale_(min_phi_k, valid[:, :, :, None])
     del min_phi_k
     dphi_k_scaled_rows = scan.Rows(steps, H, True)
     phi_k_dS_rows = scan.Rows(steps, H, True)

@@ -60,11 +60,11 @@ def chunked_forward(args, valid, h0, steps, keep):
     del G_after, valid_delta
     valid_delta_2 = valid * delta
     del delta
-    B_scaled = S_new_1[:, :, :, None] * B
+    B_scaled = tiles.scale_(B, S_new_1[:, :, :, None])
     del S_new_1
-    A_scaled = valid_delta_2[:, :, None] * A
+    A_scaled = tiles.scale_(A, valid_delta_2[:, :, None])
     del A, valid_delta_2
-    C_scaled = G[:, :, :, None] * C_
+    C_scaled = tiles.scale_(C_, G[:, :, :, None])
     del G
     S_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
@@ -224,14 +224,14 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ddt_2 = tiles.product(valid, CB_G_ij_do_u_sum, ddt_1)
     del CB_G_ij_do_u_sum
     dCB = valid_delta_2[:, :, None] * G_ij_do_u
-    dlog2_G_ij = (valid_delta_2 * ln2)[:, :, None] * CB_G_ij_do_u
+    dlog2_G_ij = tiles.scale_(CB_G_ij_do_u, valid_delta_2[:, :, None], ln2)
     del CB_G_ij_do_u, valid_delta_2
     dA_log_1 = tiles.segment_sum_grad(dlog2_G_ij)
     del dlog2_G_ij
     ddt_bias_1 = ddt_2.sum(2)
-    CB_G_ij_scaled = valid_delta[:, :, None] * CB_G_ij
+    CB_G_ij_scaled = tiles.scale_(CB_G_ij, valid_delta[:, :, None])
     del CB_G_ij
-    G_ij_do_u_scaled = valid_delta[:, :, None] * G_ij_do_u
+    G_ij_do_u_scaled = tiles.scale_(G_ij_do_u, valid_delta[:, :, None])
     del G_ij_do_u
     dB_scaled_rows = scan.Rows(steps, H, True)
     B_dS_rows = scan.Rows(steps, H, True)

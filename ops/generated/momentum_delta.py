@@ -44,7 +44,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     alpha_1 = a_ + dt_bias[:, :, None]
     alpha_2 = tiles.softplus(alpha_1)
     del alpha_1
-    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    alpha_3 = tiles.scale_(alpha_2, exp_A_log[:, :, None], -1)
     del alpha_2, exp_A_log
     alpha = torch.exp(alpha_3)
     eta = torch.sigmoid(e)
@@ -150,7 +150,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     k_scaled_2 = S_new_8[:, :, :, None] * k
     del S_new_8
     U_2 = (G_before_ij @ S_new_2[..., None]).squeeze(-1)
-    G_before_ij_scaled_3 = P_2[:, :, None] * G_before_ij
+    G_before_ij_scaled_3 = tiles.scale_(G_before_ij, P_2[:, :, None])
     del G_before_ij
     P_3 = G_before_ij_scaled_3 @ G_before_ij_2
     del G_before_ij_scaled_3
@@ -168,13 +168,13 @@ def chunked_forward(args, valid, h0, steps, keep):
     del o_1, rnorm_q
     o_3 = o_2 * rsqrt_K
     del o_2
-    G_ij_scaled_2 = P_2[:, :, None] * G_ij
+    G_ij_scaled_2 = tiles.scale_(G_ij, P_2[:, :, None])
     del G_ij, P_2
     A_1 = G_ij_scaled_2 @ G_before_ij_2
     del G_before_ij_2, G_ij_scaled_2
     A_2 = tiles.product(A_1, rnorm_k_valid_eta[:, :, None], rnorm_q_scaled[:, :, :, None])
     del A_1, rnorm_k_valid_eta, rnorm_q_scaled
-    G_ij_scaled_scaled = (P_1 * rsqrt_K)[:, :, None] * G_ij_scaled
+    G_ij_scaled_scaled = tiles.scale_(G_ij_scaled, P_1[:, :, None], rsqrt_K)
     del G_ij_scaled, P_1
     A_3 = A_2 + G_ij_scaled_scaled
     del A_2, G_ij_scaled_scaled
@@ -186,9 +186,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     del rnorm_q_G_scaled
     k_scaled_3 = U_3[:, :, :, None] * k
     del U_3
-    k_scaled_4 = U_1[:, :, :, None] * k
+    k_scaled_4 = tiles.scale_(k, U_1[:, :, :, None])
     del U_1
-    q_scaled_2 = o_3[:, :, :, None] * q
+    q_scaled_2 = tiles.scale_(q, o_3[:, :, :, None])
     del o_3
     M_rows = scan.Rows(steps, H)
     S_rows = scan.Rows(steps, H)
@@ -281,7 +281,7 @@ def chunked_states(args, valid, h0, steps, keep):
     alpha_1 = a_ + dt_bias[:, :, None]
     alpha_2 = tiles.softplus(alpha_1)
     del alpha_1
-    alpha_3 = (exp_A_log * -1)[:, :, None] * alpha_2
+    alpha_3 = tiles.scale_(alpha_2, exp_A_log[:, :, None], -1)
     del alpha_2, exp_A_log
     alpha = torch.exp(alpha_3)
     eta = torch.sigmoid(e)
@@ -370,7 +370,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del S_new_8
     U_2 = (G_before_ij @ S_new_2[..., None]).squeeze(-1)
     del S_new_2
-    G_before_ij_scaled_3 = P_2[:, :, None] * G_before_ij
+    G_before_ij_scaled_3 = tiles.scale_(G_before_ij, P_2[:, :, None])
     del G_before_ij, P_2
     P_3 = G_before_ij_scaled_3 @ G_before_ij_2
     del G_before_ij_2, G_before_ij_scaled_3
@@ -619,7 +619,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     de_3 = rnorm_q[:, :, :, None] * G_ij_qk_do_U
     de_4 = de_3.sum(2)
     del de_3
-    dq_4 = P_1[:, :, None] * G_ij_qk_do_U
+    dq_4 = tiles.scale_(G_ij_qk_do_U, P_1[:, :, None])
     del G_ij_qk_do_U
     dq_5 = dq_4.sum(3)
     del dq_4
@@ -628,7 +628,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     de_6 = rnorm_q[:, :, :, None] * de_5
     de_7 = de_6.sum(2)
     del de_6
-    dq_6 = rnorm_k_valid_eta[:, :, None] * de_5
+    dq_6 = tiles.scale_(de_5, rnorm_k_valid_eta[:, :, None])
     del de_5
     dq_7 = dq_6.sum(3)
     del dq_6
@@ -639,7 +639,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_ij_scaled
     db_4 = G_ij * db_3
     del db_3
-    db_5 = rnorm_q[:, :, :, None] * db_4
+    db_5 = tiles.scale_(db_4, rnorm_q[:, :, :, None])
     del db_4
     db_6 = db_5.sum(2)
     dm_4 = tiles.product(dm_3, (rnorm_k_valid_eta * rsqrt_K)[:, :, None], U_1[:, :, :, None])
@@ -787,7 +787,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dlog2_G_C_4 = dlog2_G_C_2[:, :, None].expand(-1, -1, C)
     del dlog2_G_C_2
     dm_5 = M_dS_sum_sum * ln2
-    dsigmoid_m_1 = M_dS_sum_sum[:, :, None] * G_before_G_after
+    dsigmoid_m_1 = tiles.scale_(G_before_G_after, M_dS_sum_sum[:, :, None])
     del G_before_G_after
     k_dk_scaled = k * dk_scaled
     k_dk_scaled_sum = k_dk_scaled.sum(3)
@@ -822,7 +822,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dq_5
     dq_9 = dq_7 * rsqrt_K
     del dq_7
-    da_4 = (P_2 * rsqrt_K_ln2)[:, :, None] * db_5
+    da_4 = tiles.scale_(db_5, P_2[:, :, None], rsqrt_K_ln2)
     del db_5
     dm_7 = tiles.product(G_before_ij_scaled, deta_1[:, :, :, None], dG_after_2[:, :, None])
     del dG_after_2, deta_1
@@ -879,7 +879,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_7 = P_1[:, :, None] * de_11
     dk_8 = dk_7.sum(3)
     del dk_7
-    de_12 = alpha_rnorm_k[:, :, :, None] * de_11
+    de_12 = tiles.scale_(de_11, alpha_rnorm_k[:, :, :, None])
     del de_11
     de_13 = de_12.sum(2)
     del de_12
@@ -888,7 +888,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_9 = rnorm_k_valid_eta[:, :, None] * de_14
     dk_10 = dk_9.sum(3)
     del dk_9
-    de_15 = alpha_rnorm_k[:, :, :, None] * de_14
+    de_15 = tiles.scale_(de_14, alpha_rnorm_k[:, :, :, None])
     del de_14
     de_16 = de_15.sum(2)
     del de_15
@@ -899,7 +899,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_before_ij_scaled_2
     db_10 = G_before_ij * db_9
     del db_9
-    db_11 = alpha_rnorm_k[:, :, :, None] * db_10
+    db_11 = tiles.scale_(db_10, alpha_rnorm_k[:, :, :, None])
     del db_10
     db_12 = db_11.sum(2)
     dm_11 = tiles.product(dm_10, rnorm_k_valid_eta[:, :, None], U_1[:, :, :, None])
@@ -912,7 +912,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dm_13
     da_11 = tiles.product(de_10, alpha_rnorm_k[:, :, :, None], P_1[:, :, None])
     del P_1, de_10
-    da_12 = (P_2 * ln2)[:, :, None] * db_11
+    da_12 = tiles.scale_(db_11, P_2[:, :, None], ln2)
     del P_2, db_11
     de_17 = tiles.addcmul_(rnorm_k_valid_beta * de_8, valid_rnorm_k, de_9)
     de_17 = tiles.addcmul_(de_17, de_13, rnorm_k_valid_beta, -1)

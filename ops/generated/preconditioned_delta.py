@@ -71,9 +71,9 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
     del h_new_1, k_squared
     h_new_3 = G_after * h_new_2
     del G_after
-    h_new_4 = valid[:, :, :, None] * h_new_3
+    h_new_4 = tiles.scale_(h_new_3, valid[:, :, :, None])
     del h_new_3
-    h_read_1 = valid[:, :, :, None] * h_new_2
+    h_read_1 = tiles.scale_(h_new_2, valid[:, :, :, None])
     del h_new_2
     h_read_2 = tiles.linear_scan(keep__, h_read_1, 2)
     del h_read_1, keep__
@@ -147,7 +147,7 @@ def stage1_chunked_states(args, valid, h0, steps, keep):
     del h_new_1, k_squared
     h_new_3 = G_after * h_new_2
     del G_after, h_new_2
-    h_new_4 = valid[:, :, :, None] * h_new_3
+    h_new_4 = tiles.scale_(h_new_3, valid[:, :, :, None])
     del h_new_3
     h_new_5 = h_new_4.sum(2)
     del h_new_4
@@ -208,11 +208,11 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dlog2_G_after_1 = k_squared * df_1
     dk_1 = k * df_1
     dlog2_G_after_2 = G_after * dlog2_G_after_1
-    G_after_scaled = valid[:, :, :, None] * G_after
+    G_after_scaled = tiles.scale_(G_after, valid[:, :, :, None])
     del G_after
-    dlog2_G_after_3 = valid[:, :, :, None] * dlog2_G_after_2
+    dlog2_G_after_3 = tiles.scale_(dlog2_G_after_2, valid[:, :, :, None])
     del dlog2_G_after_2
-    dkeep_1 = valid[:, :, :, None] * dlog2_G_after_1
+    dkeep_1 = tiles.scale_(dlog2_G_after_1, valid[:, :, :, None])
     del dlog2_G_after_1
     dk_2 = tiles.linear_scan(keep__, dkeep_1, 2)
     dk_3 = dk_2 + G_scaled
@@ -241,7 +241,7 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dlog2_G_8 = G * dlog2_G_7
     del G, dlog2_G_7
     dh_before_1 = dlog2_G_8.sum(2)
-    dlog2_G = (h * -0.5 * ln2)[:, :, None] * dlog2_G_8
+    dlog2_G = tiles.scale_(dlog2_G_8, h[:, :, None], ln2, -0.5)
     del dlog2_G_8
     dlog2_D_1 = tiles.suffix_sum(dlog2_G, 2)
     del dlog2_G
@@ -267,11 +267,11 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dh = dh_rows.joined()
     del dh_rows
     del G_C, dh_before_1
-    dk_11 = dh[:, :, None] * G_after_scaled
+    dk_11 = tiles.scale_(G_after_scaled, dh[:, :, None])
     del G_after_scaled
     dh_scaled = dh * ln2
     del dh
-    dlog2_G_after = dh_scaled[:, :, None] * dlog2_G_after_3
+    dlog2_G_after = tiles.scale_(dlog2_G_after_3, dh_scaled[:, :, None])
     del dlog2_G_after_3
     dlog2_D_2 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
@@ -446,9 +446,9 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
     del q_h_read_scaled
     inv = tiles.inverse(P)
     del P
-    u = rnorm_h_read[:, :, :, None] * h_read
+    u = tiles.scale_(h_read, rnorm_h_read[:, :, :, None])
     del rnorm_h_read
-    q_ = rnorm_q[:, :, :, None] * q
+    q_ = tiles.scale_(q, rnorm_q[:, :, :, None])
     del rnorm_q
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -588,7 +588,7 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del do_U
     dq_1 = q_h_read * dq_h_read_scaled
     dq_2 = w_scale_2[:, :, None] * dq_1
-    db_2 = rnorm_q[:, :, :, None] * dq_1
+    db_2 = tiles.scale_(dq_1, rnorm_q[:, :, :, None])
     del dq_1
     db_3 = db_2.sum(2)
     del db_2
@@ -597,9 +597,9 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dq_4 = w_scale_2[:, :, None] * dq_h_read_scaled
     dh_read_2 = rnorm_q[:, :, :, None] * dq_h_read_scaled
     del dq_h_read_scaled
-    dq_5 = rnorm_q[:, :, :, None] * dq_4
+    dq_5 = tiles.scale_(dq_4, rnorm_q[:, :, :, None])
     del dq_4
-    dh_read_3 = w_scale[:, :, None] * dh_read_2
+    dh_read_3 = tiles.scale_(dh_read_2, w_scale[:, :, None])
     del dh_read_2
     w = w_scale[:, :, :, None] * h_read
     do_S_rows = scan.Rows(steps, H, True)
@@ -682,7 +682,7 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dh_read_7 = w_scale_2[:, :, None] * db_5
     dh_read_8 = dh_read_7.sum(3)
     del dh_read_7
-    db_6 = rnorm_h_read[:, :, :, None] * db_5
+    db_6 = tiles.scale_(db_5, rnorm_h_read[:, :, :, None])
     del db_5
     db_7 = db_6.sum(2)
     del db_6
@@ -696,7 +696,7 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del beta, db_1, db_8
     dh_read_11 = tiles.addcmul_(-dh_read_8, h_read_dw_sum, valid_beta)
     del dh_read_8, h_read_dw_sum
-    dh_read_12 = rnorm_h_read[:, :, :, None] * dh_read_9
+    dh_read_12 = tiles.scale_(dh_read_9, rnorm_h_read[:, :, :, None])
     del dh_read_9
     db = db_9 + db_4
     del db_4, db_9

@@ -54,7 +54,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del log2_G_C
     valid_G_after = valid * G_after
     del G_after
-    A_scaled = valid[:, :, None] * A
+    A_scaled = tiles.scale_(A, valid[:, :, None])
     del A
     G_scaled = G * rsqrt_K
     del G
@@ -62,9 +62,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     del A_scaled
     A_scaled_v_scaled = A_scaled_v * rsqrt_K
     del A_scaled_v
-    k_scaled = valid_G_after[:, :, :, None] * k
+    k_scaled = tiles.scale_(k, valid_G_after[:, :, :, None])
     del valid_G_after
-    q_scaled = G_scaled[:, :, :, None] * q
+    q_scaled = tiles.scale_(q, G_scaled[:, :, :, None])
     del G_scaled
     S_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
@@ -206,9 +206,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_ij_do_v_scaled = valid[:, :, None] * G_ij_do_v
     G_ij_do_v_scaled_k = G_ij_do_v_scaled @ k
     del G_ij_do_v_scaled
-    qk_G_ij_scaled_2 = valid_scaled[:, :, None] * qk_G_ij
+    qk_G_ij_scaled_2 = tiles.scale_(qk_G_ij, valid_scaled[:, :, None])
     del qk_G_ij
-    G_ij_do_v_scaled_2 = valid_scaled[:, :, None] * G_ij_do_v
+    G_ij_do_v_scaled_2 = tiles.scale_(G_ij_do_v, valid_scaled[:, :, None])
     del G_ij_do_v, valid_scaled
     dk_scaled_rows = scan.Rows(steps, H, True)
     k_dS_rows = scan.Rows(steps, H, True)

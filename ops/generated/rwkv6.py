@@ -56,9 +56,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     A = tiles.decay_dot(r, k_scaled, f1, strict=True)
     del f1, k_scaled, log2_D
     rk = r * k
-    k_G_after_scaled = valid[:, :, :, None] * k_G_after
+    k_G_after_scaled = tiles.scale_(k_G_after, valid[:, :, :, None])
     del k_G_after
-    rk_scaled = u[:, :, None] * rk
+    rk_scaled = tiles.scale_(rk, u[:, :, None])
     del rk
     rk_scaled_sum = rk_scaled.sum(3)
     del rk_scaled
@@ -136,7 +136,7 @@ def chunked_states(args, valid, h0, steps, keep):
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     A = tiles.decay_dot(r, k_scaled, f1, strict=True)
     del f1, k_scaled, log2_D
-    k_G_after_scaled = valid[:, :, :, None] * k_G_after
+    k_G_after_scaled = tiles.scale_(k_G_after, valid[:, :, :, None])
     del k_G_after
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)
@@ -219,7 +219,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     rk_scaled = u[:, :, None] * rk
     rk_scaled_sum = rk_scaled.sum(3)
     del rk_scaled
-    rk_scaled_2 = v_do_sum[:, :, :, None] * rk
+    rk_scaled_2 = tiles.scale_(rk, v_do_sum[:, :, :, None])
     del rk
     du = rk_scaled_2.sum(2)
     del rk_scaled_2
@@ -301,7 +301,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_D_1, dlog2_D_2, dlog2_D_3, dlog2_G_C_2
     dw_1 = log2_D_2 * dlog2_D
     del dlog2_D, log2_D_2
-    dw_2 = valid[:, :, :, None] * dw_1
+    dw_2 = tiles.scale_(dw_1, valid[:, :, :, None])
     del dw_1
     dw = dw_2 * -1 * log2e
     dw0_1 = dw_2.sum(2)
@@ -432,7 +432,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     u_rk = u * rk
     u_rk_sum = u_rk.sum(2)
     del u_rk
-    du = drku_sum[:, :, None] * rk
+    du = tiles.scale_(rk, drku_sum[:, :, None])
     del drku_sum, rk
     dr = torch.addcmul(do_S, k, u_scaled)
     del do_S

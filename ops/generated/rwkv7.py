@@ -82,7 +82,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del k_G_after, key_1
     mix_rho = mix * rho
     xi_squared = xi * xi
-    k_squared_scaled = xi_squared[:, :, None] * k_squared
+    k_squared_scaled = tiles.scale_(k_squared, xi_squared[:, :, None])
     del k_squared, xi_squared
     kappa_1 = k_squared_scaled.sum(3)
     del k_squared_scaled
@@ -90,14 +90,14 @@ def chunked_forward(args, valid, h0, steps, keep):
     del kappa_1
     kappa_3 = torch.rsqrt(kappa_2)
     del kappa_2
-    kappa = kappa_3[:, :, :, None] * k_scaled
+    kappa = tiles.scale_(k_scaled, kappa_3[:, :, :, None])
     del k_scaled
     w1_1 = valid * kappa_3
     w1 = tiles.product(k_rate, (xi * -1)[:, :, None], w1_1[:, :, :, None])
     del k_rate
-    key_ = valid[:, :, :, None] * key
+    key_ = tiles.scale_(key, valid[:, :, :, None])
     del key
-    r_k_rate_scaled = mix_rho[:, :, None] * r_k_rate
+    r_k_rate_scaled = tiles.scale_(r_k_rate, mix_rho[:, :, None])
     del r_k_rate
     bonus_1 = r_k_rate_scaled.sum(3)
     del r_k_rate_scaled
@@ -105,7 +105,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del mix_rho
     rk_scaled_sum = rk_scaled.sum(3)
     del rk_scaled
-    rk_scaled_2 = rho[:, :, None] * rk
+    rk_scaled_2 = tiles.scale_(rk, rho[:, :, None])
     del rk
     rk_scaled_sum_2 = rk_scaled_2.sum(3)
     del rk_scaled_2
@@ -113,11 +113,11 @@ def chunked_forward(args, valid, h0, steps, keep):
     del bonus_1, rk_scaled_sum, rk_scaled_sum_2
     bonus = bonus_2[:, :, :, None] * v
     del bonus_2
-    k_G_before_scaled = xi[:, :, None] * k_G_before
+    k_G_before_scaled = tiles.scale_(k_G_before, xi[:, :, None])
     del k_G_before
-    key_G_after_scaled = valid[:, :, :, None] * key_G_after
+    key_G_after_scaled = tiles.scale_(key_G_after, valid[:, :, :, None])
     del key_G_after
-    S_new_1 = w1_1[:, :, :, None] * G_after_k_rate
+    S_new_1 = tiles.scale_(G_after_k_rate, w1_1[:, :, :, None])
     del G_after_k_rate, w1_1
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     P_rp = tiles.decay_dot(kappa, key_, f1, strict=True)
@@ -132,7 +132,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     inv = tiles.inverse(P)
     del P
     U_1 = kappa_3[:, :, :, None] * k_G_before_scaled
-    S_new_2 = xi[:, :, None] * S_new_1
+    S_new_2 = tiles.scale_(S_new_1, xi[:, :, None])
     del S_new_1
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -242,7 +242,7 @@ def chunked_states(args, valid, h0, steps, keep):
     key_G_after = key_1 * k_G_after
     del k_G_after, key_1
     xi_squared = xi * xi
-    k_squared_scaled = xi_squared[:, :, None] * k_squared
+    k_squared_scaled = tiles.scale_(k_squared, xi_squared[:, :, None])
     del k_squared, xi_squared
     kappa_1 = k_squared_scaled.sum(3)
     del k_squared_scaled
@@ -250,18 +250,18 @@ def chunked_states(args, valid, h0, steps, keep):
     del kappa_1
     kappa_3 = torch.rsqrt(kappa_2)
     del kappa_2
-    kappa = kappa_3[:, :, :, None] * k_scaled
+    kappa = tiles.scale_(k_scaled, kappa_3[:, :, :, None])
     del k_scaled
     w1_1 = valid * kappa_3
     w1 = tiles.product(k_rate, (xi * -1)[:, :, None], w1_1[:, :, :, None])
     del k_rate
-    key_ = valid[:, :, :, None] * key
+    key_ = tiles.scale_(key, valid[:, :, :, None])
     del key
-    k_G_before_scaled = xi[:, :, None] * k_G_before
+    k_G_before_scaled = tiles.scale_(k_G_before, xi[:, :, None])
     del k_G_before
-    key_G_after_scaled = valid[:, :, :, None] * key_G_after
+    key_G_after_scaled = tiles.scale_(key_G_after, valid[:, :, :, None])
     del key_G_after
-    S_new_1 = w1_1[:, :, :, None] * G_after_k_rate
+    S_new_1 = tiles.scale_(G_after_k_rate, w1_1[:, :, :, None])
     del G_after_k_rate, w1_1
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     P_rp = tiles.decay_dot(kappa, key_, f1, strict=True)
@@ -276,7 +276,7 @@ def chunked_states(args, valid, h0, steps, keep):
     inv = tiles.inverse(P)
     del P
     U_1 = kappa_3[:, :, :, None] * k_G_before_scaled
-    S_new_2 = xi[:, :, None] * S_new_1
+    S_new_2 = tiles.scale_(S_new_1, xi[:, :, None])
     del S_new_1
     S_rows = scan.Rows(steps, H)
     U_rows = scan.Rows(steps, H)
@@ -415,7 +415,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     rk_scaled_2 = mix_rho[:, :, None] * rk
     rk_scaled_sum = rk_scaled_2.sum(3)
     del rk_scaled_2
-    rk_scaled_3 = rho[:, :, None] * rk
+    rk_scaled_3 = tiles.scale_(rk, rho[:, :, None])
     del rk
     rk_scaled_sum_2 = rk_scaled_3.sum(3)
     del rk_scaled_3
@@ -425,7 +425,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dxi_1 = w1_1[:, :, :, None] * G_after_k_rate
     dS_before_1 = xi[:, :, None] * G_after_k_rate
     rk_scaled_sum_3 = rk_scaled.sum(2)
-    r_k_rate_scaled_2 = v_dbonus_sum[:, :, :, None] * r_k_rate
+    r_k_rate_scaled_2 = tiles.scale_(r_k_rate, v_dbonus_sum[:, :, :, None])
     del r_k_rate
     dmix_1 = r_k_rate_scaled_2.sum(2)
     del r_k_rate_scaled_2
@@ -442,9 +442,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dxi_2 = kappa_3 * kappa_3
     dxi_3 = kappa_3 * dxi_2
     del dxi_2
-    dS_before_2 = w1_1[:, :, :, None] * dS_before_1
+    dS_before_2 = tiles.scale_(dS_before_1, w1_1[:, :, :, None])
     del dS_before_1
-    dS_before_3 = xi[:, :, None] * k_G_before_scaled_2
+    dS_before_3 = tiles.scale_(k_G_before_scaled_2, xi[:, :, None])
     del k_G_before_scaled_2
     v_dS_rows = scan.Rows(steps, H, True)
     dG_C_rows = scan.Rows(steps, H, True)
@@ -534,7 +534,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     v_dS_k_G_after = v_dS * k_G_after
     v_dS_scaled = valid[:, :, :, None] * v_dS
     del v_dS
-    dmix_2 = valid[:, :, :, None] * v_dS_k_G_after
+    dmix_2 = tiles.scale_(v_dS_k_G_after, valid[:, :, :, None])
     del v_dS_k_G_after
     dk_5 = tiles.product(key_1, G_after, v_dS_scaled)
     dlog2_G = tiles.product(rG, drG, ln2)
@@ -553,7 +553,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_after_k_rate
     dxi_5 = dxi_4.sum(3)
     del dxi_4
-    U_dS_scaled_scaled = w1_1[:, :, :, None] * U_dS_scaled
+    U_dS_scaled_scaled = tiles.scale_(U_dS_scaled, w1_1[:, :, :, None])
     del U_dS_scaled
     dG_after = tiles.addcmul_(key * v_dS_scaled, k_rate, U_dS_scaled_scaled, -1)
     del key, v_dS_scaled
@@ -586,10 +586,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_before
     dxi_8 = k_G_before * dk_4
     del k_G_before
-    dxi_9 = kappa_3[:, :, :, None] * dxi_8
+    dxi_9 = tiles.scale_(dxi_8, kappa_3[:, :, :, None])
     del dxi_8
     dxi_10 = dxi_9.sum(2)
-    dw_10 = (xi * ln2)[:, :, None] * dxi_9
+    dw_10 = tiles.scale_(dxi_9, xi[:, :, None], ln2)
     del dxi_9
     dw_11 = tiles.suffix_sum(dw_10, 2, exclusive=True)
     del dw_10
@@ -602,23 +602,23 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dxi_12 = w1_1[:, :, :, None] * dxi_11
     dxi_13 = dxi_12.sum(2)
     del dxi_12
-    dk_17 = xi[:, :, None] * dxi_11
+    dk_17 = tiles.scale_(dxi_11, xi[:, :, None])
     del dxi_11
     dk_18 = dk_17.sum(3)
     del dk_17
     dk_19 = dk_1_ + dk_14
     del dk_14, dk_1_
     dmix_6 = k * dk_19
-    dmix_7 = valid[:, :, :, None] * dmix_6
+    dmix_7 = tiles.scale_(dmix_6, valid[:, :, :, None])
     del dmix_6
     dmix_8 = dmix_7.sum(2)
-    dk_20 = valid[:, :, :, None] * dk_19
+    dk_20 = tiles.scale_(dk_19, valid[:, :, :, None])
     del dk_19
     dmix_9 = k_rate * dk_20
     del k_rate
     dmix_10 = dmix_9.sum(2)
     del dmix_9
-    dk_21 = w1_1[:, :, :, None] * dk_16
+    dk_21 = tiles.scale_(dk_16, w1_1[:, :, :, None])
     del dk_16, w1_1
     da_3 = tiles.addcmul_(mix[:, :, None] * dmix_7, k_scaled, dk_21, -1)
     del dmix_7, k_scaled
@@ -631,7 +631,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_23
     dxi_15 = kappa_3[:, :, :, None] * dxi_14
     del kappa_3
-    dxi_16 = xi[:, :, None] * dxi_14
+    dxi_16 = tiles.scale_(dxi_14, xi[:, :, None])
     del dxi_14
     dxi_17 = dxi_15.sum(2)
     del dxi_15
@@ -646,7 +646,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del k_squared_scaled_2
     dw_13 = dw_2 * dw_12
     del dw_12, dw_2
-    dw_14 = valid[:, :, :, None] * dw_13
+    dw_14 = tiles.scale_(dw_13, valid[:, :, :, None])
     del dw_13
     dw = dw_14 * -1 * dw_3
     dw0_1 = dw_14.sum(2)
@@ -676,7 +676,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk = tiles.addcmul_(tiles.addcmul_(dk, r, dk_2), key_1, dk_20)
     dk = tiles.addcmul_(dk, k, dk_29)
     del dk_15, dk_2, dk_20, dk_22, dk_24, dk_29, dk_5, dk_6, dk_7, key_1
-    k_squared_scaled_3 = dk_28[:, :, :, None] * k_squared
+    k_squared_scaled_3 = tiles.scale_(k_squared, dk_28[:, :, :, None])
     del dk_28, k_squared
     dxi_22 = k_squared_scaled_3.sum(2)
     del k_squared_scaled_3
@@ -719,7 +719,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del xi_k_k_xi_sum
     kappa_2 = torch.rsqrt(kappa_1)
     del kappa_1
-    kappa = kappa_2[:, :, None] * k_xi
+    kappa = tiles.scale_(k_xi, kappa_2[:, :, None])
     del k_xi
     S_new_1 = v[:, :, None] * key[:, :, :, None]
     del key
@@ -735,7 +735,7 @@ def recurrent_forward(args, valid, h0, steps, keep):
     del bonus_1, rho_rk_sum, rk_mix_rho_sum
     bonus = bonus_2[:, :, None] * v
     del bonus_2
-    k_xi_rate_scaled = kappa_2[:, :, None] * k_xi_rate
+    k_xi_rate_scaled = tiles.scale_(k_xi_rate, kappa_2[:, :, None])
     del k_xi_rate, kappa_2
     S_rows = scan.Rows(steps, H)
     o_rows = scan.Rows(steps, H)
@@ -811,11 +811,11 @@ def recurrent_states(args, valid, h0, steps, keep):
     del xi_k_k_xi_sum
     kappa_2 = torch.rsqrt(kappa_1)
     del kappa_1
-    kappa = kappa_2[:, :, None] * k_xi
+    kappa = tiles.scale_(k_xi, kappa_2[:, :, None])
     del k_xi
     S_new_1 = v[:, :, None] * key[:, :, :, None]
     del key
-    k_xi_rate_scaled = kappa_2[:, :, None] * k_xi_rate
+    k_xi_rate_scaled = tiles.scale_(k_xi_rate, kappa_2[:, :, None])
     del k_xi_rate, kappa_2
     S_rows = scan.Rows(steps, H)
     (S,) = scan.flat(h0)

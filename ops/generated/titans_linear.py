@@ -131,7 +131,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     k_scaled_2 = S_new_4[:, :, :, None] * k
     del S_new_4
     U_1 = (G_before_ij @ valid_eta_G_before[..., None]).squeeze(-1)
-    G_before_ij_scaled_3 = valid_eta_2[:, :, None] * G_before_ij
+    G_before_ij_scaled_3 = tiles.scale_(G_before_ij, valid_eta_2[:, :, None])
     del G_before_ij
     P_2 = G_before_ij_scaled_3 @ G_before_ij_2
     del G_before_ij_scaled_3
@@ -147,7 +147,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del valid_eta_G_before
     o_2 = rnorm_q * o_1
     del o_1
-    G_ij_scaled_2 = valid_eta_2[:, :, None] * G_ij
+    G_ij_scaled_2 = tiles.scale_(G_ij, valid_eta_2[:, :, None])
     del G_ij, valid_eta_2
     A_1 = G_ij_scaled_2 @ G_before_ij_2
     del G_before_ij_2, G_ij_scaled_2
@@ -163,9 +163,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     del rnorm_q_G
     k_scaled_3 = U_2[:, :, :, None] * k
     del U_2
-    k_scaled_4 = rnorm_k_G_before[:, :, :, None] * k
+    k_scaled_4 = tiles.scale_(k, rnorm_k_G_before[:, :, :, None])
     del rnorm_k_G_before
-    q_scaled_2 = o_2[:, :, :, None] * q
+    q_scaled_2 = tiles.scale_(q, o_2[:, :, :, None])
     del o_2
     M_rows = scan.Rows(steps, H)
     S_rows = scan.Rows(steps, H)
@@ -333,7 +333,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del S_new_4
     U_1 = (G_before_ij @ valid_eta_G_before[..., None]).squeeze(-1)
     del valid_eta_G_before
-    G_before_ij_scaled_3 = valid_eta_2[:, :, None] * G_before_ij
+    G_before_ij_scaled_3 = tiles.scale_(G_before_ij, valid_eta_2[:, :, None])
     del G_before_ij, valid_eta_2
     P_2 = G_before_ij_scaled_3 @ G_before_ij_2
     del G_before_ij_2, G_before_ij_scaled_3
@@ -559,7 +559,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_ij_qk_do_U = G_ij * qk_do_U
     dq_3 = P_1[:, :, None] * G_ij_qk_do_U
     qk_do_U_scaled = P_1[:, :, None] * qk_do_U
-    dc_3 = rnorm_q[:, :, :, None] * G_ij_qk_do_U
+    dc_3 = tiles.scale_(G_ij_qk_do_U, rnorm_q[:, :, :, None])
     del G_ij_qk_do_U
     dc_4 = dc_3.sum(2)
     del dc_3
@@ -568,7 +568,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dq_5 = dqk_1 * qk_do_U
     del dqk_1
     dq_6 = P_1[:, :, None] * dq_5
-    dc_5 = rnorm_q[:, :, :, None] * dq_5
+    dc_5 = tiles.scale_(dq_5, rnorm_q[:, :, :, None])
     del dq_5
     dc_6 = dc_5.sum(2)
     del dc_5
@@ -579,7 +579,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_ij_scaled, qk_do_U
     db_5 = G_ij * db_3
     del db_3
-    db_6 = rnorm_q[:, :, :, None] * db_5
+    db_6 = tiles.scale_(db_5, rnorm_q[:, :, :, None])
     del db_5
     db_7 = db_6.sum(2)
     db_8 = tiles.product(db_4, valid_eta[:, :, :, None], P_1[:, :, None])
@@ -796,7 +796,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_7 = P_1[:, :, None] * dc_8
     dk_8 = dk_7.sum(3)
     del dk_7
-    dc_9 = rnorm_k[:, :, :, None] * dc_8
+    dc_9 = tiles.scale_(dc_8, rnorm_k[:, :, :, None])
     del dc_8
     dc_10 = dc_9.sum(2)
     del dc_9
@@ -805,7 +805,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_9 = P_1[:, :, None] * dc_11
     dk_10 = dk_9.sum(3)
     del dk_9
-    dc_12 = rnorm_k[:, :, :, None] * dc_11
+    dc_12 = tiles.scale_(dc_11, rnorm_k[:, :, :, None])
     del dc_11
     dc_13 = dc_12.sum(2)
     del dc_12
@@ -816,7 +816,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_before_ij_scaled_2, dc_7
     db_15 = G_before_ij * db_13
     del db_13
-    db_16 = rnorm_k[:, :, :, None] * db_15
+    db_16 = tiles.scale_(db_15, rnorm_k[:, :, :, None])
     del db_15
     db_17 = db_16.sum(2)
     db_18 = tiles.product(db_14, valid_eta[:, :, :, None], P_1[:, :, None])

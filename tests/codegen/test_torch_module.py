@@ -92,12 +92,15 @@ def check_module(found: Compiled) -> None:
     valid[1, :, 2:] = 0
     names = [state.name for state in recurrence.states]
     h0, dht = (tuple(draw(N, H, *state) for _ in names) for _ in range(2))
-    args = (*inputs, *params)
+
+    def args() -> tuple[torch.Tensor, ...]:  # a pass may use up its arguments
+        return tuple(x.clone() for x in (*inputs, *params))
+
     with torch.no_grad():
-        outputs, ht, kept = module.chunked_forward(args, valid, h0, [(0, N)], True)
+        outputs, ht, kept = module.chunked_forward(args(), valid, h0, [(0, N)], True)
         douts = tuple(draw(*x.shape) for x in outputs)
         gradients = [
-            module.chunked_backward(args, valid, h0, [(0, N)], given, douts, dht) for given in (kept, None)
+            module.chunked_backward(args(), valid, h0, [(0, N)], given, douts, dht) for given in (kept, None)
         ]
     for n, h in np.ndindex(N, H):
         loads = {d.name: x[n, h].numpy() for d, x in zip(recurrence.inputs, inputs, strict=True)}
