@@ -180,6 +180,8 @@ class _Chunk(_Order):
         self.sources = _sources(rest, self.memory, axis)
         self.lasting = _lasting(body, self.sources)
         self.summed: set[Node] = set()
+        # Large sums, and what is summed up in the same loop.
+        self.beside: dict[Node, Sequence[Node]] = {}
         self.fresh: set[Node] = set()
 
     def phases(self) -> tuple[Phase, ...]:
@@ -190,9 +192,13 @@ class _Chunk(_Order):
         for level in range(max(self.levels.values(), default=0) + 1):
             here = [node for node in totals if self.levels[node] == level + 1]
             along = [array for array in self.along if self.levels.get(plain(array.node), 0) == level]
-            self._small([node for node in here if not _is_large(node) and not _is_alone(node)], along)
-            for node in here:
-                if _is_large(node) and node in waited_for:
+            large = [node for node in here if _is_large(node)]
+            small = [node for node in here if not _is_large(node) and not _is_alone(node)]
+            self.beside |= self._beside(small, along, large)
+            apart = set().union(*self.beside.values())
+            self._small([node for node in small if node not in apart], along)
+            for node in large:
+                if node in waited_for:
                     self._loop([node])
         solved = _solved(self.body)  # after what else the operands are for, so that none waits meanwhile
         ordered = sorted(self.stores, key=lambda array: plain(array.node) in solved)
@@ -209,6 +215,35 @@ class _Chunk(_Order):
         self._finish([array for array in small if array not in early])
         self._end()
         return tuple(self.done)
+
+    def _beside(
+        self, small: Sequence[Node], along: Sequence[Array], large: Sequence[Node]
+    ) -> dict[Node, list[Node]]:
+        """By large sum, the numbers that are summed up in its loop: as both take a state that may have to be
+        formed anew, and nothing else of a loop before does.
+        """
+        roots = [*small, *(plain(array.node) for array in along)]
+        taking = [node for node in roots if self._states_in_loop(node)]
+        if any(node.axes for node in taking):
+            return {}
+        found: dict[Node, list[Node]] = {}
+        for node in taking:
+            states = self._states_in_loop(node)
+            for total in (each for each in large if states <= self._states_in_loop(each)):
+                found.setdefault(total, []).append(node)
+                break
+        return found
+
+    def _states_in_loop(self, total: Node) -> set[Node]:
+        """The states that the loop which forms a sum reads, of those that need not be kept."""
+        found, stack = set[Node](), [plain(argument) for argument in total.args]
+        while stack:
+            node = stack.pop()
+            if node in self.memory:
+                found |= {node} if self.memory[node].place == "kept" else set()
+            elif self._is_tiled(node):
+                stack += map(plain, node.args)
+        return found
 
     def _small(self, totals: Sequence[Node], along: Sequence[Array]) -> None:
         """Loops that form small sums, two matrices at most in each, and arrays along the axis."""
@@ -246,6 +281,7 @@ class _Chunk(_Order):
         """Appends a loop over tiles that forms sums, and arrays along the axis; then what consumes the
         sums.
         """
+        totals = [node for total in totals for node in (*self.beside.get(total, ()), total)]
         totals = [node for node in totals if node not in self.summed]
         if not totals and not along:
             return

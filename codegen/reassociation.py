@@ -2,16 +2,19 @@
 
 The identity of `contractions` serves derivatives by factors of rows: a row sum instead of a matrix product;
 and, with the sum over the value axis inside, leaves a large product free to be added to others as it is
-formed. A product with a sum of matrices between tokens is distributed: pairs of its factors are multiplied
-anyway.
+formed. Where it saves the only product over the keys of a state, which may have to be formed anew, the sum
+over the value axis is inside, too: then one loop over tiles of the state is enough. A product with a sum of
+matrices between tokens is distributed: pairs of its factors are multiplied anyway.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.contractions import exchanges
-from rnnc.codegen.operands import all_in_channels, is_matrix
+from rnnc.codegen.contractions import Exchange, Formed, exchanges
+from rnnc.codegen.operands import all_in_channels, is_matrix, per_channel
 from rnnc.codegen.program import Node, Program, reachable
 from rnnc.codegen.rewriting import rewritten
 
@@ -20,12 +23,19 @@ def reassociate(program: Program, builder: Builder, value_axis: str, micro: str 
     """The program with such sums taken of the products that it forms for other results; `micro` is the axis
     of micro-steps, if there are any.
     """
-    formed = {node for node in program.nodes() if isinstance(node.op, ir.Dot)}
+    nodes = program.nodes()
+    formed = {node for node in nodes if isinstance(node.op, ir.Dot)}
     channels = all_in_channels(program, micro)
+    starts = {carry.start for carry in program.carries}
+    # Where decays are per channel, sums over channels are another kernel's.
+    reads = formed if not per_channel(program) else set()
+    read = [n for n in reads if any(_is_state(a) and a not in starts for a in n.args)]
 
     def rule(node: Node, args: list[Node], build: Builder) -> Node | None:
         value = node if list(node.args) == args else build.with_args(node, args)
-        return _reordered(value, formed, build, value_axis, channels) or _distributed(value, build)
+        exchanged = _reordered(value, formed, build, value_axis, channels)
+        exchanged = exchanged or _without_state(value, formed, read, build, value_axis)
+        return exchanged or _distributed(value, build)
 
     return rewritten(program, builder, rule)
 
@@ -49,13 +59,41 @@ def _reordered(
     """
     if not isinstance(node.op, ir.Sum) or node.op.axis in ir.TIME_AXES:
         return None
+    for order in exchanges(node, _among(formed, builder)):
+        outer, inner = (order.axis, node.op.axis) if channels else (node.op.axis, order.axis)
+        if order.axis in ir.TIME_AXES or (inner == value_axis and outer != value_axis):
+            return _in_order(order, builder)
+    return None
+
+
+def _without_state(
+    node: Node, formed: set[Node], read: Sequence[Node], builder: Builder, value_axis: str
+) -> Node | None:
+    """The sum over values in the other order, if that saves the only product over keys of those that `read`
+    a state which another pass kept.
+    """
+    if not isinstance(node.op, ir.Sum) or node.op.axis != value_axis:
+        return None
+    for order in exchanges(node, _among(formed, builder)):
+        alike = [product for product in read if product.op == order.without.op]
+        if order.axis not in ir.TIME_AXES and alike == [order.without]:
+            return _in_order(order, builder)
+    return None
+
+
+def _is_state(node: Node) -> bool:
+    return isinstance(node.op, ir.Load) and node.op.kind == "state"
+
+
+def _among(formed: set[Node], builder: Builder) -> Formed:
+    """Gives products for which no matrix product is formed that is not `formed` anyway."""
 
     def product(x: Node, right: Node, axis: str) -> Node | None:
         made = builder.dot(x, right, axis)
         return made if {n for n in reachable([made]) if isinstance(n.op, ir.Dot)} <= formed else None
 
-    for order in exchanges(node, product):
-        outer, inner = (order.axis, node.op.axis) if channels else (node.op.axis, order.axis)
-        if order.axis in ir.TIME_AXES or (inner == value_axis and outer != value_axis):
-            return builder.sum(builder.multiply([order.left, order.product], order.coefficient), order.axis)
-    return None
+    return product
+
+
+def _in_order(order: Exchange, builder: Builder) -> Node:
+    return builder.sum(builder.multiply([order.left, order.product], order.coefficient), order.axis)

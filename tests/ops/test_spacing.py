@@ -53,6 +53,7 @@ def case(op: Operator, lengths: tuple[int, ...], **flags: bool) -> Case:
     [
         *((name, 2, (35, 0, 5), {"packed": True}) for name in MODELS),
         ("gated_delta_net", 4, LONG, {"packed": True, "reverse": True, "initial": False}),
+        ("mamba2", 2, LONG, {"packed": True}),
     ],
 )
 def test_values_and_gradients(
