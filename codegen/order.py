@@ -192,12 +192,12 @@ class _Chunk(_Order):
         for level in range(max(self.levels.values(), default=0) + 1):
             here = [node for node in totals if self.levels[node] == level + 1]
             along = [array for array in self.along if self.levels.get(plain(array.node), 0) == level]
-            large = [node for node in here if _is_large(node)]
-            small = [node for node in here if not _is_large(node) and not _is_alone(node)]
-            self.beside |= self._beside(small, along, large)
+            sums = [node for node in here if _is_large(node)]
+            numbers = [node for node in here if not _is_large(node) and not _is_alone(node)]
+            self.beside |= self._beside(numbers, along, sums)
             apart = set().union(*self.beside.values())
-            self._small([node for node in small if node not in apart], along)
-            for node in large:
+            self._small([node for node in numbers if node not in apart], along)
+            for node in sums:
                 if node in waited_for:
                     self._loop([node])
         solved = _solved(self.body)  # after what else the operands are for, so that none waits meanwhile
