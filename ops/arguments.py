@@ -11,7 +11,7 @@ import difflib
 import itertools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,11 +39,10 @@ class Sizes:
         return (self.heads, *(self.axes[base(axis)] for axis in axes))
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(NamedTuple):
     """The checked tensors of a call; a parameter is None where its default applies.
 
-    `key`: equal where all shapes, dtypes and devices are.
+    `key`: the same object where all shapes, dtypes and devices are equal.
     """
 
     inputs: tuple[Tensor, ...]
@@ -66,7 +65,7 @@ class Signature:
         self.declared: tuple[Input | Param, ...] = (*recurrence.inputs, *recurrence.params)
         self.names = tuple(item.name for item in self.declared)
         self.gates = gates
-        self._bound: dict[Hashable, tuple[Sizes, torch.dtype]] = {}
+        self._bound: dict[Hashable, tuple[Sizes, torch.dtype, object]] = {}
 
     def bind(
         self, args: Sequence[Any], named: Mapping[str, Any], options: Sequence[str], time: bool
@@ -81,25 +80,29 @@ class Signature:
         if torch.is_autocast_enabled(values[0].device.type):
             pairs = zip(values, self.recurrence.inputs, strict=False)
             values[:count] = [_autocast(x, item) for x, item in pairs]
-        key = None if torch.compiler.is_compiling() else _kind(values, time)
-        sizes, output_dtype = self._checked(values, time, key)
+        kind = None if torch.compiler.is_compiling() else _kind(values, time)
+        sizes, output_dtype, key = self._checked(values, time, kind)
         dtype = torch.float64 if output_dtype == torch.float64 else torch.float32
         inputs, params = tuple(values[:count]), tuple(values[count:])
         return Bound(inputs, params, sizes, output_dtype, dtype, inputs[0].device, key)
 
-    def _checked(self, values: Sequence[Any], time: bool, key: Hashable) -> tuple[Sizes, torch.dtype]:
-        """The sizes and the dtype of the outputs; what was checked once is remembered."""
-        known = self._bound.get(key)
+    def _checked(
+        self, values: Sequence[Any], time: bool, kind: Hashable
+    ) -> tuple[Sizes, torch.dtype, Hashable]:
+        """The sizes, the dtype of the outputs, and what stands for that kind of call in keys: an object, as
+        the hash of all shapes takes a microsecond. What was checked once is remembered.
+        """
+        if kind is None:
+            return self._sizes(values, time), self._dtype(values), None
+        known = self._bound.get(kind)
         if known is None:
-            known = self._sizes(values, time), self._dtype(values)
-            if key is not None:
-                self._bound[key] = known
             if len(self._bound) > REMEMBERED:
                 self._bound.clear()
+            known = self._bound[kind] = self._sizes(values, time), self._dtype(values), object()
         return known
 
     def _match(self, args: Sequence[Any], named: Mapping[str, Any], options: Sequence[str]) -> list[Any]:
-        if len(args) == len(self.names) and not named and all(type(x) is Tensor for x in args):
+        if len(args) == len(self.names) and not named and {*map(type, args)} == {Tensor}:
             return list(args)  # nothing to find out: the usual call, quickly
         if len(args) > len(self.names):
             listed = ", ".join(self.names)
@@ -219,7 +222,7 @@ def plain(dtype: torch.dtype) -> str:
 
 def _kind(values: Sequence[Any], time: bool) -> Hashable:
     """Equal for tensors of equal shapes, dtypes and devices; None where sizes are symbols."""
-    key = (time, *(None if x is None else (x.shape, x.dtype, x.device) for x in values))
+    key = (time, *[None if x is None else (x.shape, x.dtype, x.device) for x in values])
     try:
         hash(key)
     except TypeError:

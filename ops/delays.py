@@ -7,7 +7,6 @@ are given what was carried, and the last values are what is carried on.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -149,9 +148,9 @@ class WithDelays(Function):
         shift = sequences.shift
         if cu_seqlens is None:
             tails = (x[:, :longest] if reverse else x[:, -longest:] for x in bound.inputs)
-            bound = replace(bound, inputs=tuple(tails))
+            bound = bound._replace(inputs=tuple(tails))
         elif longest == 1:
-            bound = replace(bound, inputs=tuple(map(sequences.last_tokens, bound.inputs)))
+            bound = bound._replace(inputs=tuple(map(sequences.last_tokens, bound.inputs)))
             shift = sequences.shift_last
         return self._delayed(bound, params, carried, shift)[1]
 

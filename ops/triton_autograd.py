@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from types import ModuleType
 from typing import Any, cast
@@ -45,7 +45,7 @@ class TritonPlan:
         left = {each.name for each in self.recurrence.earlier if each.kind != "start" or not given}
         return tuple(item for item in self.recurrence.arguments if item.name not in left)
 
-    @property
+    @cached_property
     def before(self) -> tuple[Earlier, ...]:
         """The inputs that are others, of the tokens before."""
         return tuple(each for each in self.recurrence.earlier if each.kind == "row")
@@ -55,8 +55,10 @@ class TritonPlan:
         return tuple(output.name for output in self.recurrence.outputs)
 
     def packed(self, bounds: Tensor) -> TritonPlan:
-        """The same for other limits of as many sequences."""
-        return replace(self, call=replace(self.call, bounds=bounds, tables=[]))
+        """The same for other limits of as many sequences; what was found out of it stays."""
+        again = object.__new__(TritonPlan)
+        again.__dict__.update(self.__dict__, call=self.call.packed(bounds))
+        return again
 
     def arrays(self, tensors: Tensors) -> tuple[dict[str, Tensor], Tensors]:
         """Inputs and parameters by name, and the initial states if there are any."""

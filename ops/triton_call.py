@@ -147,6 +147,15 @@ class Call:
     prepared: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
     tables: list[tuple[Tensor, Tensor]] = field(default_factory=list, compare=False, repr=False)
 
+    def packed(self, bounds: Tensor) -> Call:
+        """The same for other limits of as many sequences: a copy without the checks of `replace`, which takes
+        as long as a launch.
+        """
+        again = object.__new__(Call)
+        again.__dict__.update(self.__dict__, bounds=bounds, tables=[])
+        again.__dict__.pop("stretches", None)
+        return again
+
     @property
     def chunk(self) -> int:
         return self.tiled.chunk

@@ -38,9 +38,8 @@ def run_chunk_tables(
     `prepared` is that of a call of so many sequences and chunks.
     """
     number = bounds.shape[0] - 1
-    first = -(-number // 4) * 4  # aligned
-    room = torch.empty(first + 2 * count, dtype=torch.int32, device=bounds.device)
-    offsets, table = room[:number], room[first:]
+    offsets = torch.empty(number, dtype=torch.int32, device=bounds.device)
+    table = torch.empty(2 * count, dtype=torch.int32, device=bounds.device)
     prepared = {} if prepared is None else prepared
     if "chunk_tables" not in prepared:
         sizes = {"N": number, "count": count, "C": chunk, "BN": TABLE_TILE[0], "BI": TABLE_TILE[1]}
@@ -277,14 +276,15 @@ class Runner:
 
     def _launch(self, prepared: Prepared, ends: Ends) -> None:
         """Allocates what a kernel writes and launches it."""
-        call, arrays = self.call, self.arrays
+        call, arrays, device = self.call, self.arrays, self.call.device
         for key, _, shape, dtype in prepared.writes:
             if key not in arrays:
-                arrays[key] = torch.empty(shape, dtype=dtype, device=call.device)
+                arrays[key] = torch.empty(shape, dtype=dtype, device=device)
         tensors: list[Tensor | None] = [arrays[key] for key in prepared.keys]
         filler = next(iter(arrays.values()))
-        bounds, tables, stretches = call.bounds, self.tables(), call.stretches
+        bounds, tables = call.bounds, self.tables()
         if prepared.serial:
+            stretches = call.stretches if call.split.parts > 1 else None
             if stretches is not None:
                 bounds, tables = stretches.bounds, (stretches.chunks, stretches.chunks)
             for _, which, number in prepared.states:

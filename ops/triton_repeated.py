@@ -33,7 +33,7 @@ class Repeated:
         straight = self.straight
         if straight is not None and _aligned(tensors):
             arguments = self.shared.copy()
-            for place, tensor in zip(self.places, tensors, strict=True):
+            for place, tensor in zip(self.places, tensors):  # noqa: B905 (a check for every launch)
                 arguments[place] = tensor
             straight(*arguments)
             return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 import torch
 
@@ -101,7 +99,7 @@ def test_other_devices() -> None:
 
 def test_values_of_cu_seqlens_are_not_read_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     op = operator("gla")
-    bound = dataclasses.replace(call_on("cpu"), device=torch.device("meta"))
+    bound = call_on("cpu")._replace(device=torch.device("meta"))
     unknown = torch.zeros(3, dtype=torch.int32, device="meta")  # its values cannot be read
     assert op._sequences(bound, unknown, values=False) == (2, None)
     with pytest.raises(NotImplementedError):
