@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 from rnnc.codegen import operations as ir
@@ -240,9 +241,10 @@ class _Footprint:
             yield Access(count, axes, exact, looped, again, kept)
 
     def _streams(self) -> Iterator[Tile]:
-        """The tiles that the largest loop loads in every pass."""
+        """The tiles that the largest loop loads in every pass, or in a part without anything from before."""
         loops = [p for p in self.kernel.phases if p.axis is not None or self.kernel.serial]
-        held = [Counter(_tile(s.array.node)[1] for s in p.body if isinstance(s, Read)) for p in loops]
+        parts = [part for phase in loops for part in _parts(phase)]
+        held = [Counter(_tile(s.array.node)[1] for s in part if isinstance(s, Read)) for part in parts]
         merged = Held()
         for each in held:
             merged |= each
@@ -338,6 +340,13 @@ def _moments(points: Sequence[_Point]) -> tuple[Moment, ...]:
         Moment(tuple(_tiles(values)), tuple(_tiles(raw)), tuple(_tiles(operands)), product)
         for values, raw, operands, product in _largest(points)
     )
+
+
+def _parts(phase: Phase) -> Iterator[Sequence[Step]]:
+    """The steps of a phase up to each `Anew`, and after the last."""
+    ends = [index for index, step in enumerate(phase.body) if isinstance(step, Anew)]
+    for start, end in pairwise((0, *ends, len(phase.body))):
+        yield phase.body[start:end]
 
 
 def _is_state(step: Step) -> bool:

@@ -30,13 +30,16 @@ from rnnc.codegen.operands import (
     contractions,
     crossing,
     in_two_loops,
+    met_again,
+    one_by_one,
     per_channel,
+    weights,
     with_plain_operands,
 )
 from rnnc.codegen.order import chunk_phases, serial_phases
 from rnnc.codegen.phases import Phase, levels, verify
 from rnnc.codegen.program import Carry, Node, Program, dependents
-from rnnc.codegen.schedule import decay_gradients, needed
+from rnnc.codegen.schedule import needed
 from rnnc.codegen.summaries import NoSummary, transition
 from rnnc.codegen.torch_module import Form
 from rnnc.codegen.torch_sums import plain
@@ -320,16 +323,20 @@ def _in_channels(
     program: Program, normal: Normal, stores: tuple[Array, ...], given: tuple[Array, ...], builder: Builder
 ) -> Kernel:
     """`channels` alone, with all values in every tile of channels: of what is summed over values only the
-    matrices between tokens that weigh products under decays reach memory.
+    matrices between tokens that weigh products under decays reach memory; where products are many, not even
+    these, which every loop forms again, but what they are formed of.
     """
     # Operands that are tiles of tokens and channels cost less to form again than to read.
     known = tuple(a for a in given if a.place != "token" or normal.value_axis in a.node.axes)
     nodes = _needed([array.node for array in stores], [array.node for array in known])
-    stores, early = in_two_loops(nodes, stores, normal.key_axis, builder)
+    inner = weights(nodes) if one_by_one(nodes) else ()
+    level = levels(nodes, normal.key_axis)
+    first = max((level[node] for node in inner), default=0)
+    stores, early = in_two_loops(nodes, stores, normal.key_axis, builder, first)
     roots = [array.node for array in stores]
-    weights = between(dict.fromkeys(plain(group.decay.args[0]) for group in decay_gradients(nodes).values()))
-    again = (*early, *(array for array in weights if array.node in nodes))
-    return _kernel("channels", normal, program, roots, known, (*again, *stores), again=again)
+    handed = met_again(nodes, inner, normal.key_axis) if inner else between(weights(nodes))
+    again = (*early, *handed)
+    return _kernel("channels", normal, program, roots, known, (*again, *stores), again=again, inner=inner)
 
 
 def _in_channel_tiles(program: Program) -> bool:
@@ -374,11 +381,12 @@ def _kernel(
     carries: tuple[Carry, ...] = (),
     again: tuple[Array, ...] = (),
     walk: Kernel | None = None,
+    inner: Collection[Node] = (),
 ) -> Kernel:
     """The kernel that forms the roots of what is given; `again`: what it reads again after writing it, where
     later something else is stored: of the two, that is what the kernel writes.
 
-    `walk`: how the states are formed that it may read.
+    `walk`: how the states are formed that it may read; `inner`: see `order.chunk_phases`.
     """
     nodes = _needed(roots, [array.node for array in given])
     starts = {carry.start for carry in carries}
@@ -393,7 +401,7 @@ def _kernel(
     else:
         if role in ("pre", "channels") and _in_channel_tiles(program):
             axis = _tiled_channels(program, normal)
-        phases = chunk_phases(body, loads, stores, axis, whole=role == "channels")
+        phases = chunk_phases(body, loads, stores, axis, whole=role == "channels", inner=inner)
     verify(phases, starts)
     name = f"{normal.recurrence.name}_{program.name.split('_')[0]}_{role}"
     reads_states = any(array.place == "kept" for array in loads)

@@ -10,7 +10,7 @@ cross, for which kernels would hold tiles in registers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
@@ -25,7 +25,8 @@ from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.dsl.normal import Normal
 
 LEFT, RIGHT = (ROW, ROWS), (COLUMN, COLUMNS)
-PRODUCTS = 2  # under decays: with the derivatives of more in one loop, the registers are full
+PRODUCTS = 4  # under decays, whose derivatives a kernel forms at most
+TOGETHER = 2  # of them that a loop forms with what else they lead to: with more, the registers are full
 
 
 def crossing(program: Program, normal: Normal, lean: bool = False) -> tuple[Array, ...]:
@@ -109,8 +110,33 @@ def all_in_channels(program: Program, micro: str | None) -> bool:
     nodes = program.nodes()
     square = any(axis.endswith("'") for node in nodes for axis in node.axes)
     solved = any(isinstance(node.op, ir.Inverse) for node in nodes)
-    products = {group.decay for group in decay_gradients(nodes).values()}
-    return solved and micro is None and not square and 0 < len(products) <= PRODUCTS
+    return solved and micro is None and not square and 0 < len(_products(nodes)) <= PRODUCTS
+
+
+def one_by_one(nodes: Iterable[Node]) -> bool:
+    """Whether a loop over tiles of channels settles every product before the next, those with states too."""
+    return len(_products(nodes)) > TOGETHER
+
+
+def _products(nodes: Iterable[Node]) -> set[Node]:
+    return {group.decay for group in decay_gradients(nodes).values()}
+
+
+def weights(nodes: Collection[Node]) -> tuple[Node, ...]:
+    """The matrices between tokens, of those nodes, that weigh the derivatives of products under decays."""
+    found = (plain(group.decay.args[0]) for group in decay_gradients(nodes).values())
+    return tuple(node for node in dict.fromkeys(found) if node in nodes)
+
+
+def met_again(nodes: Sequence[Node], inner: Collection[Node], axis: str) -> tuple[Array, ...]:
+    """What is formed of sums over tiles of the axis and, without that axis, goes into values over it, or
+    into those that are `inner` to the loop: tiles that would wait in registers for each of its steps.
+    """
+    level = levels(nodes, axis)
+    used = {plain(argument) for n in nodes if axis in n.axes or n in inner for argument in n.args}
+    found = [n for n in nodes if n in used and n not in inner and axis not in n.axes and level[n] > 0]
+    large = [n for n in found if len(n.axes) == 2 and n.axes[0] in TIME_AXES and n.axes[1] not in TIME_AXES]
+    return tuple(map(_handed, large))
 
 
 def unscaled(matrix: Node) -> Node:
@@ -273,11 +299,11 @@ def contractions(nodes: Iterable[Node], stores: Iterable[Array], value_axis: str
 
 
 def in_two_loops(
-    nodes: Sequence[Node], stores: Sequence[Array], axis: str, builder: Builder
+    nodes: Sequence[Node], stores: Sequence[Array], axis: str, builder: Builder, first: int = 0
 ) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
     """The stores with what an earlier loop over tiles of the axis can add up of them taken apart, and those
     parts: written by one loop where the whole belongs, and read by the next, which would have to form them
-    again.
+    again; `first`: the first loop that forms stores.
     """
     level = levels(nodes, axis)
     later, early = [], []
@@ -286,7 +312,7 @@ def in_two_loops(
         ready = [
             index
             for index, argument in enumerate(map(plain, total.args))
-            if axis in argument.axes and level.get(argument, 0) < level[total]
+            if axis in argument.axes and level.get(argument, 0) < level[total] > first
         ]
         costly = any(isinstance(n.op, GRADIENTS) for n in reachable(total.args[i] for i in ready))
         if axis not in total.axes or not isinstance(total.op, ir.Add) or not costly:

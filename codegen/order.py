@@ -77,11 +77,13 @@ def chunk_phases(
     stores: Sequence[Array],
     axis: str,
     whole: bool = False,
+    inner: Collection[Node] = (),
 ) -> tuple[Phase, ...]:
     """One chunk of a kernel that is parallel over chunks; `axis` is tiled. `whole`: what has another axis
-    beside the tokens is read again in every loop.
+    beside the tokens is read again in every loop. `inner`: matrices between tokens that are formed in the
+    loop that needs them, one after the other, as are all products there.
     """
-    return _Chunk(body, memory, stores, axis, whole).phases()
+    return _Chunk(body, memory, stores, axis, whole, inner).phases()
 
 
 class _Order:
@@ -98,6 +100,8 @@ class _Order:
         self.here: set[Node] = set()
         # What is written as soon as it is formed, for loops that read it.
         self.between: dict[Node, Array] = {}
+        # Matrices between tokens that the loop forms.
+        self.inner: Collection[Node] = ()
         self.known: set[Node] = set()
         self.once: list[Step] = []
         self.tiled: list[Step] | None = None
@@ -118,7 +122,8 @@ class _Order:
 
     def _append(self, node: Node, inside: bool) -> None:
         """Appends what reads or forms the node."""
-        tiled = self.axis in node.axes or (node in self.memory and node in self.weights)
+        inner = self.axis in node.axes or node in self.inner
+        tiled = inner or (node in self.memory and node in self.weights)
         place = self.once if self.tiled is None or not tiled else self.tiled
         if node in self.memory:
             place.append(Read(self.memory[node]))
@@ -126,7 +131,7 @@ class _Order:
             return
         group, summed = self.groups.get(node), self.axis is not None and is_accumulated(node, self.axis)
         for argument in group.decay.args if group else node.args:
-            self.need(argument, inside and (self.axis in node.axes or summed))
+            self.need(argument, inside and (inner or summed))
         if self.tiled is not None and summed:
             self.sums.append(node)
             place = self.tiled
@@ -162,13 +167,15 @@ class _Chunk(_Order):
         stores: Sequence[Array],
         axis: str,
         whole: bool,
+        inner: Collection[Node],
     ) -> None:
         written = {array.name for array in stores}
         self.later = {array.node for array in memory if array.name in written}
         super().__init__(body, [array for array in memory if array.name not in written], axis)
         if whole:
             self.read_again = {node for node in self.memory if axis not in node.axes and _is_large(node)}
-        self.between = {array.node: array for array in stores if array.node in self.later & self.weights}
+        self.inner = inner
+        self.between = {a.node: a for a in stores if a.node in self.later and axis not in a.node.axes}
         stores = [array for array in stores if array.node not in self.between]
         self.done: list[Phase] = []
         self.tile_axis = axis
@@ -179,6 +186,7 @@ class _Chunk(_Order):
         self.levels = levels(rest, axis)
         self.sources = _sources(rest, self.memory, axis)
         self.lasting = _lasting(body, self.sources)
+        self.late = self._postponed() if inner else {}
         self.summed: set[Node] = set()
         # Large sums, and what is summed up in the same loop.
         self.beside: dict[Node, Sequence[Node]] = {}
@@ -190,8 +198,8 @@ class _Chunk(_Order):
         waited_for = set[Node]().union(*(self.sources[node] - {node} for node in totals))
         waited_for.update(*(self.sources.get(plain(array.node), ()) for array in self.along))
         for level in range(max(self.levels.values(), default=0) + 1):
-            here = [node for node in totals if self.levels[node] == level + 1]
-            along = [array for array in self.along if self.levels.get(plain(array.node), 0) == level]
+            here = [node for node in totals if self._level(node) == level + 1]
+            along = [array for array in self.along if self._level(plain(array.node)) == level]
             sums = [node for node in here if _is_large(node)]
             numbers = [node for node in here if not _is_large(node) and not _is_alone(node)]
             self.beside |= self._beside(numbers, along, sums)
@@ -262,11 +270,27 @@ class _Chunk(_Order):
             self.need(array.node)
             self.once.append(Store(array))
 
+    def _level(self, node: Node) -> int:
+        return self.late.get(node, self.levels.get(node, 0))
+
+    def _postponed(self) -> dict[Node, int]:
+        """What waits for the loop that forms the inner matrices, though it could be formed before: only
+        there is it formed once.
+        """
+        first = max(self.levels[node] for node in self.inner)
+        before = set[Node]().union(*(self.sources[node] for node in (*self.inner, *self.between)))
+        sums = {n: max(level, first + 1) for n, level in self.levels.items() if self._is_sum(n)}
+        along = {node: max(self.levels.get(node, 0), first) for node in (plain(a.node) for a in self.along)}
+        return {node: level for node, level in sums.items() if node not in before} | along
+
     def _is_sum(self, node: Node) -> bool:
         return is_accumulated(node, self.tile_axis)
 
     def _is_tiled(self, node: Node) -> bool:
         return self.tile_axis in node.axes
+
+    def _is_inside(self, node: Node) -> bool:
+        return self._is_tiled(node) or node in self.inner
 
     def _sum_up(self, root: Node) -> None:
         """Runs the loops that the root still waits for."""
@@ -308,13 +332,16 @@ class _Chunk(_Order):
         assert self.tiled is not None
         roots = [*totals, *(array.node for array in along)]
         body = needed(roots, {*self.known, *self.memory}, plain)
-        work = Settling(body, {n: self.groups[n].decay for n in body if n in self.groups}, self.tile_axis)
+        products = {n: self.groups[n].decay for n in body if n in self.groups}
+        if self.inner:
+            products |= {n: n for n in body if _crosses(n, self.tile_axis)}
+        work = Settling(body, products, self.tile_axis, 1 if self.inner else 2)
         if len(work.left) < 2:
             return along
         while work.left:
             self.tiled.append(Anew())
             self.here.clear()
-            self.known = {n for n in self.known if not self._is_tiled(n) or not work.is_cheap(n)}
+            self.known = {n for n in self.known if not self._is_inside(n) or not work.is_cheap(n)}
             self.need(work.take())
             for part in work.parts(self.need):
                 self.tiled.append(part)
@@ -340,7 +367,7 @@ class _Chunk(_Order):
 
     def _forget(self) -> None:
         """What is in memory is read again from here on, and what costs little is formed of it again."""
-        self.known = {node for node in self.known if not self._is_tiled(node) and node in self.lasting}
+        self.known = {node for node in self.known if not self._is_inside(node) and node in self.lasting}
 
     def _close(self) -> None:
         """Ends a phase without a loop; nothing is forgotten where nothing but stores was done."""
@@ -444,6 +471,12 @@ def _is_square(node: Node) -> bool:
 def _is_large(node: Node) -> bool:
     """Whether a value is over tokens, or channels, and channels."""
     return len(node.axes) == 2 and not all(axis in ir.TIME_AXES for axis in node.axes)
+
+
+def _crosses(node: Node, axis: str) -> bool:
+    """Whether a tile over the axis is a sum over another one, of values or channels."""
+    summed = {name for argument in node.args for name in argument.axes} - {*node.axes, *ir.TIME_AXES}
+    return axis in node.axes and bool(summed)
 
 
 def _is_alone(node: Node) -> bool:

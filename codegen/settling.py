@@ -18,10 +18,12 @@ from rnnc.codegen.torch_sums import plain
 class Settling:
     """What the products of a loop over tiles of an axis lead to.
 
-    `body` is everything that the loop forms; `products` says of which product a value of it is formed.
+    `body` is everything that the loop forms; `products` says of which product a value of it is formed. Sums
+    of fewer `axes` than a tile's are formed when all their terms are there.
     """
 
-    def __init__(self, body: Iterable[Node], products: Mapping[Node, Node], axis: str) -> None:
+    def __init__(self, body: Iterable[Node], products: Mapping[Node, Node], axis: str, axes: int = 2) -> None:
+        self.axes = axes
         self.sources: dict[Node, set[Node]] = {}
         for node, args in in_order(body):
             found: set[Node] = set().union(*(self.sources.get(argument, ()) for argument in args))
@@ -31,7 +33,7 @@ class Settling:
 
     def _is_built(self, node: Node, axis: str) -> bool:
         """Whether a value is a tile to which several products contribute."""
-        if not isinstance(node.op, ir.Add) or axis not in node.axes or len(node.axes) < 2:
+        if not isinstance(node.op, ir.Add) or axis not in node.axes or len(node.axes) < self.axes:
             return False
         late = [self._of(argument) for argument in node.args if self._of(argument)]
         return len(late) > 1 and len(set().union(*late)) > 1

@@ -59,7 +59,9 @@ class Body:
         formed, written = set(kernel.body), {array.name for array in kernel.stores}
         # What a kernel hands on to its own loops: there it has a name of its own, and another type.
         self.own = {
-            a.node: "" for a in kernel.loads if a.name in written and a.node in formed and a.place in PAIRS
+            a.node: ""
+            for a in kernel.loads
+            if a.name in written and a.node in formed and kernel.tiled[0] not in a.node.axes
         }
         self.groups = decay_gradients(kernel.body)
         self.called: dict[Node, str] = {}

@@ -66,18 +66,37 @@ def test_gradients_of_a_delta_rule() -> None:
 
 
 def test_products_under_decays_are_settled_one_by_one() -> None:
-    """Each is the first thing after a fresh start, and what it gives is added up at once."""
+    """And so is what is summed over values: each is all that is formed after a fresh start, its weights
+    with it, and what it gives is added up at once.
+    """
     (loop,) = (phase for phase in kernels("rwkv7")["channels"].phases if Anew() in phase.body)
     starts = [index for index, step in enumerate(loop.body) if step == Anew()]
-    assert len(starts) == 4
+    kinds = []
     for start, end in zip(starts, [*starts[1:], None], strict=True):
         part = loop.body[start:end]
-        grads = [step for step in part if isinstance(step, Node) and isinstance(step.op, ir.DecayDotDecay)]
-        assert len(grads) == 1
+        nodes = [step for step in part if isinstance(step, Node)]
+        grads = [node for node in nodes if isinstance(node.op, ir.DecayDotDecay)]
+        sums = [node for node in nodes if isinstance(node.op, ir.Dot | ir.Sum) and node.op.axis == "V"]
+        assert len(grads) <= len(sums) == 1
+        assert (sums[0].axes == (ir.ROW, ir.COLUMN)) == bool(grads)
+        kinds.append(len(grads))
         added = {step.term for step in part if isinstance(step, Part)}
-        assert grads[0] in added
-    sums = {step.total for step in loop.body if isinstance(step, Part)}
-    assert len(sums) >= 4
+        assert set(grads) <= added
+        assert added
+    assert sorted(kinds) == [0] * 5 + [1] * 4  # do S^T, inv_dU S^T, v dS^T, U dS^T, the sums of S dS
+
+
+def test_what_loops_meet_again_is_handed_on_in_memory() -> None:
+    """Of many products no weights are, and no product is formed twice: only what the writes of a chunk
+    amount to is written, once, before the loop that reads it.
+    """
+    channels = kernels("rwkv7")["channels"]
+    written = {array.name for array in channels.stores}
+    own = [a for a in channels.loads if a.name in written and "K" not in a.node.axes]
+    assert [array.place for array in own] == ["token"]
+    formed = [node for phase in channels.phases for node in phase.nodes]
+    grads = [node for node in formed if isinstance(node.op, ir.DecayDotDecay)]
+    assert len(grads) == len(set(grads)) == 4
 
 
 def test_one_kernel_in_tiles_of_channels() -> None:
