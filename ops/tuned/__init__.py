@@ -3,10 +3,11 @@ shipped, one file per architecture; and what `rnnc tune` measured on a device of
 own per device, which goes before.
 
 An entry holds for one kernel (its text and that of what it calls), the bytes of an entry of a vector, a class
-of sizes and a version of Triton. For each length of a chunk and each spacing of states it has the best
-configuration that was found: its fields, then registers, stack and shared memory, then, if it was measured,
-the seconds for a token and head; `wrong` are configurations that gave wrong results on the device. Of two
-kernels in turn that are one launch a tile is that of each.
+of sizes and a version of Triton: those of several versions lie side by side in one file, each added by a run
+of `rnnc tune --offline` where that version is installed. For each length of a chunk and each spacing of
+states it has the best configuration that was found: its fields, then registers, stack and shared memory,
+then, if it was measured, the seconds for a token and head; `wrong` are configurations that gave wrong results
+on the device. Of two kernels in turn that are one launch a tile is that of each.
 """
 
 from __future__ import annotations

@@ -216,6 +216,26 @@ def test_what_was_found_is_taken_before_the_estimate(
         assert choice.configuration.warps >= 8
 
 
+def test_versions_of_triton_lie_side_by_side(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each finds its own entries in the one table of an architecture, and no other's."""
+    table: dict[str, Any] = {}
+    monkeypatch.setattr(tuned, "table", lambda name: table)
+    for release, registers in (("3.6.0", 150), ("3.9.0", 160)):
+        monkeypatch.setattr(tuned, "triton_version", lambda release=release: release)
+
+        def compiled(task: Mapping[str, Any], registers: int = registers) -> dict[str, Any]:
+            return Compiler()(task) | {"registers": registers}
+
+        table = merged(table, entries(found_by(compiled, subject, tmp_path / release)))
+    names = launched(subject.module)
+    for release, expected in (("3.6.0", {150}), ("3.9.0", {160}), ("3.7.0", set())):
+        monkeypatch.setattr(tuned, "triton_version", lambda release=release: release)
+        known = tuned.findings(subject.text, names, SIZES, 2, SM_90)
+        assert {said.registers for each in known.values() for said in each.values()} == expected
+
+
 def test_without_an_entry_the_estimate_decides(subject: Subject) -> None:
     chosen = tiling(subject.module, SIZES, 2, SM_90)
     known = {"nothing": {Configuration(16, 16, 4, 1): Measured(1, 0, 1)}}
