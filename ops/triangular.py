@@ -59,16 +59,15 @@ def _blocked_inverse(p: Tensor) -> Tensor:
     """`inverse` of [N, R, R] by blocks of 8 rows, in few operations: for a CPU, where each takes its time."""
     count, size = p.shape[0], p.shape[-1] // LEAF
     x = p.new_zeros(p.shape)
-    own, places = (
-        each.view(count, size, LEAF, size, LEAF).diagonal(dim1=1, dim2=3).movedim(-1, 1) for each in (p, x)
-    )
-    blocks = _small_inverse(own)
-    places.copy_(blocks)
+    grids = (each.view(count, size, LEAF, size, LEAF) for each in (p, x))
+    own, places = (grid.diagonal(dim1=1, dim2=3).permute(1, 2, 3, 0) for grid in grids)  # [8, 8, blocks, N]
+    blocks = _side_by_side(own.contiguous()).permute(2, 3, 0, 1).contiguous()
+    places.copy_(blocks.permute(2, 3, 0, 1))
     for i in range(1, size):
         start = LEAF * i
         rows = slice(start, start + LEAF)
         before = torch.bmm(p[:, rows, :start], x[:, :start, :start])
-        x[:, rows, :start] = torch.bmm(blocks[:, i], before)
+        x[:, rows, :start] = torch.bmm(blocks[i], before)
     return x
 
 
@@ -80,9 +79,10 @@ def _small_inverse(p: Tensor) -> Tensor:
 
 
 def _side_by_side(entries: Tensor) -> Tensor:
-    """The inverses of [R, R, N]."""
+    """The inverses of [R, R, ...]: every row that is done is added to all rows below it."""
     x = torch.zeros_like(entries)
     x.diagonal().fill_(1)
-    for i in range(1, entries.shape[0]):
-        torch.sum(entries[i, :i, None] * x[:i, :i], 0, out=x[i, :i])
+    rows, columns = x.unbind(0), entries.unbind(1)
+    for j in range(entries.shape[0] - 1):
+        x[j + 1 :, : j + 1].addcmul_(columns[j][j + 1 :, None], rows[j][: j + 1])
     return x
