@@ -18,20 +18,22 @@ from rnnc.codegen import operations as ir
 from rnnc.codegen.arrays import Array, Place
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.operations import COLUMN, COLUMNS, ROW, ROWS, TIME_AXES
-from rnnc.codegen.phases import is_accumulated, levels
+from rnnc.codegen.phases import is_accumulated, is_heavy, levels
 from rnnc.codegen.program import Node, Program, dependents, reachable
 from rnnc.codegen.schedule import GRADIENTS, PAIRS, decay_gradients, is_derivative
 from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.dsl.normal import Normal
 
 LEFT, RIGHT = (ROW, ROWS), (COLUMN, COLUMNS)
+LIGHT = 2  # products and decays: one of each
 PRODUCTS = 4  # under decays, whose derivatives a kernel forms at most
 TOGETHER = 2  # of them that a loop forms with what else they lead to: with more, the registers are full
 
 
 def crossing(program: Program, normal: Normal, lean: bool = False) -> tuple[Array, ...]:
     """The arrays that `pre` writes for the forward program, and later kernels read; `lean`: of matrices
-    between tokens only those that come from a triangular inverse, unless decays are per channel.
+    between tokens only those that come from a triangular inverse or take more than a product and its decay,
+    unless decays are per channel.
     """
     frontier = _frontier(program, normal.value_axis)
     matrices = list(dict.fromkeys(unscaled(n) for n in frontier if is_matrix(n)))
@@ -40,7 +42,7 @@ def crossing(program: Program, normal: Normal, lean: bool = False) -> tuple[Arra
         costly = any(map(_is_inverted, matrices))
         sums = dict.fromkeys(core for node in frontier for core in _sums(node))
         costly = costly or bool(sums)
-        late = [m for m in matrices if m.axes == (ROW, COLUMNS) or (lean and not _is_inverted(m))]
+        late = [m for m in matrices if m.axes == (ROW, COLUMNS) or (lean and _is_light(m))]
         kept = dict.fromkeys(matrix for matrix in matrices if matrix not in late)
         kept |= dict.fromkeys(_row_norms(frontier, normal.key_axis)) | sums
         found = {node: found.get(node) or _handed(node) for node in (kept if costly else ())}
@@ -60,6 +62,11 @@ def _handed(node: Node) -> Array:
 def _is_inverted(matrix: Node) -> bool:
     """Whether a triangular inverse goes into a matrix."""
     return any(isinstance(node.op, ir.Inverse) for node in reachable([matrix]))
+
+
+def _is_light(matrix: Node) -> bool:
+    """Whether a walk can form a matrix beside its own work: of few products and decays between tokens."""
+    return sum(map(is_heavy, reachable([matrix]))) <= LIGHT and not _is_inverted(matrix)
 
 
 def _sums(node: Node) -> Iterator[Node]:

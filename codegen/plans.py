@@ -1,9 +1,9 @@
 """The plans of the kernels of a form, and the one of them that costs least.
 
 `pre` hands on all matrices between tokens, or, in a lean plan, only those that come from a triangular
-inverse: then walks form the others, which takes them a product and registers, and saves what `pre` reads and
-writes for it. Which plan is taken follows from what both cost at common sizes, by the estimates of `tiling`;
-it is taken for all sizes.
+inverse, or take more than a product and its decay: then walks form the others, which takes them a product and
+registers, and saves what `pre` reads and writes for it. Which plan is taken follows from what both cost at
+common sizes, by the estimates of `tiling`; it is taken for all sizes.
 """
 
 from __future__ import annotations

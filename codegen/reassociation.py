@@ -4,7 +4,7 @@ The identity of `contractions` serves derivatives by factors of rows: a row sum 
 and, with the sum over the value axis inside, leaves a large product free to be added to others as it is
 formed. Where it saves the only product over the keys of a state, which may have to be formed anew, the sum
 over the value axis is inside, too: then one loop over tiles of the state is enough. A product with a sum of
-matrices between tokens is distributed: pairs of its factors are multiplied anyway.
+products of matrices between tokens is distributed: pairs of its factors are multiplied anyway.
 """
 
 from __future__ import annotations
@@ -47,8 +47,15 @@ def _distributed(node: Node, builder: Builder) -> Node | None:
         return None
     total, rest = sums[0], [factor for factor in node.args if factor is not sums[0]]
     assert isinstance(total.op, ir.Add)
+    if not any(_is_pair(term) for term in total.args):
+        return None
     terms = [builder.multiply([*rest, term], node.op.coefficient) for term in total.args]
     return builder.add(zip(total.op.coefficients, terms, strict=True))
+
+
+def _is_pair(term: Node) -> bool:
+    """Whether a value is a product of several matrices between tokens."""
+    return isinstance(term.op, ir.Multiply) and sum(map(is_matrix, term.args)) > 1
 
 
 def _reordered(

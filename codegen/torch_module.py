@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 
 from rnnc.codegen.builder import Builder
+from rnnc.codegen.distribution import distribute
 from rnnc.codegen.forms import chunked_form, recurrent_form
 from rnnc.codegen.gradients import differentiate
 from rnnc.codegen.numerics import stabilise
@@ -56,7 +57,7 @@ def schedule_forms(normal: Normal, ranges: Sequence[Interval]) -> tuple[Form, ..
     forms = []
     for derive in (chunked_form, recurrent_form):
         builder = Builder(_in_order(normal))
-        program = stabilise(derive(normal, builder), builder, normal, ranges)
+        program = distribute(stabilise(derive(normal, builder), builder, normal, ranges), builder)
         backward = differentiate(program, builder)
         forms.append(_schedule(program, backward, builder))
     return tuple(forms)
