@@ -1,8 +1,9 @@
 """The plan of the kernels -> bytes through device memory, floating point operations, launches.
 
-Bytes: every array that a launch reads, once, and every one that it writes (no packing). Vectors, and what is
-kept of them, are in `dtype`; scalars per token, parameters, states and partial sums in float32. Operations:
-two per multiplication in matrix products and triangular inverses, as the kernels form them: where programs
+Bytes: every array that a launch reads, once, and every one that it writes (no packing); but not what a walk
+over the chunks reads at the end of a chunk that it has written there: that is in the cache. Vectors, and what
+is kept of them, are in `dtype`; scalars per token, parameters, states and partial sums in float32.
+Operations: two per multiplication in matrix products and triangular inverses, as the kernels form them: where programs
 tile the value axis, what is formed without that axis, every one of them forms anew. Elementwise ones do not
 count.
 """
@@ -17,6 +18,7 @@ from rnnc.codegen.arrays import Array
 from rnnc.codegen.compiler import Compiled, Spec, Staged
 from rnnc.codegen.cost_count import Count
 from rnnc.codegen.cost_record import BYTES, Cost, PassCost
+from rnnc.codegen.cuts import keeping
 from rnnc.codegen.footprint import footprint
 from rnnc.codegen.hardware import KNOWN, Hardware
 from rnnc.codegen.joined import together
@@ -118,23 +120,32 @@ def _chunked_cost(
     from rnnc.codegen.stretch_cost import in_stretches, launched
 
     forward, backward, _ = compiled.kernels
-    works = {kernel.name: footprint(kernel) for kernel in (*forward, *backward)}
+    cuts = {cut.name: (*forward[: cut.shared], *cut.kernels) for cut in keeping(compiled)}
+    own = (kernel for kernels in cuts.values() for kernel in kernels)
+    every = {kernel.name: footprint(kernel) for kernel in (*forward, *backward, *own)}
+    works = {kernel.name: every[kernel.name] for kernel in (*forward, *backward)}
+    others = {
+        cut: {kernel.name: every[kernel.name] for kernel in (*kernels, *backward)}
+        for cut, kernels in cuts.items()
+    }
     axes = {axis: sizes[axis] for axis in compiled.recurrence.axes}
     size = BYTES[dtype]
     joints = together(forward, backward)
-    names = (*works, *(joint.kernel for joint in joints))
+    names = (*every, *(joint.kernel for joint in joints))
     known_of = findings(compiled, names, axes, size, hardware) if findings else None
     chunk, spacing = lengths
-    tiling = choose(works, axes, size, hardware, chunk, known_of, joints, spacing)
+    tiling = choose(works, axes, size, hardware, chunk, known_of, joints, spacing, others)
     count = Count(compiled, dtype, tiling, sizes, states, works)
-    every = tiling  # stretches keep the state of every chunk
-    if tiling.spacing > 1:
-        every = choose(works, axes, size, hardware, tiling.chunk, known_of, joints, 1)
+    whole = tiling  # stretches keep the state of every chunk, and walk as most calls do
+    if tiling.spacing > 1 or tiling.cut:
+        whole = choose(works, axes, size, hardware, tiling.chunk, known_of, joints, 1)
     split, found = in_stretches(
-        compiled, Count(compiled, dtype, every, sizes, states, works), hardware, size, stretches
+        compiled, Count(compiled, dtype, whole, sizes, states, works), hardware, size, stretches
     )
-    if split is not None:
-        tiling = every
+    if split is None:
+        forward = cuts.get(tiling.cut, forward)
+    else:
+        tiling = whole
         count = Count(compiled, dtype, tiling, sizes, states, works)
     written = {array.name: array for kernel in forward for array in kernel.stores}
     kept = [a.name for kernel in backward for a in count.loads(kernel) if a.name in written]

@@ -118,7 +118,9 @@ class Count:
 
     def kernel(self, kernel: Kernel, start: int, end: int) -> KernelCost:
         """`start`, `end`: the bytes of the state that a kernel which walks the chunks reads and writes."""
-        size = sum(map(self.bytes, (*self.once(self.loads(kernel)), *kernel.stores)))
+        near = {array.name for array in kernel.stores} if kernel.after else set[str]()
+        loads = [array for array in self.once(self.loads(kernel)) if array.name not in near]
+        size = sum(map(self.bytes, (*loads, *kernel.stores)))
         return self.launch(kernel, kernel.name, size + (start + end if kernel.serial else 0))
 
     def joined(
@@ -155,9 +157,10 @@ class Count:
         choice = how or self.tiling.kernels[name]
         size_of_axis = self.sizes[self.compiled.normal.value_axis]
         tile = min(choice.configuration.tile, cover(size_of_axis))
-        tiles = -(-size_of_axis // tile) if kernel.serial else 1
+        tiles = -(-size_of_axis // tile) if kernel.serial and not kernel.after else 1
         roots = [*(array.node for array in kernel.stores), *(carry.end for carry in kernel.carries)]
         flops = self._formed(kernel, roots, tiles if kernel.serial else 1)
+        flops += self._formed(kernel.after, roots, 1) if kernel.after else 0
         grid: tuple[int, ...] = (self.chunks, self.sizes["H"])
         if kernel.serial:
             grid = (tiles * self.sizes["B"] * self.sizes["H"],)

@@ -3,22 +3,28 @@
 `whole`: one launch walks the chunks and forms by itself what `pre` would have left in memory. It pays where
 chunks are short, and where launches cost more than the work. `apart`: the walk leaves the state at the start
 of every chunk and no outputs; these a kernel forms of it, all chunks at once: the shortest chain.
+`undivided`: where outputs are summed over the value axis, programs of the walk that have all of that axis
+form them, instead of a kernel after it, while the state is in the cache. This one also writes what the
+backward pass reads, so that every call may run so, where a program has registers enough.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from rnnc.codegen.hardware import Hardware
-from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, apart, whole
+from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, apart, undivided, whole
 from rnnc.codegen.stretches import LAUNCH
 from rnnc.codegen.tiling import CHUNKS, Choice, Findings, TooLarge, best
 from rnnc.codegen.times import LOADS, times
 from rnnc.codegen.torch_module import Form
 from rnnc.codegen.work import Work
 from rnnc.dsl.normal import Normal
+
+if TYPE_CHECKING:
+    from rnnc.codegen.compiler import Compiled
 
 DEFAULT = ""  # the cut that the backward pass goes with
 GAIN = 0.9  # the part of the time that another cut must leave at most: it is an estimate
@@ -27,12 +33,15 @@ Works = Mapping[str, Mapping[str, Work]]  # by cut, then by kernel, in the order
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """`kernels` after the first `shared` of the default cut; `reason`: why there are none."""
+    """`kernels` after the first `shared` of the default cut; `reason`: why there are none; `keeps`: they
+    write what the backward pass reads.
+    """
 
     name: str
     shared: int
     kernels: tuple[Kernel, ...]
     reason: str = ""
+    keeps: bool = False
 
 
 def plan_cuts(form: Form, normal: Normal, forward: Sequence[Kernel], lean: bool = False) -> tuple[Cut, ...]:
@@ -50,10 +59,30 @@ def _cuts(form: Form, normal: Normal, forward: Sequence[Kernel], lean: bool) -> 
     if any(array.place == "token" for array in forward[scan].stores):
         walk, outputs = apart(form, normal, lean)
         yield Cut("apart", scan, (_named(walk, "walk"), _named(outputs, "outputs")))
+    yield from keeping_cuts(form, normal, forward, lean)
+
+
+def keeping_cuts(
+    form: Form, normal: Normal, forward: Sequence[Kernel], lean: bool = False
+) -> tuple[Cut, ...]:
+    """Those that write what the backward pass reads."""
+    found = undivided(form, normal, lean) if len(forward) > 2 else None
+    if found is None:
+        return ()
+    scan = next(number for number, kernel in enumerate(forward) if kernel.serial)
+    return (Cut("undivided", scan, (_named(found, "undivided"),), keeps=True),)
+
+
+def keeping(compiled: Compiled) -> tuple[Cut, ...]:
+    """Those of a recurrence that write what the backward pass reads."""
+    forward, _, lean = compiled.kernels
+    form = next(form for form in compiled.forms if form.name == "chunked")
+    return keeping_cuts(form, compiled.normal, forward, lean)
 
 
 def _named(kernel: Kernel, name: str) -> Kernel:
-    return replace(kernel, name=f"{kernel.name.removesuffix(kernel.role)}{name}")
+    after = kernel.after and _named(kernel.after, "after")
+    return replace(kernel, name=f"{kernel.name.removesuffix(kernel.role)}{name}", after=after)
 
 
 class Forward(NamedTuple):

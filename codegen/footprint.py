@@ -7,9 +7,10 @@ Operands of matrix products lie in shared memory, results in registers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.kernels import Kernel
@@ -18,7 +19,20 @@ from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import DecayGradients, decay_gradients
 from rnnc.codegen.torch_sums import is_number, plain
 from rnnc.codegen.triton_rows import rows_per_token
-from rnnc.codegen.work import LEVELS, STEPS, TOKENS, WIDE, Access, Factors, Moment, Product, Tile, Walk, Work
+from rnnc.codegen.work import (
+    LEVELS,
+    STEPS,
+    TOKENS,
+    WHOLE,
+    WIDE,
+    Access,
+    Factors,
+    Moment,
+    Product,
+    Tile,
+    Walk,
+    Work,
+)
 from rnnc.dsl.expression import Axes
 
 Held = Counter[Axes]
@@ -39,14 +53,56 @@ class _Point(NamedTuple):
 
 def footprint(kernel: Kernel) -> Work:
     """What the choice of tiles needs to know of a kernel."""
-    return _Footprint(kernel).work()
+    if kernel.after is None:
+        return _Footprint(kernel).work()
+    walk = _with_all(_Footprint(replace(kernel, tiled=(), after=None)).work(), kernel.after.tiled[0])
+    after = _Footprint(kernel.after, frozenset(array.name for array in kernel.stores)).work()
+    return _then(walk, after, [_tile(carry.start) for carry in kernel.carries])
+
+
+def _with_all(work: Work, axis: str) -> Work:
+    """The same, said to have all of an axis that something else tiles."""
+
+    def own(axes: Axes) -> Axes:
+        return tuple(WHOLE + each if each == axis else each for each in axes)
+
+    def tiles(found: tuple[Tile, ...]) -> tuple[Tile, ...]:
+        return tuple((count, own(axes)) for count, axes in found)
+
+    def shape(factors: Factors | tuple[()]) -> Any:
+        return tuple(map(own, factors))
+
+    return work._replace(
+        moments=tuple(
+            Moment(tiles(each.values), tiles(each.raw), tiles(each.operands), shape(each.product))
+            for each in work.moments
+        ),
+        products=tuple(each._replace(shape=shape(each.shape)) for each in work.products),
+        accesses=tuple(each._replace(axes=own(each.axes)) for each in work.accesses),
+        streams=tiles(work.streams),
+    )
+
+
+def _then(walk: Work, after: Work, states: Iterable[Tile]) -> Work:
+    """A walk that does something at the end of a chunk, the states at hand."""
+    held = tuple((count, tuple(WHOLE + a if a == after.tiled else a for a in axes)) for count, axes in states)
+    return walk._replace(
+        tiled=after.tiled,
+        moments=(*walk.moments, *(each._replace(values=(*each.values, *held)) for each in after.moments)),
+        products=(*walk.products, *after.products),
+        accesses=(*walk.accesses, *after.accesses),
+        loops=after.loops,
+        chain=walk.chain + after.chain,
+    )
 
 
 class _Footprint:
-    """The steps of a kernel in one line, with what each uses and the loop it is in."""
+    """The steps of a kernel in one line, with what each uses and the loop it is in; `near`: arrays that it
+    finds in the cache.
+    """
 
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
+    def __init__(self, kernel: Kernel, near: Collection[str] = ()) -> None:
+        self.kernel, self.near = kernel, near
         self.groups = decay_gradients(kernel.body)
         self.steps: list[tuple[Step, Phase]] = [(s, phase) for phase in kernel.phases for s in phase.body]
         self.loaded = {array.node for array in kernel.loads}
@@ -227,7 +283,7 @@ class _Footprint:
 
     def _accesses(self) -> Iterator[Access]:
         found: Counter[tuple[Axes, bool, bool, bool, bool]] = Counter()
-        seen: set[str] = set()
+        seen = set(self.near)
         for step, phase in self.steps:
             if not isinstance(step, Read | Store):
                 continue

@@ -32,6 +32,10 @@ class Together:
     beside: bool
 
     @property
+    def names(self) -> tuple[str, str]:
+        return self.first, self.second
+
+    @property
     def first(self) -> str:
         return self.pair[0].name
 
@@ -42,7 +46,9 @@ class Together:
 
 def together(forward: Sequence[Kernel], backward: Sequence[Kernel]) -> tuple[Together, ...]:
     """The kernels of both passes that may be one launch; each is in one pair at most."""
-    return (*_walks(forward, backward), *_turns(forward), *_turns(backward))
+    found = (*_walks(forward, backward), *_turns(forward), *_turns(backward))
+    taken = {name for each in found for name in (each.first, each.second)}
+    return (*found, *(each for each in _both_passes(forward, backward) if taken.isdisjoint(each.names)))
 
 
 def _walks(forward: Sequence[Kernel], backward: Sequence[Kernel]) -> Iterator[Together]:
@@ -63,6 +69,18 @@ def _turns(kernels: Sequence[Kernel]) -> Iterator[Together]:
     for first, second in pairwise(kernels):
         if not (first.serial or second.serial or first in taken):
             taken.add(second)
+            yield Together(f"{first.name}_{second.role}", (first, second), False)
+
+
+def _both_passes(forward: Sequence[Kernel], backward: Sequence[Kernel]) -> Iterator[Together]:
+    """What comes before the walk over the chunks, and before the walk back, where nothing was kept; the
+    second must wait for nothing else of the forward pass.
+    """
+    number = next(number for number, kernel in enumerate(forward) if kernel.serial)
+    before, back = forward[:number], backward[:1]
+    waits = _written(forward[number:])
+    for first, second in zip(before[-1:], back, strict=False):
+        if not second.serial and waits.isdisjoint(array.name for array in second.loads):
             yield Together(f"{first.name}_{second.role}", (first, second), False)
 
 

@@ -21,8 +21,9 @@ WORK: dict[Role, str] = {
     "channels": "Forms the gradients, or those that the kernel before has left, {axis} in tiles.",
     "states": "The state at the start of chunk i_at, a tile of {axis} of it, from the last that was kept.",
 }
+ALONG = "Forms the outputs from what the walk over the chunks left, {axis} in tiles."  # of that axis
 CHUNK = "Grid: (chunks, H); a program has one chunk of one head{loops}."
-WALK = "Grid: (tiles of {axis} * N * H,); a program walks all chunks of one head of one sequence."
+WALK = "Grid: ({tiles}N * H,); a program walks all chunks of one head of one sequence."
 TOKENS = "Grid: ({tiles}N * H,); a program walks all tokens of one head of one sequence{back}."
 STEPS = "Walks the tokens with the state in registers: outputs, and the state before every so many tokens."
 BACK = "Walks the tokens back with the gradient in the state, forming states anew from those that were kept."
@@ -31,6 +32,7 @@ BACK = "Walks the tokens back with the gradient in the state, forming states ane
 def kernel_doc(kernel: Kernel, plan: Sequence[Sequence[Kernel]], arguments: Mapping[str, str]) -> str:
     """The docstring of a kernel that works on chunks; `plan`: those of the forward and the backward pass."""
     (axis,) = kernel.tiled
+    tiles = "" if kernel.after else f"tiles of {axis} * "
     loops = "".join(f", {each} in tiles" for each in dict.fromkeys(p.axis for p in kernel.phases if p.axis))
     grid = WALK if kernel.serial else CHUNK
     writer = {array.name: other.role for group in plan for other in group for array in other.stores}
@@ -39,18 +41,35 @@ def kernel_doc(kernel: Kernel, plan: Sequence[Sequence[Kernel]], arguments: Mapp
         own = array.name not in writer or writer[array.name] == kernel.role
         sources.setdefault("" if own else writer[array.name], []).append(arguments[array.name])
     return _docstring(
-        WORK[kernel.role].format(axis=axis),
+        _work(kernel).format(axis=axis),
         _place([each for group in plan for each in group], kernel, len(plan[0])),
-        grid.format(axis=axis, loops=loops),
+        grid.format(tiles=tiles, loops=loops),
         _reads(sources),
         f"Writes {_listed(arguments[array.name] for array in kernel.stores) or 'm'}.",
     )
+
+
+def _work(kernel: Kernel) -> str:
+    """What the kernel is for."""
+    along = all(axis in array.node.axes for axis in kernel.tiled for array in kernel.stores)
+    return ALONG if kernel.role == "post" and along else WORK[kernel.role]
 
 
 def walk_doc(kernel: Kernel) -> str:
     """The docstring of what forms the states of a chunk within a kernel."""
     (axis,) = kernel.tiled
     return _docstring(WORK[kernel.role].format(axis=axis), "It is kept for one chunk in SPACING.")
+
+
+def after_doc(kernel: Kernel, arguments: Mapping[str, str]) -> str:
+    """The docstring of what a walk over the chunks does at the end of each."""
+    (axis,) = kernel.tiled
+    return _docstring(
+        _work(kernel).format(axis=axis),
+        "A part of this walk, for one chunk at a time.",
+        f"Reads {_listed(arguments[array.name] for array in kernel.loads)}.",
+        f"Writes {_listed(arguments[array.name] for array in kernel.stores)}.",
+    )
 
 
 def token_doc(kernel: TokenKernel, arguments: Mapping[str, str]) -> str:

@@ -64,7 +64,9 @@ class Kernel:
 
     In a kernel that walks the chunks the value axis is tiled over programs: it has one phase and no
     accumulators. `scaling`: the role is transition, and that only scales the rows of the state. `walk`: how
-    the states that it reads are formed where they were not kept, a part of this launch.
+    the states that it reads are formed where they were not kept, a part of this launch. `after`: what a walk
+    over the chunks does at the end of each of them, of what it has written, in loops over tiles of an axis;
+    then its programs have all of the value axis.
     """
 
     name: str
@@ -78,10 +80,12 @@ class Kernel:
     micro: str | None = None
     scaling: bool = False
     walk: Kernel | None = None
+    after: Kernel | None = None
 
     def __str__(self) -> str:
         lines = [f"kernel {self.name} ({self.role}):"]
         lines += [f"  {text}" for phase in self.phases for text in str(phase).splitlines()]
+        lines += [f"  at the end of a chunk, {self.after}"] if self.after else []
         return "\n".join(lines)
 
     @property
@@ -160,6 +164,23 @@ def apart(form: Form, normal: Normal, lean: bool = False) -> tuple[Kernel, Kerne
     stores = tuple(_result(node, name) for name, node in _results(program).items())
     nodes = [array.node for array in stores]
     return walk, _kernel("post", normal, program, nodes, (*given, *states), stores)
+
+
+def undivided(form: Form, normal: Normal, lean: bool = False) -> Kernel | None:
+    """A walk whose programs have all of the value axis, so that at the end of a chunk they form of what they
+    have written what another kernel would; None where no more than two launches are needed anyhow.
+
+    It writes what the backward pass reads, the states of every chunk.
+    """
+    program, _, given = kernel_programs(form, normal, lean)
+    kernels, _ = _plan_forward(program, normal, given, _Walk(normal, program, False))
+    walk, after = kernels[-2:]
+    if len(kernels) < 3 or not walk.serial or after.serial:
+        return None
+    read = {array.name for array in walk.loads}
+    loads = (*walk.loads, *(array for array in after.loads if array.name not in read))
+    stores = (*walk.stores, *after.stores)
+    return replace(walk, loads=loads, stores=stores, tiled=after.tiled, after=after)
 
 
 def check_stretches(program: Program, normal: Normal) -> None:
@@ -399,7 +420,7 @@ def _kernel(
     if serial:
         phases = serial_phases(body, loads, stores, starts, [carry.end for carry in carries])
     else:
-        if role in ("pre", "channels") and _in_channel_tiles(program):
+        if role in ("pre", "post", "channels") and _in_channel_tiles(program):
             axis = _tiled_channels(program, normal)
         phases = chunk_phases(body, loads, stores, axis, whole=role == "channels", inner=inner)
     verify(phases, starts)

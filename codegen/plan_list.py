@@ -20,7 +20,7 @@ from rnnc.codegen.hardware import KNOWN, Hardware
 from rnnc.codegen.kernels import Kernel, plan_transition
 from rnnc.codegen.stretches import LAUNCH, Load, Maps, split
 from rnnc.codegen.summaries import NoSummary
-from rnnc.codegen.tiling import CHUNKS, Choice, Findings, TooLarge, best, choose, spacings
+from rnnc.codegen.tiling import CHUNKS, Choice, Findings, Tiling, TooLarge, best, choose, spacings
 from rnnc.codegen.times import times
 from rnnc.codegen.work import Work
 
@@ -114,25 +114,35 @@ class _Plans:
 
     def found(self) -> PlanList:
         """All of them."""
-        taken = choose(self.works, self.axes, self.size, self.hardware, None, self.known)
+        given = self.axes, self.size, self.hardware, None, self.known
+        taken = choose(self.works, *given, others=self._kept_works())
         alone = self._alone(taken.chunk)
         return PlanList(
             self.compiled.recurrence.name,
-            tuple(sorted(self._both((taken.chunk, taken.spacing)), key=lambda plan: plan.seconds)),
+            tuple(sorted(self._both(taken), key=lambda plan: plan.seconds)),
             alone,
             {cut.name: cut.reason for cut in self.cuts if cut.reason},
             self._stretches(),
         )
 
-    def _both(self, taken: tuple[int, int]) -> Iterator[Plan]:
-        names = " | ".join(kernel.role for kernel in (*self.forward, *self.backward))
-        for chunk, spacing in product(CHUNKS, spacings(self.works.values())):
-            try:
-                each = {name: self._best(name, chunk, spacing) for name in self.works}
-            except TooLarge:
-                continue
-            fits = all(choice.fits for choice in each.values())
-            yield Plan(names, chunk, spacing, self._seconds(each), fits, (chunk, spacing) == taken)
+    def _kept_works(self) -> dict[str, dict[str, Work]]:
+        """The other cuts that also go with the backward pass."""
+        back = {kernel.name: self.works[kernel.name] for kernel in self.backward}
+        works = self._cut_works()
+        return {cut.name: {**works[cut.name], **back} for cut in self.cuts if cut.keeps}
+
+    def _both(self, taken: Tiling) -> Iterator[Plan]:
+        back = [kernel.role for kernel in self.backward]
+        for cut, works in {DEFAULT: self.works, **self._kept_works()}.items():
+            names = " | ".join((self._names(cut), *back))
+            for chunk, spacing in product(CHUNKS, spacings(works.values())):
+                try:
+                    each = {name: self._best(name, chunk, spacing) for name in works}
+                except TooLarge:
+                    continue
+                fits = all(choice.fits for choice in each.values())
+                same = (cut, chunk, spacing) == (taken.cut, taken.chunk, taken.spacing)
+                yield Plan(names, chunk, spacing, self._seconds(each), fits, same)
 
     def _alone(self, usual: int) -> tuple[Plan, ...]:
         """In the order of the estimate that decides, which is for more heads than a call may have."""
@@ -171,7 +181,7 @@ class _Plans:
 
     def _best(self, name: str, chunk: int, spacing: int) -> Choice:
         given = self.axes, self.size, self.hardware, chunk, self.known.get(name, {})
-        return best(self.works[name], *given, spacing)
+        return best(self.every[name], *given, spacing)
 
     def _seconds(self, choices: Mapping[str, Choice]) -> float:
         """Of the call."""

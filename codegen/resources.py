@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.slices import slices
-from rnnc.codegen.work import LEVELS, STEPS, TOKENS, WIDE, Extents, Factors, Moment, Tile, Work
+from rnnc.codegen.work import LEVELS, STEPS, TOKENS, WHOLE, WIDE, Extents, Factors, Moment, Tile, Work
 from rnnc.dsl.expression import Axes
 
 FLOAT = 4  # bytes of a register
@@ -65,6 +65,7 @@ def extents(work: Work, sizes: Mapping[str, int], configuration: Configuration, 
     found = {axis: cover(entries) for axis, entries in sizes.items()}
     tiles = 1
     if work.tiled:
+        found[WHOLE + work.tiled] = found[work.tiled]
         tile = min(configuration.tile, found[work.tiled])
         tiles, found[work.tiled] = -(-sizes[work.tiled] // tile), tile
     chunk, rows = configuration.chunk, 1
@@ -76,7 +77,7 @@ def extents(work: Work, sizes: Mapping[str, int], configuration: Configuration, 
 
 def need(work: Work, tiles: Extents, configuration: Configuration, hardware: Hardware, size: int) -> Need:
     """What a program of a kernel needs, at its fullest moment."""
-    part = _Part(tiles, configuration.warps, hardware, size)
+    part = _Part(tiles, configuration.warps, hardware, size, work.crowded)
     moments = [*work.moments, *(m for walk in work.walks if configuration.spacing > 1 for m in walk.moments)]
     held = max(map(part.registers, moments), default=0.0)
     ahead = configuration.stages > 1
@@ -92,12 +93,15 @@ def need(work: Work, tiles: Extents, configuration: Configuration, hardware: Har
 
 @dataclass(frozen=True)
 class _Part:
-    """What of a program's tiles falls to a thread. `known`: registers by axes, once asked for."""
+    """What of a program's tiles falls to a thread. `turned`: products of few rows are formed transposed;
+    `known`: registers by axes, once asked for.
+    """
 
     tiles: Extents
     warps: int
     hardware: Hardware
     size: int
+    turned: bool = False
     known: dict[Axes, float] = field(default_factory=dict)
 
     def per_thread(self, axes: Axes) -> float:
@@ -138,7 +142,7 @@ class _Part:
 
     def _shape(self, product: Factors) -> tuple[int, int, int, int]:
         """Slices, rows, columns, and what is summed over, of a product."""
-        rows, columns = (self.tiles.entries(axes) for axes in product[:2])
+        rows, columns = self._sides(product)
         inner = math.prod(self.tiles.sizes[axis] for axis in product[2] if axis != LEVELS)
         parts = 1 if LEVELS in product[2] else slices(rows, columns, inner, self.warps, self.size)
         return parts, rows, columns, inner
@@ -147,7 +151,13 @@ class _Part:
         """Whether the matrix units take the operands of a product from shared memory."""
         if not product or not self.hardware.rows or self.warps % 4:
             return False
-        return self.tiles.entries(product[0]) >= self.hardware.rows
+        return self._sides(product)[0] >= self.hardware.rows
+
+    def _sides(self, product: Factors) -> tuple[int, int]:
+        """Rows and columns of a product, as it is formed."""
+        rows, columns = (self.tiles.entries(axes) for axes in product[:2])
+        turned = self.turned and LEVELS not in product[2] and rows < self.hardware.rows <= columns
+        return (columns, rows) if turned else (rows, columns)
 
     def _product(self, product: Factors | tuple[()]) -> float:
         """The registers that a product takes beside its result."""

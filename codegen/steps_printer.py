@@ -80,6 +80,8 @@ class StepsBackContext:
 class StepsPrinter:
     """Prints one kernel; also knows the order of its arguments."""
 
+    dot = "dot"
+
     def __init__(self, kernel: TokenKernel, normal: Normal, values: ValueNames) -> None:
         self.kernel, self.normal, self.values = kernel, normal, values
         self.names = Names(RESERVED)

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.resources import Configuration, Need, extents, need
-from rnnc.codegen.times import Times, times
+from rnnc.codegen.times import Times, bytes_moved, times
 from rnnc.codegen.work import Work
 
 CHUNKS = (16, 32, 64, 128, 256)
@@ -49,12 +49,13 @@ class Measured(NamedTuple):
 
 Findings = Mapping[Configuration, Measured]
 NOTHING: Findings = MappingProxyType({})
+NO_OTHERS: Mapping[str, Mapping[str, Work]] = MappingProxyType({})
 
 
 class Choice(NamedTuple):
     """How one kernel runs, what it needs, the time it is estimated to take for a token and head, and how many
     candidates were dropped for want of what. `measured`: what a compiler made of it, if that is known;
-    `excess`: registers that do not fit.
+    `excess`: registers that do not fit; `bytes`: what it moves through memory for a token and head.
     """
 
     configuration: Configuration
@@ -63,6 +64,7 @@ class Choice(NamedTuple):
     dropped: tuple[tuple[str, int], ...]
     measured: Measured | None
     excess: float
+    bytes: float = 0.0
 
     @property
     def fits(self) -> bool:
@@ -80,13 +82,15 @@ Pair = tuple[Choice, Choice]  # of two kernels that are one launch
 
 class Tiling(NamedTuple):
     """The choices of all kernels, by name, for chunks of `chunk` tokens, states kept for one in `spacing`;
-    `joined`: those of both kernels of those that are one launch, by its name.
+    `joined`: those of both kernels of those that are one launch, by its name. `cut`: which of the forward
+    passes that there are they belong to.
     """
 
     chunk: int
     spacing: int
     kernels: Mapping[str, Choice]
     joined: Mapping[str, Pair] = MappingProxyType({})
+    cut: str = ""
 
     @property
     def seconds(self) -> float:
@@ -95,8 +99,8 @@ class Tiling(NamedTuple):
 
     @property
     def memory(self) -> float:
-        """Seconds for what goes through memory: unlike the others, not an estimate."""
-        return sum(choice.times.memory for choice in self.kernels.values())
+        """Bytes through memory for a token and head: unlike seconds, not an estimate."""
+        return sum(choice.bytes for choice in self.kernels.values())
 
     @property
     def excess(self) -> int:
@@ -144,6 +148,7 @@ def choose(
     findings: Mapping[str, Findings] | None = None,
     joints: Iterable[Joint] = (),
     spacing: int | None = None,
+    others: Mapping[str, Mapping[str, Work]] = NO_OTHERS,
 ) -> Tiling:
     """The tiling that costs least; `sizes` by axis, `size`: bytes of an entry of a vector.
 
@@ -151,23 +156,24 @@ def choose(
     chunks, where it need not be kept for each. `findings`: what is known of kernels, by name: only what
     compilers have seen is compared where they have seen any for all kernels; where times are known of all,
     only what was measured, each a launch of its own.
-    `joints`: kernels that otherwise may be one launch, and are if that fits as well as they do. Raises
-    TooLarge.
+    `joints`: kernels that otherwise may be one launch, and are if that fits as well as they do. `others`: by
+    cut, all kernels where the forward pass is cut in another way. Raises TooLarge.
     """
     known = findings or {}
     found: list[Tiling] = []
     reasons: list[TooLarge] = []
-    for tokens in (chunk,) if chunk else CHUNKS:
-        for chunks in spacings(works.values(), spacing):
+    every = {"": works, **others}
+    for tokens, (cut, kernels) in itertools.product((chunk,) if chunk else CHUNKS, every.items()):
+        for chunks in spacings(kernels.values(), spacing):
             try:
                 each = {
                     name: best(work, sizes, size, hardware, tokens, known.get(name, {}), chunks)
-                    for name, work in works.items()
+                    for name, work in kernels.items()
                 }
             except TooLarge as error:
                 reasons.append(error)
             else:
-                found.append(Tiling(tokens, chunks, each))
+                found.append(Tiling(tokens, chunks, each, cut=cut))
     if not found:
         raise reasons[0]  # of the shortest chunk
     measured = [tiling for tiling in found if tiling.measured]
@@ -177,7 +183,9 @@ def choose(
         least = least_bytes([tiling for tiling in found if tiling.compiled] or found)
     joined = {}
     for joint in joints:
-        pair = _as_one(joint, least, works, sizes, size, hardware, known)
+        if not {joint.first, joint.second} <= set(least.kernels):
+            continue
+        pair = _as_one(joint, least, every[least.cut], sizes, size, hardware, known)
         if pair:
             joined[joint.kernel] = pair
     return least._replace(joined=joined)
@@ -275,7 +283,8 @@ def judged(
         needs = Need(said.registers, said.shared)
     spent = times(work, sizes, configuration, needs, hardware, size)
     left = excess(work, needs, said, configuration, hardware)
-    return Choice(configuration, needs, spent, (), said, left)
+    through = bytes_moved(work, sizes, configuration, size)
+    return Choice(configuration, needs, spent, (), said, left, through)
 
 
 def _as_one(

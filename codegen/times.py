@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.resources import FLOAT, Configuration, Need, cover, extents
-from rnnc.codegen.work import Extents, Work, formed, moved, steps
+from rnnc.codegen.work import WHOLE, Extents, Work, formed, moved, steps
 
 # What is estimated for: heads of all sequences, tokens of each. One choice for all calls.
 LOADS = ((96, 8192), (32, 16384))
@@ -47,11 +47,7 @@ def times(
 ) -> Times:
     """For calls of several shapes, on average, or for one: heads of all sequences, tokens of each."""
     tiles = extents(work, sizes, configuration, size)
-    together = tiles
-    if work.serial and work.tiled:  # what a tile of one program lacks, another has
-        one = configuration._replace(tile=cover(sizes[work.tiled]))
-        together = extents(work, sizes, one, size)
-    own, shared = (_unpadded(each, work, sizes) for each in (tiles, together))
+    own, shared = _unpadded(tiles, work, sizes), _together(work, sizes, configuration, size)
     parts = [
         _Load(work, tiles, own, shared, configuration, needs, hardware, size).times(*each)
         for each in ((load,) if load else LOADS)
@@ -59,11 +55,25 @@ def times(
     return Times(*(sum(each) / len(parts) for each in zip(*parts, strict=True)))
 
 
+def bytes_moved(work: Work, sizes: Mapping[str, int], configuration: Configuration, size: int) -> float:
+    """Bytes through memory for a token and head."""
+    tiles = _together(work, sizes, configuration, size)
+    return moved(work, tiles, size, False, configuration.spacing) / configuration.chunk
+
+
+def _together(work: Work, sizes: Mapping[str, int], configuration: Configuration, size: int) -> Extents:
+    """What all programs of a chunk have together."""
+    if work.spread:  # what a tile of one program lacks, another has
+        configuration = configuration._replace(tile=cover(sizes[work.tiled]))
+    return _unpadded(extents(work, sizes, configuration, size), work, sizes)
+
+
 def _unpadded(tiles: Extents, work: Work, sizes: Mapping[str, int]) -> Extents:
     """What of tiles is read and written: not what is beyond the end of an axis."""
     each = {axis: min(tiles.sizes[axis], entries) for axis, entries in sizes.items()}
     if work.tiled:
         each[work.tiled] = -(-sizes[work.tiled] // tiles.tiles)
+        each[WHOLE + work.tiled] = sizes[work.tiled]
     return Extents({**tiles.sizes, **each}, tiles.tiles)
 
 
@@ -84,7 +94,7 @@ class _Load(NamedTuple):
     def times(self, heads: int, length: int) -> Times:
         """For that many heads of sequences of that length."""
         chunks = -(-length // self.configuration.chunk)
-        spread = self.tiles.tiles if self.work.serial else 1  # programs that share a chunk
+        spread = self.tiles.tiles if self.work.spread else 1  # programs that share a chunk
         programs = heads * (spread if self.work.serial else chunks)
         each = heads * chunks
         hardware = self.hardware
@@ -134,8 +144,8 @@ class _Load(NamedTuple):
             entries += count * self.tiles.entries((*shape[0], *shape[1]))
         threads = self.configuration.warps * hardware.lanes
         passes = 1.0
-        if not work.serial:  # a tile lies in memory beside the one before it
+        if not work.serial or work.crowded:  # a tile lies in memory beside the one before it
             walked = sum(walk.number for walk in work.walks) * steps(self.configuration.spacing)
             passes += (work.loops + walked) * (1 + (self.tiles.tiles - 1) * BESIDE)
-        waits = work.chain if work.serial else made
+        waits = work.chain if work.serial and not work.crowded else made
         return reads * passes + waits * hardware.product_latency + entries / threads * ELEMENT

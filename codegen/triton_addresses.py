@@ -64,7 +64,8 @@ class Addresses:
         """The feature axes that occur, as declared; and all axes that values are over."""
         kernel = self.kernel
         over, found = set[str](), set[str]()
-        body = (*kernel.body, *(kernel.walk.body if kernel.walk else ()))
+        others = [each for each in (kernel.walk, kernel.after) if each]
+        body = (*kernel.body, *(node for each in others for node in each.body))
         formed = [inner for node in body for inner in (node, *node.args)]
         for node in (*(a.node for a in self.loads), *formed, *(a.node for a in kernel.stores)):
             over.update(map(base, node.axes))

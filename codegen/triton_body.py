@@ -39,7 +39,7 @@ class Body:
     """Prints the phases of a kernel; knows what each value is called.
 
     `walked`: where what it reads to form states lies. `optional` are the names of the arrays that not every
-    call wants to be written: None stands for them.
+    call wants to be written: None stands for them. `crowded`: a whole state is in registers meanwhile.
     """
 
     def __init__(
@@ -50,13 +50,16 @@ class Body:
         values: ValueNames,
         optional: Collection[str] = (),
         walked: Addresses | None = None,
+        crowded: bool = False,
     ) -> None:
         self.addresses, self.names, self.values, self.optional = addresses, names, values, optional
         self.paragraphs = Paragraphs(self.word, values.is_symbol)
         self.walk, self.walked = kernel.walk, walked
+        self.dot = "turned_dot" if crowded else "dot"
         carried = {carry.start for carry in kernel.carries}
-        self.memory = {array.node for array in kernel.loads if array.node not in carried}
         formed, written = set(kernel.body), {array.name for array in kernel.stores}
+        later = written if kernel.after else set[str]()  # read by what comes at the end of a chunk
+        self.memory = {a.node for a in kernel.loads if a.node not in carried and a.name not in later}
         # What a kernel hands on to its own loops: there it has a name of its own, and another type.
         self.own = {
             a.node: ""

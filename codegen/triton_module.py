@@ -44,6 +44,7 @@ class TritonContext:
     forward: str
     backward: str
     cuts: list[tuple[str, str]]
+    keeping: str
     cut_work: list[tuple[str, str]]
     forward_steps: str
     backward_steps: str
@@ -57,6 +58,7 @@ def triton_source(compiled: Compiled) -> str:
     no_stretches, scaling, summary = "", False, list[tuple[str, str]]()
     transition: tuple[list[str], list[str]] = [], []
     cuts, cut_texts, cut_work = list[tuple[str, str]](), list[str](), list[tuple[str, str]]()
+    keeping: tuple[str, ...] = ()
     try:
         kernels = chunk_kernels(compiled)
         work = [(kernel.name, written(footprint(kernel))) for group in kernels for kernel in group]
@@ -67,6 +69,7 @@ def triton_source(compiled: Compiled) -> str:
         for cut in other_cuts(compiled, kernels[0]):
             launches, texts = _cut(cut, kernels, compiled)
             cuts.append((cut.name, launches))
+            keeping += (cut.name,) if cut.keeps else ()
             cut_texts += texts
             cut_work += [(kernel.name, written(footprint(kernel))) for kernel in cut.kernels]
         try:
@@ -103,6 +106,7 @@ def triton_source(compiled: Compiled) -> str:
         forward=_tuple(forward[0]),
         backward=_tuple(backward[0]),
         cuts=cuts,
+        keeping=literal(keeping),
         cut_work=cut_work,
         forward_steps=_tuple([_step_launch(printer) for printer in steps[:1]]),
         backward_steps=_tuple([_step_launch(printer) for printer in steps[1:]]),
@@ -176,7 +180,7 @@ def _value_names(kernels: Sequence[Kernel] | Sequence[TokenKernel], compiled: Co
 
 def _arrays(kernel: Kernel | TokenKernel) -> list[Array] | list[TokenArray]:
     """What a kernel reads and writes; what it writes and reads again is part of a result, which takes its
-    place.
+    place, or is read at the end of a chunk.
     """
     written = {array.name for array in kernel.stores}
     return [*(array for array in kernel.loads if array.name not in written), *kernel.stores]
@@ -193,7 +197,9 @@ def _printers(
 def _printed(printers: Sequence[KernelPrinter]) -> tuple[list[str], list[str]]:
     """What the launcher needs to know of each, and the texts."""
     walks = {each.walk.kernel.name: each.walk.text() for each in printers if each.walk}
-    texts = [text.rstrip("\n") for text in (*walks.values(), *(printer.text() for printer in printers))]
+    after = [printer.after.after_text() for printer in printers if printer.after]
+    each = (*walks.values(), *after, *(printer.text() for printer in printers))
+    texts = [text.rstrip("\n") for text in each]
     return [_launch(printer) for printer in printers], texts
 
 
@@ -236,6 +242,8 @@ def _launch(printer: KernelPrinter) -> str:
     states = [printer.states] if len(printer.states) > 1 or kernel.walked else []
     walked = tuple(_array(printer, array) for array in kernel.walked)
     parts = (*parts, printer.optional, *states, *([walked] if walked else []))
+    if kernel.after:
+        parts = (*parts[:6], (), printer.optional, printer.states, walked, tiled)
     return f"Launch({', '.join(map(literal, parts))})"
 
 

@@ -54,7 +54,9 @@ NUMBERS = {"ln2": "0.6931471805599453", "log2e": "1.4426950408889634"}
 
 
 class Namer(Protocol):
-    """Where the printer looks up names."""
+    """Where the printer looks up names; `dot`: of the function that forms matrix products."""
+
+    dot: str
 
     def name(self, node: Node) -> str: ...
 
@@ -255,7 +257,7 @@ def _dot(node: Node, args: Sequence[str], axis: str, names: Namer) -> str:
             return f"tl.trans({flipped})"
         first = texts[0] if left.axes[1] == axis else f"tl.trans({texts[0]})"
         second = texts[1] if right.axes[0] == axis else f"tl.trans({texts[1]})"
-        return f"dot({first}.to(DOT), {second}.to(DOT), WARPS, PRECISION)"
+        return f"{names.dot}({first}.to(DOT), {second}.to(DOT), WARPS, PRECISION)"
     texts = [cleared(side, text, axis, names) for side, text in zip(node.args, args, strict=True)]
     axes = (axis, *node.axes) if len(right.axes) == 2 or not node.axes else (*node.axes, axis)
     product = " * ".join(aligned(t, a, axes) for t, a in zip(texts, node.args, strict=True))

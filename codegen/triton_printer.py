@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 
-from rnnc.codegen.kernel_docs import kernel_doc, walk_doc
+from rnnc.codegen.kernel_docs import after_doc, kernel_doc, walk_doc
 from rnnc.codegen.kernels import Kernel
 from rnnc.codegen.names import Names
 from rnnc.codegen.templating import template
@@ -23,7 +23,7 @@ WARPS dot o_rows i_rows s_rows m_rows t_rows r_rows repeat over_steps over_token
 segment_sum segment_sum_grad inverse decay_dot decay_dot_grads running_sum running_scalar path path_grad
 product_dot product_dot_grads running_product running_product_grad running_product_scalar_grad
 alternate_columns alternate_rows block anew expm1 tanh softplus
-decay_sum product_sum inverse_grad linear_scan range float""".split()
+decay_sum product_sum inverse_grad linear_scan turned_dot range float""".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,20 @@ class ScanContext:
     rows: str
     value: str
     keeps: bool
+    body: str
+    after: str
+    wanted: str
+
+
+@dataclass(frozen=True, slots=True)
+class AfterContext:
+    """The holes of `triton_after.py.jinja`."""
+
+    name: str
+    docstring: str
+    arguments: str
+    sizes: str
+    offsets: str
     body: str
 
 
@@ -98,8 +112,11 @@ class KernelPrinter:
         normal: Normal,
         values: ValueNames,
         optional: Collection[str] = (),
+        inside: bool = False,
     ) -> None:
-        """`plan` is the kernels of both passes; see `Body` for the rest."""
+        """`plan` is the kernels of both passes; `inside`: it is what a walk does at the end of a chunk; see
+        `Body` for the rest.
+        """
         self.kernel, self.plan, self.normal = kernel, plan, normal
         self.optional = tuple(array.name for array in kernel.stores if array.name in optional)
         self.names = Names(RESERVED)
@@ -108,11 +125,15 @@ class KernelPrinter:
         self.addresses = Addresses(kernel, normal, self.names, values)
         self.walk = KernelPrinter(kernel.walk, plan, normal, values) if kernel.walk else None
         walked = self.walk.addresses if self.walk else None
-        self.body = Body(kernel, self.addresses, self.names, values, self.optional, walked)
+        crowded = inside or kernel.after is not None
+        self.body = Body(kernel, self.addresses, self.names, values, self.optional, walked, crowded)
+        self.after = (
+            KernelPrinter(kernel.after, plan, normal, values, optional, True) if kernel.after else None
+        )
 
     def text(self) -> str:
         """The kernel's source."""
-        context: ScanContext | ChunkContext | WalkContext
+        context: ScanContext | ChunkContext | WalkContext | AfterContext
         if self.kernel.role == "states":
             name, context = "walk", self._walk()
         elif self.kernel.serial:
@@ -121,6 +142,12 @@ class KernelPrinter:
             name, context = "chunk", self._chunk()
         holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
         return template(f"triton_{name}.py.jinja").render(holes)
+
+    def after_text(self) -> str:
+        """The source of what this one's walk does at the end of a chunk."""
+        context = self._after()
+        holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
+        return template("triton_after.py.jinja").render(holes)
 
     def _states(self) -> tuple[tuple[str, str], ...]:
         """The arguments for the states at the start and at the end: of several, by their names."""
@@ -167,7 +194,7 @@ class KernelPrinter:
             whole=self.kernel.role != "transition",
             initial=self._initial(axes),
             shape=f"[{', '.join(('N', 'H', *axes))}]",
-            sizes=_indent(addresses.constants(), 1),
+            sizes=_indent([*addresses.constants(), *self._inner()], 1),
             offsets=_indent([*addresses.rows(), *offsets], 1),
             state_size=axes[0] if len(axes) < 2 else f"({' * '.join(axes)})",
             state_offset=_state_offset(axes),
@@ -177,6 +204,55 @@ class KernelPrinter:
             value=value,
             keeps=self.kernel.spaced,
             body=_indent(body, 2),
+            after=self._call_after(),
+            wanted=" or ".join(
+                f"{addresses.arguments[name]} is not None"
+                for name in (self.after.optional if self.after else ())
+            ),
+        )
+
+    def _inner(self) -> list[str]:
+        """The length of the tiles that what comes at the end of a chunk is done in."""
+        if self.after is None:
+            return []
+        return [f"{self._inner_tile()}: tl.constexpr,"]
+
+    def _inner_tile(self) -> str:
+        (axis,) = self.kernel.tiled
+        return f"B{self.addresses.sizes[axis]}_after"
+
+    def _call_after(self) -> str:
+        """The line that does it."""
+        if self.after is None:
+            return ""
+        own, other = self.addresses, self.after.addresses
+        (axis,) = self.kernel.tiled
+        sizes = [own.sizes[each] for each in other.sizes]
+        tiles = [self._inner_tile() if each == axis else f"B{own.sizes[each]}" for each in other.sizes]
+        parts = [
+            *(own.arguments[name] for name in other.arguments),
+            *(f"G_{name}" for name in other.groups),
+            *("first + i_t", "i_t", "i_h", "bos", "length", "H"),
+            *(*sizes, *tiles),
+            *("C", "REVERSE", "DOT", "PRECISION", "WARPS"),
+        ]
+        return f"{self.after.kernel.name}({', '.join(parts)})"
+
+    def _after(self) -> AfterContext:
+        """As a kernel that is parallel over chunks, of one."""
+        (axis,) = self.kernel.tiled
+        addresses = self.addresses
+        tiled = {phase.axis for phase in self.kernel.phases if phase.axis}
+        whole = [axis for axis in addresses.sizes if axis not in tiled]
+        offsets = [text for axis in whole for text in addresses.tile(axis)]
+        size = addresses.sizes[axis]
+        return AfterContext(
+            name=self.kernel.name,
+            docstring=after_doc(self.kernel, addresses.arguments),
+            arguments=_indent(addresses.declarations(), 1),
+            sizes=_indent(addresses.constants(), 1),
+            offsets=_indent([f"tiles = tl.cdiv({size}, B{size})", *addresses.rows(), *offsets], 1),
+            body=_indent(self.body.phases(self.kernel.phases), 1),
         )
 
     def _initial(self, axes: Sequence[str]) -> str:

@@ -17,6 +17,9 @@ Tile = tuple[int, Axes]  # count, axes
 Factors = tuple[Axes, Axes, Axes]  # of a matrix product: rows, columns, what is summed over
 
 
+WHOLE = "@all "  # before the name of the tiled axis: all of it, whatever the tile
+
+
 class Moment(NamedTuple):
     """What is there at one point of a kernel: tiles in registers, in float32 and as loaded (`raw`), operands
     of matrix products in shared memory, and the product that is formed, if one is.
@@ -84,6 +87,16 @@ class Work(NamedTuple):
     def spaced(self) -> bool:
         """Whether it reads or writes states."""
         return any(access.kept for access in self.accesses)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether its programs hold a whole state, and do more at the end of a chunk."""
+        return self.serial and self.loops > 0
+
+    @property
+    def spread(self) -> bool:
+        """Whether several programs share a chunk, each with a tile, instead of one that loops over them."""
+        return self.serial and bool(self.tiled) and not self.crowded
 
 
 class Extents(NamedTuple):

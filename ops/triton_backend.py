@@ -230,7 +230,8 @@ class TritonKernels:
             may_cut = split.parts == 1 and bool(self.cut or (named and cu_seqlens is None))
             if may_cut and not recorded:
                 how = self.alone(bound.sizes.axes, size, bound.device, length, how, options.chunk_size)
-            if how.spacing > 1 and split.parts > 1:  # stretches keep the state of every chunk
+            # Stretches keep the state of every chunk, and are walked in the usual cut.
+            if (how.spacing > 1 or how.cut in self.available[0].KEEPING) and split.parts > 1:
                 how = self._tiled(bound.sizes.axes, size, bound.device, how.chunk, 1)
         call = self._call(bound, length, cu_seqlens, bool(options.reverse), how, split, starts)
         keep, final = options.save != "inputs", options.output_final_state

@@ -26,7 +26,8 @@ class Launch(NamedTuple):
     The axes in `tiled` are looped over, or spread over programs, in tiles; of the others a program holds all.
     The arrays in `optional` are not written where None is given for them. `states` are the arguments for the
     states at the start and at the end, of kernels that walk the chunks. Those in `walked` are read only where
-    states are not kept for every chunk.
+    states are not kept for every chunk. The axes in `inner` a walk has whole, and once more in tiles, for
+    what it does at the end of a chunk.
     """
 
     kernel: str
@@ -39,6 +40,7 @@ class Launch(NamedTuple):
     optional: tuple[str, ...]
     states: tuple[tuple[str, str], ...] = (("h0", "ht"),)
     walked: tuple[ArraySpec, ...] = ()
+    inner: tuple[str, ...] = ()
 
     @property
     def spaced(self) -> bool:
@@ -62,7 +64,7 @@ class Tiled(NamedTuple):
     """The tokens of a chunk, the chunks that a state is kept for, the configurations of kernels, by name, and
     how products of float32 operands are formed. `validated`: they have run on the device, and were right.
     `joined`: the configurations of both kernels of those that are one launch, by its name. `cut`: how else
-    than in `FORWARD` the forward pass is cut (see `rnnc.codegen.cuts`), of calls that keep nothing.
+    than in `FORWARD` the forward pass is cut (see `rnnc.codegen.cuts`).
     """
 
     chunk: int

@@ -228,6 +228,8 @@ class Runner:
             options[f"B{name}"] = rows_for(size) if axis == call.micro else cover(size)
             if axis in launch.tiled:
                 options[f"B{name}"] = min(cover(size), configuration.tile)
+            if axis in launch.inner:
+                options[f"B{name}_after"] = min(cover(size), configuration.tile)
         serial = launch.role in SERIAL
         if not serial and launch.tiled:
             (name,) = (name for axis, name in launch.sizes if axis in launch.tiled)
@@ -300,7 +302,7 @@ class Runner:
         if launch.role not in SERIAL:
             return call.chunks, call.heads
         size = self._sizes(launch)[call.value_axis]
-        tile = min(cover(size), configuration.tile)
+        tile = min(cover(size), configuration.tile) if call.value_axis in launch.tiled else size
         return (math.ceil(size / tile) * call.walked * call.heads,)
 
     def _sizes(self, launch: Launch) -> Mapping[str, int]:

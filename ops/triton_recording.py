@@ -26,7 +26,7 @@ TABLES = ("cu_seqlens", "chunk_offsets", "chunk_table")  # read where sequences 
 class Recorded:
     """One launch: the kernel's name, the grid and all arguments and options.
 
-    `again`: the arguments that the kernel writes and then reads.
+    `again`: the arguments that the kernel writes and then reads, unless it does so chunk by chunk.
     """
 
     kernel: str
@@ -109,6 +109,7 @@ def record(
         second = [{called.get(name, name) for name in group} for group in touched[pair.second]]
         touched[pair.kernel] = [one | other for one, other in zip(touched[pair.first], second, strict=True)]
     again: dict[str, Collection[str]] = {name: reads & writes for name, (reads, writes) in touched.items()}
+    again |= {launch.kernel: () for group in cuts for launch in group if launch.inner}  # in the cache
     again["combine"] = {"starts"}
     kernels = {name: _Kernel(name, launches, again.get(name, ())) for name in names}
     stand_in: Any = SimpleNamespace(**(vars(module) | kernels))

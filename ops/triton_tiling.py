@@ -32,13 +32,17 @@ def tiling(
     chunk: int | None = None,
     findings: Mapping[str, Findings] | None = None,
     spacing: int | None = None,
+    joined: bool = True,
 ) -> Tiling:
     """The choice for the chunked kernels of a module, for chunks of that many tokens, and so many chunks to a
-    state that is kept, if given.
+    state that is kept, if given: then with the usual cut, as for calls in stretches.
 
-    `size`: bytes of an entry of a vector; `findings`: what is known of kernels, by name. Raises TooLarge.
+    `size`: bytes of an entry of a vector; `findings`: what is known of kernels, by name; `joined`: two of
+    them may be one launch. Raises TooLarge.
     """
-    return choose(module.WORK, sizes, size, hardware, chunk, findings, module.JOINED, spacing)
+    others = keeping_works(module) if spacing is None else {}
+    joints = module.JOINED if joined else ()
+    return choose(module.WORK, sizes, size, hardware, chunk, findings, joints, spacing, others)
 
 
 def in_stretches(
@@ -81,7 +85,8 @@ def _maps(module: ModuleType, findings: Mapping[str, Findings]) -> Maps:
 
 def launched(module: ModuleType) -> tuple[str, ...]:
     """The kernels whose configurations are chosen, and those that two of them are as one."""
-    return *module.WORK, *(pair.kernel for pair in module.JOINED)
+    own = (kernel for works in keeping_works(module).values() for kernel in works)
+    return tuple(dict.fromkeys((*module.WORK, *own, *(pair.kernel for pair in module.JOINED))))
 
 
 def forward_alone(
@@ -120,11 +125,21 @@ def cut_works(module: ModuleType) -> dict[str, dict[str, Work]]:
     return {cut: {launch.kernel: works[launch.kernel] for launch in each} for cut, each in cuts.items()}
 
 
+def keeping_works(module: ModuleType) -> dict[str, dict[str, Work]]:
+    """What all kernels of both passes do where the forward pass is cut in another way, but keeps what the
+    backward pass reads.
+    """
+    works = cut_works(module)
+    back = {launch.kernel: module.WORK[launch.kernel] for launch in module.BACKWARD}
+    return {cut: {**works[cut], **back} for cut in module.KEEPING}
+
+
 def tiled(found: Tiling, hardware: Hardware) -> Tiled:
     """What a launch needs to know of a choice."""
     each = {name: choice.configuration for name, choice in found.kernels.items()}
     joined = {name: (one.configuration, other.configuration) for name, (one, other) in found.joined.items()}
-    return Tiled(found.chunk, found.spacing, each, precision(hardware), found.measured, joined)
+    measured, cut = found.measured, found.cut
+    return Tiled(found.chunk, found.spacing, each, precision(hardware), measured, joined, cut)
 
 
 def precision(hardware: Hardware) -> str:

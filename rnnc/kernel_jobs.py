@@ -131,7 +131,8 @@ def recorded(
     module = subject.module
     kind = getattr(torch, KINDS[dtype])
     form = "chunked" if how else "recurrent"
-    groups = (module.FORWARD, module.BACKWARD) if how else (module.FORWARD_STEPS, module.BACKWARD_STEPS)
+    forward = module.CUTS[how.cut] if how and how.cut else module.FORWARD
+    groups = (forward, module.BACKWARD) if how else (module.FORWARD_STEPS, module.BACKWARD_STEPS)
     roles = {launch.kernel: launch.role for group in groups for launch in group}
     shapes = Shapes(1, LENGTH, 96, 96, axes)
     joined = {pair.kernel for pair in module.JOINED} if how and how.joined else set()

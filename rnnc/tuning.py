@@ -18,7 +18,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rnnc.codegen.cuts import chosen, passes
+from rnnc.codegen.cuts import DEFAULT, chosen, passes
 from rnnc.codegen.resources import Configuration
 from rnnc.codegen.tiling import (
     CHUNKS,
@@ -31,9 +31,9 @@ from rnnc.codegen.tiling import (
     Findings,
     Measured,
     Pair,
+    Tiling,
     TooLarge,
     as_one,
-    choose,
     compiled_for,
     excess,
     plausible,
@@ -115,7 +115,7 @@ def search(targets: Sequence[Target], answers: Answers, workers: int, deadline: 
 
 class _Plan(NamedTuple):
     """One length of a chunk and one spacing of states: how far its worst kernel is from fitting, in
-    registers, the least time through memory and in all, and the candidates of each kernel, those kernels
+    registers, the least bytes through memory and time, and the candidates of each kernel, those kernels
     first that are likely not to fit.
     """
 
@@ -138,10 +138,26 @@ class _Search:
         self.target, self.answers, self.deadline = target, answers, deadline
         self.hardware, self.size = hardware_of(target.arch), itemsize(target.dtype)
         module = target.subject.module
-        self.works = module.WORK
+        from rnnc.ops.triton_tiling import keeping_works
+
+        self.cuts = {DEFAULT: module.WORK, **keeping_works(module)}
         self.every = {**module.WORK, **module.CUT_WORK, **module.SUMMARY_WORK}
         self.found = Found(target)
         self.room: dict[tuple[str, int, int], float] = {}
+
+    @property
+    def keeping(self) -> dict[str, str]:
+        """The cut that a kernel is in, of those that all calls may run by."""
+        own = self.target.subject.module.CUT_WORK
+        return {kernel: cut for cut, works in self.cuts.items() for kernel in works if kernel in own}
+
+    def _chosen(self, known: Mapping[str, Findings]) -> Tiling:
+        """Raises TooLarge."""
+        from rnnc.ops.triton_tiling import tiling
+
+        return tiling(
+            self.target.subject.module, self.target.axes, self.size, self.hardware, None, known, joined=False
+        )
 
     def run(self) -> Found:
         """Compiles the plan that would be chosen if it fits; if it does not, the one that then would be."""
@@ -168,11 +184,14 @@ class _Search:
         axes, module = self.target.axes, self.target.subject.module
         known = {kernel: findings_of(reports) for kernel, reports in self.found.kernels.items()}
         try:
-            plan = choose(self.works, axes, self.size, self.hardware, None, known)
+            plan = self._chosen(known)
         except TooLarge:
             return
         for joint in module.JOINED:
-            two = [(self.works[n], known.get(n, {}), plan.kernels[n]) for n in (joint.first, joint.second)]
+            names = joint.first, joint.second
+            if not set(names) <= set(plan.kernels):
+                continue
+            two = [(self.every[n], known.get(n, {}), plan.kernels[n]) for n in names]
             pairs = together(two, joint.beside, axes, self.size, self.hardware, plan.chunk, plan.spacing)
             self._joint(joint, pairs[:TRIES], [apart for *_, apart in two])
 
@@ -183,7 +202,7 @@ class _Search:
         target, module = self.target, self.target.subject.module
         known = {kernel: findings_of(reports) for kernel, reports in self.found.kernels.items()}
         try:
-            plan = choose(self.works, target.axes, self.size, self.hardware, None, known)
+            plan = self._chosen(known)
             maps = map_choices(target.subject, target.arch, target.dtype, target.axes, plan.chunk, {})
         except TooLarge:
             return
@@ -208,7 +227,7 @@ class _Search:
                 raise OutOfTime
             one, other = (
                 choice.configuration._replace(
-                    spacing=compiled_for(self.works[kernel], choice.configuration.spacing)
+                    spacing=compiled_for(self.every[kernel], choice.configuration.spacing)
                 )
                 for kernel, choice in zip((joint.first, joint.second), pair, strict=True)
             )
@@ -238,11 +257,12 @@ class _Search:
     def _plans(self) -> Iterator[_Plan]:
         """Every length of a chunk and spacing."""
         target = self.target
-        for chunk, spacing in product(CHUNKS, spacings(self.works.values())):
+        cuts = ((works, spacing) for works in self.cuts.values() for spacing in spacings(works.values()))
+        for chunk, (works, spacing) in product(CHUNKS, cuts):
             try:
                 each = {
                     kernel: plausible(ranked(work, target.axes, self.size, self.hardware, chunk, {}, spacing))
-                    for kernel, work in self.works.items()
+                    for kernel, work in works.items()
                 }
             except TooLarge:
                 continue
@@ -251,7 +271,7 @@ class _Search:
             tight = sorted(first, key=lambda kernel: -first[kernel].excess)
             yield _Plan(
                 least,
-                sum(choice.times.memory for choice in first.values()),
+                sum(choice.bytes for choice in first.values()),
                 sum(choice.times.seconds for choice in first.values()),
                 {kernel: each[kernel] for kernel in tight},
             )
@@ -263,7 +283,7 @@ class _Search:
             chosen.append(self._first(kernel, choices))
             if not chosen[-1].fits:
                 return plan._replace(excess=chosen[-1].excess)
-        memory, seconds = (sum(getattr(c.times, name) for c in chosen) for name in ("memory", "seconds"))
+        memory, seconds = sum(c.bytes for c in chosen), sum(c.times.seconds for c in chosen)
         return plan._replace(excess=0.0, memory=memory, seconds=seconds)
 
     def _complete(self, plan: _Plan) -> None:
@@ -311,8 +331,8 @@ class _Search:
         from rnnc.ops.triton_call import Tiled
         from rnnc.ops.triton_tiling import precision
 
-        each = dict.fromkeys(self.works, how._replace(tile=how.tile or TILES[0]))
-        each |= {kernel: how for kernel, work in self.works.items() if bool(work.tiled) == bool(how.tile)}
+        each = dict.fromkeys(self.every, how._replace(tile=how.tile or TILES[0]))
+        each |= {kernel: how for kernel, work in self.every.items() if bool(work.tiled) == bool(how.tile)}
         spacing = max(each.spacing for each in (how, *(one for pair in joined.values() for one in pair)))
         return Tiled(how.chunk, spacing, each, precision(self.hardware), False, joined)
 
@@ -325,13 +345,13 @@ class _Search:
         given = target.subject, target.arch, target.dtype, target.axes
         if kernel in target.subject.module.SUMMARY_WORK:
             jobs = [job for job in stretch_jobs(*given, tiled, {kernel: how}) if job.task["kernel"] == kernel]
-        elif kernel in target.subject.module.CUT_WORK:
+        elif kernel in target.subject.module.CUT_WORK and kernel not in self.keeping:
             cuts = target.subject.module.CUTS.items()
             (cut,) = (name for name, group in cuts if kernel in {launch.kernel for launch in group})
             own = dict.fromkeys(self.every, how) | dict(tiled.configurations)
             jobs = cut_jobs(*given, tiled._replace(cut=cut, configurations=own), kernel)
         else:
-            jobs = recorded(*given, tiled, kernel)
+            jobs = recorded(*given, tiled._replace(cut=self.keeping.get(kernel, DEFAULT)), kernel)
         report = self.answers.of(jobs[0]) if jobs else {"error": "never launched"}
         self.found.kernels.setdefault(kernel, {})[how] = report
         return report
@@ -354,7 +374,11 @@ def entries(found: Found) -> dict[str, dict[str, Any]]:
 
     target = found.target
     hardware, size = hardware_of(target.arch), itemsize(target.dtype)
-    works = target.subject.module.WORK
+    from rnnc.ops.triton_tiling import keeping_works
+
+    works = dict(target.subject.module.WORK)
+    for each in keeping_works(target.subject.module).values():
+        works |= each
     made = {}
     for kernel, reports in found.kernels.items():
         findings = findings_of(reports)

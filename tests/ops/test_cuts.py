@@ -12,13 +12,14 @@ import rnnc.ops
 from rnnc.codegen.cuts import DEFAULT, chosen, passes
 from rnnc.codegen.hardware import SM_90
 from rnnc.codegen.tiling import Measured
+from rnnc.ops import triton_backend
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case, draw_arguments, draw_states
 from rnnc.ops.stages import Pipeline
 from rnnc.ops.testing import distance
 from rnnc.ops.triton_backend import TritonKernels
 from rnnc.ops.triton_launch import Runner
-from rnnc.ops.triton_tiling import cut_works
+from rnnc.ops.triton_tiling import cut_works, tiling
 
 pytest.importorskip("triton")
 
@@ -141,3 +142,34 @@ def test_what_no_compiler_has_seen_does_not_go_before_what_they_have() -> None:
         for name, choice in other.kernels.items()
     }
     assert chosen(passes(*given, None, known), usual.chunk) is not None
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize(("save", "usual"), [("states", False), ("inputs", False), ("states", True)])
+def test_outputs_formed_by_the_walk(
+    save: str, usual: bool, launched: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In two launches instead of three, with gradients, of packed sequences and from given states."""
+    op = rnnc.ops.gated_oja
+    if usual:
+        monkeypatch.setattr(triton_backend, "tiling", lambda *given: tiling(*given[:-1], 1))
+        monkeypatch.setattr(op.kernels, "tilings", {})
+        monkeypatch.setattr(op.kernels, "plans", {})
+    case = Case(7, (0, 18), True, 1, {"K": 5, "V": 20}, {}, True, True, 16)
+    arguments = [x.float().requires_grad_() for x in draw_arguments(op.recurrence, case, 0.5)]
+    given = [x.float().requires_grad_() for x in draw_states(op.recurrence, case)]
+    options: Any = {"initial_state": given[0], "output_final_state": True, "cu_seqlens": case.cu_seqlens}
+
+    def gradients(**how: Any) -> list[torch.Tensor]:
+        o, state = op(*arguments, **options, **how)
+        found = torch.autograd.grad(o.sin().sum() + state.square().sum(), [*arguments, *given])
+        return [o.detach(), state.detach(), *found]
+
+    expected = gradients(backend="torch")
+    found = gradients(backend="triton", chunk_size=16, save=save)
+    for got, wanted in zip(found, expected, strict=True):
+        assert distance(got, wanted, float(wanted.double().norm())) <= 1e-5
+    forward = ["pre", "scan", "post"] if usual else ["pre", "undivided"]
+    again = ["pre_dpost", "undivided"] if save == "inputs" else ["dpost"]
+    kernels = [*forward, *again, "reverse", "channels"]
+    assert launched == [f"gated_oja_chunked_{each}" for each in kernels]

@@ -37,7 +37,8 @@ def launches(name: str, T: int = 40, **options: Any) -> tuple[tuple[Recorded, ..
 
 def stored(group: tuple[Recorded, ...], array: str) -> bool:
     """Whether a kernel is given memory for the array to write."""
-    writers = [each for each in group if array in each.options and each.kernel.endswith(("_scan", "_post"))]
+    roles = "_scan", "_post", "_undivided"
+    writers = [each for each in group if array in each.options and each.kernel.endswith(roles)]
     return any(each.options[array] is not None for each in writers)
 
 
@@ -49,7 +50,7 @@ def test_without_gradients_no_states_are_stored(name: str) -> None:
     read = {key for launch in BY_NAME[name].kernels.available[0].BACKWARD for key, *_ in launch.reads}
     kept = [array for state in BY_NAME[name].recurrence.states if (array := f"{state.name}s") in read]
     assert all(stored(trained, array) for array in kept)
-    after = [each.options for each in forward if each.kernel.endswith("_post")]
+    after = [each.options for each in forward if each.kernel.endswith(("_post", "_undivided"))]
     spare = [array for array in kept if not any(array in options for options in after)]
     assert not any(stored(forward, array) for array in spare)
     saved = sum(each.bytes for each in trained) - sum(each.bytes for each in forward)
