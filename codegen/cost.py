@@ -3,9 +3,9 @@
 Bytes: every array that a launch reads, once, and every one that it writes (no packing); but not what a walk
 over the chunks reads at the end of a chunk that it has written there: that is in the cache. Vectors, and what
 is kept of them, are in `dtype`; scalars per token, parameters, states and partial sums in float32.
-Operations: two per multiplication in matrix products and triangular inverses, as the kernels form them: where programs
-tile the value axis, what is formed without that axis, every one of them forms anew. Elementwise ones do not
-count.
+Operations: two per multiplication in matrix products and triangular inverses, as the kernels form them: where
+programs tile the value axis, what is formed without that axis, every one of them forms anew. Elementwise ones
+do not count.
 """
 
 from __future__ import annotations
