@@ -153,6 +153,7 @@ def test_outputs_formed_by_the_walk(
     op = rnnc.ops.gated_oja
     if usual:
         monkeypatch.setattr(triton_backend, "tiling", lambda *given: tiling(*given[:-1], 1))
+        monkeypatch.setattr(op.kernels, "kept", None)
         monkeypatch.setattr(op.kernels, "tilings", {})
         monkeypatch.setattr(op.kernels, "plans", {})
     case = Case(7, (0, 18), True, 1, {"K": 5, "V": 20}, {}, True, True, 16)
