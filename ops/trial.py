@@ -28,6 +28,7 @@ class Trial:
     arguments: tuple[Tensor, ...]
     states: tuple[Tensor, ...]
     save: str = "auto"
+    final: bool = True  # whether the final states are asked for
 
     def to(self, dtype: torch.dtype) -> Trial:
         """The same call with arguments of another dtype."""
@@ -64,9 +65,10 @@ class Trial:
         if form == "chunked":
             options["chunk_size"] = self.case.chunk_size
         call = self.operator.reference if form is None else self.operator
-        outputs, final = call(*arguments, initial_state=_initial(states), output_final_state=True, **options)
+        options |= {"initial_state": _initial(states), "output_final_state": self.final}
+        outputs, final = call(*arguments, **options)
         found = self._outputs(outputs)
-        found |= _named("final", carried(self.operator.recurrence), final)
+        found |= _named("final", carried(self.operator.recurrence), final) if self.final else {}
         leaves = self._leaves(arguments, states)
         functional = torch.stack([(cotangent(x, i) * x).sum() for i, x in enumerate(found.values())]).sum()
         gradients = torch.autograd.grad(functional, list(leaves.values()), allow_unused=True)

@@ -112,13 +112,16 @@ class Probe:
     def wrong(self, how: Tiled) -> str:
         """What the kernels, run in that way, get wrong; empty if nothing."""
         self.kernels.force(how)
+        return self._off(how, self._trial, self._exact) or self._off(how, self._bare, self._bare_exact)
+
+    def _off(self, how: Tiled, trial: Trial, exact: Trial) -> str:
+        """What a call gets wrong; empty if nothing."""
         try:
-            found = replace(self._trial, save=self._save(how)).evaluate("chunked", "triton")
+            found = replace(trial, save=self._save(how)).evaluate("chunked", "triton")
         except Exception as error:  # a kernel that does not run on this device is none
             return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        scales = self._exact.scales
         for what, value in found.items():
-            off, limit = distance(value.cpu(), self._exact.expected[what], scales[what]), self._limit(what)
+            off, limit = distance(value.cpu(), exact.expected[what], exact.scales[what]), self._limit(what)
             if not off <= limit:
                 return f"{what}: error {off:.1e}, limit {limit:.1e}"
         return ""
@@ -192,10 +195,19 @@ class Probe:
     def _exact(self) -> Trial:
         return self._stepwise(self._trial)
 
+    @cached_property
+    def _bare(self) -> Trial:
+        """The call without states at either end, as most are: it runs other binaries."""
+        return replace(self._trial, states=(), final=False)
+
+    @cached_property
+    def _bare_exact(self) -> Trial:
+        return self._stepwise(self._bare)
+
     def _stepwise(self, trial: Trial) -> Trial:
         """The same call in float64, on the CPU, one token after the other."""
         arguments, states = (tuple(x.cpu().double() for x in xs) for xs in (trial.arguments, trial.states))
-        return _Stepwise(self.function, self._case, arguments, states)
+        return _Stepwise(self.function, self._case, arguments, states, final=trial.final)
 
     def _typed(self, arguments: Sequence[Tensor]) -> list[Tensor]:
         """Vectors in the dtype, the rest in float32."""

@@ -41,6 +41,23 @@ def test_right_kernels_are_right(model: str, dtype: str) -> None:
     assert found.wrong(how) == ""
 
 
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("there", [True, False])
+def test_calls_with_and_without_states_are_compared(there: bool) -> None:
+    """They run different binaries: each is wrong here by itself."""
+    found = probe()
+    module, name = found.kernels.available[0], "linear_attention_chunked_scan"
+    right = getattr(module, name)
+
+    class Wrong:
+        def __getitem__(self, grid: tuple[int, ...]) -> Any:
+            return lambda **options: options["HAS_START"] is there or right[grid](**options)
+
+    setattr(module, name, Wrong())
+    how = tiled(tiling(module, AXES, 4, SM_90), SM_90)._replace(joined={})
+    assert "error nan" in found.wrong(how)
+
+
 def test_every_kernel_is_timed() -> None:
     found = probe()
     how = tiled(tiling(found.kernels.available[0], AXES, 4, SM_90), SM_90)._replace(joined={})
