@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 from rnnc.codegen import operations as ir
@@ -297,7 +296,9 @@ class _Footprint:
             yield Access(count, axes, exact, looped, again, kept)
 
     def _streams(self) -> Iterator[Tile]:
-        """The tiles that the largest loop loads in every pass, or in a part without anything from before."""
+        """The tiles that the largest loop loads in every pass; of parts that take nothing from before, in
+        one and the next, which is loaded meanwhile.
+        """
         loops = [p for p in self.kernel.phases if p.axis is not None or self.kernel.serial]
         parts = [part for phase in loops for part in _parts(phase)]
         held = [Counter(_tile(s.array.node)[1] for s in part if isinstance(s, Read)) for part in parts]
@@ -399,9 +400,12 @@ def _moments(points: Sequence[_Point]) -> tuple[Moment, ...]:
 
 
 def _parts(phase: Phase) -> Iterator[Sequence[Step]]:
-    """The steps of a phase up to each `Anew`, and after the last."""
-    ends = [index for index, step in enumerate(phase.body) if isinstance(step, Anew)]
-    for start, end in pairwise((0, *ends, len(phase.body))):
+    """The steps of a phase between every second `Anew`: any two parts in turn; all where there are fewer."""
+    cuts = [index for index, step in enumerate(phase.body) if isinstance(step, Anew) and index]
+    bounds = [0, *cuts, len(phase.body)]
+    if len(bounds) < 3:
+        yield phase.body
+    for start, end in zip(bounds, bounds[2:], strict=False):
         yield phase.body[start:end]
 
 
