@@ -13,6 +13,7 @@ from rnnc.dsl.delays import delayed
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.recurrence import Recurrence
 
+FORMED = ", but no kernel does it yet"
 Moved = tuple[str, int]  # an operation of torch, and the bytes that it reads and writes
 
 
@@ -57,9 +58,9 @@ def handing(compiled: Staged, cost: Cost, others: Sequence[Cost], lengths: Mappi
             handed = width(output.axes, output.name in stage.in_float32) * (1 + len(readers))
             again = sum(states + sum(n for name, n in inputs.items() if name not in k) for k in readers)
             total = f"{handed:,} bytes, written once and read by {len(readers)} kernels"
-            lines.append(
-                f"{output.name} is handed on: {total}; formed again in these it would be {again:,} or more"
-            )
+            which = "less" if again < handed else "not less"
+            formed = f"formed again in these it would be {again:,} or more, which is {which}"
+            lines.append(f"{output.name} is handed on: {total}; {formed}{FORMED if again < handed else ''}")
     return replace(cost, choice="\n".join(lines))
 
 

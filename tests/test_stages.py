@@ -287,6 +287,7 @@ def test_products_with_inputs_are_handed_on_where_that_moves_less() -> None:
     told = found.cost(B=1, T=512, H=64, K=64, V=64).choice
     assert "to hand on other values" in told
     assert "h_read is handed on" in told
+    assert told.endswith("or more, which is not less")
     assert "products with inputs are formed by the stage" in found.explain()
 
 

@@ -118,10 +118,10 @@ def calm(name: str, length: int) -> float:
     return 1.0 if all(isfinite(spectrum(stage).norm) for stage in stages) else length**-0.25
 
 
-def computed(trial: Trial, form: str) -> dict[str, Tensor]:
-    """The results by the torch back end, or by the kernels of the device that was asked for."""
+def computed(trial: Trial, form: str, backend: str) -> dict[str, Tensor]:
+    """The results by the back end, or by the kernels of the device that was asked for."""
     if DEVICE == "cpu":
-        return trial.evaluate(form)
+        return trial.evaluate(form, backend)
     arguments, states = (tuple(x.to(DEVICE) for x in xs) for xs in (trial.arguments, trial.states))
     moved = replace(trial, arguments=arguments, states=states)
     found = moved.evaluate("recurrent" if form == "recurrent" else "auto", "triton")
@@ -135,6 +135,7 @@ def compare(
     outputs: float = OUTPUTS,
     gradients: float = GRADIENTS,
     params: bool = True,
+    backend: str = "torch",
 ) -> None:
     """Raises where the results are further from those in float64 than promised.
 
@@ -142,7 +143,7 @@ def compare(
     cancel to anything.
     """
     expected = trial.to(torch.float64).evaluate(reference)
-    found = computed(trial, form)
+    found = computed(trial, form, backend)
     leaves = trial._leaves(trial.arguments, trial.states)
     size = sum(float(x.norm()) for what, x in expected.items() if what not in leaves)
     state = max(float(x.norm()) for what, x in expected.items() if what.startswith("final"))
@@ -263,17 +264,12 @@ def test_nothing_but_resets(name: str) -> None:
     compare(with_decay(make(name, 40, size=8), 0))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@every
-def test_gates_over_their_whole_range(name: str, dtype: torch.dtype) -> None:
+def over_all_gates(name: str, dtype: torch.dtype, chunk: int = 64) -> Trial:
     """4,096 tokens whose decays go over all their range, up and down, its ends included."""
-    trial = make(name, 4096, size=4, H=1)
-    if not gates(trial):
-        pytest.skip("its decays are constant: they depend on no input")
+    trial = make(name, 4096, size=4, H=1, chunk=chunk)
     ranges = environment(trial.operator.recurrence)
     found = hull(infer(decay, ranges) for decay in decays(name))
     low, high = max(found.low, -1.0), min(found.high, 1.0)
-    rounded = {torch.float32: (OUTPUTS, GRADIENTS), torch.float16: (1e-3, 1e-3)}[dtype]
     for part in range(17):
         target = low + (high - low) * min(part, 16 - part) / 8
         trial = with_decay(
@@ -281,9 +277,44 @@ def test_gates_over_their_whole_range(name: str, dtype: torch.dtype) -> None:
         )
     count = len(trial.operator.recurrence.inputs)
     inputs = tuple(x.to(dtype) for x in trial.arguments[:count])
-    trial = replace(trial, arguments=(*inputs, *trial.arguments[count:]))
+    return replace(trial, arguments=(*inputs, *trial.arguments[count:]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@every
+def test_gates_over_their_whole_range(name: str, dtype: torch.dtype) -> None:
+    if not gates(make(name, 1, size=4, H=1)):
+        pytest.skip("its decays are constant: they depend on no input")
+    rounded = {torch.float32: (OUTPUTS, GRADIENTS), torch.float16: (1e-3, 1e-3)}[dtype]
     params = dtype == torch.float32
+    trial = over_all_gates(name, dtype)
     compare(trial, reference="chunked", outputs=rounded[0], gradients=rounded[1], params=params)
+
+
+# One recurrence for each way of computing decays, with chunks as long as its kernels take them; where the
+# interpreter is slow, in one precision.
+HALF, SINGLE, BOTH = (torch.float16,), (torch.float32,), (torch.float32, torch.float16)
+SWEPT = {
+    "log_decay": (128, BOTH),  # base-2 logarithms, one per token
+    "log_decays": (128, BOTH),  # per channel
+    "log_delta": (64, BOTH),  # under a read of the state
+    "mamba2_signed": (128, BOTH),  # products
+    "channel_signed": (128, BOTH),  # products per channel
+    "decays_of_both": (128, HALF),  # over both axes of the state
+    "value_resets": (64, SINGLE),  # the value side, by products
+    "resetting_momentum": (64, SINGLE),  # coupled states
+    "gated_delta_product": (32, SINGLE),  # micro-steps
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"), [(name, dtype) for name, (_, dtypes) in SWEPT.items() for dtype in dtypes]
+)
+def test_kernels_over_the_whole_range_of_gates(name: str, dtype: torch.dtype) -> None:
+    pytest.importorskip("triton")
+    rounded = {torch.float32: (OUTPUTS, GRADIENTS), torch.float16: (1e-3, 2e-3)}[dtype]
+    trial, params = over_all_gates(name, dtype, SWEPT[name][0]), dtype == torch.float32
+    compare(trial, "chunked", "chunked", *rounded, params, "triton")
 
 
 @pytest.mark.parametrize(
