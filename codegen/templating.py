@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from importlib.resources import files
 
@@ -12,7 +13,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 @lru_cache(maxsize=1)
 def environment() -> Environment:
     """Strict: a hole nobody fills is an error, and lines of control leave no trace."""
-    return Environment(
+    strict = Environment(
         loader=FunctionLoader(lambda name: files("rnnc.templates").joinpath(name).read_text("utf-8")),
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -20,11 +21,22 @@ def environment() -> Environment:
         keep_trailing_newline=True,
         autoescape=False,  # what is printed is Python
     )
+    strict.globals["unspecialised"] = unspecialised
+    return strict
 
 
 def template(name: str) -> Template:
     """The template of that file name."""
     return environment().get_template(name)
+
+
+def unspecialised(arguments: str, *counts: str) -> str:
+    """The list of counts for which a kernel is not compiled anew, those of groups among its arguments too.
+
+    >>> unspecialised("x,  # [B, T]\\n    G_x,", "T", "H")
+    '["T", "H", "G_x"]'
+    """
+    return json.dumps([*counts, *re.findall(r"^ *(G_\w+),$", arguments, re.MULTILINE)])
 
 
 def comment(text: str) -> str:

@@ -115,13 +115,14 @@ def test_other_heads_batches_and_lengths_compile_nothing_and_choose_nothing(
     assert len(choices) == chosen <= 2
 
 
+@pytest.mark.parametrize("name", ["gated_delta_net", "mamba2"])
 def test_one_binary_serves_all_head_counts(
-    watched: Callable[[str], tuple[Operator, set[Binary], list[int]]],
+    name: str, watched: Callable[[str], tuple[Operator, set[Binary], list[int]]]
 ) -> None:
     """Were one, multiples of 16 and others told apart, what a probe of few heads found right would not be
     what a model with many runs.
     """
-    op, binaries, choices = watched("gated_delta_net")
+    op, binaries, choices = watched(name)
     op.kernels.stretches = 1
     counts = []
     for heads in (1, 16, 6, 2, 96):
