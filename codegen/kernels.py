@@ -177,6 +177,8 @@ def undivided(form: Form, normal: Normal, lean: bool = False) -> Kernel | None:
     walk, after = kernels[-2:]
     if len(kernels) < 3 or not walk.serial or after.serial:
         return None
+    if len(normal.axes) < 2 or not any(phase.axis for phase in after.phases):
+        return None  # there is nothing to go over in tiles at the end of a chunk
     read = {array.name for array in walk.loads}
     loads = (*walk.loads, *(array for array in after.loads if array.name not in read))
     stores = (*walk.stores, *after.stores)
@@ -319,7 +321,7 @@ def _gradients(
     rest, in tiles of channels.
     """
     nodes = [array.node for array in stores]
-    if all_in_channels(program, normal.micro):
+    if all_in_channels(program, normal.value_axis, normal.micro):
         yield _in_channels(program, normal, stores, given, builder)
         return
     if not _in_channel_tiles(program):

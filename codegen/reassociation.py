@@ -25,7 +25,7 @@ def reassociate(program: Program, builder: Builder, value_axis: str, micro: str 
     """
     nodes = program.nodes()
     formed = {node for node in nodes if isinstance(node.op, ir.Dot)}
-    channels = all_in_channels(program, micro)
+    channels = all_in_channels(program, value_axis, micro)
     starts = {carry.start for carry in program.carries}
     # Where decays are per channel, sums over channels are another kernel's.
     reads = formed if not per_channel(program) else set()
