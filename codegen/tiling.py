@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -200,9 +200,11 @@ def least_bytes(tilings: Sequence[Tiling]) -> Tiling:
     return min(near, key=lambda tiling: (tiling.memory, tiling.seconds))
 
 
-def spacings(works: Iterable[Work], spacing: int | None = None) -> tuple[int, ...]:
-    """For how many chunks a state may be kept: for each, if no kernel can form one anew."""
-    if not any(work.walks for work in works):
+def spacings(works: Collection[Work], spacing: int | None = None) -> tuple[int, ...]:
+    """For how many chunks a state may be kept: for each, if no kernel can form one anew, or if one reads at
+    the end of a chunk the state that it was in.
+    """
+    if any(work.crowded for work in works) or not any(work.walks for work in works):
         return (1,)
     return (spacing,) if spacing else SPACINGS
 
