@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 
-@triton.jit(do_not_specialize=["rows", "widths", "sizes"])
+@triton.jit
 def sums(sources, targets, rows, widths, sizes, BR: tl.constexpr, BN: tl.constexpr):
     """out[e, i] = sum over r of x[e, r, i], for every x [outer, rows, width] of `sources`.
 
