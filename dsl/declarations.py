@@ -9,7 +9,7 @@ from fractions import Fraction
 from rnnc.dsl.axes import Trait, refuse, shaped, with_size
 from rnnc.dsl.diagnostics import Diagnostic, Span, SpecError
 from rnnc.dsl.expression import Axes, Expression, Name, walk
-from rnnc.dsl.initialisers import INITIALISERS
+from rnnc.dsl.initialisers import INITIALISERS, Reach, reach
 from rnnc.dsl.interval import Interval
 from rnnc.dsl.labels import base
 from rnnc.dsl.lowering import Lowering
@@ -175,9 +175,19 @@ class Declarations:
         values = [float(n) for n in numbers if n is not None]
         if any(n.name == "fixed" for n in inner):
             raise refuse("nesting", "'fixed' stands around the whole initialiser", whole)
-        if name.startswith("log_") and min(values) <= 0:
-            raise refuse("range", f"'{name}' goes between numbers above zero", whole)
-        return Initialiser(name, (*inner, *values), whole)
+        found = Initialiser(name, (*inner, *values), whole)
+        _reach(found)
+        return found
+
+
+def _reach(initialiser: Initialiser) -> Reach:
+    """Between which values it starts a parameter. Raises SpecError where its arguments make no sense."""
+    inner = [_reach(argument) for argument in initialiser.arguments if isinstance(argument, Initialiser)]
+    numbers = [argument for argument in initialiser.arguments if not isinstance(argument, Initialiser)]
+    try:
+        return reach(initialiser.name, inner[0] if inner else None, numbers)
+    except ValueError as error:
+        raise refuse("range", f"'{initialiser.name}' {error}", initialiser.span) from None
 
 
 def _shown(axes: Axes) -> str:

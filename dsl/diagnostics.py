@@ -18,6 +18,8 @@ class Span:
 
 
 NOWHERE = Span(1, 1, 1, 1)
+LINE = 160  # characters of a line that are shown
+AROUND = 60  # of them before what is wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,21 @@ def _excerpt(lines: Sequence[str], span: Span, label: str, mark: str, width: int
         return []
     line = lines[span.line - 1].replace("\t", " ")
     end = span.end_column if span.end_line == span.line else len(line) + 1
-    length = max(1, min(end, len(line) + 1) - span.column)
-    if len(line) > 160:
-        line = line[:157] + "..."
-    carets = " " * (span.column - 1) + mark * length + (f" {label}" if label else "")
-    return [f" {span.line:>{width}} | {line}", f" {'':>{width}} | {carets[:240]}"]
+    line, before = _window(line, span.column - 1)
+    start = span.column - 1 - before
+    length = max(1, min(end - 1 - before, len(line)) - start)
+    carets = " " * start + mark * length + (f" {label}" if label else "")
+    return [f" {span.line:>{width}} | {line}", f" {'':>{width}} | {carets}"]
+
+
+def _window(line: str, column: int) -> tuple[str, int]:
+    """The part of a long line that shows the column (from 0), and how far its columns have moved left."""
+    if len(line) <= LINE:
+        return line, 0
+    first = 0 if column <= LINE - AROUND else column - AROUND
+    shown = ("..." if first else "") + line[first : first + LINE - 6]
+    shown += "..." if first + LINE - 6 < len(line) else ""
+    return shown, first - 3 if first else 0
 
 
 class SpecError(ValueError):

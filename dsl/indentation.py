@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lark import Token
 
 MAX_TOKENS = 20_000
+MAX_NAME = 100  # characters; of these are made the names of files, too
 OPENING = {"LPAR", "LSQB"}
 CLOSING = {"RPAR", "RSQB"}
 
@@ -42,6 +43,9 @@ class Blocks:
             if token.type == "_NL":
                 yield from self._line_end(token)
                 continue
+            if len(token) > MAX_NAME and token.type == "NAME":
+                message = f"a name has at most {MAX_NAME} characters, not {len(token)}"
+                raise SpecError([Diagnostic("limit", message, place(token))])
             if not self._levels:
                 self._levels = [(token.column or 1) - 1]
             self.first_line = self.first_line or token.line or 1

@@ -5,7 +5,12 @@ How a layer carries them out is the business of `rnnc.ops.initialisers`.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+
+Reach = tuple[float, float]  # the least and the largest value
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +49,64 @@ INITIALISERS: dict[str, InitialiserKind] = {
         InitialiserKind("fixed", 0, True, "x, and the layer does not train it"),
     )
 }
+
+_DOMAINS = {"log": (0.0, math.inf), "inv_softplus": (0.0, math.inf), "logit": (0.0, 1.0)}
+_WORDS = {"log": "not below zero", "inv_softplus": "not below zero", "logit": "between 0 and 1"}
+
+
+def reach(name: str, inner: Reach | None, numbers: Sequence[float]) -> Reach:
+    """Between which values an initialiser starts a parameter; `inner`: the same of the one it transforms.
+
+    Raises ValueError, whose text is what its arguments must be.
+    """
+    if inner is not None:
+        return _transformed(name, *inner)
+    match name, *numbers:
+        case ("uniform" | "log_uniform"), low, high:
+            if name == "log_uniform" and min(low, high) <= 0:
+                raise ValueError("goes between numbers above zero")
+            if low > high:
+                raise ValueError("goes from the smaller number to the larger")
+            return low, high
+        case "log_linspace", first, last if min(first, last) <= 0:
+            raise ValueError("goes between numbers above zero")
+        case "normal", mean, deviation:
+            if deviation < 0:
+                raise ValueError("takes the mean, then the standard deviation, which is not below zero")
+            return (mean, mean) if deviation == 0 else (-math.inf, math.inf)
+        case "retention_decay", *_:
+            return 1 - 2**-5, 1.0
+        case _, *values:
+            values = values or [float(name == "ones")]
+            return min(values), max(values)
+
+
+def _transformed(name: str, low: float, high: float) -> Reach:
+    first, last = _DOMAINS.get(name, (-math.inf, math.inf))
+    if low < first or high > last:
+        raise ValueError(f"takes numbers {_WORDS[name]}, these lie between {low:g} and {high:g}")
+    match name:
+        case "negate":
+            return -high, -low
+        case "exp":
+            return _exp(low), _exp(high)
+        case "log":
+            return _log(low), _log(high)
+        case "logit":
+            return _log(low) - _log(1 - low), _log(high) - _log(1 - high)
+        case "inv_softplus":
+            return _inv_softplus(low), _inv_softplus(high)
+        case _:
+            return low, high
+
+
+def _exp(x: float) -> float:
+    return math.exp(x) if x < 700 else math.inf
+
+
+def _inv_softplus(x: float) -> float:
+    return x if x > 30 else _log(math.expm1(x))
+
+
+def _log(x: float) -> float:
+    return math.log(x) if x > 0 else -math.inf

@@ -55,6 +55,16 @@ _STRAY = {
     "}": "blocks go by indentation",
     "'": "only the docstring, the first line of a spec, is in quotes",
     '"': "only the docstring, the first line of a spec, is in quotes",
+    **dict.fromkeys("\u2212\u2013\u2014", "a minus is written '-'"),
+    **dict.fromkeys("\u00d7\u00b7\u22c5\u2217\u2299\u2218", "'*' multiplies elementwise, '@' contracts an axis"),
+    **dict.fromkeys("\u1d40\u22a4", "'.T' transposes"),
+    **dict.fromkeys("\u2190\u21d0", "'<-' updates a state or an output"),
+}
+_PYTHON = {
+    **dict.fromkeys(("if", "else", "elif"), "there are no conditions; 'max', 'min' and 'sign' may serve"),
+    "while": "a loop goes through an axis: 'for i in n:'",
+    **dict.fromkeys(("import", "from"), "a spec is no Python: there is nothing to import"),
+    **dict.fromkeys(("def", "return", "lambda"), "'let' names a value; there are no functions of one's own"),
 }
 NOTHING_READ = frozenset({"_INDENT", "_DEDENT", "$END"})  # what follows from an earlier error, mostly
 
@@ -70,10 +80,12 @@ def explain(error: UnexpectedInput, blocks: Blocks) -> Diagnostic:
 def _stray_character(error: UnexpectedCharacters) -> Diagnostic:
     character = error.char
     span = Span(error.line, error.column, error.line, error.column + 1)
-    if character.isalpha():
-        hints: tuple[str, ...] = ("names are made of the letters a-z and A-Z, digits and '_'",)
-    else:
-        hints = (_STRAY[character],) if character in _STRAY else ()
+    if character in "\"'" and "LONG_STRING" in (error.allowed or ()):
+        hint = "it ends with the quotes that it begins with"
+        return Diagnostic("syntax", "the docstring is never closed", span, "opened here", hints=(hint,))
+    hints: tuple[str, ...] = (_STRAY[character],) if character in _STRAY else ()
+    if not hints and character.isalpha():
+        hints = ("names are made of the letters a-z and A-Z, digits and '_'",)
     shown = "the quote" if character in "\"'" else f"'{character}'"
     label = "" if hints else f"expected {_expected(error.allowed or ())}"
     return Diagnostic("syntax", f"{shown} cannot stand here", span, label, hints=hints)
@@ -90,10 +102,25 @@ def _unexpected_token(error: UnexpectedToken, token: Token, blocks: Blocks) -> D
         message = "this line is indented deeper than its block"
         hint = "lines of one block begin in the same column"
         return Diagnostic("syntax", message, place(token), hints=(hint,))
+    if token.type == "LPAR" and (attribute := _attribute(error)) is not None:
+        return _called(attribute)
     accepted = error.accepts or error.expected
     hints = _hints(token, before, accepted)
     message = f"expected {_expected(accepted)}, found {_found(token)}"
     return Diagnostic("syntax", message, place(token), hints=hints)
+
+
+def _attribute(error: UnexpectedToken) -> Token | None:
+    """The name behind a dot that was read last, if there is one."""
+    parser = error.interactive_parser
+    stack = parser.parser_state.value_stack[-2:] if parser is not None else []
+    types = [getattr(value, "type", "") for value in stack]
+    return stack[1] if types == ["DOT", "NAME"] else None
+
+
+def _called(name: Token) -> Diagnostic:
+    hint = "'.T' takes no brackets" if name == "T" else f"a function stands alone: '{name}(...)'"
+    return Diagnostic("syntax", f"'.{name}' cannot be called", place(name), hints=(hint,))
 
 
 def reserved(name: str, span: Span, reason: str) -> Diagnostic:
@@ -114,11 +141,16 @@ def _previous(error: UnexpectedToken) -> Token | None:
 
 def _hints(token: Token, before: Token | None, accepted: Iterable[str]) -> tuple[str, ...]:
     accepted = set(accepted)
-    if accepted == {"ARROW"} and token.type == "NAME":
-        words = sorted(word.lower() for word in _STATEMENTS)
-        return tuple(f"did you mean '{word}'?" for word in get_close_matches(str(before), words, 1))
-    if accepted == {"ARROW"} and token.type == "EQUAL":
-        return (f"'{before} <- ...' updates a state or an output, 'let {before} = ...' names a value",)
+    for word in (before, token):
+        if str(word) in _PYTHON:
+            return (_PYTHON[str(word)],)
+    if accepted == {"ARROW"}:
+        return _hints_of_update(token, str(before))
+    if accepted == {"$END"}:
+        one = "a file holds one recurrence"
+        return (one if token == "recurrence" else "indent it as the lines above: it stands in the recurrence",)
+    if token.type == "SLASH" and before is not None and before.type == "SLASH":
+        return ("comments begin with '#'",)
     if token.type == "ARROW" and "COMMA" in accepted:
         return ("in 'layer:' every line is 'names = value'",)
     if token.type == "ARROW" and "EQUAL" in accepted:
@@ -130,6 +162,16 @@ def _hints(token: Token, before: Token | None, accepted: Iterable[str]) -> tuple
     if _MODIFIERS & accepted and token.type == "COMMA":
         return ("what follows the names holds for all of them: write two lines",)
     return ()
+
+
+def _hints_of_update(token: Token, before: str) -> tuple[str, ...]:
+    """Of a line that begins with a name, behind which `token` is not '<-'."""
+    if token.type == "EQUAL":
+        return (f"'{before} <- ...' updates a state or an output, 'let {before} = ...' names a value",)
+    if token.type in _OPERATORS:
+        return (f"'{before} <- ...' updates a state or an output",)
+    words = sorted(word.lower() for word in _STATEMENTS)
+    return tuple(f"did you mean '{word}'?" for word in get_close_matches(before, words, 1))
 
 
 def _found(token: Token) -> str:
