@@ -55,7 +55,7 @@ def cost(
     `form`: chunked or recurrent. Raises UnsupportedOnGpu where there are no kernels, and ValueError for
     options that make no sense.
     """
-    _check_options(save, form, arch)
+    _check_options(save, form, arch, chunk)
     known = checked_sizes(compiled.recurrence, sizes)
     if isinstance(compiled, Staged):
         from rnnc.codegen.stage_cost import handing
@@ -94,7 +94,7 @@ def _staged(
     return together(compiled.recurrence, recurrences, stages, sizes), lengths
 
 
-def _check_options(save: str, form: str, arch: str) -> None:
+def _check_options(save: str, form: str, arch: str, chunk: int | None) -> None:
     """Raises ValueError for what is no choice."""
     for option, given, choices in (
         ("save", save, ("states", "inputs")),
@@ -103,6 +103,8 @@ def _check_options(save: str, form: str, arch: str) -> None:
     ):
         if given not in choices:
             raise ValueError(f"{option}: expected {' or '.join(choices)}, got '{given}'")
+    if chunk is not None and (chunk < 1 or chunk.bit_count() != 1):
+        raise ValueError(f"chunk: expected a power of two, got {chunk}")
 
 
 def _chunked_cost(

@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-
 Reach = tuple[float, float]  # the least and the largest value
 
 
@@ -62,7 +61,7 @@ def reach(name: str, inner: Reach | None, numbers: Sequence[float]) -> Reach:
     if inner is not None:
         return _transformed(name, *inner)
     match name, *numbers:
-        case ("uniform" | "log_uniform"), low, high:
+        case (("uniform" | "log_uniform"), low, high):
             if name == "log_uniform" and min(low, high) <= 0:
                 raise ValueError("goes between numbers above zero")
             if low > high:

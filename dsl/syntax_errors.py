@@ -56,7 +56,9 @@ _STRAY = {
     "'": "only the docstring, the first line of a spec, is in quotes",
     '"': "only the docstring, the first line of a spec, is in quotes",
     **dict.fromkeys("\u2212\u2013\u2014", "a minus is written '-'"),
-    **dict.fromkeys("\u00d7\u00b7\u22c5\u2217\u2299\u2218", "'*' multiplies elementwise, '@' contracts an axis"),
+    **dict.fromkeys(
+        "\u00d7\u00b7\u22c5\u2217\u2299\u2218", "'*' multiplies elementwise, '@' contracts an axis"
+    ),
     **dict.fromkeys("\u1d40\u22a4", "'.T' transposes"),
     **dict.fromkeys("\u2190\u21d0", "'<-' updates a state or an output"),
 }
@@ -148,7 +150,9 @@ def _hints(token: Token, before: Token | None, accepted: Iterable[str]) -> tuple
         return _hints_of_update(token, str(before))
     if accepted == {"$END"}:
         one = "a file holds one recurrence"
-        return (one if token == "recurrence" else "indent it as the lines above: it stands in the recurrence",)
+        return (
+            one if token == "recurrence" else "indent it as the lines above: it stands in the recurrence",
+        )
     if token.type == "SLASH" and before is not None and before.type == "SLASH":
         return ("comments begin with '#'",)
     if token.type == "ARROW" and "COMMA" in accepted:

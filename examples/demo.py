@@ -16,7 +16,7 @@ from rnnc.analysis import analyse
 from rnnc.codegen.compiler import compile_text
 from rnnc.codegen.standalone import standalone
 from rnnc.examples.character_model import CharacterModel, evaluate, reference_text, sample, train
-from rnnc.files import write_text
+from rnnc.files import make_folder, write_text
 from rnnc.ops.testing import property_test
 from rnnc.progress import bar, track
 from rnnc.threads import settle_threads
@@ -29,6 +29,7 @@ def run(steps: int = 320, output: Path = Path("demo-output")) -> None:
     """Checks, explains, proves, tests and compiles the spec, then trains a character model with it."""
     text = SPEC.read_text(encoding="utf-8")
     settle_threads()
+    make_folder(output)
     title("The spec: examples/two_read_delta.rnn")
     console.print(Syntax(text, "python", background_color="default"))
     show_evidence(text, output)
@@ -50,7 +51,6 @@ def show_evidence(text: str, output: Path) -> None:
     report = property_test(operator, 10, progress=lambda cases: track(cases, "cases", 10))
     console.print(str(report), markup=False)
     title("rnnc compile")
-    output.mkdir(parents=True, exist_ok=True)
     target = output / "two_read_delta.py"
     write_text(target, standalone(compiled))
     console.print(f"{target}: one file that needs only torch", markup=False)

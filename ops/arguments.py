@@ -77,7 +77,8 @@ class Signature:
         """
         values = self._match(args, named, options)
         count = len(self.recurrence.inputs)
-        if torch.is_autocast_enabled(values[0].device.type):
+        device = values[0].device.type
+        if device != "meta" and torch.is_autocast_enabled(device):
             pairs = zip(values, self.recurrence.inputs, strict=False)
             values[:count] = [_autocast(x, item) for x, item in pairs]
         kind = None if torch.compiler.is_compiling() else _kind(values, time)

@@ -283,6 +283,6 @@ def _reduce(gradient: Tensor, shared: bool) -> Tensor:
 
 def _exact(device: torch.device) -> contextlib.AbstractContextManager[Any]:
     """Autocast switched off: the passes choose their own precision."""
-    if torch.is_autocast_enabled(device.type):
+    if device.type != "meta" and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return contextlib.nullcontext()

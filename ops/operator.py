@@ -141,9 +141,8 @@ class Operator(Function):
         there are stages or delays, forward and backward; prints.
 
         `sizes` gives B, T, H and every axis by name; `save` and `form` are options of a call; `arch`:
-        sm_80, sm_90, sm_100, gfx942. Raises
-        UnavailableError where there are no kernels, and ArgumentError for other sizes. See
-        `rnnc.codegen.cost`.
+        sm_80, sm_86, sm_90, sm_100, sm_120, gfx942. Raises UnavailableError where there are no kernels, and
+        ArgumentError for other sizes. See `rnnc.codegen.cost`.
         """
         from rnnc.codegen.kernels import UnsupportedOnGpu
 

@@ -23,7 +23,7 @@ from rnnc import (
     commands_spec,
     commands_tune,
 )
-from rnnc.console import err, say, say_spec_error
+from rnnc.console import err, error_record, say, say_json, say_spec_error
 from rnnc.dsl.diagnostics import SpecError
 from rnnc.refusal import FAILED, Refusal
 
@@ -83,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         app(args=None if arguments is None else list(arguments), prog_name="rnnc")
     except SpecError as error:
         say_spec_error(error)
+        if "--json" in (sys.argv[1:] if arguments is None else arguments):
+            say_json(error_record(error))
         sys.exit(FAILED)
     except Refusal as refusal:
         say(f"rnnc: {refusal}", "red", console=err)

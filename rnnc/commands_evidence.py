@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rnnc.codegen.hardware import KNOWN
 from rnnc.commands_spec import Json, SpecFile
 from rnnc.console import err, say, say_diagnostics, say_json
 from rnnc.dsl.diagnostics import SpecError
@@ -62,7 +63,7 @@ def cost(
     chunk: Annotated[int | None, typer.Option(min=16, help="Tokens in a chunk: a power of two.")] = None,
     save: Annotated[str, typer.Option(help="What the forward pass keeps: states, inputs.")] = "states",
     form: Annotated[str, typer.Option(help="chunked, recurrent.")] = "chunked",
-    arch: Annotated[str, typer.Option(help="sm_80, sm_90, sm_100, gfx942.")] = "sm_90",
+    arch: Annotated[str, typer.Option(help=f"{', '.join(KNOWN)}.")] = "sm_90",
     plans: Annotated[int, typer.Option(min=0, help="So many of the plans that there are, beside.")] = 0,
     as_json: Json = False,
 ) -> None:
@@ -117,5 +118,7 @@ def axis_sizes(command: str, entries: Iterable[str]) -> dict[str, int]:
         name, _, text = entry.partition("=")
         if not name or not text.isdecimal():
             raise Refusal(f"{command}: expected AXIS=SIZE with a whole number from 0, got '{entry}'")
+        if name in found:
+            raise Refusal(f"{command}: {name} is given twice")
         found[name] = int(text)
     return found

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnnc.analysis import Analysis, analyse_file
+from rnnc.codegen.hardware import KNOWN
 from rnnc.console import err, out, say, say_diagnostics, say_json, say_table
 from rnnc.files import read_spec, write_text
 from rnnc.refusal import FAILED, Refusal
@@ -62,11 +63,13 @@ def _print_facts(analysis: Analysis) -> None:
 
 def explain(
     file: SpecFile,
-    arch: Annotated[str, typer.Option(help="How kernels run there: sm_80, sm_90, sm_100, gfx942.")] = "",
+    arch: Annotated[str, typer.Option(help=f"How kernels run there: {', '.join(KNOWN)}.")] = "",
 ) -> None:
     """The normal form and the derived forms as equations; the numerics chosen and why."""
     from rnnc.codegen.compiler import compile_text
 
+    if arch and arch not in KNOWN:
+        raise Refusal(f"explain: --arch: expected {', '.join(KNOWN)}, got '{arch}'")
     text, path = read_spec(file)
     compiled = compile_text(text, path)
     say_diagnostics(compiled.warnings, text, path)

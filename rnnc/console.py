@@ -43,6 +43,12 @@ def say_spec_error(error: SpecError) -> None:
     say(f"{count} error{'s' if count != 1 else ''}", "bold red", console=err)
 
 
+def error_record(error: SpecError) -> dict[str, Any]:
+    """A spec that cannot be used, as plain data."""
+    findings = [diagnostic_record(diagnostic) for diagnostic in error.diagnostics]
+    return {"path": error.path, "ok": False, "diagnostics": findings}
+
+
 def say_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Prints aligned columns under a bold header; lines are as long as they need to be."""
     lines = [header, *rows]

@@ -72,6 +72,14 @@ def write_text(path: Path, text: str) -> None:
         raise Refusal(f"{path}: cannot be written: {_reason(error)}") from None
 
 
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it, where there is none. Raises Refusal where that is impossible."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Refusal(f"{path}: cannot be made: {_reason(error)}") from None
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -54,6 +54,16 @@ def everything(call, tensors, state, **options):
     return [*(x.detach() for x in results), *gradients]
 
 
+def test_shapes_without_values(operator):
+    shapes = [x.to("meta").requires_grad_() for x in arguments(operator, 2, 37, dtype=torch.float32)]
+    real = operator(*arguments(operator, 2, 37, dtype=torch.float32), output_final_state=True)
+    outputs, final = operator(*shapes, output_final_state=True)
+    for found, expected in zip((*_tuple(outputs), *_tuple(final)), (*_tuple(real[0]), *_tuple(real[1]))):
+        assert (found.shape, found.dtype, found.device.type) == (expected.shape, expected.dtype, "meta")
+    _tuple(outputs)[0].sum().backward()
+    assert shapes[0].grad is not None
+
+
 @pytest.mark.parametrize("offsets", [None, (0, 5, 5, 29, 41)])
 @pytest.mark.parametrize("reverse", [False, True])
 def test_forms_agree_with_the_naive_loop(operator, offsets, reverse):

@@ -224,11 +224,45 @@ def test_cost(capsys: pytest.CaptureFixture[str]) -> None:
         (*sizes[:-1], "V=0"),
         (*sizes[:-1], "V=x"),
         (*sizes, "dtype=1"),
+        (*sizes, "B=2"),
+        (*sizes, "--chunk", "100"),
     ):
         status, _, err = rnnc(capsys, "cost", "linear_attention", *wrong)
         assert status == 2
         assert err.startswith("rnnc: cost: ")
         assert "V=x" not in wrong or err.endswith("got 'V=x'\n")
+        assert "B=2" not in wrong or err.endswith("B is given twice\n")
+        assert "100" not in wrong or err.endswith("chunk: expected a power of two, got 100\n")
+
+
+@pytest.mark.smoke
+def test_explain_refuses_an_architecture_first(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = rnnc(capsys, "explain", "gla", "--arch", "sm_1")
+    assert (status, out) == (2, "")
+    assert err.startswith("rnnc: explain: --arch: expected sm_80, ")
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("command", [("check",), ("prove",), ("test",), ("cost", "B=1"), ("equiv", "gla")])
+def test_a_wrong_spec_as_json(
+    command: tuple[str, ...], spec: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec.write_text(SPEC.replace("let beta ", "let bta "), encoding="utf-8")
+    first, *rest = command
+    status, out, _ = rnnc(capsys, first, str(spec), *rest, "--json")
+    record = json.loads(out)
+    assert (status, record["ok"], record["path"]) == (1, False, str(spec))
+    assert {found["code"] for found in record["diagnostics"]} >= {"unknown-name"}
+
+
+@pytest.mark.smoke
+def test_the_demo_names_a_folder_that_cannot_be_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    status, out, err = rnnc(capsys, "demo", "-o", str(tmp_path / "file" / "folder"))
+    assert (status, out) == (2, "")
+    assert "cannot be made: not a directory" in err
 
 
 def test_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
