@@ -60,24 +60,19 @@ def reach(name: str, inner: Reach | None, numbers: Sequence[float]) -> Reach:
     """
     if inner is not None:
         return _transformed(name, *inner)
-    match name, *numbers:
-        case (("uniform" | "log_uniform"), low, high):
-            if name == "log_uniform" and min(low, high) <= 0:
-                raise ValueError("goes between numbers above zero")
-            if low > high:
-                raise ValueError("goes from the smaller number to the larger")
-            return low, high
-        case "log_linspace", first, last if min(first, last) <= 0:
-            raise ValueError("goes between numbers above zero")
-        case "normal", mean, deviation:
-            if deviation < 0:
-                raise ValueError("takes the mean, then the standard deviation, which is not below zero")
-            return (mean, mean) if deviation == 0 else (-math.inf, math.inf)
-        case "retention_decay", *_:
-            return 1 - 2**-5, 1.0
-        case _, *values:
-            values = values or [float(name == "ones")]
-            return min(values), max(values)
+    least, largest = (min(numbers), max(numbers)) if numbers else (float(name == "ones"),) * 2
+    if name == "retention_decay":
+        return 1 - 2**-5, 1.0
+    if name.startswith("log_") and least <= 0:
+        raise ValueError("goes between numbers above zero")
+    if name in ("uniform", "log_uniform") and numbers[0] > numbers[1]:
+        raise ValueError("goes from the smaller number to the larger")
+    if name != "normal":
+        return least, largest
+    mean, deviation = numbers
+    if deviation < 0:
+        raise ValueError("takes the mean, then the standard deviation, which is not below zero")
+    return (mean, mean) if deviation == 0 else (-math.inf, math.inf)
 
 
 def _transformed(name: str, low: float, high: float) -> Reach:

@@ -217,11 +217,10 @@ def values(draw: st.DrawFn) -> dict[str, dict[tuple[int, ...], float]]:
 @given(EXPRESSIONS, values())
 def test_no_value_escapes(expression: Expression, at: dict[str, dict[tuple[int, ...], float]]) -> None:
     found = infer(expression, SCALARS | VECTORS)
+    # 0 / 0 is no value
     inverses = [x.base for x in walk(expression) if isinstance(x, Power) and x.exponent < 0]
     for i in range(2):
-        assume(
-            not any(0.0 in evaluate(x, at, {"K": i} if x.axes else {}) for x in inverses)
-        )  # 0 / 0 is no value
+        assume(not any(0.0 in evaluate(x, at, {"K": i} if x.axes else {}) for x in inverses))
         value = evaluate(expression, at, {"K": i} if expression.axes else {})
         assert not value.disjoint(found), (value, found)
 

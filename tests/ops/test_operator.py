@@ -58,7 +58,8 @@ def test_shapes_without_values(operator):
     shapes = [x.to("meta").requires_grad_() for x in arguments(operator, 2, 37, dtype=torch.float32)]
     real = operator(*arguments(operator, 2, 37, dtype=torch.float32), output_final_state=True)
     outputs, final = operator(*shapes, output_final_state=True)
-    for found, expected in zip((*_tuple(outputs), *_tuple(final)), (*_tuple(real[0]), *_tuple(real[1]))):
+    pairs = zip((*_tuple(outputs), *_tuple(final)), (*_tuple(real[0]), *_tuple(real[1])), strict=True)
+    for found, expected in pairs:
         assert (found.shape, found.dtype, found.device.type) == (expected.shape, expected.dtype, "meta")
     _tuple(outputs)[0].sum().backward()
     assert shapes[0].grad is not None
