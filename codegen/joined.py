@@ -97,6 +97,7 @@ class JoinedContext:
     first: str
     second: str
     arguments: str
+    groups: Sequence[str]
     tiles: Sequence[str]
     spaced: bool
     sizes: str
@@ -145,6 +146,7 @@ class JoinedPrinter:
             first=self.first.kernel.name,
             second=self.second.kernel.name,
             arguments=_lines(self._arguments(), 1),
+            groups=self._groups(),
             tiles=self._tiles(),
             spaced=self.first.kernel.spaced or self.second.kernel.spaced,
             sizes=_lines(self._sizes(), 1),
@@ -161,6 +163,11 @@ class JoinedPrinter:
     def _tiles(self) -> list[str]:
         """The numbers of tiles of their loops."""
         return [self._called(each, "tiles") for each in (self.first, self.second) if each.loops]
+
+    def _groups(self) -> list[str]:
+        """The arrays of both with groups of heads, each once."""
+        each = (name for printer in (self.first, self.second) for name in printer.addresses.groups)
+        return list(dict.fromkeys(each))
 
     def _arguments(self) -> list[str]:
         """Of both, each array once, with shapes; states that are given, or are to be written."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.resources import files
 
@@ -30,13 +30,13 @@ def template(name: str) -> Template:
     return environment().get_template(name)
 
 
-def unspecialised(arguments: str, *counts: str) -> str:
-    """The list of counts for which a kernel is not compiled anew, those of groups among its arguments too.
+def unspecialised(groups: Iterable[str], *counts: str) -> str:
+    """The list of counts for which a kernel is not compiled anew; `groups`: the arrays with groups of heads.
 
-    >>> unspecialised("x,  # [B, T]\\n    G_x,", "T", "H")
+    >>> unspecialised(["x"], "T", "H")
     '["T", "H", "G_x"]'
     """
-    return json.dumps([*counts, *re.findall(r"^ *(G_\w+),$", arguments, re.MULTILINE)])
+    return json.dumps([*counts, *(f"G_{name}" for name in groups)])
 
 
 def comment(text: str) -> str:

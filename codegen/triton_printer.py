@@ -43,6 +43,7 @@ class ScanContext:
     name: str
     docstring: str
     arguments: str
+    groups: Sequence[str]
     states: Sequence[StateHoles]
     whole: bool
     initial: str
@@ -95,6 +96,7 @@ class ChunkContext:
     name: str
     docstring: str
     arguments: str
+    groups: Sequence[str]
     loops: bool
     walk: bool
     sizes: str
@@ -169,6 +171,7 @@ class KernelPrinter:
             self.kernel.name,
             self._docstring(),
             _indent(self.addresses.declarations(), 1),
+            self.addresses.groups,
             self.loops,
             self.kernel.walk is not None,
             _indent(self.addresses.constants(), 1),
@@ -190,6 +193,7 @@ class KernelPrinter:
             name=self.kernel.name,
             docstring=self._docstring(),
             arguments=_indent(addresses.declarations(), 1),
+            groups=addresses.groups,
             states=states,
             whole=self.kernel.role != "transition",
             initial=self._initial(axes),

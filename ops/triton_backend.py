@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable
 from functools import cached_property
 from importlib.util import find_spec
-from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from rnnc.codegen.hardware import Hardware
-from rnnc.codegen.resources import SHORTEST, rows_for
-from rnnc.codegen.stretches import Load
-from rnnc.codegen.tiling import Choice, Findings, Tiling, TooLarge, longest
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import REMEMBERED, Bound
 from rnnc.ops.errors import UnavailableError
 from rnnc.ops.options import Options
 from rnnc.ops.triton_autograd import TritonPlan, apply, on
 from rnnc.ops.triton_call import UNTILED, Call, Tiled
+from rnnc.ops.triton_choices import Choices, Generated
 from rnnc.ops.triton_step import Step
 from rnnc.ops.triton_steps import check_sizes
 from rnnc.ops.triton_stretches import WHOLE, Split
-from rnnc.ops.triton_tiling import (
-    FindingsOf,
-    Kept,
-    forward_alone,
-    hardware_of,
-    in_stretches,
-    launched,
-    map_choices,
-    tiled,
-    tiling,
-)
+from rnnc.ops.triton_tiling import FindingsOf, Kept
 
 Tensors = tuple[Tensor, ...]
-Chosen = TypeVar("Chosen")
-Generated = tuple[ModuleType, str]  # a module of kernels, and its text
 
 
 class TritonKernels:
@@ -59,16 +43,10 @@ class TritonKernels:
         findings: FindingsOf | None = None,
         kept: Kept | None = None,
     ) -> None:
-        self.recurrence, self.generate, self.findings, self.kept = recurrence, generate, findings, kept
+        self.recurrence, self.generate = recurrence, generate
+        self.choices = Choices(recurrence.name, lambda: self.available, findings, kept)
         self.warned: set[str] = set()
-        # The schedule's hook: in how many stretches sequences are split (1: in none), instead of in as many
-        # as are estimated to take the least time. Packed ones are split only so.
-        self.stretches: int | None = None
-        # The cut of a forward pass that keeps nothing, instead of that estimated to take the least time.
-        self.cut: str | None = None
         self.steps: dict[Hashable, Step] = {}
-        self.tilings: dict[Hashable, Tiled] = {}
-        self.splits: dict[Hashable, Split] = {}
         self.prepared: dict[Hashable, tuple[Tiled, dict[Any, Any]]] = {}
         self.plans: dict[Hashable, TritonPlan] = {}
         self.taken: dict[Hashable, str] = {}
@@ -111,7 +89,7 @@ class TritonKernels:
         if obstacle:
             self._warn(f"{obstacle}: torch is used")
             return None
-        without = self.no_chunks or (self._too_large(bound) if form == "auto" else "")
+        without = self.no_chunks or (self.choices.too_large(bound) if form == "auto" else "")
         if form == "auto" and without:
             self._warn(f"{without}: its recurrent form runs, one token after the other")
         found = "recurrent" if form == "recurrent" or without else "chunked"
@@ -130,16 +108,16 @@ class TritonKernels:
             return False
         if self.obstacle("chunked", bound.output_dtype, bound.device, backend):
             return False
-        return self._validated(bound, form) if backend == "auto" else not self._too_large(bound)
+        return self._validated(bound, form) if backend == "auto" else not self.choices.too_large(bound)
 
     def stretched(self, bound: Bound, options: Options) -> bool:
         """Whether sequences of a call are walked in stretches. Raises UnavailableError."""
         sizes = bound.sizes
-        if self.no_chunks or self._too_large(bound):
+        if self.no_chunks or self.choices.too_large(bound):
             return False
-        how = self.tiled(sizes.axes, bound.output_dtype.itemsize, bound.device, sizes.length)
+        how = self.choices.tiled(sizes.axes, bound.output_dtype.itemsize, bound.device, sizes.length)
         may = options.backend == "triton" and options.cu_seqlens is None
-        return self.split(bound, sizes.length, may, how).parts > 1
+        return self.choices.split(bound, sizes.length, may, how).parts > 1
 
     def _validated(self, bound: Bound, form: str) -> bool:
         """Whether the chunked kernels that a call would run have run on its device, and were right."""
@@ -147,7 +125,8 @@ class TritonKernels:
             return False
         sizes = bound.sizes
         try:
-            return self.tiled(sizes.axes, bound.output_dtype.itemsize, bound.device, sizes.length).validated
+            size = bound.output_dtype.itemsize
+            return self.choices.tiled(sizes.axes, size, bound.device, sizes.length).validated
         except UnavailableError:
             return False
 
@@ -202,7 +181,7 @@ class TritonKernels:
         recorded = torch.is_grad_enabled() and any(x.requires_grad for x in given)
         count = None if cu_seqlens is None else (cu_seqlens.shape[0], cu_seqlens.dtype)
         asked = form, options.output_final_state, options[3:], precise, bool(starts), recorded
-        key = bound.key, count, asked, self.stretches, self.cut
+        key = bound.key, count, asked, self.choices.stretches, self.choices.cut
         plan = self.plans.get(key)
         if plan is None:
             plan = self._plan(bound, form, options, precise, bool(starts), recorded)
@@ -224,15 +203,16 @@ class TritonKernels:
             self._check_sizes(bound)
         how, split = UNTILED, WHOLE
         if form == "chunked":
-            size = bound.output_dtype.itemsize
-            how = self.tiled(bound.sizes.axes, size, bound.device, length, options.chunk_size)
-            split = self.split(bound, length, named and cu_seqlens is None, how)
-            may_cut = split.parts == 1 and bool(self.cut or (named and cu_seqlens is None))
+            choices, asked, own = self.choices, options.chunk_size, cu_seqlens is None
+            given = bound.sizes.axes, bound.output_dtype.itemsize, bound.device
+            how = choices.tiled(*given, length, asked)
+            split = choices.split(bound, length, named and own, how)
+            may_cut = split.parts == 1 and bool(choices.cut or (named and own))
             if may_cut and not recorded:
-                how = self.alone(bound.sizes.axes, size, bound.device, length, how, options.chunk_size)
+                how = choices.alone(*given, length, how, asked)
             # Stretches keep the state of every chunk, and are walked in the usual cut.
             if (how.spacing > 1 or how.cut in self.available[0].KEEPING) and split.parts > 1:
-                how = self._tiled(bound.sizes.axes, size, bound.device, how.chunk, 1)
+                how = choices.with_every_state(*given, how.chunk)
         call = self._call(bound, length, cu_seqlens, bool(options.reverse), how, split, starts)
         keep, final = options.save != "inputs", options.output_final_state
         return TritonPlan(self.available[0], call, self.recurrence, keep, final, form, precise)
@@ -304,166 +284,6 @@ class TritonKernels:
 
     def _check_sizes(self, bound: Bound) -> None:
         check_sizes(self.available[0], bound.sizes.axes, self.recurrence.name)
-
-    def tiled(
-        self,
-        sizes: dict[str, int],
-        size: int,
-        device: torch.device,
-        length: int,
-        chunk_size: int | None = None,
-    ) -> Tiled:
-        """How the chunked kernels run for the sizes of axes and entries of `size` bytes: chunks as asked for,
-        or as suits sequences of that length.
-
-        Raises UnavailableError.
-        """
-        rows = self._rows(sizes)
-        tokens = max(SHORTEST, chunk_size // rows) if chunk_size else None
-        try:
-            found = self._tiled(sizes, size, device, tokens)
-        except TooLarge as reason:
-            most = longest(self.available[0].WORK, sizes, size, hardware_of(device)) * rows
-            if not most or not tokens:
-                without = self._without(sizes, reason)
-                raise UnavailableError(f"{without}: use form='recurrent', or backend='torch'") from None
-            given = ", ".join(f"{axis} = {n}" for axis, n in sizes.items())
-            what = "tokens" if rows == 1 else "rows"
-            raise UnavailableError(
-                f"chunk_size: triton takes at most {most} {what} for {self.recurrence.name} with {given}, got"
-                f" {chunk_size}: leave it out, or use backend='torch'"
-            ) from None
-        whole = 1 << max(4, (length - 1).bit_length())  # no sequence needs a longer chunk
-        return found if tokens or found.chunk <= whole else self._tiled(sizes, size, device, whole)
-
-    def alone(
-        self,
-        sizes: dict[str, int],
-        size: int,
-        device: torch.device,
-        length: int,
-        how: Tiled,
-        chunk_size: int | None = None,
-    ) -> Tiled:
-        """How the forward pass of a call runs that keeps nothing, for sequences of that length, or of no more
-        than the next power of two; `how`: as it runs otherwise.
-        """
-        module, _ = self.available
-        if self.cut not in (None, *module.CUTS) or not module.CUTS:
-            return how
-        hardware = hardware_of(device)
-        length = 1 << max(4, (length - 1).bit_length())
-        key = ("alone", *sizes.values(), size, hardware.name, length, how.chunk, bool(chunk_size), self.cut)
-        if key not in self.tilings:
-
-            def chosen() -> Tiled | None:
-                known = self._known((*module.WORK, *module.CUT_WORK), sizes, size, hardware)
-                chunk = how.chunk if chunk_size else None
-                return forward_alone(module, how.chunk, sizes, size, hardware, length, chunk, known, self.cut)
-
-            self.tilings[key] = self._kept(key, hardware, chosen) or how
-        return self.tilings[key]
-
-    def split(self, bound: Bound, length: int, may: bool, how: Tiled) -> Split:
-        """In how many stretches the sequences of a call are walked, and how what summarises them runs; `may`:
-        in more than one without being asked for.
-
-        Raises UnavailableError for stretches that are asked for and not to be had.
-        """
-        module, _ = self.available
-        if module.NO_STRETCHES and self.stretches not in (None, 1):
-            raise UnavailableError(
-                f"triton does not split sequences of {self.recurrence.name}: {module.NO_STRETCHES}"
-            )
-        count = 1 if module.NO_STRETCHES or (self.stretches is None and not may) else self.stretches
-        if count == 1:
-            return WHOLE
-        sizes, size = bound.sizes.axes, bound.output_dtype.itemsize
-        load = Load(bound.sizes.batch * bound.sizes.heads, length)
-        key = (*sizes.values(), size, str(bound.device), how.chunk, count, load)
-        if len(self.splits) > REMEMBERED:
-            self.splits.clear()
-        if key not in self.splits:
-            self.splits[key] = self._split(sizes, size, hardware_of(bound.device), how.chunk, load, count)
-        return self.splits[key]
-
-    def _split(
-        self, sizes: dict[str, int], size: int, hardware: Hardware, chunk: int, load: Load, count: int | None
-    ) -> Split:
-        """In how many stretches, or in `count`. Raises TooLarge for such."""
-        module, _ = self.available
-
-        def chosen() -> Mapping[str, Choice]:
-            known = self._known(module.SUMMARY_WORK, sizes, size, hardware)
-            return map_choices(module, sizes, size, hardware, chunk, known)
-
-        try:
-            found = self._tiling(sizes, size, hardware, chunk, 1)
-            maps = self._kept(("maps", *sizes.items(), size, chunk), hardware, chosen)
-        except TooLarge:
-            if count is None:
-                return WHOLE
-            raise
-        return in_stretches(module, found, sizes, size, hardware, load, count, maps)
-
-    def _too_large(self, bound: Bound) -> str:
-        """Why no chunks fit a GPU for the sizes of a call; empty if some do."""
-        try:
-            self._tiled(bound.sizes.axes, bound.output_dtype.itemsize, bound.device, None)
-        except TooLarge as reason:
-            return self._without(bound.sizes.axes, reason)
-        return ""
-
-    def _without(self, sizes: dict[str, int], reason: TooLarge) -> str:
-        given = ", ".join(f"{axis} = {n}" for axis, n in sizes.items())
-        return f"triton has no chunked form of {self.recurrence.name} for {given}: {reason}"
-
-    def _rows(self, sizes: dict[str, int]) -> int:
-        """The rows of a tile for each token."""
-        micro = self.available[0].MICRO_AXIS
-        return rows_for(sizes[micro]) if micro else 1
-
-    def _tiled(
-        self,
-        sizes: dict[str, int],
-        size: int,
-        device: torch.device,
-        chunk: int | None,
-        spacing: int | None = None,
-    ) -> Tiled:
-        """Raises TooLarge."""
-        hardware = hardware_of(device)
-        key = (*sizes.values(), size, hardware.name, chunk, spacing)
-        if key not in self.tilings:
-            self.tilings[key] = tiled(self._tiling(sizes, size, hardware, chunk, spacing), hardware)
-        return self.tilings[key]
-
-    def _tiling(
-        self,
-        sizes: dict[str, int],
-        size: int,
-        hardware: Hardware,
-        chunk: int | None,
-        spacing: int | None = None,
-    ) -> Tiling:
-        """Raises TooLarge."""
-        module, _ = self.available
-
-        def chosen() -> Tiling:
-            known = self._known(launched(module), sizes, size, hardware)
-            return tiling(module, sizes, size, hardware, chunk, known, spacing)
-
-        return self._kept(("chunked", *sizes.items(), size, chunk, spacing), hardware, chosen)
-
-    def _known(
-        self, names: Iterable[str], sizes: dict[str, int], size: int, hardware: Hardware
-    ) -> Mapping[str, Findings] | None:
-        """What is known of kernels, by name."""
-        return self.findings(self.available[1], names, sizes, size, hardware) if self.findings else None
-
-    def _kept(self, given: tuple[object, ...], hardware: Hardware, choose: Callable[[], Chosen]) -> Chosen:
-        """What is chosen, now or before. Raises TooLarge where that does."""
-        return self.kept(self.available[1], given, hardware, choose) if self.kept else choose()
 
 
 def _installed() -> bool:

@@ -29,6 +29,7 @@ from rnnc.ops.testing import distance
 from rnnc.ops.trial import LARGE, Trial
 from rnnc.ops.triton_backend import TritonKernels
 from rnnc.ops.triton_call import Tiled
+from rnnc.ops.triton_choices import Choices
 
 # Of the relative error, root mean square: outputs and final states, gradients, gradients of gates.
 LIMITS = {"fp32": (1e-5, 1e-4, 1e-4), "fp16": (0.005, 0.008, 0.02), "bf16": (0.005, 0.008, 0.02)}
@@ -58,15 +59,10 @@ class _Watched:
         return launch
 
 
-class _Forced(TritonKernels):
-    """The chunked kernels of a recurrence, run as `how` says."""
+class _Forced(Choices):
+    """The chunked kernels of a recurrence run as `how` says."""
 
     how: Tiled
-
-    def force(self, how: Tiled) -> None:
-        """From now on."""
-        self.how = how
-        self.plans.clear()
 
     def tiled(self, *_: Any, **__: Any) -> Tiled:
         return self.how
@@ -98,7 +94,8 @@ class Probe:
         module, text = function.kernels.available
         self.works, self.text = module.WORK, text
         watched = self._watched(module)
-        self.kernels = _Forced(function.recurrence, lambda: (watched, text))
+        self.kernels = TritonKernels(function.recurrence, lambda: (watched, text))
+        self.kernels.choices = self.forced = _Forced(function.recurrence.name, lambda: (watched, text))
         self.function = copy.copy(function)
         self.function.kernels = self.kernels
         self.names = {launch.kernel for launch in (*module.FORWARD, *module.BACKWARD)}
@@ -109,9 +106,14 @@ class Probe:
         kernels = {name: _Watched(name, getattr(module, name), self.launches) for name in [*names, "sums"]}
         return SimpleNamespace(**(vars(module) | kernels))
 
+    def _force(self, how: Tiled) -> None:
+        """From now on the kernels run so."""
+        self.forced.how = how
+        self.kernels.plans.clear()
+
     def wrong(self, how: Tiled) -> str:
         """What the kernels, run in that way, get wrong; empty if nothing."""
-        self.kernels.force(how)
+        self._force(how)
         return self._off(how, self._trial, self._exact) or self._off(how, self._bare, self._bare_exact)
 
     def _off(self, how: Tiled, trial: Trial, exact: Trial) -> str:
@@ -128,7 +130,7 @@ class Probe:
 
     def seconds(self, how: Tiled, only: Collection[str] | None = None) -> dict[str, float]:
         """The time of each kernel, or of some, for a token and head, on average over the loads."""
-        self.kernels.force(how)
+        self._force(how)
         found: dict[str, list[float]] = {name: [] for name in (self.names if only is None else only)}
         for heads, tokens in self.loads:
             sizes = Sizes(1, tokens, heads, self.axes)

@@ -39,7 +39,7 @@ def _of_part(
     options: dict[str, Any] = {"states": call.states, "reverse": call.reverse, "form": form}
     if form == "chunked":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        options["how"] = kernels.tiled(axes, TYPES[dtype].itemsize, device, call.T, call.chunk)
+        options["how"] = kernels.choices.tiled(axes, TYPES[dtype].itemsize, device, call.T, call.chunk)
     options["wide"] = in_float32(whole, recurrence)
     forward, backward = record(module, recurrence, shapes, TYPES[dtype], **options)
     for launch in (*forward, *backward):

@@ -82,7 +82,7 @@ def warps(entry: Entry, device: str) -> Answer:
         given: dict[str, Any] = {} if device == "cuda" else {"loads": ((1, 32),), "length": 20}
         probe = Probe(part, own, entry.dtype, torch.device(device), **given)
         size = torch.bfloat16.itemsize if entry.dtype == "bf16" else 4
-        chosen = kernels.tiled(own, size, torch.device(device), 4096)
+        chosen = kernels.choices.tiled(own, size, torch.device(device), 4096)
         for name, configuration in chosen.configurations.items():
             for count in WARPS:
                 how = {**chosen.configurations, name: configuration._replace(warps=count)}

@@ -22,7 +22,7 @@ from rnnc.codegen.compiler import compile_text
 from rnnc.codegen.layer_printer import LayerText
 from rnnc.codegen.scalars import scalar
 from rnnc.codegen.standalone import StandaloneText, standalone
-from rnnc.codegen.steps_printer import StepsBackContext, StepsContext
+from rnnc.codegen.steps_holes import StepsBackContext, StepsContext
 from rnnc.codegen.templating import environment
 from rnnc.dsl.expression import Add, Call, Constant, Multiply, Power, Size
 from rnnc.ops import builtin_names, cache

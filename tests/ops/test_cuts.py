@@ -12,7 +12,7 @@ import rnnc.ops
 from rnnc.codegen.cuts import DEFAULT, chosen, passes
 from rnnc.codegen.hardware import SM_90
 from rnnc.codegen.tiling import Measured
-from rnnc.ops import triton_backend
+from rnnc.ops import triton_choices
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case, draw_arguments, draw_states
 from rnnc.ops.stages import Pipeline
@@ -38,7 +38,7 @@ def operator(request: pytest.FixtureRequest) -> Iterator[Operator]:
     found = BUILT_IN[request.param]
     yield found
     for kernels in kernels_of(found):
-        kernels.cut = None
+        kernels.choices.cut = None
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_values_and_final_states(operator: Operator, cut: str, launched: list[st
     if not there:
         pytest.skip("there is no such cut")
     for kernels in there:
-        kernels.cut = cut
+        kernels.choices.cut = cut
     recurrence = operator.recurrence
     axes = dict.fromkeys(recurrence.axes, 5) | dict.fromkeys(recurrence.loops, 2)
     grouped = {item.name: 1 for item in recurrence.inputs if item.per_group}
@@ -109,14 +109,14 @@ def test_the_estimate_decides(name: str) -> None:
     """
     (kernels,) = kernels_of(BUILT_IN[name])
     module, text = kernels.available
-    assert kernels.findings
+    assert kernels.choices.findings
     sizes = dict.fromkeys(BUILT_IN[name].recurrence.axes, 128)
-    usual = kernels.tiled(sizes, 2, torch.device("cpu"), 1 << 20)
+    usual = kernels.choices.tiled(sizes, 2, torch.device("cpu"), 1 << 20)
     for length in (16, 64, 8192):
-        known = kernels.findings(text, (*module.WORK, *module.CUT_WORK), sizes, 2, SM_90)
+        known = kernels.choices.findings(text, (*module.WORK, *module.CUT_WORK), sizes, 2, SM_90)
         each = passes(cut_works(module), sizes, 2, SM_90, length, None, known)
         assert {one.cut for one in each} == {DEFAULT, *module.CUTS}
-        taken = kernels.alone(sizes, 2, torch.device("cpu"), length, usual)
+        taken = kernels.choices.alone(sizes, 2, torch.device("cpu"), length, usual)
         best = next((one for one in each if one.compiled or not any(known.values())), None)
         if taken.cut:
             assert best is not None
@@ -152,9 +152,9 @@ def test_outputs_formed_by_the_walk(
     """In two launches instead of three, with gradients, of packed sequences and from given states."""
     op = rnnc.ops.gated_oja
     if usual:
-        monkeypatch.setattr(triton_backend, "tiling", lambda *given: tiling(*given[:-1], 1))
-        monkeypatch.setattr(op.kernels, "kept", None)
-        monkeypatch.setattr(op.kernels, "tilings", {})
+        monkeypatch.setattr(triton_choices, "tiling", lambda *given: tiling(*given[:-1], 1))
+        monkeypatch.setattr(op.kernels.choices, "kept", None)
+        monkeypatch.setattr(op.kernels.choices, "tilings", {})
         monkeypatch.setattr(op.kernels, "plans", {})
     case = Case(7, (0, 18), True, 1, {"K": 5, "V": 20}, {}, True, True, 16)
     arguments = [x.float().requires_grad_() for x in draw_arguments(op.recurrence, case, 0.5)]

@@ -14,7 +14,7 @@ import rnnc.ops
 from rnnc.codegen.hardware import SM_80, SM_90
 from rnnc.codegen.tiling import TooLarge
 from rnnc.measurement import draw
-from rnnc.ops import cache, kept_choices, triton_backend, tuned
+from rnnc.ops import cache, kept_choices, triton_choices, tuned
 from rnnc.ops.arguments import Sizes
 from rnnc.ops.operator import Operator
 
@@ -37,12 +37,12 @@ def again() -> Operator:
 
 def choose(operator: Operator) -> tuple[Any, ...]:
     """Everything that is chosen for a call: with gradients, in stretches, without."""
-    kernels, sizes = operator.kernels, dict.fromkeys(operator.recurrence.axes, 40)
+    choices, sizes = operator.kernels.choices, dict.fromkeys(operator.recurrence.axes, 40)
     device = torch.device("cpu")
-    how = kernels.tiled(sizes, 2, device, 8192)
+    how = choices.tiled(sizes, 2, device, 8192)
     inputs = draw(operator.recurrence, Sizes(1, 8192, 1, sizes), torch.bfloat16, "cpu")
     bound = operator.signature.bind(inputs, {}, (), time=True)
-    return how, kernels.split(bound, 8192, True, how), kernels.alone(sizes, 2, device, 8192, how)
+    return how, choices.split(bound, 8192, True, how), choices.alone(sizes, 2, device, 8192, how)
 
 
 def never(*_: object) -> NoReturn:
@@ -55,7 +55,7 @@ def no_choosing(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
 
     def forbid() -> None:
         for name in CHOOSING:
-            monkeypatch.setattr(triton_backend, name, never)
+            monkeypatch.setattr(triton_choices, name, never)
 
     return forbid
 

@@ -32,8 +32,8 @@ def every(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], Operator]:
     def of(name: str, spacing: int) -> Operator:
         op: Operator = getattr(rnnc.ops, name)
         monkeypatch.setattr(tiling, "SPACINGS", (spacing,))
-        monkeypatch.setattr(op.kernels, "tilings", {})
-        monkeypatch.setattr(op.kernels, "kept", None)  # nothing that was chosen among all spacings
+        monkeypatch.setattr(op.kernels.choices, "tilings", {})
+        monkeypatch.setattr(op.kernels.choices, "kept", None)  # nothing that was chosen among all spacings
         return op
 
     return of
@@ -66,7 +66,7 @@ def test_values_and_gradients(
     op = every(name, spacing)
     drawn = draw_trial(op, case(op, lengths, **flags))
     found = drawn.to(torch.float32).evaluate("chunked", backend="triton")
-    assert {tiled.spacing for tiled in op.kernels.tilings.values()} == {spacing}
+    assert {tiled.spacing for tiled in op.kernels.choices.tilings.values()} == {spacing}
     for what, value in found.items():
         limit = 1e-4 if what.startswith("gradient") else 1e-5
         assert distance(value, drawn.expected[what], drawn.scales[what]) <= limit, what

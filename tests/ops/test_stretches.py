@@ -28,7 +28,7 @@ LENGTH = 2 * 16 + 5  # three chunks: a stretch of two and one of one
 def operator(request: pytest.FixtureRequest) -> Iterator[Operator]:
     found: Operator = getattr(rnnc.ops, request.param)
     yield found
-    found.kernels.stretches = None
+    found.kernels.choices.stretches = None
 
 
 def check(op: Operator, stretches: int | None, lengths: tuple[int, ...], **options: bool) -> None:
@@ -37,7 +37,7 @@ def check(op: Operator, stretches: int | None, lengths: tuple[int, ...], **optio
     recurrence = op.recurrence
     axes = dict(zip(recurrence.states[0].axes, (5, 4), strict=True)) | dict.fromkeys(recurrence.loops, 2)
     grouped = {item.name: 1 for item in recurrence.inputs if item.per_group}
-    op.kernels.stretches = stretches
+    op.kernels.choices.stretches = stretches
     packed, initial, reverse = (flags[name] for name in ("packed", "initial", "reverse"))
     drawn = draw_trial(op, Case(7, lengths, packed, 1, axes, grouped, initial, reverse, 16))
     found = drawn.to(torch.float32).evaluate("chunked", backend="triton")
@@ -67,7 +67,7 @@ def test_packed_sequences_with_empty_ones(operator: Operator, reverse: bool) -> 
 
 @pytest.mark.parametrize("operator", ["gated_delta_net"], indirect=True)
 def test_what_is_kept_changes_nothing(operator: Operator) -> None:
-    operator.kernels.stretches = 2
+    operator.kernels.choices.stretches = 2
     case = Case(7, (LENGTH,), False, 1, {"K": 5, "V": 4}, {}, False, False, 16)
     drawn = draw_trial(operator, case)
     gradients = []
@@ -90,7 +90,7 @@ def test_stretches_are_walked_from_zero_and_again(
         launch(runner, prepared, *states)
 
     monkeypatch.setattr(Runner, "_launch", noted)
-    operator.kernels.stretches = 2
+    operator.kernels.choices.stretches = 2
     given = [torch.randn(1, 40, 1, 4) for _ in range(3)] + [torch.randn(1, 40, 1) for _ in range(2)]
     operator(*given, *torch.rand(2, 1), backend="triton", chunk_size=16)
     assert names == ["pre", "transition", "scan", "scan"]

@@ -16,7 +16,7 @@ pytest.importorskip("triton")
 
 import rnnc.ops
 from rnnc.measurement import draw
-from rnnc.ops import triton_backend
+from rnnc.ops import triton_choices
 from rnnc.ops.arguments import Sizes
 from rnnc.ops.operator import Operator
 
@@ -56,7 +56,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[Operator, 
 
     def operator(name: str) -> tuple[Operator, set[Binary], list[int]]:
         found = rnnc.compile(getattr(rnnc.ops, name).spec)
-        found.kernels.kept = None
+        found.kernels.choices.kept = None
         module, text = found.kernels.available
         binaries: set[Binary] = set()
         kernels = {
@@ -64,13 +64,13 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], tuple[Operator, 
         }
         found.kernels.__dict__["generated"] = SimpleNamespace(**(vars(module) | kernels)), text
         choices: list[int] = []
-        choose = triton_backend.tiling
+        choose = triton_choices.tiling
 
         def counted(*args: Any) -> Any:
             choices.append(1)
             return choose(*args)
 
-        monkeypatch.setattr(triton_backend, "tiling", counted)
+        monkeypatch.setattr(triton_choices, "tiling", counted)
         return found, binaries, choices
 
     return operator
@@ -100,7 +100,7 @@ def test_other_heads_batches_and_lengths_compile_nothing_and_choose_nothing(
     name: str, watched: Callable[[str], tuple[Operator, set[Binary], list[int]]]
 ) -> None:
     op, binaries, choices = watched(name)
-    op.kernels.stretches = 1
+    op.kernels.choices.stretches = 1
     train(op, SHAPES[0])
     first, chosen = set(binaries), len(choices)
     assert len(of_chunks(first)) >= 3
@@ -123,7 +123,7 @@ def test_one_binary_serves_all_head_counts(
     what a model with many runs.
     """
     op, binaries, choices = watched(name)
-    op.kernels.stretches = 1
+    op.kernels.choices.stretches = 1
     counts = []
     for heads in (1, 16, 6, 2, 96):
         train(op, (1, 64, heads))

@@ -188,7 +188,7 @@ def test_the_table_of_a_device_is_read_and_makes_calls_take_the_kernels(
     monkeypatch.setattr("rnnc.device_tuning.TRIES", 1)
     monkeypatch.setenv("RNNC_CACHE_DIR", str(tmp_path))
     hardware = SM_90._replace(device="A Device (1)")
-    for module in ("rnnc.device_tuning", "rnnc.ops.triton_backend"):
+    for module in ("rnnc.device_tuning", "rnnc.ops.triton_choices"):
         monkeypatch.setattr(f"{module}.hardware_of", lambda device: hardware)
     run = list(tune_functions(["linear_attention"], [16], ["fp32"], CPU, time.monotonic() + 1e9, **SMALL))
     assert [(each["done"], each["wrong"]) for each in run] == [(True, 0)]
@@ -197,10 +197,10 @@ def test_the_table_of_a_device_is_read_and_makes_calls_take_the_kernels(
     assert tuned.measured("A Device (1)")
     assert not tuned.measured("another")
     operator = rnnc.compile(rnnc.ops.linear_attention.spec + "\n")
-    how = operator.kernels.tiled({"K": 16, "V": 16}, 4, CPU, 1000)
+    how = operator.kernels.choices.tiled({"K": 16, "V": 16}, 4, CPU, 1000)
     assert how.validated
     assert how.chunk == 32
-    assert not operator.kernels.tiled({"K": 64, "V": 16}, 4, CPU, 1000).validated
+    assert not operator.kernels.choices.tiled({"K": 64, "V": 16}, 4, CPU, 1000).validated
     again = list(tune_functions(["linear_attention"], [16], ["fp32"], CPU, time.monotonic() + 1e9, **SMALL))
     assert again[0]["right"] == run[0]["right"]
     assert not again[0]["reasons"]
