@@ -155,8 +155,8 @@ class Count:
     def launch(self, kernel: Kernel, name: str, size: int, how: Choice | None = None) -> KernelCost:
         """A kernel that moves so many bytes, with the choice of that name if no other is given."""
         choice = how or self.tiling.kernels[name]
-        size_of_axis = self.sizes[self.compiled.normal.value_axis]
-        tile = min(choice.configuration.tile, cover(size_of_axis))
+        size_of_axis = self.sizes.get(self.compiled.normal.value_axis, 1)  # 1: a state of one number
+        tile = min(choice.configuration.tile or 1, cover(size_of_axis))
         tiles = -(-size_of_axis // tile) if kernel.serial and not kernel.after else 1
         roots = [*(array.node for array in kernel.stores), *(carry.end for carry in kernel.carries)]
         flops = self._formed(kernel, roots, tiles if kernel.serial else 1)

@@ -173,6 +173,9 @@ def _class_of_several(coupled: Coupled, axes: str) -> list[str]:
 
 def _scan_class(normal: Normal) -> list[str]:
     state = normal.state + _axes(normal.axes)
+    if not normal.axes:
+        decay = "no decay" if normal.decay is None else "one decay"
+        return [f"the state {state} is one number: {decay}", "forms: recurrent, chunked, parallel"]
     if normal.decay is None:
         decay = "no decay"
     else:

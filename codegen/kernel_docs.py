@@ -21,6 +21,10 @@ WORK: dict[Role, str] = {
     "channels": "Forms the gradients, or those that the kernel before has left, {axis} in tiles.",
     "states": "The state at the start of chunk i_at, a tile of {axis} of it, from the last that was kept.",
 }
+UNTILED: dict[Role, str] = {  # of a state of one number
+    "post": "Forms the outputs from what the walk over the chunks left.",
+    "grads": "Forms the gradients of a chunk.",
+}
 ALONG = "Forms the outputs from what the walk over the chunks left, {axis} in tiles."  # of that axis
 CHUNK = "Grid: (chunks, H); a program has one chunk of one head{loops}."
 WALK = "Grid: ({tiles}N * H,); a program walks all chunks of one head of one sequence."
@@ -31,8 +35,8 @@ BACK = "Walks the tokens back with the gradient in the state, forming states ane
 
 def kernel_doc(kernel: Kernel, plan: Sequence[Sequence[Kernel]], arguments: Mapping[str, str]) -> str:
     """The docstring of a kernel that works on chunks; `plan`: those of the forward and the backward pass."""
-    (axis,) = kernel.tiled
-    tiles = "" if kernel.after else f"tiles of {axis} * "
+    axis = "".join(kernel.tiled)
+    tiles = f"tiles of {axis} * " if axis and not kernel.after else ""
     loops = "".join(f", {each} in tiles" for each in dict.fromkeys(p.axis for p in kernel.phases if p.axis))
     grid = WALK if kernel.serial else CHUNK
     writer = {array.name: other.role for group in plan for other in group for array in other.stores}
@@ -51,6 +55,8 @@ def kernel_doc(kernel: Kernel, plan: Sequence[Sequence[Kernel]], arguments: Mapp
 
 def _work(kernel: Kernel) -> str:
     """What the kernel is for."""
+    if not kernel.tiled and kernel.role in UNTILED:
+        return UNTILED[kernel.role]
     along = all(axis in array.node.axes for axis in kernel.tiled for array in kernel.stores)
     return ALONG if kernel.role == "post" and along else WORK[kernel.role]
 

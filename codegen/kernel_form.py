@@ -34,6 +34,8 @@ def kernel_form(form: Form, value_axis: str, micro: str | None = None) -> Form:
         programs = unstack(programs, builder)
     if not any(map(per_channel, programs)):  # products under decays look for their masks
         programs = [masks_inside(programs[0], builder), programs[1]]
+    if not value_axis:  # a state of one number
+        programs = [rewritten(program, builder, _in_scans) for program in programs]
     programs = [reassociate(program, builder, value_axis, micro) for program in programs]
     return scheduled(programs, builder, last=lambda program: scale_values(program, builder, value_axis))
 
@@ -54,6 +56,23 @@ def _masked(node: Node, args: list[Node], build: Builder) -> Node | None:
     if not vectors or len(square) != 1 or square[0].axes != node.axes:
         return None
     return build.multiply([*vectors, build.mask(square[0], node.op.strict)], args[0].op.coefficient)
+
+
+# P[i] = D[1] ... D[i]:   dD[t] = P[t-1] c[t],  c[t] = dP[t] + D[t+1] c[t+1]
+def _in_scans(node: Node, args: list[Node], build: Builder) -> Node | None:
+    """The gradient of running products by a scan of its own: chunks of numbers are too long for matrices
+    between their tokens.
+    """
+    if not isinstance(node.op, ir.RunningProductAdjoint) or len(node.axes) > 1:
+        return None
+    decay, _, grad = args
+    suffix, exclusive = node.op.direction == "suffix", node.op.exclusive
+    others = build.node(ir.RunningProduct(node.op.direction, True), [decay], node.axes)
+    if suffix and not exclusive:  # from i to t lies the decay of i too
+        scan = build.node(ir.LinearScan("prefix", True), [decay, build.multiply([decay, grad])], node.axes)
+        return build.multiply([others, build.add([(1, grad), (1, scan)])])
+    op = ir.LinearScan("prefix" if suffix else "suffix", exclusive)
+    return build.multiply([others, build.node(op, [decay, grad], node.axes)])
 
 
 def without_softmax(program: Program, builder: Builder) -> Program:

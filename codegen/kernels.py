@@ -117,8 +117,9 @@ def plan_kernels(
     forward, backward, given = kernel_programs(form, normal, lean)
     if not per_channel(backward):
         backward = fold_factors(backward, form.builder)
-    # What is carried into a sequence is not at hand where states are formed anew.
-    for spaced in (False,) if starts_of(normal.recurrence) else (True, False):
+    # What is carried into a sequence is not at hand where states are formed anew; a number is sooner read.
+    kept_of_all = bool(starts_of(normal.recurrence)) or not normal.axes
+    for spaced in (False,) if kept_of_all else (True, False):
         walk = _Walk(normal, forward, spaced)
         kernels, kept = _plan_forward(forward, normal, given, walk)
         found = kernels, _plan_backward(backward, forward, normal, kept, walk, form.builder)
@@ -190,7 +191,7 @@ def check_stretches(program: Program, normal: Normal) -> None:
     if len(program.carries) > 1:
         raise NoSummary("several states")
     if normal.elementwise is not None:
-        raise NoSummary("a state of one axis")
+        raise NoSummary("a state of one axis" if normal.axes else "a state of one number")
     if normal.recurrence.earlier:
         raise NoSummary("kernels that read the tokens before their own")
 
@@ -199,8 +200,6 @@ def kernel_programs(
     form: Form, normal: Normal, lean: bool = False
 ) -> tuple[Program, Program, tuple[Array, ...]]:
     """The programs that kernels are planned from, and what `pre` hands to those after it."""
-    if not normal.axes:
-        raise UnsupportedOnGpu("a state of one number, which has no axis to tile")
     for plan in (form.forward, form.backward):
         _refuse(plan.program, normal.value_axis)
     form = kernel_form(form, normal.value_axis, normal.micro)
@@ -438,7 +437,7 @@ def _kernel(
         body,
         written,
         phases,
-        (axis,),
+        (axis,) if axis else (),
         carries,
         micro,
         walk=walk if reads_states else None,

@@ -183,7 +183,9 @@ class Addresses:
             held = "keeps" if array in self.kernel.stores else "exists"
         elif array.place == "chunk" and not self.kernel.serial:  # a chunk that no sequence has holds nothing
             held = "exists"
-        if held:
+        if held and not features:
+            masks.append(held)
+        elif held:
             first = self.size(features[0])
             masks[0] = self._spread(f"(o_{first} < {first} * {held})", features[0], tile)
         if array.place in ("token", "value", "row", "matrix", "pairs") and not again:

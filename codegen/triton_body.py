@@ -64,7 +64,7 @@ class Body:
         self.own = {
             a.node: ""
             for a in kernel.loads
-            if a.name in written and a.node in formed and kernel.tiled[0] not in a.node.axes
+            if a.name in written and a.node in formed and not set(kernel.tiled).intersection(a.node.axes)
         }
         self.groups = decay_gradients(kernel.body)
         self.called: dict[Node, str] = {}

@@ -31,6 +31,7 @@ class TritonContext:
 
     header: str
     before: bool
+    scalar_scans: bool
     key_axis: str
     value_axis: str
     no_chunks: str
@@ -93,6 +94,7 @@ def triton_source(compiled: Compiled) -> str:
     context = TritonContext(
         header=header(compiled.recurrence, normal_equations(compiled.normal)),
         before=bool(compiled.recurrence.earlier),
+        scalar_scans=not compiled.normal.axes and not no_chunks,
         key_axis=compiled.normal.key_axis,
         value_axis=compiled.normal.value_axis,
         no_chunks=literal(no_chunks),

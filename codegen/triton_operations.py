@@ -291,7 +291,8 @@ def _time(node: Node, args: Sequence[str], names: Namer) -> str:
         case ir.SegmentAdjoint(exclusive, _):
             return f"segment_sum_grad({args[0]}, C, {exclusive})"
         case ir.LinearScan(direction, exclusive):
-            return f"linear_scan({', '.join(args)}, C, {direction == 'suffix'}, {exclusive})"
+            scan = "linear_scan" if len(node.axes) == 2 else "scalar_scan"
+            return f"{scan}({', '.join(args)}, C, {direction == 'suffix'}, {exclusive})"
         case ir.RunningProduct(direction, exclusive):
             return f"running_product({args[0]}, C, {direction == 'suffix'}, {exclusive})"
         case ir.RunningProductAdjoint(direction, exclusive):

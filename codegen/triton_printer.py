@@ -23,7 +23,7 @@ WARPS dot o_rows i_rows s_rows m_rows t_rows r_rows repeat over_steps over_token
 segment_sum segment_sum_grad inverse decay_dot decay_dot_grads running_sum running_scalar path path_grad
 product_dot product_dot_grads running_product running_product_grad running_product_scalar_grad
 alternate_columns alternate_rows block anew expm1 tanh softplus
-decay_sum product_sum inverse_grad linear_scan turned_dot range float""".split()
+decay_sum product_sum inverse_grad linear_scan scalar_scan turned_dot range float""".split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,7 @@ class ScanContext:
     shape: str
     sizes: str
     offsets: str
-    state_size: str
-    state_offset: str
+    state_tile: str
     state_mask: str
     step: str
     rows: str
@@ -183,7 +182,7 @@ class KernelPrinter:
         addresses = self.addresses
         names = [self.body.call(carry.start) for carry in self.kernel.carries]
         axes = [addresses.sizes[axis] for axis in self.normal.state_axes]
-        value = addresses.sizes[self.normal.value_axis]
+        value = addresses.sizes.get(self.normal.value_axis, "")
         tiles = {self.normal.value_axis: "i_v"}
         offsets = [text for axis in addresses.sizes for text in addresses.tile(axis, tiles.get(axis))]
         body = [text for phase in self.kernel.phases for text in self.body.phase(phase)]
@@ -200,8 +199,7 @@ class KernelPrinter:
             shape=f"[{', '.join(('N', 'H', *axes))}]",
             sizes=_indent([*addresses.constants(), *self._inner()], 1),
             offsets=_indent([*addresses.rows(), *offsets], 1),
-            state_size=axes[0] if len(axes) < 2 else f"({' * '.join(axes)})",
-            state_offset=_state_offset(axes),
+            state_tile=_state_tile(axes),
             state_mask=_state_mask(axes),
             rows=_indent([*self.body.micro, *addresses.before()], 2),
             step="chunks - 1 - i_step" if self.kernel.role == "reverse" else "i_step",
@@ -291,14 +289,25 @@ class KernelPrinter:
         )
 
 
-def _state_offset(axes: Sequence[str]) -> str:
-    if len(axes) < 2:
-        return f"o_{axes[0]}"
-    return f"o_{axes[0]}[:, None] * {axes[1]} + o_{axes[1]}[None, :]"
+def _state_tile(axes: Sequence[str]) -> str:
+    """Where the tile of a state lies in the array of those of all sequences and heads."""
+    match axes:
+        case []:
+            return "i_nh"
+        case [only]:
+            return f"i_nh * {only} + o_{only}"
+        case [first, second]:
+            return f"i_nh * ({first} * {second}) + o_{first}[:, None] * {second} + o_{second}[None, :]"
+        case _:
+            raise AssertionError(axes)
 
 
 def _state_mask(axes: Sequence[str]) -> str:
-    return f"m_{axes[0]}" if len(axes) < 2 else f"m_{axes[0]}[:, None] & m_{axes[1]}[None, :]"
+    """The tile's mask, as an argument."""
+    each = [f"m_{axis}" for axis in axes]
+    if len(each) == 2:
+        each = [f"{each[0]}[:, None]", f"{each[1]}[None, :]"]
+    return f", mask={' & '.join(each)}" if each else ""
 
 
 def _indent(lines: Sequence[str], depth: int) -> str:

@@ -301,7 +301,7 @@ class Runner:
         call = self.call
         if launch.role not in SERIAL:
             return call.chunks, call.heads
-        size = self._sizes(launch)[call.value_axis]
+        size = self._sizes(launch).get(call.value_axis, 1)  # 1: a state of one number
         tile = min(cover(size), configuration.tile) if call.value_axis in launch.tiled else size
         return (math.ceil(size / tile) * call.walked * call.heads,)
 

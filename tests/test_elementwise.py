@@ -6,11 +6,12 @@ import pytest
 import torch
 
 import rnnc
+from rnnc.codegen import operations as ir
 from rnnc.codegen.compiler import analyse
+from rnnc.codegen.cost import cost
 from rnnc.codegen.proof import prove
 from rnnc.dsl.diagnostics import SpecError
 from rnnc.ops import tiles
-from rnnc.ops.errors import UnavailableError
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case
 from rnnc.ops.testing import property_test
@@ -153,12 +154,29 @@ def test_what_mixes_is_refused() -> None:
     assert "the entries of the state 'h[K]' mix" in found.message
 
 
-def test_a_state_of_one_number_has_no_kernels_of_chunks() -> None:
+def test_chunks_of_one_number_hold_no_matrix_of_pairs() -> None:
+    """They are as long as vectors of numbers may be: gradients of running products are scans, too."""
+    (compiled,) = analyse(SCALAR).stages
+    bodies = [node.op for kernels in compiled.kernels[:2] for kernel in kernels for node in kernel.body]
+    assert not any(isinstance(op, ir.Path | ir.PathAdjoint | ir.RunningProductAdjoint) for op in bodies)
+    assert cost(compiled, B=1, T=8192, H=8, K=64).chunk == 256
+    assert "stage 1" not in compiled.explain()
+    assert "the state h is one number: one decay" in compiled.explain()
+
+
+def test_a_mean_for_a_gate_steps_in_place() -> None:
     pytest.importorskip("triton")
-    inputs = rnnc.compile(SCALAR).recurrence.inputs
-    arguments = [torch.rand(1, 20, 1, *[4] * len(item.axes)) for item in inputs]
-    with pytest.raises(UnavailableError, match=r"chunked form of scalar .*a state of one number"):
-        rnnc.compile(SCALAR)(*arguments, backend="triton", form="chunked")
+    operator = rnnc.compile(MEAN_GATE)
+    values = [torch.randn(2, 1, *[4] * len(item.axes)) for item in operator.recurrence.inputs]
+    expected, state = operator.step(*values)
+    assert state._fields == ("m", "n", "S")
+    assert state.m.shape == (2, 1)
+    room = type(state)(*(torch.empty_like(x) for x in state))
+    found, same = operator.step(*values, out_state=room, backend="triton")
+    assert same is room
+    torch.testing.assert_close(found, expected)
+    for one, other in zip(room, state, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 def test_a_learned_start_and_a_softmax_in_kernels() -> None:

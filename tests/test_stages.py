@@ -243,20 +243,21 @@ def test_two_spellings_are_equal() -> None:
     assert not compare(left, check(parse(other)))
 
 
-GATED = """
-recurrence gated[K, V]:
+TURNED = """
+recurrence turned[K, V]:
     input k[K], v[V], a
-    state m, S[K, V]
+    param R[V, V]
+    state A[K, V], S[K, V]
     output o[V]
-    m <- 0.9 * m + 0.1 * a
-    S <- sigmoid(m) * S + k @ v.T
+    A <- sigmoid(a) * A + k @ v.T
+    S <- S + k @ tanh(R @ (A.T @ k)).T
     o <- S.T @ k
 """
 
 
 def test_auto_takes_the_kernels_that_each_stage_has() -> None:
-    """The first stage, a state of one number, has recurrent kernels only, the second chunked ones."""
-    operator = rnnc.compile(GATED)
+    """The first stage, which turns what it reads, has recurrent kernels only, the second chunked ones."""
+    operator = rnnc.compile(TURNED)
     sizes = dict.fromkeys(operator.recurrence.axes, 4)
     case = Case(1, (18,), False, 1, sizes, {}, initial=True, reverse=False, chunk_size=None)
     trial = draw_trial(operator, case)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import rnnc
-from rnnc.codegen.compiler import Compiled, Spec
+from rnnc.codegen.compiler import Compiled, Spec, analyse
 from rnnc.codegen.cost_record import Cost
 from rnnc.codegen.hardware import SM_90
 from rnnc.codegen.kernels import UnsupportedOnGpu
@@ -18,13 +18,22 @@ from rnnc.codegen.stretches import Load
 from rnnc.codegen.triton_module import chunk_kernels
 
 SPECS = {path.stem: path for path in sorted(Path(rnnc.__file__).parents[1].glob("ops/*.rnn"))}
+ONE_NUMBER = """recurrence one_number[K]:
+    input x[K], y[K], a, f
+    param w
+    state m
+    output o[K]
+    m <- sigmoid(f) * m + sigmoid(w) * sum(x * y, K) + a
+    o <- sigmoid(m) * x
+"""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
-@pytest.fixture(scope="module", params=SPECS)
+@pytest.fixture(scope="module", params=[*SPECS, "one_number"])
 def compiled(request: pytest.FixtureRequest, analysed: Callable[[Path], Spec]) -> Compiled:
-    """A built-in model, or its last stage."""
-    found = analysed(SPECS[request.param]).stages[-1]
+    """A built-in model, or its last stage; a state without an axis."""
+    name = request.param
+    found = (analysed(SPECS[name]) if name in SPECS else analyse(ONE_NUMBER)).stages[-1]
     try:
         chunk_kernels(found)
     except (UnsupportedOnGpu, NotImplementedError) as reason:

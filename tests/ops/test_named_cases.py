@@ -58,6 +58,7 @@ TURNING = (
 )
 DECAYED = "let u = unit(k)\n{0}\nS <- {1} * S\nS <- S + sigmoid(b) * u @ (v - S.T @ u).T\no <- S.T @ unit(q)"
 OJA = "let w = unit(v)\n{0}\nS <- {1}\nS <- S + sigmoid(b) * (k - S @ w) @ w.T\no <- S.T @ unit(q)"
+MEAN = "state m\n{0}\nm <- {1} * m + (1 - {1}) * a\nS <- sigmoid(m) * S + sigmoid(m) * k @ v.T\no <- S.T @ q"
 PLAIN = "{0}\nS <- {1} * S + k @ v.T\no <- S.T @ q"
 EXTRA = {
     "log_decay": ("input g in (-inf, 0]", PLAIN, "exp(g)"),
@@ -76,6 +77,7 @@ EXTRA = {
     "value_resets": ("input d[V] in [0, 1]\ninput b", DECAYED, "d"),
     "oja_of_both": ("input g[V] in (-inf, 0]\ninput d[K] in [0, 1]\ninput b", OJA, "exp(g) * d * S"),
     "log_deltas": ("input g[K] in (-inf, 0]\ninput b", OLD, "exp(g)"),
+    "mean_gate": ("input d in [0, 1]\ninput a", MEAN, "d"),
 }
 NAMES = [*rnnc.ops.builtin_names(), *EXTRA]
 
@@ -183,7 +185,9 @@ def decays(name: str, momentum: bool = False) -> tuple[Expression, ...]:
     """
     stages = [normalise(stage) for stage in split(operator(name).recurrence)]
     if stages[0].coupled is None:
-        return tuple(Multiply(stage.decays) for stage in stages if stage.decays)
+        found = (Multiply(stage.decays) for stage in stages if stage.decays)
+        arguments = {x.name for x in operator(name).recurrence.arguments}
+        return tuple(decay for decay in found if names(decay) <= arguments)  # not those of a state
     (normal,) = stages
     read = {readout.state for readout in normal.readouts}
     return tuple(decay for state, decay in own_decays(normal.coupled) if momentum or state in read)
@@ -303,6 +307,7 @@ SWEPT = {
     "decays_of_both": (128, HALF),  # over both axes of the state
     "value_resets": (64, SINGLE),  # the value side, by products
     "resetting_momentum": (64, SINGLE),  # coupled states
+    "mean_gate": (128, HALF),  # a state of one number, which is the gate of another
     "gated_delta_product": (32, SINGLE),  # micro-steps
 }
 

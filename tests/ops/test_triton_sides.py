@@ -1,5 +1,5 @@
 """The kernels of chunks of decays over the value axis, or both axes, of reads from the right, and of states
-of one axis, in Triton's interpreter.
+of one axis, or none, in Triton's interpreter.
 """
 
 from __future__ import annotations
@@ -40,6 +40,13 @@ SCANS = {
     "resets": "p <- h * h\nh <- d * h + x\no <- h",
     "one_decay": "h <- sigmoid(a) * h + x\no <- unit(h)\np <- h",
 }
+# The state is one number for each head; 'c' is an input per group of heads.
+NUMBERS = {
+    "one_number": "p <- h * g\nh <- sigmoid(a) * h + sum(x * g, K) + c\no <- tanh(h) * x",
+    "resets_of_one": "h <- r * (h + c)\no <- unit(x) * h\np <- sigmoid(h) * x",
+    "a_sum": "h <- h + a * c\no <- sigmoid(h) * x\np <- exp(-h * h) * g",
+    "a_mean": "param w\nh <- sigmoid(w) * h + (1 - sigmoid(w)) * a\no <- h * x\np <- c * h * g",
+}
 # Lengths, sizes of the key and the value axis, heads; packed.
 CASES = {
     "a_decay_over_values": [((21,), (3, 5), 2, False), ((0, 17, 0, 5, 0), (5, 3), 1, True)],
@@ -49,14 +56,20 @@ CASES = {
     "every_entry_its_own": [((0, 37, 0, 5), (20, 3), 2, True)],
     "resets": [((21, 21), (3, 3), 1, False)],
     "one_decay": [((0, 17, 33), (5, 3), 1, True)],
+    "one_number": [((0, 37, 0, 5, 0), (5, 3), 2, True), ((33, 33), (3, 3), 2, False)],
+    "resets_of_one": [((37, 37), (3, 3), 2, False), ((0, 17, 0, 20), (5, 3), 2, True)],
+    "a_sum": [((0, 17, 0, 20), (5, 3), 2, True)],
+    "a_mean": [((0, 37, 0, 5, 0), (5, 3), 2, True)],
 }
 
 
 @cache
 def operator(name: str) -> Operator:
-    if name in SCANS:
+    if name in SCANS | NUMBERS:
         lines = ["input x[K], g[K], a", "input d[K] in [-1, 1]", "state h[K]", "output o[K], p[K]"]
-        text = "".join(f"    {line}\n" for line in (*lines, *SCANS[name].splitlines()))
+        if name in NUMBERS:
+            lines[1:3] = ["input c per group", "input r in [-1, 1]", "state h"]
+        text = "".join(f"    {line}\n" for line in (*lines, *(SCANS | NUMBERS)[name].splitlines()))
         return rnnc.compile(f"recurrence {name}[K]:\n{text}")
     declared, statements = SPECS[name]
     lines = ["input q[K], k[K], v[V]", "input b", *declared.splitlines(), "state S[K, V]", "output o[V]"]
@@ -70,8 +83,9 @@ def operator(name: str) -> Operator:
 def test_values_and_gradients(name: str, case: int) -> None:
     lengths, sizes, heads, packed = CASES[name][case]
     axes = dict(zip(("K", "V"), sizes, strict=True))
-    reverse = name in ("delta_under_both", "resets")
-    drawn = draw_trial(operator(name), Case(7, lengths, packed, heads, axes, {}, True, reverse, 16))
+    reverse = name in ("delta_under_both", "resets", "resets_of_one")
+    groups = {"c": 1} if name in NUMBERS else {}
+    drawn = draw_trial(operator(name), Case(7, lengths, packed, heads, axes, groups, True, reverse, 16))
     found = drawn.to(torch.float32).evaluate("chunked", backend="triton")
     for what, value in found.items():
         limit = 1e-4 if what.startswith("gradient") else 1e-5
