@@ -32,6 +32,8 @@ from rnnc.codegen.schedule import decay_gradients, needed
 from rnnc.codegen.settling import Settling
 from rnnc.codegen.torch_sums import plain
 
+MANY = 32  # matrices between tokens that are formed of the sums of a loop in one go, at most
+
 
 def serial_phases(
     body: Sequence[Node],
@@ -382,6 +384,7 @@ class _Chunk(_Order):
 
     def _consume(self) -> None:
         """Forms the vectors and scalars that matrices of the last loops go into."""
+        roots = []
         for node in self.body:
             if self._is_tiled(node) or node in self.known:
                 continue
@@ -390,7 +393,44 @@ class _Chunk(_Order):
             if len(node.axes) == 2:
                 self.fresh.add(node)
             elif not self._pending(node):
+                roots.append(node)
+        if self._crowded(roots):
+            self._in_parts(roots)
+        for root in roots:
+            self.need(root)
+
+    def _crowded(self, roots: Sequence[Node]) -> bool:
+        """Whether the roots are formed of sums of several sizes, and by way of more matrices between tokens
+        than registers have room for beside them.
+        """
+        formed = needed(roots, {*self.known, *self.memory}, plain)
+        sizes = {_matrices(node) for node in self.sums if _is_square(node)}
+        return len(sizes) > 1 and sum(map(_matrices, formed)) > MANY
+
+    def _in_parts(self, roots: Sequence[Node]) -> None:
+        """Forms the roots sum by sum, the largest first: of each what is gathered to smaller matrices, which
+        may wait for another sum, then what needs no other, that of several sums first.
+        """
+        sums = sorted((n for n in self.sums if _is_square(n)), key=_matrices, reverse=True)
+        formed = list(needed(roots, {*self.known, *self.memory}, plain))
+        of = {node: self.sources.get(node, set()).intersection(sums) for node in formed}
+        done: set[Node] = set()
+        for total in sums:
+            done.add(total)
+            here = [node for node in formed if total in of[node] and of[node] <= done]
+            gathered = [node for node in here if isinstance(node.op, ir.OverSteps) and _is_square(node)]
+            for node in gathered:
                 self.need(node)
+            if gathered:
+                self._part()
+            for node in sorted((node for node in here if node in roots), key=lambda node: -len(of[node])):
+                self.need(node)
+            self._part()
+
+    def _part(self) -> None:
+        """Ends a phase without a loop; what it read is read again, what it formed of that stays."""
+        self._end()
+        self.known = {node for node in self.known if node not in self.memory and not _is_large(node)}
 
     def _build(self, array: Array) -> None:
         """Appends what forms a large array, term by term, and its store."""
@@ -466,6 +506,12 @@ def _lasting(body: Sequence[Node], sources: Mapping[Node, set[Node]]) -> set[Nod
 def _is_square(node: Node) -> bool:
     """Whether a value is a matrix between tokens."""
     return len(node.axes) == 2 and all(axis in ir.TIME_AXES for axis in node.axes)
+
+
+def _matrices(node: Node) -> int:
+    """Of how many matrices between tokens a value has the size, where a token has two micro-steps."""
+    steps = sum(axis in (ir.ROWS, ir.COLUMNS) for axis in node.axes)
+    return 2**steps if _is_square(node) else 0
 
 
 def _is_large(node: Node) -> bool:

@@ -14,6 +14,7 @@ from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_kernels
 from rnnc.codegen.operations import COLUMN, ROW
 from rnnc.codegen.phases import Anew, Part, Read, Store, verify
 from rnnc.codegen.program import Node
+from rnnc.codegen.torch_sums import plain
 
 OPS = Path(rnnc.__file__).parents[1] / "ops"
 NAMES = sorted(path.stem for path in OPS.glob("*.rnn"))
@@ -136,6 +137,23 @@ def test_plans_print() -> None:
     assert text == str(kernels("gated_delta_net")["grads"])
     assert text.startswith("kernel gated_delta_net_chunked_grads (grads):\n  once:\n    ")
     assert "  for the tiles of V, sums " in text
+
+
+def test_sums_of_several_sizes_are_consumed_one_by_one() -> None:
+    """All that is formed of the sum between micro-steps is, before anything the smaller one goes into."""
+    phases = kernels("gated_delta_product")["grads"].phases
+    (loop,) = (number for number, phase in enumerate(phases) if phase.sums)
+    sums = [node for node in phases[loop].sums if len(node.axes) == 2]
+    small, large = sorted(sums, key=lambda node: node.axes == (ir.ROWS, ir.COLUMNS))
+    used: list[set[Node]] = []
+    formed: dict[Node, set[Node]] = {small: {small}, large: {large}}
+    for phase in phases[loop + 1 :]:
+        nodes = list(phase.nodes)
+        for node in nodes:
+            formed[node] = set().union(*(formed.get(plain(each), set()) for each in node.args))
+        used.append(set().union(*(formed[node] for node in nodes)))
+    assert used[:2] == [{large}, {large}]
+    assert small in used[2]
 
 
 @pytest.mark.parametrize("name", NAMES)
