@@ -149,6 +149,18 @@ def test_kernels_run_alone(tmp_path: Path, triton: bool) -> None:
         assert "triton is not installed: use backend='torch'" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["gated_oja", "gsa", "preconditioned_delta"])
+def test_is_imported_without_triton(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the functions are that the kernels of a spec call."""
+    text, given = text_of(name), getattr(rnnc.ops, name).recurrence.inputs
+    monkeypatch.setitem(sys.modules, "triton", None)
+    function = getattr(execute(f"alone_{name}", text), name)
+    arguments = [torch.ones(1, 2, 1, *(3 for _ in each.axes)) for each in given]
+    assert function(*arguments)[0].shape == (1, 2, 1, 3)
+    with pytest.raises(NotImplementedError, match="triton is not installed: use backend='torch'"):
+        function(*arguments, backend="triton")
+
+
 RUN_ALL = """
 import importlib, sys, torch
 blocked = ["rnnc", "lark", "jinja2", "rich", "typer"]
