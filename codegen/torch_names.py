@@ -7,7 +7,7 @@ from rnnc.codegen.names import Names
 from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import DecayGradients, Plan, decay_gradients
 from rnnc.codegen.torch_operations import BATCH, aligned, line
-from rnnc.codegen.torch_overwriting import scales
+from rnnc.codegen.torch_overwriting import overwriting
 from rnnc.codegen.torch_sums import inlined_terms, is_number, plain
 from rnnc.codegen.torch_text import Statement, assignment
 from rnnc.codegen.value_names import ValueNames
@@ -24,7 +24,7 @@ class Scope:
     """Names and statements. Inside the scan, what was made before it is called by the rows of the step."""
 
     def __init__(self, plan: Plan, values: ValueNames, inputs: bool) -> None:
-        self.scales = scales(plan, inputs)
+        self.overwriting = overwriting(plan, inputs)
         self.names, self.values = Names(RESERVED), values
         self.known: dict[Node, str] = {}
         self.sizes: dict[str, str] = {}
@@ -144,11 +144,9 @@ class Scope:
         text = line(node, self)
         made = set() if is_number(node) else {self.known[node]}
         lines = [part for step in text.split("\n") for part in assignment(self.known[node], step)]
-        found = self.scales.overwriting(node, self)
-        statement = Statement(lines, self.uses, made)
-        if found is not None:
-            statement.overwritten, statement.instead = found.array, assignment(self.known[node], found.text)
-        self.statements.append(statement)
+        found = self.overwriting.texts(node, self)
+        instead = {array: assignment(self.known[node], text) for array, text in found.items()}
+        self.statements.append(Statement(lines, self.uses, made, instead))
 
     def _assign_gradients(self, group: DecayGradients) -> None:
         """The three derivatives of a decay_dot in one call."""

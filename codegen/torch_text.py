@@ -13,14 +13,13 @@ WIDTH = 100
 @dataclass
 class Statement:
     """Lines of text, and the values they need and make; `instead` are those to print where no later statement
-    needs `overwritten`.
+    needs the array that they are found by: they overwrite it.
     """
 
     lines: list[str]
     uses: set[str]
     makes: set[str] = field(default_factory=set)
-    overwritten: str = ""
-    instead: list[str] = field(default_factory=list)
+    instead: dict[str, list[str]] = field(default_factory=dict)
 
 
 def assignment(name: str, code: str) -> list[str]:
@@ -53,10 +52,9 @@ def with_deletions(statements: Sequence[Statement], returned: Iterable[str]) -> 
     made = set().union(*(s.makes for s in statements)) if statements else set()
     kept, lines = set(returned), []
     for index, statement in enumerate(statements):
-        array = statement.overwritten
-        lines += (
-            statement.instead if array and last[array] == index and array not in kept else statement.lines
-        )
+        free = (array for array in statement.instead if last[array] == index and array not in kept)
+        array = next(free, None)
+        lines += statement.lines if array is None else statement.instead[array]
         dead = sorted(name for name in made - kept if last[name] == index)
         lines += _deletions(dead)
     return lines

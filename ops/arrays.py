@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -41,6 +41,21 @@ def scale_(x: Tensor, factor: Tensor, *numbers: float) -> Tensor:
     for number in numbers:
         factor = factor * number
     return x.mul_(factor) if not torch.is_grad_enabled() and fits(factor, x) else x * factor
+
+
+def product_(x: Tensor, *factors: Tensor | float) -> Tensor:
+    """`product` of x and the factors in x, which nothing else needs, unless the gradient is recorded or the
+    product is larger.
+    """
+    for factor in factors:
+        inside = not isinstance(factor, Tensor) or fits(factor, x)
+        x = x.mul_(factor) if inside and not torch.is_grad_enabled() else x * factor
+    return x
+
+
+def apply_(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The function, which writes its result to its argument, of x; of a copy if the gradient is recorded."""
+    return function(x.clone() if torch.is_grad_enabled() else x)
 
 
 def fits(x: Tensor, into: Tensor) -> bool:

@@ -35,11 +35,13 @@ from torch import Tensor
 
 from rnnc.ops.arrays import addcmul_ as addcmul_
 from rnnc.ops.arrays import addmm_ as addmm_
+from rnnc.ops.arrays import apply_ as apply_
 from rnnc.ops.arrays import assemble as assemble
 from rnnc.ops.arrays import at_first as at_first
 from rnnc.ops.arrays import deinterleave as deinterleave
 from rnnc.ops.arrays import interleave as interleave
 from rnnc.ops.arrays import product as product
+from rnnc.ops.arrays import product_ as product_
 from rnnc.ops.arrays import rows as rows
 from rnnc.ops.arrays import scale_ as scale_
 from rnnc.ops.arrays import softplus as softplus
@@ -158,10 +160,18 @@ def segment_sum(x: Tensor, exclusive: bool = False, strict: bool = False) -> Ten
     """
     total = x.to(torch.float64).clamp(min=FLOOR).cumsum(-1)
     upper = F.pad(total[..., :-1], (1, 0)) if exclusive else total
-    pairs = (upper.unsqueeze(-1) - total.unsqueeze(-2)).to(x.dtype)
+    pairs = _differences(upper, total, x.dtype)
     strict = exclusive or strict
     # masked_fill_ takes four times as long; tril_ first: a NaN must not reach the tokens before it
     return pairs.tril_(-1 if strict else 0).add_(_no_pairs(x.shape[-1], strict, x.dtype, x.device))
+
+
+def _differences(upper: Tensor, lower: Tensor, dtype: torch.dtype) -> Tensor:
+    """upper[i] - lower[j] as [..., C, C] of the dtype, without an array of float64 where none is recorded."""
+    if torch.is_grad_enabled():
+        return (upper.unsqueeze(-1) - lower.unsqueeze(-2)).to(dtype)
+    pairs = torch.empty(*upper.shape, lower.shape[-1], dtype=dtype, device=upper.device)
+    return torch.sub(upper.unsqueeze(-1), lower.unsqueeze(-2), out=pairs)
 
 
 def segment_sum_grad(grad: Tensor, exclusive: bool = False) -> Tensor:

@@ -54,7 +54,7 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
     min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
     max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
     del min_s
-    w = torch.exp(max_min_s)
+    w = tiles.apply_(torch.exp_, max_min_s)
     del max_min_s
     log2_D = valid[:, :, :, None] * w
     log2_G = tiles.prefix_sum(log2_D, 2)
@@ -98,7 +98,7 @@ def stage1_chunked_states(args, valid, h0, steps, keep):
     min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
     max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
     del min_s
-    w = torch.exp(max_min_s)
+    w = tiles.apply_(torch.exp_, max_min_s)
     del max_min_s
     log2_D = tiles.scale_(w, valid[:, :, :, None])
     del w
@@ -137,7 +137,7 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     H = h0[0].shape[1]
     min_s = torch.minimum(s, torch.as_tensor(32, dtype=s.dtype, device=s.device))
     max_min_s = torch.maximum(min_s, torch.as_tensor(-32, dtype=min_s.dtype, device=min_s.device))
-    w = torch.exp(max_min_s)
+    w = tiles.apply_(torch.exp_, max_min_s)
     del max_min_s
     log2_D = valid[:, :, :, None] * w
     z_ = z[:, :, None].expand(-1, -1, C, -1)
@@ -146,10 +146,10 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dw_1 = z_ + log2_G
     dw_2 = torch.maximum(dw_1, w)
     del dw_1
-    dw_3 = torch.reciprocal(dw_2)
+    dw_3 = tiles.apply_(torch.reciprocal_, dw_2)
     del dw_2
     dw_4 = w * dw_3
-    dw_5 = dw_3 * dphi
+    dw_5 = tiles.product_(dw_3, dphi)
     del dw_3
     dw_6 = w - z_ - log2_G
     del log2_G, z_
@@ -167,9 +167,9 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del ds_4
     ds_6 = -ds_5 + 1
     del ds_5
-    dw_8 = dw_4 * dw_5
+    dw_8 = tiles.product_(dw_4, dw_5)
     del dw_4
-    dz_before_2 = dz_before_1 * dw_8
+    dz_before_2 = tiles.product_(dz_before_1, dw_8)
     del dz_before_1
     dlog2_D_1 = dz_before_2 * -1
     dlog2_D_2 = tiles.suffix_sum(dlog2_D_1, 2)
@@ -199,7 +199,7 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dw = torch.addcmul(dw_5, valid[:, :, :, None], dlog2_D)
     dw = tiles.addcmul_(dw, dw_7, dw_8, -1)
     del dlog2_D, dw_5, dw_7, dw_8
-    ds = tiles.product(w, dw, ds_3, ds_6)
+    ds = tiles.product_(w, dw, ds_3, ds_6)
     del ds_3, ds_6, dw, w
     return (ds,), (dz_end,)
 
@@ -429,7 +429,7 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dA_4
     dA_6 = dp - dA_5[:, :, :, None]
     del dA_5
-    dA_7 = dA_3 * dA_6
+    dA_7 = tiles.product_(dA_6, dA_3)
     del dA_3, dA_6
     dA_8 = dA_7 @ phi.mT
     dA_ = dA_8 * rsqrt_K

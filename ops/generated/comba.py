@@ -62,13 +62,13 @@ def chunked_forward(args, valid, h0, steps, keep):
     G_before = torch.exp2(log2_G_before)
     del log2_G_before
     log2_G_before_ij = tiles.segment_sum(log2_D, exclusive=True)
-    G_before_ij = torch.exp2(log2_G_before_ij)
+    G_before_ij = tiles.apply_(torch.exp2_, log2_G_before_ij)
     del log2_G_before_ij
     log2_G = tiles.prefix_sum(log2_D, 2)
     G = torch.exp2(log2_G)
     del log2_G
     log2_G_ij = tiles.segment_sum(log2_D)
-    G_ij = torch.exp2(log2_G_ij)
+    G_ij = tiles.apply_(torch.exp2_, log2_G_ij)
     del log2_G_ij
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
@@ -78,7 +78,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
     qk = q @ k.mT
-    kk_G_before_ij = kk * G_before_ij
+    kk_G_before_ij = tiles.product_(G_before_ij, kk)
     del G_before_ij
     valid_beta = valid * beta
     valid_beta_2 = valid * beta
@@ -101,9 +101,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     k_scaled = G_after_w_scale[:, :, :, None] * k
     del G_after_w_scale
     A_1 = tiles.addcmul_(rnorm_k_scaled[:, :, :, None] * kk, rnorm_q[:, :, :, None], qk, -1)
-    A = G_ij * A_1
+    A = tiles.product_(G_ij, A_1)
     del A_1, G_ij
-    P = tiles.product(kk_G_before_ij, (w_scale * -1)[:, :, None], f_scale[:, :, :, None])
+    P = tiles.product_(kk_G_before_ij, w_scale[:, :, None], f_scale[:, :, :, None], -1)
     del f_scale, kk_G_before_ij
     A_scaled = tiles.scale_(A, w_scale[:, :, None])
     del A, w_scale
@@ -202,7 +202,7 @@ def chunked_states(args, valid, h0, steps, keep):
     G_before = torch.exp2(log2_G_before)
     del log2_G_before
     log2_G_before_ij = tiles.segment_sum(log2_D, exclusive=True)
-    G_before_ij = torch.exp2(log2_G_before_ij)
+    G_before_ij = tiles.apply_(torch.exp2_, log2_G_before_ij)
     del log2_G_before_ij
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
@@ -212,7 +212,7 @@ def chunked_states(args, valid, h0, steps, keep):
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
     qk = q @ k.mT
-    kk_G_before_ij = kk * G_before_ij
+    kk_G_before_ij = tiles.product_(G_before_ij, kk)
     del G_before_ij
     valid_beta = valid * beta
     valid_beta_2 = valid * beta
@@ -231,7 +231,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del rnorm_k_G_before, sigmoid_s
     k_scaled = G_after_w_scale[:, :, :, None] * k
     del G_after_w_scale
-    P = tiles.product(kk_G_before_ij, (w_scale * -1)[:, :, None], f_scale[:, :, :, None])
+    P = tiles.product_(kk_G_before_ij, w_scale[:, :, None], f_scale[:, :, :, None], -1)
     del f_scale, kk_G_before_ij, w_scale
     inv = tiles.inverse(P)
     del P
@@ -320,13 +320,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_before = torch.exp2(log2_G_before)
     del log2_G_before
     log2_G_before_ij = tiles.segment_sum(log2_D, exclusive=True)
-    G_before_ij = torch.exp2(log2_G_before_ij)
+    G_before_ij = tiles.apply_(torch.exp2_, log2_G_before_ij)
     del log2_G_before_ij
     log2_G = tiles.prefix_sum(log2_D, 2)
     G = torch.exp2(log2_G)
     del log2_G
     log2_G_ij = tiles.segment_sum(log2_D)
-    G_ij = torch.exp2(log2_G_ij)
+    G_ij = tiles.apply_(torch.exp2_, log2_G_ij)
     del log2_G_ij
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
@@ -373,9 +373,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     do_scaled = rnorm_q_G[:, :, :, None] * do
     do_scaled_2 = tiles.product(do, d_scaled[:, :, None, None], rnorm_k_G[:, :, :, None])
     do_U = do @ U.mT
-    G_ij_do_U = G_ij * do_U
+    G_ij_do_U = tiles.product_(G_ij, do_U)
     del G_ij, do_U
-    dlog2_G_ij_2 = dlog2_G_ij_1 * G_ij_do_U
+    dlog2_G_ij_2 = tiles.product_(dlog2_G_ij_1, G_ij_do_U)
     del dlog2_G_ij_1
     db_2 = dlog2_G_ij_2.sum(2)
     G_ij_do_U_scaled = w_scale[:, :, None] * G_ij_do_U
@@ -383,7 +383,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     drnorm_q_2 = drnorm_q_1.sum(3)
     del drnorm_q_1
     G_ij_do_U_scaled_2 = rnorm_q[:, :, :, None] * G_ij_do_U
-    kk_G_ij_do_U = kk * G_ij_do_U
+    kk_G_ij_do_U = tiles.product_(G_ij_do_U, kk)
     del G_ij_do_U
     dd_1 = rnorm_k[:, :, :, None] * kk_G_ij_do_U
     dd_2 = dd_1.sum(2)
@@ -511,7 +511,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_G_C
     dlog2_G_1 = tiles.addcmul_(rnorm_k_scaled[:, :, :, None] * kS, rnorm_q[:, :, :, None], qS, -1)
     del qS, rnorm_k_scaled, rnorm_q
-    dlog2_G_2 = dlog2_G_1 * do
+    dlog2_G_2 = tiles.product_(dlog2_G_1, do)
     del dlog2_G_1
     dlog2_G_3 = dlog2_G_2.sum(3)
     del dlog2_G_2
@@ -568,7 +568,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del ds_2
     da_6 = tiles.product(da_5, rnorm_k_G_before, (sigmoid_s_scaled * -1)[:, :, None])
     del rnorm_k_G_before
-    ds_6 = dk_10 * kk_G_before_ij
+    ds_6 = tiles.product_(kk_G_before_ij, dk_10)
     del kk_G_before_ij
     dk_11 = w_scale[:, :, None] * ds_6
     dk_12 = dk_11.sum(3)
@@ -580,7 +580,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del w_scale_2
     ds_10 = ds_9.sum(2)
     del ds_9
-    da_7 = tiles.product(ds_7, (sigmoid_s_scaled * -1)[:, :, None, None], w_scale[:, :, None])
+    da_7 = tiles.product_(ds_7, w_scale[:, :, None], sigmoid_s_scaled[:, :, None, None], -1)
     del ds_7, sigmoid_s_scaled
     da_8 = tiles.segment_sum_grad(da_7, exclusive=True)
     del da_7
@@ -588,7 +588,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del da_6
     da_10 = dlog2_G_C_2 + da_3 + da_4 + da_2 + da_8 + da_9
     del da_2, da_3, da_4, da_8, da_9, dlog2_G_C_2
-    dk_13 = tiles.product(G_before_ij, dk_10, w_scale[:, :, None], f_scale[:, :, :, None])
+    dk_13 = tiles.product_(G_before_ij, dk_10, w_scale[:, :, None], f_scale[:, :, :, None])
     del G_before_ij, dk_10, f_scale, w_scale
     dk_14 = -dk_3 - dk_13
     del dk_13, dk_3

@@ -42,23 +42,23 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_exp_g, 0)
     del log2_exp_g
     log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
-    G_before = torch.exp2(log2_G_before)
+    G_before = tiles.apply_(torch.exp2_, log2_G_before)
     del log2_G_before
-    a_G_before = a_ * G_before
+    a_G_before = tiles.product_(G_before, a_)
     del G_before
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
-    qG = q * G
+    qG = tiles.product_(q, G)
     del G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    b_G_after = b_ * G_after
-    k_G_after = k * G_after
+    b_G_after = tiles.product_(b_, G_after)
+    k_G_after = tiles.product_(k, G_after)
     del G_after
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     P_rp = tiles.decay_dot(a_, k_scaled, f1, strict=True)
@@ -153,18 +153,18 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_exp_g, 0)
     del log2_exp_g
     log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
-    G_before = torch.exp2(log2_G_before)
+    G_before = tiles.apply_(torch.exp2_, log2_G_before)
     del log2_G_before
-    a_G_before = a_ * G_before
+    a_G_before = tiles.product_(G_before, a_)
     del G_before
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
     b_G_after = b_ * G_after
-    k_G_after = k * G_after
+    k_G_after = tiles.product_(G_after, k)
     del G_after
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     P_rp = tiles.decay_dot(a_, k_scaled, f1, strict=True)
@@ -252,21 +252,21 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_exp_g, 0)
     del log2_exp_g
     log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
-    G_before = torch.exp2(log2_G_before)
+    G_before = tiles.apply_(torch.exp2_, log2_G_before)
     del log2_G_before
     a_G_before = a_ * G_before
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
-    qG = q * G
+    qG = tiles.product_(q, G)
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    b_G_after = b_ * G_after
-    k_G_after = k * G_after
+    b_G_after = tiles.product_(b_, G_after)
+    k_G_after = tiles.product_(k, G_after)
     ln2 = tiles.LN2
     dq_k_scaled = do @ v.mT
     f1 = tiles.decay_factors(log2_D)
@@ -367,18 +367,18 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
     del dlog2_G_C
-    G_do_S = tiles.product(G, do_S, rsqrt_K)
+    G_do_S = tiles.product_(G, do_S, rsqrt_K)
     del G
     dq_scaled = dq_ * rsqrt_K
     del dq_
     dq = G_do_S + dq_scaled
     del G_do_S, dq_scaled
-    dlog2_G = tiles.product(qG, do_S, rsqrt_K_ln2)
+    dlog2_G = tiles.product_(qG, do_S, rsqrt_K_ln2)
     del do_S, qG
     dg_3 = tiles.suffix_sum(dlog2_G, 2)
     del dlog2_G
     dG_after = tiles.addcmul_(v_dS * k_scaled, U_dS, b_scaled)
-    dlog2_G_after = tiles.product(G_after, dG_after, ln2)
+    dlog2_G_after = tiles.product_(G_after, dG_after, ln2)
     del G_after, dG_after
     dg_4 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
@@ -400,7 +400,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dv = tiles.addmm_(valid[:, :, :, None] * k_G_after_dS, q_k_scaled.mT, do)
     dv = tiles.addmm_(dv, P_rp.mT, dS_before_2)
     del dS_before_2, k_G_after_dS
-    dg_7 = tiles.product(a_G_before, da_1, ln2)
+    dg_7 = tiles.product_(a_G_before, da_1, ln2)
     del a_G_before, da_1
     dg_8 = tiles.suffix_sum(dg_7, 2, exclusive=True)
     del dg_7

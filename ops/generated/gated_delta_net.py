@@ -62,7 +62,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     G = torch.exp2(log2_G)
     del log2_G
     log2_G_ij = tiles.segment_sum(log2_D)
-    G_ij = torch.exp2(log2_G_ij)
+    G_ij = tiles.apply_(torch.exp2_, log2_G_ij)
     del log2_G_ij
     A = qk * G_ij
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
@@ -94,7 +94,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del rnorm_q_G
     k_scaled = G_after_w_scale[:, :, :, None] * k
     del G_after_w_scale
-    P = tiles.product(G_ij, kk_scaled_scaled, -2)
+    P = tiles.product_(G_ij, kk_scaled_scaled, -2)
     del G_ij, kk_scaled_scaled
     A_scaled = tiles.scale_(A, w_scale_2[:, :, None])
     del A, w_scale_2
@@ -190,7 +190,7 @@ def chunked_states(args, valid, h0, steps, keep):
     G = torch.exp2(log2_G)
     del log2_G
     log2_G_ij = tiles.segment_sum(log2_D)
-    G_ij = torch.exp2(log2_G_ij)
+    G_ij = tiles.apply_(torch.exp2_, log2_G_ij)
     del log2_G_ij
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
@@ -216,7 +216,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del kk_scaled, w_scale_2
     k_scaled = G_after_w_scale[:, :, :, None] * k
     del G_after_w_scale
-    P = tiles.product(G_ij, kk_scaled_scaled, -2)
+    P = tiles.product_(G_ij, kk_scaled_scaled, -2)
     del G_ij, kk_scaled_scaled
     inv = tiles.inverse(P)
     del P
@@ -304,7 +304,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G = torch.exp2(log2_G)
     del log2_G
     log2_G_ij = tiles.segment_sum(log2_D)
-    G_ij = torch.exp2(log2_G_ij)
+    G_ij = tiles.apply_(torch.exp2_, log2_G_ij)
     del log2_G_ij
     qk_G_ij = qk * G_ij
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
@@ -359,7 +359,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_ij_do_U, rnorm_q
     db_4 = db_3 * rsqrt_K
     del db_3
-    dq_1 = qk_G_ij_scaled_2 * do_U
+    dq_1 = tiles.product_(qk_G_ij_scaled_2, do_U)
     del do_U, qk_G_ij_scaled_2
     dq_2 = dq_1.sum(3)
     del dq_1
@@ -483,7 +483,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del db_6
     da_5 = tiles.addcmul_(2 * da_2, dk_5, kk_scaled_scaled, -2)
     del da_2, dk_5, kk_scaled_scaled
-    da_6 = tiles.product(G_ij, da_5, ln2)
+    da_6 = tiles.product_(G_ij, da_5, ln2)
     del G_ij, da_5
     da_7 = tiles.segment_sum_grad(da_6)
     del da_6

@@ -46,8 +46,8 @@ def chunked_forward(args, valid, h0, steps, keep):
     del norm2_k
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
-    write = torch.sigmoid(w)
-    erase = torch.sigmoid(b_)
+    write = tiles.apply_(torch.sigmoid_, w)
+    erase = tiles.apply_(torch.sigmoid_, b_)
     rsqrt_K = (K) ** -0.5
     norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
@@ -59,20 +59,20 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
     del log2_D_4
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
     qG = q * G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    k_G_after = k * G_after
+    k_G_after = tiles.product_(G_after, k)
     del G_after
-    k_erase = k * erase
+    k_erase = tiles.product_(erase, k)
     del erase
-    G_k_erase = G * k_erase
+    G_k_erase = tiles.product_(G, k_erase)
     del G
     valid_rnorm_k = valid * rnorm_k
     q_scaled = q * rsqrt_K
@@ -186,19 +186,19 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
     del log2_D_4
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    k_G_after = k * G_after
+    k_G_after = tiles.product_(G_after, k)
     del G_after
-    k_erase = k * erase
+    k_erase = tiles.product_(erase, k)
     del erase
-    G_k_erase = G * k_erase
+    G_k_erase = tiles.product_(G, k_erase)
     del G
     valid_rnorm_k = valid * rnorm_k
     q_scaled = q * rsqrt_K
@@ -290,9 +290,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     rnorm_k = torch.rsqrt(norm2_k_eps)
     del norm2_k_eps
     u = rnorm_k[:, :, :, None] * k
-    write = torch.sigmoid(w)
-    v_write = v * write
-    erase = torch.sigmoid(b_)
+    write = tiles.apply_(torch.sigmoid_, w)
+    v_write = tiles.product_(v, write)
+    erase = tiles.apply_(torch.sigmoid_, b_)
     rsqrt_K = (K) ** -0.5
     norm2_q = tiles.sum_squares(q, 3)
     norm2_q_eps = norm2_q + 1e-06
@@ -304,11 +304,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
     del log2_D_4
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
     qG = q * G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
@@ -319,7 +319,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2e = tiles.LOG2E
     dw_1 = -write + 1
     db_1 = -erase + 1
-    da_1 = torch.sigmoid(log2_D_1)
+    da_1 = tiles.apply_(torch.sigmoid_, log2_D_1)
     del log2_D_1
     k_erase = k * erase
     G_k_erase = G * k_erase
@@ -425,9 +425,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     do_S_scaled = rnorm_q[:, :, :, None] * do_S
     del rnorm_q
     G_do_S_scaled = tiles.product(G, do_S_scaled, rsqrt_K)
-    dk_3 = tiles.product(G_after, U_dS, valid_rnorm_k[:, :, :, None])
+    dk_3 = tiles.product_(G_after, U_dS, valid_rnorm_k[:, :, :, None])
     del G_after
-    k_G_after_U_dS = k_G_after * U_dS
+    k_G_after_U_dS = tiles.product_(k_G_after, U_dS)
     del U_dS, k_G_after
     k_G_after_U_dS_sum = k_G_after_U_dS.sum(3)
     dlog2_G_after = tiles.scale_(k_G_after_U_dS, valid_rnorm_k[:, :, :, None], ln2)
@@ -436,7 +436,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_G_after
     dq_1 = q_dq_scaled_sum * rsqrt_K
     del q_dq_scaled_sum
-    qG_do_S = qG * do_S
+    qG_do_S = tiles.product_(qG, do_S)
     del do_S, qG
     qG_do_S_sum = qG_do_S.sum(3)
     del qG_do_S
@@ -456,40 +456,40 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_5, f, f1, u_
     da_5 = tiles.addcmul_(q_scaled * do_S_scaled, dk_2, k_erase_scaled, -1)
     del do_S_scaled, k_erase_scaled, q_scaled
-    da_6 = tiles.product(G, da_5, ln2)
+    da_6 = tiles.product_(da_5, G, ln2)
     del da_5
     da_7 = tiles.suffix_sum(da_6, 2)
     del da_6
     da_8 = dlog2_G_C_2 + da_3 + da_2 + da_4 + da_7
     del da_2, da_3, da_4, da_7, dlog2_G_C_2
-    dw = tiles.product(v_write, dw_1, dw_3)
+    dw = tiles.product_(v_write, dw_1, dw_3)
     del dw_1, v_write
-    dv = write * dw_3
+    dv = tiles.product_(write, dw_3)
     del dw_3, write
     dk_8 = dk_1 + dk_7
     del dk_1, dk_7
     dk_9 = k * dk_8
     dk_10 = dk_9.sum(3)
     del dk_9
-    dk_11 = dk_6 * k_erase
+    dk_11 = tiles.product_(k_erase, dk_6)
     del k_erase
     dk_12 = dk_11.sum(3)
     del dk_11
-    dk_13 = G * dk_2
+    dk_13 = tiles.product_(G, dk_2)
     del G
     db_2 = tiles.addcmul_(dk_13 * -1 * u, dk_6, u, -1)
     del u
-    db = tiles.product(erase, db_1, db_2)
+    db = tiles.product_(erase, db_1, db_2)
     del db_1, db_2, erase
     dk_14 = tiles.addcmul_(-dk_12, valid, k_G_after_U_dS_sum)
     del dk_12, k_G_after_U_dS_sum
-    dA_log_1 = tiles.product(log2_D_2, da_8, valid[:, :, :, None])
+    dA_log_1 = tiles.product_(log2_D_2, valid[:, :, :, None], da_8)
     del log2_D_2
     dA_log_2 = dA_log_1.sum(2)
     del dA_log_1
     dA_log_3 = dA_log_2.sum(2)
     del dA_log_2
-    da_9 = da_1 * da_8
+    da_9 = tiles.product_(da_1, da_8)
     del da_1, da_8
     da_10 = tiles.scale_(da_9, valid[:, :, :, None])
     del da_9
@@ -500,7 +500,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del ddt_bias_1
     dA_log = dA_log_3 * exp_A_log_scaled * -1
     del dA_log_3, exp_A_log_scaled
-    dk_15 = G_k_erase * dk_2
+    dk_15 = tiles.product_(G_k_erase, dk_2)
     del G_k_erase, dk_2
     dk_16 = dk_15.sum(3)
     del dk_15

@@ -76,7 +76,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     G_rows_2 = G_2.flatten(2, 3)
     del G_2
     log2_G_ij = tiles.segment_sum(log2_D)
-    G_ij = torch.exp2(log2_G_ij)
+    G_ij = tiles.apply_(torch.exp2_, log2_G_ij)
     del log2_G_ij
     G_ij_2 = G_ij[:, :, :, :, None].expand(-1, -1, -1, -1, n_)
     del G_ij
@@ -121,7 +121,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     del rnorm_q_G
     k_rows_scaled = S_new_3[:, :, :, None] * k_rows
     del S_new_3
-    P = tiles.product(k_rows_k_rows, P_3, (P_2 * -2)[:, :, None])
+    P = tiles.product_(P_3, k_rows_k_rows, P_2[:, :, None], -2)
     del P_3
     A_scaled = tiles.scale_(A, P_2[:, :, None])
     del A, P_2
@@ -226,7 +226,7 @@ def chunked_states(args, valid, h0, steps, keep):
     G_rows_2 = G_2.flatten(2, 3)
     del G_2
     log2_G_ij = tiles.segment_sum(log2_D)
-    G_ij = torch.exp2(log2_G_ij)
+    G_ij = tiles.apply_(torch.exp2_, log2_G_ij)
     del log2_G_ij
     G_ij_2 = G_ij[:, :, :, :, None].expand(-1, -1, -1, -1, n_)
     del G_ij
@@ -262,7 +262,7 @@ def chunked_states(args, valid, h0, steps, keep):
     del G_ij_rows_rows, rnorm_k_rows
     k_rows_scaled = S_new_3[:, :, :, None] * k_rows
     del S_new_3
-    P = tiles.product(k_rows_k_rows, P_3, (P_2 * -2)[:, :, None])
+    P = tiles.product_(P_3, k_rows_k_rows, P_2[:, :, None], -2)
     del P_2, P_3
     inv = tiles.inverse(P)
     del P
@@ -357,7 +357,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_rows_2 = G_2.flatten(2, 3)
     del G_2
     log2_G_ij = tiles.segment_sum(log2_D)
-    G_ij = torch.exp2(log2_G_ij)
+    G_ij = tiles.apply_(torch.exp2_, log2_G_ij)
     del log2_G_ij
     G_ij_2 = G_ij[:, :, :, :, None].expand(-1, -1, -1, -1, n_)
     G_ij_rows_2 = G_ij_2.permute(0, 1, 2, 4, 3).flatten(2, 3)
@@ -418,7 +418,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     k_rows_scaled = U_1[:, :, :, None] * k_rows
     do_U = do @ U.mT
     dG_ij_rows = tiles.product(q_k_rows, do_U, (P_2 * 2)[:, :, None], rnorm_q_scaled[:, :, :, None])
-    db_4 = do_U * dv_1
+    db_4 = tiles.product_(dv_1, do_U)
     del dv_1
     db_5 = db_4.sum(2)
     del db_4
@@ -433,7 +433,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_4
     db_6 = db_5 * rsqrt_K
     del db_5
-    dq_3 = dq_1 * do_U
+    dq_3 = tiles.product_(dq_1, do_U)
     del do_U, dq_1
     dq_4 = dq_3.sum(3)
     del dq_3
@@ -553,7 +553,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_10 = db_8 * dk_2
     dk_11 = dk_10.sum(3)
     del dk_10
-    db_9 = db_8 * P_3
+    db_9 = tiles.product_(db_8, P_3)
     del db_8
     db_10 = db_9.sum(2)
     del db_9
@@ -571,9 +571,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_ij, da_9
     da_11 = tiles.segment_sum_grad(da_10)
     del da_10
-    dk_12 = dk_9 * dk_2
+    dk_12 = tiles.product_(dk_2, dk_9)
     del dk_2
-    dk_13 = dk_9 * P_3
+    dk_13 = tiles.product_(P_3, dk_9)
     del P_3, dk_9
     db_11 = tiles.addcmul_(db_3 * 2 * db_6, db_10, db_3, -2)
     del db_3
@@ -955,7 +955,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     dkk_scaled_1 = dv @ U.mT
     dkk_scaled = dkk_scaled_1.tril(-1)
     del dkk_scaled_1
-    ddt_bias_5 = dv * kS_scaled
+    ddt_bias_5 = tiles.product_(kS_scaled, dv)
     del kS_scaled
     ddt_bias_6 = ddt_bias_5.sum(2)
     del ddt_bias_5

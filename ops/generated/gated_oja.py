@@ -56,16 +56,16 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_2, 0)
     del log2_D_2
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
     vG = v * G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    v_G_after = v * G_after
+    v_G_after = tiles.product_(G_after, v)
     del G_after
     valid_beta = valid * beta
     del beta
@@ -179,17 +179,17 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_2, 0)
     del log2_D_2
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
-    vG = v * G
+    vG = tiles.product_(G, v)
     del G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    v_G_after = v * G_after
+    v_G_after = tiles.product_(G_after, v)
     del G_after
     valid_beta = valid * beta
     del beta
@@ -294,11 +294,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_2, 0)
     del log2_D_2
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
     vG = v * G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
@@ -309,7 +309,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_do = G * do
     db_1 = -beta + 1
     gv_scaled = gv * -1
-    sigmoid_gv_scaled = torch.sigmoid(gv_scaled)
+    sigmoid_gv_scaled = tiles.apply_(torch.sigmoid_, gv_scaled)
     del gv_scaled
     valid_beta = valid * beta
     del beta
@@ -338,7 +338,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dU_1
     _, dv_1, dlog2_D_1 = tiles.decay_dot_grads(qU_scaled, do, w_, f1)
     del qU_scaled
-    qU_dqU_scaled = qU * dqU_scaled
+    qU_dqU_scaled = tiles.product_(qU, dqU_scaled)
     del qU
     qU_dqU_scaled_sum = qU_dqU_scaled.sum(3)
     del qU_dqU_scaled
@@ -437,7 +437,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     qS_scaled = qS * rsqrt_K
     qS_scaled_scaled = tiles.scale_(qS_scaled, rnorm_q[:, :, :, None])
     del qS_scaled, rnorm_q
-    qS_G_do = qS * G_do
+    qS_G_do = tiles.product_(G_do, qS)
     del G_do, qS
     qS_G_do_sum = qS_G_do.sum(3)
     del qS_G_do
@@ -449,7 +449,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dU_scaled_U
     U_dS_scaled = w_scale[:, :, :, None] * U_dS
     del U_dS
-    dlog2_G_after = tiles.product(v_G_after, U_dS_scaled, ln2)
+    dlog2_G_after = tiles.product_(v_G_after, U_dS_scaled, ln2)
     del v_G_after
     dlog2_D_2 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
@@ -462,7 +462,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dv_scaled_v_scaled, f, f1, w_
     dG = tiles.addcmul_(do * qS_scaled_scaled, inv_dU_S, w, -1)
     del qS_scaled_scaled, w
-    dlog2_G = tiles.product(G, dG, ln2)
+    dlog2_G = tiles.product_(dG, G, ln2)
     del dG
     dlog2_D_4 = tiles.suffix_sum(dlog2_G, 2)
     del dlog2_G
@@ -481,15 +481,15 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del v_dv_scaled
     drnorm_v = tiles.addcmul_(-v_dv_scaled_sum, dU_scaled_U_sum, valid_beta)
     del v_dv_scaled_sum
-    dgv = tiles.product(sigmoid_gv_scaled, dlog2_D, (valid * 0.0625 * log2e)[:, :, :, None])
+    dgv = tiles.product_(sigmoid_gv_scaled, valid[:, :, :, None], dlog2_D, log2e, 0.0625)
     del dlog2_D, sigmoid_gv_scaled
     db = tiles.addcmul_(db_4 * db_2, dU_scaled_U_sum, db_2)
     del dU_scaled_U_sum, db_2
-    dv_4 = tiles.product(G, inv_dU_S, rnorm_v[:, :, :, None])
+    dv_4 = tiles.product_(G, rnorm_v[:, :, :, None], inv_dU_S)
     del G
     dq_1 = rnorm_q_cubed * drnorm_q
     del drnorm_q, rnorm_q_cubed
-    vG_inv_dU_S = vG * inv_dU_S
+    vG_inv_dU_S = tiles.product_(vG, inv_dU_S)
     del inv_dU_S, vG
     vG_inv_dU_S_sum = vG_inv_dU_S.sum(3)
     del vG_inv_dU_S

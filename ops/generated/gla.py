@@ -42,17 +42,17 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_2, 0)
     del log2_D_2
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
-    qG = q * G
+    qG = tiles.product_(q, G)
     del G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    k_G_after = k * G_after
+    k_G_after = tiles.product_(k, G_after)
     del G_after
     f1 = tiles.decay_factors(log2_D)
     A = tiles.decay_dot(q_, k_scaled, f1)
@@ -121,12 +121,12 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_2, 0)
     del log2_D_2
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    k_G_after = k * G_after
+    k_G_after = tiles.product_(G_after, k)
     del G_after
     f1 = tiles.decay_factors(log2_D)
     A = tiles.decay_dot(q_, k_scaled, f1)
@@ -191,16 +191,16 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_2, 0)
     del log2_D_2
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
-    qG = q * G
+    qG = tiles.product_(q, G)
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    k_G_after = k * G_after
+    k_G_after = tiles.product_(k, G_after)
     ln2 = tiles.LN2
     dq_k_scaled = do @ v.mT
     f1 = tiles.decay_factors(log2_D)
@@ -208,7 +208,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dq_k_scaled, f1, k_scaled, log2_D, q_
     log2e = tiles.LOG2E
     gk_scaled = gk * -1
-    sigmoid_gk_scaled = torch.sigmoid(gk_scaled)
+    sigmoid_gk_scaled = tiles.apply_(torch.sigmoid_, gk_scaled)
     del gk_scaled
     rsqrt_K_ln2 = rsqrt_K * ln2
     k_G_after_scaled = valid[:, :, :, None] * k_G_after
@@ -270,9 +270,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
     del dlog2_G_C
-    dk_1 = tiles.product(G_after, v_dS, valid[:, :, :, None])
+    dk_1 = tiles.product_(G_after, valid[:, :, :, None], v_dS)
     del G_after
-    G_do_S = tiles.product(G, do_S, rsqrt_K)
+    G_do_S = tiles.product_(G, do_S, rsqrt_K)
     del G
     dk = torch.addcmul(dk_1, valid[:, :, :, None], dk_scaled)
     del dk_1, dk_scaled
@@ -280,17 +280,17 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dq_
     dq = G_do_S + dq_scaled
     del G_do_S, dq_scaled
-    dlog2_G_after = tiles.product(v_dS, k_G_after_scaled, ln2)
+    dlog2_G_after = tiles.product_(k_G_after_scaled, v_dS, ln2)
     del k_G_after_scaled, v_dS
     dlog2_D_2 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    dlog2_G = tiles.product(qG, do_S, rsqrt_K_ln2)
+    dlog2_G = tiles.product_(qG, do_S, rsqrt_K_ln2)
     del do_S, qG
     dlog2_D_3 = tiles.suffix_sum(dlog2_G, 2)
     del dlog2_G
     dlog2_D = dlog2_G_C_2 + dlog2_D_2 + dlog2_D_3 + dlog2_D_1
     del dlog2_D_1, dlog2_D_2, dlog2_D_3, dlog2_G_C_2
-    dgk = tiles.product(sigmoid_gk_scaled, dlog2_D, (valid * 0.0625 * log2e)[:, :, :, None])
+    dgk = tiles.product_(sigmoid_gk_scaled, valid[:, :, :, None], dlog2_D, log2e, 0.0625)
     del dlog2_D, sigmoid_gk_scaled
     dv = tiles.addmm_(valid[:, :, :, None] * k_G_after_dS, q_k_scaled.mT, do)
     del k_G_after_dS

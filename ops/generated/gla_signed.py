@@ -31,7 +31,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     K = q.shape[3]
     H = h0[0].shape[1]
     alpha_1 = torch.add(0.5 * gk, g0[:, :, None], alpha=0.5)
-    alpha = torch.tanh(alpha_1)
+    alpha = tiles.apply_(torch.tanh_, alpha_1)
     del alpha_1
     D = torch.where(valid[:, :, :, None] > 0, alpha, 1)
     del alpha
@@ -39,13 +39,13 @@ def chunked_forward(args, valid, h0, steps, keep):
     rsqrt_K = (K) ** -0.5
     q_ = q * rsqrt_K
     G = tiles.running_product(D, 2, "prefix")
-    qG = q * G
+    qG = tiles.product_(q, G)
     del G
     G_after = tiles.running_product(D, 2, "suffix", exclusive=True)
     G_from = tiles.running_product(D, 2, "suffix")
     G_C = G_from[:, :, 0]
     del G_from
-    k_G_after = k * G_after
+    k_G_after = tiles.product_(k, G_after)
     del G_after
     f1 = tiles.product_factors(D)
     A = tiles.decay_dot(q_, k_scaled, f1)
@@ -104,7 +104,7 @@ def chunked_states(args, valid, h0, steps, keep):
     K = q.shape[3]
     H = h0[0].shape[1]
     alpha_1 = torch.add(0.5 * gk, g0[:, :, None], alpha=0.5)
-    alpha = torch.tanh(alpha_1)
+    alpha = tiles.apply_(torch.tanh_, alpha_1)
     del alpha_1
     D = torch.where(valid[:, :, :, None] > 0, alpha, 1)
     del alpha
@@ -170,18 +170,18 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     C = valid.shape[2]
     H = h0[0].shape[1]
     alpha_1 = torch.add(0.5 * gk, g0[:, :, None], alpha=0.5)
-    alpha = torch.tanh(alpha_1)
+    alpha = tiles.apply_(torch.tanh_, alpha_1)
     del alpha_1
     D = torch.where(valid[:, :, :, None] > 0, alpha, 1)
     k_scaled = valid[:, :, :, None] * k
     rsqrt_K = (K) ** -0.5
     q_ = q * rsqrt_K
     G = tiles.running_product(D, 2, "prefix")
-    qG = q * G
+    qG = tiles.product_(q, G)
     G_after = tiles.running_product(D, 2, "suffix", exclusive=True)
     G_from = tiles.running_product(D, 2, "suffix")
     G_C = G_from[:, :, 0]
-    k_G_after = k * G_after
+    k_G_after = tiles.product_(k, G_after)
     dq_k_scaled = do @ v.mT
     f1 = tiles.product_factors(D)
     dq_, dk_scaled, dD_1 = tiles.decay_dot_grads(dq_k_scaled, q_, k_scaled, f1)
@@ -264,7 +264,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del D, G, dG
     dD = dD_2 + dD_3 + dD_4 + dD_1
     del dD_1, dD_2, dD_3, dD_4
-    dgk_2 = dgk_1 * dD
+    dgk_2 = tiles.product_(dgk_1, dD)
     del dD, dgk_1
     dgk_3 = tiles.scale_(dgk_2, valid[:, :, :, None])
     del dgk_2

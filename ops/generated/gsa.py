@@ -61,15 +61,15 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_1, 0)
     del log2_D_1
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    w_G_after = w * G_after
+    w_G_after = tiles.product_(w, G_after)
     del G_after, w
     k_scaled = tiles.scale_(k, valid[:, :, :, None])
     f1 = tiles.decay_factors(log2_D)
@@ -139,13 +139,13 @@ def stage1_chunked_states(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_1, 0)
     del log2_D_1
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     del log2_D
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    w_G_after = w * G_after
+    w_G_after = tiles.product_(w, G_after)
     del G_after, w
     k_scaled = valid[:, :, :, None] * k
     A_rows = scan.Rows(steps, H)
@@ -205,22 +205,22 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_1, 0)
     del log2_D_1
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
-    qA_G = qA * G
+    qA_G = tiles.product_(qA, G)
     del qA
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    w_G_after = w * G_after
+    w_G_after = tiles.product_(w, G_after)
     del w
     ln2 = tiles.LN2
     log2e = tiles.LOG2E
     a_scaled = a_ * -1
-    sigmoid_a_scaled = torch.sigmoid(a_scaled)
+    sigmoid_a_scaled = tiles.apply_(torch.sigmoid_, a_scaled)
     del a_scaled
     f1 = tiles.decay_factors(log2_D)
     dlog2_G_1 = tiles.decay_dot_rows(qk, w_scaled, f1)
@@ -235,13 +235,13 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_G_5
     dlog2_G_7 = dp - dlog2_G_6[:, :, :, None]
     del dlog2_G_6
-    dlog2_G_8 = dlog2_G_4 * dlog2_G_7
+    dlog2_G_8 = tiles.product_(dlog2_G_7, dlog2_G_4)
     del dlog2_G_4, dlog2_G_7
     rsqrt_K_ln2 = rsqrt_K * ln2
     alpha_scaled = tiles.scale_(alpha, valid[:, :, :, None])
     del alpha
     dqk_1 = dlog2_G_8 * rsqrt_K
-    dlog2_G = tiles.product(qA_G, dlog2_G_8, rsqrt_K_ln2)
+    dlog2_G = tiles.product_(qA_G, dlog2_G_8, rsqrt_K_ln2)
     del qA_G
     dlog2_D_1 = tiles.suffix_sum(dlog2_G, 2)
     del dlog2_G
@@ -249,7 +249,7 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del log2_D
     _, da_1, dlog2_D_2 = tiles.decay_dot_grads(qk, dqk_1, w_scaled, f1)
     del dqk_1, f1, w_scaled
-    dq_1 = G * dlog2_G_8
+    dq_1 = tiles.product_(G, dlog2_G_8)
     del G, dlog2_G_8
     da_2 = tiles.product(sigmoid_a_scaled, da_1, alpha_scaled)
     del da_1
@@ -311,11 +311,11 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
     del dlog2_G_C
-    dlog2_G_after = tiles.product(w_G_after, k_dA, (valid * ln2)[:, :, :, None])
+    dlog2_G_after = tiles.product_(w_G_after, valid[:, :, :, None], k_dA, ln2)
     del w_G_after
     dlog2_D_3 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    dlogsigmoid_a_1 = tiles.product(G_after, k_dA, alpha_scaled)
+    dlogsigmoid_a_1 = tiles.product_(G_after, k_dA, alpha_scaled)
     del G_after, alpha_scaled, k_dA
     dlog2_D = dlog2_G_C_2 + dlog2_D_3 + dlog2_D_1 + dlog2_D_2
     del dlog2_D_1, dlog2_D_2, dlog2_D_3, dlog2_G_C_2
@@ -496,17 +496,17 @@ def stage2_chunked_forward(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_1, 0)
     del log2_D_1
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
-    pG = p * G
+    pG = tiles.product_(G, p)
     del G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    w_G_after = w * G_after
+    w_G_after = tiles.product_(w, G_after)
     del G_after, w
     f1 = tiles.decay_factors(log2_D)
     A = tiles.decay_dot(p, w_scaled, f1)
@@ -575,12 +575,12 @@ def stage2_chunked_states(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_1, 0)
     del log2_D_1
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    w_G_after = w * G_after
+    w_G_after = tiles.product_(w, G_after)
     del G_after, w
     f1 = tiles.decay_factors(log2_D)
     A = tiles.decay_dot(p, w_scaled, f1)
@@ -644,16 +644,16 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_1, 0)
     del log2_D_1
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
     pG = p * G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    w_G_after = w * G_after
+    w_G_after = tiles.product_(w, G_after)
     del w
     ln2 = tiles.LN2
     do_v = do @ v.mT
@@ -662,7 +662,7 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del do_v, f1, log2_D, w_scaled
     log2e = tiles.LOG2E
     a_scaled = a_ * -1
-    sigmoid_a_scaled = torch.sigmoid(a_scaled)
+    sigmoid_a_scaled = tiles.apply_(torch.sigmoid_, a_scaled)
     del a_scaled
     alpha_scaled = tiles.scale_(alpha, valid[:, :, :, None])
     del alpha
@@ -727,17 +727,17 @@ def stage2_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_G_C
     dp = torch.addcmul(dp_1, G, dpG)
     del G, dp_1
-    dlog2_G_after = tiles.product(v_dB, w_G_after_scaled, ln2)
+    dlog2_G_after = tiles.product_(w_G_after_scaled, v_dB, ln2)
     del w_G_after_scaled
     dlog2_D_2 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    dlog2_G = tiles.product(pG, dpG, ln2)
+    dlog2_G = tiles.product_(pG, dpG, ln2)
     del dpG, pG
     dlog2_D_3 = tiles.suffix_sum(dlog2_G, 2)
     del dlog2_G
-    dlogsigmoid_a_1 = tiles.product(G_after, v_dB, alpha_scaled)
+    dlogsigmoid_a_1 = tiles.product_(G_after, v_dB, alpha_scaled)
     del G_after, v_dB
-    da_2 = tiles.product(da_1, sigmoid_a_scaled, alpha_scaled)
+    da_2 = tiles.product_(alpha_scaled, da_1, sigmoid_a_scaled)
     del alpha_scaled, da_1
     dlog2_D = dlog2_G_C_2 + dlog2_D_2 + dlog2_D_3 + dlog2_D_1
     del dlog2_D_1, dlog2_D_2, dlog2_D_3, dlog2_G_C_2

@@ -58,18 +58,18 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
     del log2_D_4
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
     kG = k * G
-    qG = q * G
+    qG = tiles.product_(G, q)
     del G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    k_G_after = k * G_after
+    k_G_after = tiles.product_(G_after, k)
     del G_after
     valid_beta = valid * beta
     del beta
@@ -182,17 +182,17 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
     del log2_D_4
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
-    kG = k * G
+    kG = tiles.product_(G, k)
     del G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    k_G_after = k * G_after
+    k_G_after = tiles.product_(G_after, k)
     del G_after
     valid_beta = valid * beta
     del beta
@@ -295,12 +295,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
     del log2_D_4
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
     kG = k * G
     qG = q * G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
@@ -310,7 +310,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     do_scaled = rnorm_q[:, :, :, None] * do
     log2e = tiles.LOG2E
     db_1 = -beta + 1
-    da_1 = torch.sigmoid(log2_D_1)
+    da_1 = tiles.apply_(torch.sigmoid_, log2_D_1)
     del log2_D_1
     valid_beta = valid * beta
     del beta
@@ -415,9 +415,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     do_S_scaled = rnorm_q[:, :, :, None] * do_S
     del rnorm_q
     G_do_S_scaled = tiles.product(G, do_S_scaled, rsqrt_K)
-    dk_3 = tiles.product(G_after, U_dS, w_scale[:, :, :, None])
+    dk_3 = tiles.product_(G_after, U_dS, w_scale[:, :, :, None])
     del G_after
-    k_G_after_U_dS = k_G_after * U_dS
+    k_G_after_U_dS = tiles.product_(k_G_after, U_dS)
     del U_dS, k_G_after
     k_G_after_U_dS_sum = k_G_after_U_dS.sum(3)
     dlog2_G_after = tiles.scale_(k_G_after_U_dS, w_scale[:, :, :, None], ln2)
@@ -426,7 +426,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_G_after
     dq_1 = q_dq_scaled_sum * rsqrt_K
     del q_dq_scaled_sum
-    qG_do_S = qG * do_S
+    qG_do_S = tiles.product_(qG, do_S)
     del do_S, qG
     qG_do_S_sum = qG_do_S.sum(3)
     del qG_do_S
@@ -446,7 +446,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_5, f, f1, w
     da_5 = tiles.addcmul_(q_scaled * do_S_scaled, dk_2, u, -1)
     del do_S_scaled, q_scaled, u
-    da_6 = tiles.product(G, da_5, ln2)
+    da_6 = tiles.product_(da_5, G, ln2)
     del da_5
     da_7 = tiles.suffix_sum(da_6, 2)
     del da_6
@@ -462,13 +462,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_9
     dk_11 = tiles.addcmul_(-dk_10, k_G_after_U_dS_sum, valid_beta)
     del dk_10
-    dA_log_1 = tiles.product(log2_D_2, da_8, valid[:, :, :, None])
+    dA_log_1 = tiles.product_(log2_D_2, valid[:, :, :, None], da_8)
     del log2_D_2
     dA_log_2 = dA_log_1.sum(2)
     del dA_log_1
     dA_log_3 = dA_log_2.sum(2)
     del dA_log_2
-    da_9 = da_1 * da_8
+    da_9 = tiles.product_(da_1, da_8)
     del da_1, da_8
     da_10 = tiles.scale_(da_9, valid[:, :, :, None])
     del da_9
@@ -481,9 +481,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dA_log_3, exp_A_log_scaled
     db = tiles.addcmul_(db_4 * db_2, k_G_after_U_dS_sum, db_2)
     del db_2, k_G_after_U_dS_sum
-    dk_12 = tiles.product(G, dk_2, rnorm_k[:, :, :, None])
+    dk_12 = tiles.product_(G, rnorm_k[:, :, :, None], dk_2)
     del G
-    dk_13 = kG * dk_2
+    dk_13 = tiles.product_(kG, dk_2)
     del dk_2, kG
     dk_14 = dk_13.sum(3)
     del dk_13

@@ -68,7 +68,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
     del log2_D_4
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
     G_2 = G[:, :, :, None].expand(-1, -1, -1, n_, -1)
     G_rows_2 = G_2.flatten(2, 3)
@@ -78,7 +78,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     qG = q * G
     del G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     G_after_2 = G_after[:, :, :, None].expand(-1, -1, -1, n_, -1)
     del G_after
@@ -208,7 +208,7 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
     del log2_D_4
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
     G_2 = G[:, :, :, None].expand(-1, -1, -1, n_, -1)
     del G
@@ -217,7 +217,7 @@ def chunked_states(args, valid, h0, steps, keep):
     k_rows_G_rows = k_rows * G_rows_2
     del G_rows_2
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     G_after_2 = G_after[:, :, :, None].expand(-1, -1, -1, n_, -1)
     del G_after
@@ -336,7 +336,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
     del log2_D_4
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
     G_2 = G[:, :, :, None].expand(-1, -1, -1, n_, -1)
     G_rows_2 = G_2.flatten(2, 3)
@@ -344,7 +344,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     k_rows_G_rows = k_rows * G_rows_2
     qG = q * G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     G_after_2 = G_after[:, :, :, None].expand(-1, -1, -1, n_, -1)
     G_after_rows_2 = G_after_2.flatten(2, 3)
@@ -357,7 +357,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     do_scaled = rnorm_q[:, :, :, None] * do
     log2e = tiles.LOG2E
     db_2 = -sigmoid_b_rows + 1
-    da_1 = torch.sigmoid(log2_D_1)
+    da_1 = tiles.apply_(torch.sigmoid_, log2_D_1)
     del log2_D_1
     P_1 = valid_rows * sigmoid_b_rows
     del sigmoid_b_rows, valid_rows
@@ -465,9 +465,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     do_S_scaled = rnorm_q[:, :, :, None] * do_S
     del rnorm_q
     G_do_S_scaled = tiles.product(G, do_S_scaled, rsqrt_K)
-    dG_after_rows = tiles.product(U_dS, k_rows_scaled_2, 2)
+    dG_after_rows = tiles.product_(k_rows_scaled_2, U_dS, 2)
     del k_rows_scaled_2
-    db_4 = db_1 * U_dS
+    db_4 = tiles.product_(db_1, U_dS)
     del db_1
     db_5 = db_4.sum(3)
     del db_4
@@ -483,7 +483,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del q_dq_scaled_sum
     dk_4 = tiles.product(G_after_rows_2, U_dS, P_2[:, :, :, None])
     del G_after_rows_2, U_dS
-    qG_do_S = qG * do_S
+    qG_do_S = tiles.product_(qG, do_S)
     del do_S, qG
     qG_do_S_sum = qG_do_S.sum(3)
     del qG_do_S
@@ -501,7 +501,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_5
     dk_7, dk_8, da_4 = tiles.decay_dot_grads(dk_6, P_4, P_3, f1, strict=True)
     del P_3, P_4, dk_6, f1
-    da_5 = tiles.product(dk_3, k_rows_scaled, -1)
+    da_5 = tiles.product_(k_rows_scaled, dk_3, -1)
     del k_rows_scaled
     da_6 = da_5.unflatten(2, (-1, n_))
     del da_5
@@ -509,7 +509,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del da_6
     da_8 = torch.addcmul(da_7, q_scaled, do_S_scaled)
     del da_7, do_S_scaled, q_scaled
-    da_9 = tiles.product(G, da_8, ln2)
+    da_9 = tiles.product_(da_8, G, ln2)
     del G, da_8
     da_10 = tiles.suffix_sum(da_9, 2)
     del da_9
@@ -533,13 +533,13 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del db_8
     dk_13 = tiles.product(G_rows_2, dk_3, rnorm_k_rows[:, :, :, None])
     del G_rows_2
-    dA_log_1 = tiles.product(log2_D_2, da_11, valid[:, :, :, None])
+    dA_log_1 = tiles.product_(log2_D_2, valid[:, :, :, None], da_11)
     del log2_D_2
     dA_log_2 = dA_log_1.sum(2)
     del dA_log_1
     dA_log_3 = dA_log_2.sum(2)
     del dA_log_2
-    da_12 = da_1 * da_11
+    da_12 = tiles.product_(da_1, da_11)
     del da_1, da_11
     da_13 = tiles.scale_(da_12, valid[:, :, :, None])
     del da_12
@@ -550,7 +550,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del ddt_bias_1
     dA_log = dA_log_3 * exp_A_log_scaled * -1
     del dA_log_3, exp_A_log_scaled
-    dk_14 = k_rows_G_rows * dk_3
+    dk_14 = tiles.product_(k_rows_G_rows, dk_3)
     del dk_3, k_rows_G_rows
     dk_15 = dk_14.sum(3)
     del dk_14
@@ -899,7 +899,7 @@ def recurrent_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_6
     dk_8 = tiles.addcmul_(-dk_7, sigmoid_b, db_4, -2)
     del dk_7
-    dalpha_3 = dk_1 * k_scaled_2
+    dalpha_3 = tiles.product_(k_scaled_2, dk_1)
     del k_scaled_2
     dalpha_4 = dalpha_3.sum(2)
     del dalpha_3

@@ -137,7 +137,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del phi_q_phi_k_scaled
     dphi_q = tiles.addmm_(do @ S.mT, do_v_lower_scaled, phi_k)
     del do_v_lower_scaled
-    dq = min_phi_q * dphi_q
+    dq = tiles.product_(min_phi_q, dphi_q)
     del dphi_q, min_phi_q
     min_phi_k_scaled = tiles.scale_(min_phi_k, valid[:, :, :, None])
     del min_phi_k

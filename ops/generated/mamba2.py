@@ -44,9 +44,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     G = torch.exp2(log2_G)
     del log2_G
     log2_G_ij = tiles.segment_sum(log2_D)
-    G_ij = torch.exp2(log2_G_ij)
+    G_ij = tiles.apply_(torch.exp2_, log2_G_ij)
     del log2_G_ij
-    A = CB * G_ij
+    A = tiles.product_(G_ij, CB)
     del G_ij
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
@@ -189,7 +189,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G = torch.exp2(log2_G)
     del log2_G
     log2_G_ij = tiles.segment_sum(log2_D)
-    G_ij = torch.exp2(log2_G_ij)
+    G_ij = tiles.apply_(torch.exp2_, log2_G_ij)
     del log2_G_ij
     CB_G_ij = CB * G_ij
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
@@ -208,11 +208,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del u_do
     dD = u_do_sum.sum(2)
     del u_do_sum
-    G_ij_do_u = G_ij * do_u
+    G_ij_do_u = tiles.product_(G_ij, do_u)
     del G_ij
     ddt_1 = torch.sigmoid(delta_1)
     del delta_1
-    CB_G_ij_do_u = CB_G_ij * do_u
+    CB_G_ij_do_u = tiles.product_(do_u, CB_G_ij)
     del do_u
     valid_delta = valid * delta
     dlog2_G_after_1 = G_after * valid_delta

@@ -210,7 +210,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     ddt_2 = tiles.product(valid, CB_G_ij_do_u_sum, ddt_1)
     del CB_G_ij_do_u_sum
     dCB = valid_delta_2[:, :, None] * G_ij_do_u
-    dG_ij = tiles.product(CB, do_u, valid_delta_2[:, :, None])
+    dG_ij = tiles.product_(do_u, CB, valid_delta_2[:, :, None])
     del do_u, valid_delta_2
     dA_log_1 = tiles.path_grad(D_, dG_ij)
     del dG_ij

@@ -74,16 +74,16 @@ def chunked_forward(args, valid, h0, steps, keep):
     G_before = torch.exp2(log2_G_before)
     del log2_G_before
     log2_G_before_ij = tiles.segment_sum(log2_D_2, exclusive=True, strict=True)
-    G_before_ij = torch.exp2(log2_G_before_ij)
+    G_before_ij = tiles.apply_(torch.exp2_, log2_G_before_ij)
     del log2_G_before_ij
     log2_G_before_2 = tiles.prefix_sum(log2_D_2, 2, exclusive=True)
     G_before_2 = torch.exp2(log2_G_before_2)
     del log2_G_before_2
     log2_G_before_ij_2 = tiles.segment_sum(log2_D, exclusive=True, strict=True)
-    G_before_ij_2 = torch.exp2(log2_G_before_ij_2)
+    G_before_ij_2 = tiles.apply_(torch.exp2_, log2_G_before_ij_2)
     del log2_G_before_ij_2
     log2_G_ij = tiles.segment_sum(log2_D_2)
-    G_ij = torch.exp2(log2_G_ij)
+    G_ij = tiles.apply_(torch.exp2_, log2_G_ij)
     del log2_G_ij
     log2_G = tiles.prefix_sum(log2_D_2, 2)
     G = torch.exp2(log2_G)
@@ -154,11 +154,11 @@ def chunked_forward(args, valid, h0, steps, keep):
     del G_before_ij
     P_3 = G_before_ij_scaled_3 @ G_before_ij_2
     del G_before_ij_scaled_3
-    P_4 = tiles.product(P_3, alpha_rnorm_k[:, :, :, None], rnorm_k_valid_eta[:, :, None])
+    P_4 = tiles.product_(P_3, alpha_rnorm_k[:, :, :, None], rnorm_k_valid_eta[:, :, None])
     del P_3
     P_5 = tiles.addcmul_(-P_4, P_1[:, :, None], G_before_ij_scaled, -1)
     del G_before_ij_scaled, P_4
-    P = kk * P_5
+    P = tiles.product_(P_5, kk)
     del P_5
     U_3 = U_2 * alpha_rnorm_k
     del U_2, alpha_rnorm_k
@@ -172,13 +172,13 @@ def chunked_forward(args, valid, h0, steps, keep):
     del G_ij, P_2
     A_1 = G_ij_scaled_2 @ G_before_ij_2
     del G_before_ij_2, G_ij_scaled_2
-    A_2 = tiles.product(A_1, rnorm_k_valid_eta[:, :, None], rnorm_q_scaled[:, :, :, None])
+    A_2 = tiles.product_(A_1, rnorm_k_valid_eta[:, :, None], rnorm_q_scaled[:, :, :, None])
     del A_1, rnorm_k_valid_eta, rnorm_q_scaled
     G_ij_scaled_scaled = tiles.scale_(G_ij_scaled, P_1[:, :, None], rsqrt_K)
     del G_ij_scaled, P_1
     A_3 = A_2 + G_ij_scaled_scaled
     del A_2, G_ij_scaled_scaled
-    A = qk * A_3
+    A = tiles.product_(A_3, qk)
     del A_3
     inv = tiles.inverse(P)
     del P
@@ -305,13 +305,13 @@ def chunked_states(args, valid, h0, steps, keep):
     G_before = torch.exp2(log2_G_before)
     del log2_G_before
     log2_G_before_ij = tiles.segment_sum(log2_D_2, exclusive=True, strict=True)
-    G_before_ij = torch.exp2(log2_G_before_ij)
+    G_before_ij = tiles.apply_(torch.exp2_, log2_G_before_ij)
     del log2_G_before_ij
     log2_G_before_2 = tiles.prefix_sum(log2_D_2, 2, exclusive=True)
     G_before_2 = torch.exp2(log2_G_before_2)
     del log2_G_before_2
     log2_G_before_ij_2 = tiles.segment_sum(log2_D, exclusive=True, strict=True)
-    G_before_ij_2 = torch.exp2(log2_G_before_ij_2)
+    G_before_ij_2 = tiles.apply_(torch.exp2_, log2_G_before_ij_2)
     del log2_G_before_ij_2
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
@@ -374,11 +374,11 @@ def chunked_states(args, valid, h0, steps, keep):
     del G_before_ij, P_2
     P_3 = G_before_ij_scaled_3 @ G_before_ij_2
     del G_before_ij_2, G_before_ij_scaled_3
-    P_4 = tiles.product(P_3, alpha_rnorm_k[:, :, :, None], rnorm_k_valid_eta[:, :, None])
+    P_4 = tiles.product_(P_3, alpha_rnorm_k[:, :, :, None], rnorm_k_valid_eta[:, :, None])
     del P_3, rnorm_k_valid_eta
     P_5 = tiles.addcmul_(-P_4, P_1[:, :, None], G_before_ij_scaled, -1)
     del G_before_ij_scaled, P_1, P_4
-    P = kk * P_5
+    P = tiles.product_(P_5, kk)
     del P_5
     U_3 = U_2 * alpha_rnorm_k
     del U_2, alpha_rnorm_k
@@ -499,16 +499,16 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_before = torch.exp2(log2_G_before)
     del log2_G_before
     log2_G_before_ij = tiles.segment_sum(log2_D_2, exclusive=True, strict=True)
-    G_before_ij = torch.exp2(log2_G_before_ij)
+    G_before_ij = tiles.apply_(torch.exp2_, log2_G_before_ij)
     del log2_G_before_ij
     log2_G_before_2 = tiles.prefix_sum(log2_D_2, 2, exclusive=True)
     G_before_2 = torch.exp2(log2_G_before_2)
     del log2_G_before_2
     log2_G_before_ij_2 = tiles.segment_sum(log2_D, exclusive=True, strict=True)
-    G_before_ij_2 = torch.exp2(log2_G_before_ij_2)
+    G_before_ij_2 = tiles.apply_(torch.exp2_, log2_G_before_ij_2)
     del log2_G_before_ij_2
     log2_G_ij = tiles.segment_sum(log2_D_2)
-    G_ij = torch.exp2(log2_G_ij)
+    G_ij = tiles.apply_(torch.exp2_, log2_G_ij)
     del log2_G_ij
     log2_G = tiles.prefix_sum(log2_D_2, 2)
     G = torch.exp2(log2_G)
@@ -611,9 +611,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     q_scaled = dq_2[:, :, :, None] * q
     del dq_2
     do_U = do @ U.mT
-    dqk = dqk_3 * do_U
+    dqk = tiles.product_(dqk_3, do_U)
     del dqk_3
-    qk_do_U = qk * do_U
+    qk_do_U = tiles.product_(do_U, qk)
     del do_U
     G_ij_qk_do_U = G_ij * qk_do_U
     de_3 = rnorm_q[:, :, :, None] * G_ij_qk_do_U
@@ -623,7 +623,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_ij_qk_do_U
     dq_5 = dq_4.sum(3)
     del dq_4
-    de_5 = dqk_1 * qk_do_U
+    de_5 = tiles.product_(dqk_1, qk_do_U)
     del dqk_1
     de_6 = rnorm_q[:, :, :, None] * de_5
     de_7 = de_6.sum(2)
@@ -637,12 +637,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del qk_do_U_scaled
     dm_3 = G_ij_scaled.mT @ qk_do_U
     del G_ij_scaled
-    db_4 = G_ij * db_3
+    db_4 = tiles.product_(db_3, G_ij)
     del db_3
     db_5 = tiles.scale_(db_4, rnorm_q[:, :, :, None])
     del db_4
     db_6 = db_5.sum(2)
-    dm_4 = tiles.product(dm_3, (rnorm_k_valid_eta * rsqrt_K)[:, :, None], U_1[:, :, :, None])
+    dm_4 = tiles.product_(dm_3, rnorm_k_valid_eta[:, :, None], U_1[:, :, :, None], rsqrt_K)
     del dm_3
     de_8 = de_4 * rsqrt_K
     del de_4
@@ -816,7 +816,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del k_dk_scaled_sum_2
     dm_6 = tiles.prefix_sum(dlog2_G_after_2, 2, exclusive=True)
     del dlog2_G_after_2
-    qk_do_U_scaled_2 = tiles.product(qk_do_U, P_1[:, :, None], rnorm_q_scaled[:, :, :, None])
+    qk_do_U_scaled_2 = tiles.product_(qk_do_U, P_1[:, :, None], rnorm_q_scaled[:, :, :, None])
     del qk_do_U, rnorm_q_scaled
     dq_8 = dq_5 * rsqrt_K
     del dq_5
@@ -856,7 +856,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del rnorm_q_q_do_M_sum
     da_7 = torch.addcmul(qk_do_U_scaled_2, da_2[:, :, None], dm_8[:, :, :, None])
     del qk_do_U_scaled_2
-    da_8 = tiles.product(G_ij, da_7, ln2)
+    da_8 = tiles.product_(da_7, G_ij, ln2)
     del da_7
     da_9 = da_4 + da_8
     del da_4, da_8
@@ -871,7 +871,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_4 = dv @ U.mT
     dk_5 = dk_4.tril(-1)
     del dk_4
-    dk_6 = P_5 * dk_5
+    dk_6 = tiles.product_(P_5, dk_5)
     del P_5
     de_10 = kk * dk_5
     del dk_5
@@ -883,7 +883,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del de_11
     de_13 = de_12.sum(2)
     del de_12
-    de_14 = P_3 * de_10
+    de_14 = tiles.product_(P_3, de_10)
     del P_3
     dk_9 = rnorm_k_valid_eta[:, :, None] * de_14
     dk_10 = dk_9.sum(3)
@@ -897,12 +897,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_before_ij_2, db_8
     dm_10 = G_before_ij_scaled_2.mT @ de_10
     del G_before_ij_scaled_2
-    db_10 = G_before_ij * db_9
+    db_10 = tiles.product_(db_9, G_before_ij)
     del db_9
     db_11 = tiles.scale_(db_10, alpha_rnorm_k[:, :, :, None])
     del db_10
     db_12 = db_11.sum(2)
-    dm_11 = tiles.product(dm_10, rnorm_k_valid_eta[:, :, None], U_1[:, :, :, None])
+    dm_11 = tiles.product_(dm_10, rnorm_k_valid_eta[:, :, None], U_1[:, :, :, None])
     del U_1, dm_10, rnorm_k_valid_eta
     dm_12 = dm_4 - dm_11
     del dm_11, dm_4
@@ -910,7 +910,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_before_ij_scaled, dm_12, dm_7
     dm_14 = tiles.segment_sum_grad(dm_13, exclusive=True)
     del dm_13
-    da_11 = tiles.product(de_10, alpha_rnorm_k[:, :, :, None], P_1[:, :, None])
+    da_11 = tiles.product_(de_10, alpha_rnorm_k[:, :, :, None], P_1[:, :, None])
     del P_1, de_10
     da_12 = tiles.scale_(db_11, P_2[:, :, None], ln2)
     del P_2, db_11
@@ -962,7 +962,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del alpha_rnorm_k, dk_16
     da_16 = tiles.addcmul_(-da_11, da_2[:, :, None], dm_16[:, :, :, None], -1)
     del da_11, da_2
-    da_17 = tiles.product(G_before_ij, da_16, ln2)
+    da_17 = tiles.product_(da_16, G_before_ij, ln2)
     del da_16
     da_18 = da_17 - da_12
     del da_12, da_17

@@ -58,18 +58,18 @@ def stage1_chunked_forward(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_1, 0)
     del log2_D_1
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     del log2_D
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
-    h_new_2 = k_squared * h_new_1
+    h_new_2 = tiles.product_(k_squared, h_new_1)
     del h_new_1, k_squared
-    h_new_3 = G_after * h_new_2
+    h_new_3 = tiles.product_(G_after, h_new_2)
     del G_after
     h_new_4 = tiles.scale_(h_new_3, valid[:, :, :, None])
     del h_new_3
@@ -141,11 +141,11 @@ def stage1_chunked_states(args, valid, h0, steps, keep):
     del log2_G_C
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     del log2_D
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
-    h_new_2 = k_squared * h_new_1
+    h_new_2 = tiles.product_(k_squared, h_new_1)
     del h_new_1, k_squared
-    h_new_3 = G_after * h_new_2
+    h_new_3 = tiles.product_(G_after, h_new_2)
     del G_after, h_new_2
     h_new_4 = tiles.scale_(h_new_3, valid[:, :, :, None])
     del h_new_3
@@ -189,7 +189,7 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_1, 0)
     del log2_D_1
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
     G_scaled = h[:, :, None] * G
     log2_G_C = log2_D.sum(2)
@@ -198,12 +198,12 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     h_G_C = h * G_C
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     del log2_D
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     ln2 = tiles.LN2
     log2e = tiles.LOG2E
     f_scaled = f * -1
-    sigmoid_f_scaled = torch.sigmoid(f_scaled)
+    sigmoid_f_scaled = tiles.apply_(torch.sigmoid_, f_scaled)
     del f_scaled
     dlog2_G_after_1 = k_squared * df_1
     dk_1 = k * df_1
@@ -220,7 +220,7 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_3
     dk_5 = dk_4 + 1e-06
     del dk_4
-    dk_6 = torch.rsqrt(dk_5)
+    dk_6 = tiles.apply_(torch.rsqrt_, dk_5)
     del dk_5
     dlog2_G_1 = -dk_2 - G_scaled
     del G_scaled, dk_2
@@ -228,17 +228,17 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_G_1
     dlog2_G_3 = -dlog2_G_2 + 1
     del dlog2_G_2
-    dlog2_G_4 = k * dk_6
-    dlog2_G_5 = dk_6 * dlog2_G_4
+    dlog2_G_4 = tiles.product_(k, dk_6)
+    dlog2_G_5 = tiles.product_(dlog2_G_4, dk_6)
     del dlog2_G_4
-    dk_7 = dk_6 * dh_read
+    dk_7 = tiles.product_(dk_6, dh_read)
     del dk_6
-    dlog2_G_6 = dk_7 * dlog2_G_3
+    dlog2_G_6 = tiles.product_(dlog2_G_3, dk_7)
     del dlog2_G_3
-    dlog2_G_7 = dlog2_G_5 * dlog2_G_6
+    dlog2_G_7 = tiles.product_(dlog2_G_5, dlog2_G_6)
     del dlog2_G_5, dlog2_G_6
     dk_8 = dlog2_G_7 * -0.5
-    dlog2_G_8 = G * dlog2_G_7
+    dlog2_G_8 = tiles.product_(G, dlog2_G_7)
     del G, dlog2_G_7
     dh_before_1 = dlog2_G_8.sum(2)
     dlog2_G = tiles.scale_(dlog2_G_8, h[:, :, None], ln2, -0.5)
@@ -281,12 +281,12 @@ def stage1_chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dlog2_G_C
     dlog2_D = dlog2_D_2 + dlog2_G_C_2 + dlog2_D_1
     del dlog2_D_1, dlog2_D_2, dlog2_G_C_2
-    df_2 = tiles.product(dlog2_D, sigmoid_f_scaled, (valid * log2e)[:, :, :, None])
+    df_2 = tiles.product_(dlog2_D, valid[:, :, :, None], sigmoid_f_scaled, log2e)
     del dlog2_D, sigmoid_f_scaled
     dkeep = tiles.addcmul_(dkeep_2 * dk_10, k_squared, dk_11, -1)
     dkeep = tiles.addcmul_(dkeep, k_squared, dk_10, -1)
     del dkeep_2, k_squared
-    df_3 = tiles.product(keep_, df_1, dkeep)
+    df_3 = tiles.product_(keep_, df_1, dkeep)
     del df_1, dkeep, keep_
     df = df_2 + df_3
     del df_2, df_3

@@ -41,9 +41,9 @@ def chunked_forward(args, valid, h0, steps, keep):
     G = torch.exp2(log2_G)
     del log2_G
     log2_G_ij = tiles.segment_sum(log2_D)
-    G_ij = torch.exp2(log2_G_ij)
+    G_ij = tiles.apply_(torch.exp2_, log2_G_ij)
     del log2_G_ij
-    A = qk * G_ij
+    A = tiles.product_(G_ij, qk)
     del G_ij
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
     G_after = torch.exp2(log2_G_after)
@@ -176,7 +176,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G = torch.exp2(log2_G)
     del log2_G
     log2_G_ij = tiles.segment_sum(log2_D)
-    G_ij = torch.exp2(log2_G_ij)
+    G_ij = tiles.apply_(torch.exp2_, log2_G_ij)
     del log2_G_ij
     qk_G_ij = qk * G_ij
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
@@ -190,7 +190,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     do_v = do @ v.mT
     one_over_gamma = torch.reciprocal(gamma)
     log2e = tiles.LOG2E
-    G_ij_do_v = G_ij * do_v
+    G_ij_do_v = tiles.product_(G_ij, do_v)
     del G_ij
     do_scaled = G[:, :, :, None] * do
     valid_G_after = valid * G_after
@@ -199,7 +199,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     qk_G_ij_scaled = valid[:, :, None] * qk_G_ij
     valid_scaled = valid * rsqrt_K
     G_scaled = G * rsqrt_K
-    dlog2_G_ij = tiles.product(do_v, qk_G_ij_scaled, rsqrt_K_ln2)
+    dlog2_G_ij = tiles.product_(do_v, qk_G_ij_scaled, rsqrt_K_ln2)
     del do_v, qk_G_ij_scaled
     dgamma_1 = tiles.segment_sum_grad(dlog2_G_ij)
     del dlog2_G_ij
@@ -272,7 +272,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C)
     del dlog2_G_C
-    k_dk_scaled = k * dk_scaled
+    k_dk_scaled = tiles.product_(k, dk_scaled)
     k_dk_scaled_sum = k_dk_scaled.sum(3)
     del k_dk_scaled
     dlog2_G_after = k_dk_scaled_sum * valid_G_after * ln2

@@ -30,7 +30,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     (r, w, k, v, w0, u) = args
     H = h0[0].shape[1]
     log2_D_1 = w + w0[:, :, None]
-    log2_D_2 = torch.exp(log2_D_1)
+    log2_D_2 = tiles.apply_(torch.exp_, log2_D_1)
     del log2_D_1
     log2_D_3 = log2_D_2 * -1
     del log2_D_2
@@ -40,22 +40,22 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
     del log2_D_4
     log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
-    G_before = torch.exp2(log2_G_before)
+    G_before = tiles.apply_(torch.exp2_, log2_G_before)
     del log2_G_before
-    r_G_before = r * G_before
+    r_G_before = tiles.product_(G_before, r)
     del G_before
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    k_G_after = k * G_after
+    k_G_after = tiles.product_(G_after, k)
     del G_after
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     A = tiles.decay_dot(r, k_scaled, f1, strict=True)
     del f1, k_scaled, log2_D
-    rk = r * k
+    rk = tiles.product_(k, r)
     k_G_after_scaled = tiles.scale_(k_G_after, valid[:, :, :, None])
     del k_G_after
     rk_scaled = tiles.scale_(rk, u[:, :, None])
@@ -116,7 +116,7 @@ def chunked_states(args, valid, h0, steps, keep):
     (r, w, k, v, w0, _) = args
     H = h0[0].shape[1]
     log2_D_1 = w + w0[:, :, None]
-    log2_D_2 = torch.exp(log2_D_1)
+    log2_D_2 = tiles.apply_(torch.exp_, log2_D_1)
     del log2_D_1
     log2_D_3 = log2_D_2 * -1
     del log2_D_2
@@ -126,12 +126,12 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
     del log2_D_4
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    k_G_after = k * G_after
+    k_G_after = tiles.product_(G_after, k)
     del G_after
     f1 = tiles.decay_factors(log2_D, exclusive=True)
     A = tiles.decay_dot(r, k_scaled, f1, strict=True)
@@ -185,7 +185,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     C = valid.shape[2]
     H = h0[0].shape[1]
     log2_D_1 = w + w0[:, :, None]
-    log2_D_2 = torch.exp(log2_D_1)
+    log2_D_2 = tiles.apply_(torch.exp_, log2_D_1)
     del log2_D_1
     log2_D_3 = log2_D_2 * -1
     k_scaled = valid[:, :, :, None] * k
@@ -194,11 +194,11 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_4, 0)
     del log2_D_4
     log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
-    G_before = torch.exp2(log2_G_before)
+    G_before = tiles.apply_(torch.exp2_, log2_G_before)
     del log2_G_before
     r_G_before = r * G_before
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
@@ -281,25 +281,25 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_C, dG_C
     dlog2_G_C_2 = dlog2_G_C[:, :, None].expand(-1, -1, C, -1)
     del dlog2_G_C
-    dk_1 = tiles.product(G_after, v_dS, valid[:, :, :, None])
+    dk_1 = tiles.product_(G_after, valid[:, :, :, None], v_dS)
     del G_after
-    k_scaled_2 = tiles.product(k, u[:, :, None], v_do_sum[:, :, :, None])
+    k_scaled_2 = tiles.product_(k, u[:, :, None], v_do_sum[:, :, :, None])
     del v_do_sum
     dk = tiles.addcmul_(dk_1 + r_scaled, valid[:, :, :, None], dk_scaled)
     del dk_1, dk_scaled, r_scaled
     dr = tiles.addcmul_(k_scaled_2 + dr_1, G_before, dr_G_before)
     del G_before, dr_1, k_scaled_2
-    dlog2_G_after = tiles.product(v_dS, k_G_after_scaled, ln2)
+    dlog2_G_after = tiles.product_(k_G_after_scaled, v_dS, ln2)
     del k_G_after_scaled, v_dS
     dlog2_D_2 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
-    dlog2_G_before = tiles.product(r_G_before, dr_G_before, ln2)
+    dlog2_G_before = tiles.product_(r_G_before, dr_G_before, ln2)
     del dr_G_before, r_G_before
     dlog2_D_3 = tiles.suffix_sum(dlog2_G_before, 2, exclusive=True)
     del dlog2_G_before
     dlog2_D = dlog2_G_C_2 + dlog2_D_2 + dlog2_D_3 + dlog2_D_1
     del dlog2_D_1, dlog2_D_2, dlog2_D_3, dlog2_G_C_2
-    dw_1 = log2_D_2 * dlog2_D
+    dw_1 = tiles.product_(log2_D_2, dlog2_D)
     del dlog2_D, log2_D_2
     dw_2 = tiles.scale_(dw_1, valid[:, :, :, None])
     del dw_1

@@ -41,11 +41,11 @@ def chunked_forward(args, valid, h0, steps, keep):
     H = h0[0].shape[1]
     log2_D_1 = math.exp(-0.5)
     log2_D_2 = w + w0[:, :, None]
-    log2_D_3 = torch.sigmoid(log2_D_2)
+    log2_D_3 = tiles.apply_(torch.sigmoid_, log2_D_2)
     del log2_D_2
     log2_D_4 = log2_D_3 * -1 * log2_D_1
     del log2_D_3
-    rate = torch.sigmoid(a_)
+    rate = tiles.apply_(torch.sigmoid_, a_)
     k_scaled = xi[:, :, None] * k
     key_1 = torch.addcmul(-mix[:, :, None], mix[:, :, None], rate)
     key_1 = key_1 + 1
@@ -55,30 +55,30 @@ def chunked_forward(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_5, 0)
     del log2_D_5
     log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
-    G_before = torch.exp2(log2_G_before)
+    G_before = tiles.apply_(torch.exp2_, log2_G_before)
     del log2_G_before
-    k_G_before = k * G_before
+    k_G_before = tiles.product_(G_before, k)
     del G_before
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
-    rG = r * G
+    rG = tiles.product_(G, r)
     del G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    k_rate = k * rate
+    k_rate = tiles.product_(rate, k)
     del rate
     k_G_after = k * G_after
     rk = r * k
-    G_after_k_rate = G_after * k_rate
+    G_after_k_rate = tiles.product_(G_after, k_rate)
     del G_after
     k_squared = k * k
     r_k_rate = r * k_rate
-    key_G_after = key_1 * k_G_after
+    key_G_after = tiles.product_(key_1, k_G_after)
     del k_G_after, key_1
     mix_rho = mix * rho
     xi_squared = xi * xi
@@ -93,7 +93,7 @@ def chunked_forward(args, valid, h0, steps, keep):
     kappa = tiles.scale_(k_scaled, kappa_3[:, :, :, None])
     del k_scaled
     w1_1 = valid * kappa_3
-    w1 = tiles.product(k_rate, (xi * -1)[:, :, None], w1_1[:, :, :, None])
+    w1 = tiles.product_(k_rate, xi[:, :, None], w1_1[:, :, :, None], -1)
     del k_rate
     key_ = tiles.scale_(key, valid[:, :, :, None])
     del key
@@ -209,7 +209,7 @@ def chunked_states(args, valid, h0, steps, keep):
     H = h0[0].shape[1]
     log2_D_1 = math.exp(-0.5)
     log2_D_2 = w + w0[:, :, None]
-    log2_D_3 = torch.sigmoid(log2_D_2)
+    log2_D_3 = tiles.apply_(torch.sigmoid_, log2_D_2)
     del log2_D_2
     log2_D_4 = log2_D_3 * -1 * log2_D_1
     del log2_D_3
@@ -223,23 +223,23 @@ def chunked_states(args, valid, h0, steps, keep):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_5, 0)
     del log2_D_5
     log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
-    G_before = torch.exp2(log2_G_before)
+    G_before = tiles.apply_(torch.exp2_, log2_G_before)
     del log2_G_before
-    k_G_before = k * G_before
+    k_G_before = tiles.product_(G_before, k)
     del G_before
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
     del log2_G_C
-    k_rate = k * rate
+    k_rate = tiles.product_(rate, k)
     del rate
     k_G_after = k * G_after
-    G_after_k_rate = G_after * k_rate
+    G_after_k_rate = tiles.product_(G_after, k_rate)
     del G_after
     k_squared = k * k
-    key_G_after = key_1 * k_G_after
+    key_G_after = tiles.product_(key_1, k_G_after)
     del k_G_after, key_1
     xi_squared = xi * xi
     k_squared_scaled = tiles.scale_(k_squared, xi_squared[:, :, None])
@@ -253,7 +253,7 @@ def chunked_states(args, valid, h0, steps, keep):
     kappa = tiles.scale_(k_scaled, kappa_3[:, :, :, None])
     del k_scaled
     w1_1 = valid * kappa_3
-    w1 = tiles.product(k_rate, (xi * -1)[:, :, None], w1_1[:, :, :, None])
+    w1 = tiles.product_(k_rate, xi[:, :, None], w1_1[:, :, :, None], -1)
     del k_rate
     key_ = tiles.scale_(key, valid[:, :, :, None])
     del key
@@ -346,10 +346,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     H = h0[0].shape[1]
     log2_D_1 = math.exp(-0.5)
     log2_D_2 = w + w0[:, :, None]
-    log2_D_3 = torch.sigmoid(log2_D_2)
+    log2_D_3 = tiles.apply_(torch.sigmoid_, log2_D_2)
     del log2_D_2
     log2_D_4 = log2_D_3 * -1 * log2_D_1
-    rate = torch.sigmoid(a_)
+    rate = tiles.apply_(torch.sigmoid_, a_)
     k_scaled = xi[:, :, None] * k
     key_1 = torch.addcmul(-mix[:, :, None], mix[:, :, None], rate)
     key_1 = key_1 + 1
@@ -359,15 +359,15 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     log2_D = torch.where(valid[:, :, :, None] > 0, log2_D_5, 0)
     del log2_D_5
     log2_G_before = tiles.prefix_sum(log2_D, 2, exclusive=True)
-    G_before = torch.exp2(log2_G_before)
+    G_before = tiles.apply_(torch.exp2_, log2_G_before)
     del log2_G_before
     k_G_before = k * G_before
     log2_G = tiles.prefix_sum(log2_D, 2)
-    G = torch.exp2(log2_G)
+    G = tiles.apply_(torch.exp2_, log2_G)
     del log2_G
     rG = r * G
     log2_G_after = tiles.suffix_sum(log2_D, 2, exclusive=True)
-    G_after = torch.exp2(log2_G_after)
+    G_after = tiles.apply_(torch.exp2_, log2_G_after)
     del log2_G_after
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
@@ -382,10 +382,10 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     v_dbonus_sum = v_dbonus.sum(3)
     del v_dbonus
     da_1 = -rate + 1
-    da_2 = rate * da_1
+    da_2 = tiles.product_(da_1, rate)
     del da_1
     dw_1 = -log2_D_3 + 1
-    dw_2 = log2_D_3 * dw_1
+    dw_2 = tiles.product_(log2_D_3, dw_1)
     del dw_1, log2_D_3
     k_rate = k * rate
     k_G_after = k * G_after
@@ -537,7 +537,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dmix_2 = tiles.scale_(v_dS_k_G_after, valid[:, :, :, None])
     del v_dS_k_G_after
     dk_5 = tiles.product(key_1, G_after, v_dS_scaled)
-    dlog2_G = tiles.product(rG, drG, ln2)
+    dlog2_G = tiles.product_(rG, drG, ln2)
     del rG
     dw_6 = tiles.suffix_sum(dlog2_G, 2)
     del dlog2_G
@@ -549,7 +549,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dmix_5 = dmix_4.sum(2)
     del dmix_4
     U_dS_scaled = xi[:, :, None] * U_dS
-    dxi_4 = G_after_k_rate * U_dS_scaled
+    dxi_4 = tiles.product_(G_after_k_rate, U_dS_scaled)
     del G_after_k_rate
     dxi_5 = dxi_4.sum(3)
     del dxi_4
@@ -557,19 +557,19 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del U_dS_scaled
     dG_after = tiles.addcmul_(key * v_dS_scaled, k_rate, U_dS_scaled_scaled, -1)
     del key, v_dS_scaled
-    dlog2_G_after = tiles.product(G_after, dG_after, ln2)
+    dlog2_G_after = tiles.product_(dG_after, G_after, ln2)
     del dG_after
     dw_7 = tiles.prefix_sum(dlog2_G_after, 2, exclusive=True)
     del dlog2_G_after
     drate = tiles.addcmul_(mix_rho[:, :, None] * rk_scaled, mix[:, :, None], dmix_2)
     drate = tiles.addcmul_(drate, k_G_after, U_dS_scaled_scaled, -1)
     del dmix_2, k_G_after, mix_rho, rk_scaled
-    dk_7 = tiles.product(rate, G_after, U_dS_scaled_scaled)
+    dk_7 = tiles.product_(G_after, rate, U_dS_scaled_scaled)
     del G_after, U_dS_scaled_scaled
     dr = tiles.addcmul_(k_rate_scaled + dr_1 + dr_2, G, drG)
     dr = tiles.addcmul_(dr, k, dk_2)
     del G, drG, dr_1, dr_2, k_rate_scaled
-    dxi_6 = dxi_1 * U_dS
+    dxi_6 = tiles.product_(dxi_1, U_dS)
     del U_dS, dxi_1
     dxi_7 = dxi_6.sum(2)
     del dxi_6
@@ -582,9 +582,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_12 = dS_before_5 @ v.mT
     dk_13, dk_14, dw_9 = tiles.decay_dot_grads(dk_12, kappa, key_, f1_2, strict=True)
     del dk_12, f1_2, kappa, key_
-    dk_15 = tiles.product(G_before, dk_4, xi[:, :, None], kappa_3[:, :, :, None])
+    dk_15 = tiles.product_(G_before, xi[:, :, None], kappa_3[:, :, :, None], dk_4)
     del G_before
-    dxi_8 = k_G_before * dk_4
+    dxi_8 = tiles.product_(k_G_before, dk_4)
     del k_G_before
     dxi_9 = tiles.scale_(dxi_8, kappa_3[:, :, :, None])
     del dxi_8
@@ -614,7 +614,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dmix_8 = dmix_7.sum(2)
     dk_20 = tiles.scale_(dk_19, valid[:, :, :, None])
     del dk_19
-    dmix_9 = k_rate * dk_20
+    dmix_9 = tiles.product_(k_rate, dk_20)
     del k_rate
     dmix_10 = dmix_9.sum(2)
     del dmix_9
@@ -622,12 +622,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dk_16, w1_1
     da_3 = tiles.addcmul_(mix[:, :, None] * dmix_7, k_scaled, dk_21, -1)
     del dmix_7, k_scaled
-    dk_22 = tiles.product(rate, dk_21, xi[:, :, None])
+    dk_22 = tiles.product_(rate, xi[:, :, None], dk_21)
     del dk_21, rate
     dk_23 = dk_10 + dk_13
     del dk_10, dk_13
     dk_24 = tiles.product(dk_23, xi[:, :, None], kappa_3[:, :, :, None])
-    dxi_14 = k * dk_23
+    dxi_14 = tiles.product_(dk_23, k)
     del dk_23
     dxi_15 = kappa_3[:, :, :, None] * dxi_14
     del kappa_3
@@ -644,7 +644,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     k_squared_scaled_2 = dxi_20[:, :, :, None] * k_squared
     dxi_21 = k_squared_scaled_2.sum(2)
     del k_squared_scaled_2
-    dw_13 = dw_2 * dw_12
+    dw_13 = tiles.product_(dw_2, dw_12)
     del dw_12, dw_2
     dw_14 = tiles.scale_(dw_13, valid[:, :, :, None])
     del dw_13
@@ -661,7 +661,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dv = tiles.addcmul_(valid[:, :, :, None] * key_G_after_dS, dv_2[:, :, :, None], dbonus)
     dv = tiles.addmm_(tiles.addmm_(dv, r_key.mT, do), P_rp.mT, dS_before_5)
     del dS_before_5, dv_2, key_G_after_dS
-    dk_25 = k_G_before_scaled * dk_4
+    dk_25 = tiles.product_(k_G_before_scaled, dk_4)
     del dk_4, k_G_before_scaled
     dk_26 = dk_25.sum(3)
     del dk_25

@@ -68,16 +68,16 @@ def chunked_forward(args, valid, h0, steps, keep):
     G_before = torch.exp2(log2_G_before)
     del log2_G_before
     log2_G_before_ij = tiles.segment_sum(log2_D_2, exclusive=True, strict=True)
-    G_before_ij = torch.exp2(log2_G_before_ij)
+    G_before_ij = tiles.apply_(torch.exp2_, log2_G_before_ij)
     del log2_G_before_ij
     log2_G_before_2 = tiles.prefix_sum(log2_D_2, 2, exclusive=True)
     G_before_2 = torch.exp2(log2_G_before_2)
     del log2_G_before_2
     log2_G_before_ij_2 = tiles.segment_sum(log2_D, exclusive=True, strict=True)
-    G_before_ij_2 = torch.exp2(log2_G_before_ij_2)
+    G_before_ij_2 = tiles.apply_(torch.exp2_, log2_G_before_ij_2)
     del log2_G_before_ij_2
     log2_G_ij = tiles.segment_sum(log2_D_2)
-    G_ij = torch.exp2(log2_G_ij)
+    G_ij = tiles.apply_(torch.exp2_, log2_G_ij)
     del log2_G_ij
     log2_G = tiles.prefix_sum(log2_D_2, 2)
     G = torch.exp2(log2_G)
@@ -135,11 +135,11 @@ def chunked_forward(args, valid, h0, steps, keep):
     del G_before_ij
     P_2 = G_before_ij_scaled_3 @ G_before_ij_2
     del G_before_ij_scaled_3
-    P_3 = tiles.product(P_2, rnorm_k[:, :, :, None], P_1[:, :, None])
+    P_3 = tiles.product_(P_2, rnorm_k[:, :, :, None], P_1[:, :, None])
     del P_2
     P_4 = tiles.addcmul_(-P_3, P_1[:, :, None], G_before_ij_scaled, -1)
     del G_before_ij_scaled, P_3
-    P = kk * P_4
+    P = tiles.product_(P_4, kk)
     del P_4
     U_2 = rnorm_k * U_1
     del U_1, rnorm_k
@@ -151,11 +151,11 @@ def chunked_forward(args, valid, h0, steps, keep):
     del G_ij, valid_eta_2
     A_1 = G_ij_scaled_2 @ G_before_ij_2
     del G_before_ij_2, G_ij_scaled_2
-    A_2 = tiles.product(A_1, rnorm_q[:, :, :, None], P_1[:, :, None])
+    A_2 = tiles.product_(A_1, rnorm_q[:, :, :, None], P_1[:, :, None])
     del A_1, rnorm_q
     A_3 = torch.addcmul(A_2, P_1[:, :, None], G_ij_scaled)
     del A_2, G_ij_scaled, P_1
-    A = qk * A_3
+    A = tiles.product_(A_3, qk)
     del A_3
     inv = tiles.inverse(P)
     del P
@@ -278,13 +278,13 @@ def chunked_states(args, valid, h0, steps, keep):
     G_before = torch.exp2(log2_G_before)
     del log2_G_before
     log2_G_before_ij = tiles.segment_sum(log2_D_2, exclusive=True, strict=True)
-    G_before_ij = torch.exp2(log2_G_before_ij)
+    G_before_ij = tiles.apply_(torch.exp2_, log2_G_before_ij)
     del log2_G_before_ij
     log2_G_before_2 = tiles.prefix_sum(log2_D_2, 2, exclusive=True)
     G_before_2 = torch.exp2(log2_G_before_2)
     del log2_G_before_2
     log2_G_before_ij_2 = tiles.segment_sum(log2_D, exclusive=True, strict=True)
-    G_before_ij_2 = torch.exp2(log2_G_before_ij_2)
+    G_before_ij_2 = tiles.apply_(torch.exp2_, log2_G_before_ij_2)
     del log2_G_before_ij_2
     log2_G_C = log2_D.sum(2)
     G_C = torch.exp2(log2_G_C)
@@ -337,11 +337,11 @@ def chunked_states(args, valid, h0, steps, keep):
     del G_before_ij, valid_eta_2
     P_2 = G_before_ij_scaled_3 @ G_before_ij_2
     del G_before_ij_2, G_before_ij_scaled_3
-    P_3 = tiles.product(P_2, rnorm_k[:, :, :, None], P_1[:, :, None])
+    P_3 = tiles.product_(P_2, rnorm_k[:, :, :, None], P_1[:, :, None])
     del P_2
     P_4 = tiles.addcmul_(-P_3, P_1[:, :, None], G_before_ij_scaled, -1)
     del G_before_ij_scaled, P_1, P_3
-    P = kk * P_4
+    P = tiles.product_(P_4, kk)
     del P_4
     U_2 = rnorm_k * U_1
     del U_1, rnorm_k
@@ -459,16 +459,16 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     G_before = torch.exp2(log2_G_before)
     del log2_G_before
     log2_G_before_ij = tiles.segment_sum(log2_D_2, exclusive=True, strict=True)
-    G_before_ij = torch.exp2(log2_G_before_ij)
+    G_before_ij = tiles.apply_(torch.exp2_, log2_G_before_ij)
     del log2_G_before_ij
     log2_G_before_2 = tiles.prefix_sum(log2_D_2, 2, exclusive=True)
     G_before_2 = torch.exp2(log2_G_before_2)
     del log2_G_before_2
     log2_G_before_ij_2 = tiles.segment_sum(log2_D, exclusive=True, strict=True)
-    G_before_ij_2 = torch.exp2(log2_G_before_ij_2)
+    G_before_ij_2 = tiles.apply_(torch.exp2_, log2_G_before_ij_2)
     del log2_G_before_ij_2
     log2_G_ij = tiles.segment_sum(log2_D_2)
-    G_ij = torch.exp2(log2_G_ij)
+    G_ij = tiles.apply_(torch.exp2_, log2_G_ij)
     del log2_G_ij
     log2_G = tiles.prefix_sum(log2_D_2, 2)
     G = torch.exp2(log2_G)
@@ -552,9 +552,9 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     k_scaled = rnorm_k_G_before[:, :, :, None] * k
     q_scaled = dq_2[:, :, :, None] * q
     do_U = do @ U.mT
-    dqk = dqk_3 * do_U
+    dqk = tiles.product_(dqk_3, do_U)
     del dqk_3
-    qk_do_U = qk * do_U
+    qk_do_U = tiles.product_(do_U, qk)
     del do_U
     G_ij_qk_do_U = G_ij * qk_do_U
     dq_3 = P_1[:, :, None] * G_ij_qk_do_U
@@ -565,7 +565,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dc_3
     dq_4 = dq_3.sum(3)
     del dq_3
-    dq_5 = dqk_1 * qk_do_U
+    dq_5 = tiles.product_(dqk_1, qk_do_U)
     del dqk_1
     dq_6 = P_1[:, :, None] * dq_5
     dc_5 = tiles.scale_(dq_5, rnorm_q[:, :, :, None])
@@ -577,12 +577,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     db_3 = qk_do_U_scaled @ G_before_ij_2.mT
     db_4 = G_ij_scaled.mT @ qk_do_U
     del G_ij_scaled, qk_do_U
-    db_5 = G_ij * db_3
+    db_5 = tiles.product_(db_3, G_ij)
     del db_3
     db_6 = tiles.scale_(db_5, rnorm_q[:, :, :, None])
     del db_5
     db_7 = db_6.sum(2)
-    db_8 = tiles.product(db_4, valid_eta[:, :, :, None], P_1[:, :, None])
+    db_8 = tiles.product_(db_4, valid_eta[:, :, :, None], P_1[:, :, None])
     del db_4
     k_scaled_2 = U_2[:, :, :, None] * k
     k_scaled_3 = dk_1[:, :, :, None] * k
@@ -773,7 +773,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     da_4 = rnorm_q_q_do_M_sum[:, :, :, None] * G_before_valid_eta[:, :, None]
     da_4 = tiles.addcmul_(da_4, rnorm_q[:, :, :, None], qk_do_U_scaled)
     del qk_do_U_scaled, rnorm_q
-    da_5 = tiles.product(G_ij, da_4, ln2)
+    da_5 = tiles.product_(da_4, G_ij, ln2)
     del da_4
     da_6 = torch.addcmul(da_5, valid_eta_scaled[:, :, None], db_6)
     del da_5, db_6
@@ -788,7 +788,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     dk_4 = dv @ U.mT
     dk_5 = dk_4.tril(-1)
     del dk_4
-    dk_6 = P_4 * dk_5
+    dk_6 = tiles.product_(P_4, dk_5)
     del P_4
     dc_7 = kk * dk_5
     del dk_5
@@ -800,7 +800,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del dc_8
     dc_10 = dc_9.sum(2)
     del dc_9
-    dc_11 = P_2 * dc_7
+    dc_11 = tiles.product_(P_2, dc_7)
     del P_2
     dk_9 = P_1[:, :, None] * dc_11
     dk_10 = dk_9.sum(3)
@@ -814,12 +814,12 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
     del G_before_ij_2
     db_14 = G_before_ij_scaled_2.mT @ dc_7
     del G_before_ij_scaled_2, dc_7
-    db_15 = G_before_ij * db_13
+    db_15 = tiles.product_(db_13, G_before_ij)
     del db_13
     db_16 = tiles.scale_(db_15, rnorm_k[:, :, :, None])
     del db_15
     db_17 = db_16.sum(2)
-    db_18 = tiles.product(db_14, valid_eta[:, :, :, None], P_1[:, :, None])
+    db_18 = tiles.product_(db_14, valid_eta[:, :, :, None], P_1[:, :, None])
     del P_1, db_14, valid_eta
     db_19 = db_8 - db_18
     del db_18, db_8
@@ -870,7 +870,7 @@ def chunked_backward(args, valid, h0, steps, kept, douts, dht):
         rnorm_k[:, :, :, None] * -1 * da_8, db_23[:, :, :, None], G_before_valid_eta[:, :, None], -1
     )
     del G_before_valid_eta, da_8, rnorm_k
-    da_14 = tiles.product(G_before_ij, da_13, ln2)
+    da_14 = tiles.product_(da_13, G_before_ij, ln2)
     del da_13
     da_15 = torch.addcmul(da_14, valid_eta_scaled[:, :, None], db_16, value=-1)
     del da_14, db_16, valid_eta_scaled

@@ -1,4 +1,4 @@
-"""Products in the place of what they scale: only of what nothing needs after them, and never a caller's."""
+"""What is formed in the place of what it takes: only of what nothing needs after it, and never a caller's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rnnc.ops import gated_delta_net, mamba2, tiles
 
 def statements(*later: set[str]) -> list[Statement]:
     first = Statement(["a = f(x)"], {"x"}, {"a"})
-    scaled = Statement(["b = s * a"], {"s", "a"}, {"b"}, "a", ["b = tiles.scale_(a, s)"])
+    scaled = Statement(["b = s * a"], {"s", "a"}, {"b"}, {"a": ["b = tiles.scale_(a, s)"]})
     return [first, scaled, *(Statement([f"c{i} = g()"], uses, {f"c{i}"}) for i, uses in enumerate(later))]
 
 
@@ -61,3 +61,28 @@ def test_scale_records_gradients() -> None:
     assert found.data_ptr() != x.data_ptr()
     torch.testing.assert_close(found, x * s * 2)
     assert tiles.scale_(x[:1], torch.rand(2, 1)).shape == (2, 3)
+
+
+def test_the_factor_that_nothing_needs_holds_the_product() -> None:
+    texts = {"a": ["c = tiles.product_(a, b)"], "b": ["c = tiles.product_(b, a)"]}
+    made = [Statement([f"{name} = f()"], set(), {name}) for name in "ab"]
+    product = Statement(["c = a * b"], {"a", "b"}, {"c"}, texts)
+    later = Statement(["d = g(a, c)"], {"a", "c"}, {"d"})
+    assert "c = tiles.product_(b, a)" in with_deletions([*made, product, later], {"d"})
+    assert "c = a * b" in with_deletions([*made, product, later], {"b", "d"})
+
+
+def test_products_and_functions_in_place() -> None:
+    x, s = torch.rand(2, 3), torch.rand(2, 3, requires_grad=True)
+    expected = x * s.detach() * 2
+    recorded = tiles.product_(x, s, 2)
+    torch.testing.assert_close(torch.autograd.grad(recorded.sum(), s)[0], 2 * x)
+    powers = tiles.apply_(torch.exp2_, s)
+    torch.testing.assert_close(torch.autograd.grad(powers.sum(), s)[0], s.exp2() * tiles.LN2)
+    with torch.no_grad():
+        found = tiles.product_(x, s, 2)
+        assert found.data_ptr() == x.data_ptr()
+        torch.testing.assert_close(found, expected)
+        assert tiles.product_(x[:1], s).shape == (2, 3)
+        assert tiles.apply_(torch.exp2_, found).data_ptr() == x.data_ptr()
+        torch.testing.assert_close(found, expected.exp2())
