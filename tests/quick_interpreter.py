@@ -8,7 +8,7 @@ not known to be the same goes the interpreter's own way; another version of Trit
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -32,6 +32,7 @@ def quicken(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(interpreter, "_get_np_dtype", _remembered(interpreter._get_np_dtype))
     _quicken_types(patch)
     _quicken_operands(patch)
+    patch.setattr(interpreter.ScanOps, "generic_scan", _scan)
 
 
 def _patched_once() -> Callable[..., Any]:
@@ -65,6 +66,27 @@ def _remembered(numpy_type: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return known[dtype.name]
 
     return found
+
+
+def _scan(self: Any, inputs: Sequence[Any]) -> list[Any]:
+    """A scan with a function of the kernels' own: row after row, and not entry after entry."""
+
+    def rows(x: Any) -> Any:
+        moved = np.moveaxis(x.handle.data, self.axis, 0)
+        return moved.reshape(len(moved), -1)
+
+    arrays, shape = [rows(x) for x in inputs], inputs[0].handle.data.shape
+    results = [np.empty_like(array) for array in arrays]
+    before: Any = ()
+    for number in range(shape[self.axis]):
+        row = tuple(self.to_tensor(a[number], x.dtype) for a, x in zip(arrays, inputs, strict=True))
+        found = self.combine_fn.fn(*before, *row) if before else row
+        before = found if isinstance(found, tuple) else (found,)
+        for result, value in zip(results, before, strict=True):
+            result[number] = value.handle.data
+    moved_shape = (shape[self.axis], *shape[: self.axis], *shape[self.axis + 1 :])
+    back = (np.moveaxis(result.reshape(moved_shape), 0, self.axis) for result in results)
+    return [self.to_tensor(np.ascontiguousarray(y), x.dtype) for y, x in zip(back, inputs, strict=True)]
 
 
 def _quicken_types(patch: pytest.MonkeyPatch) -> None:
