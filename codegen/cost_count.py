@@ -118,10 +118,20 @@ class Count:
 
     def kernel(self, kernel: Kernel, start: int, end: int) -> KernelCost:
         """`start`, `end`: the bytes of the state that a kernel which walks the chunks reads and writes."""
-        near = {array.name for array in kernel.stores} if kernel.after else set[str]()
-        loads = [array for array in self.once(self.loads(kernel)) if array.name not in near]
-        size = sum(map(self.bytes, (*loads, *kernel.stores)))
-        return self.launch(kernel, kernel.name, size + (start + end if kernel.serial else 0))
+        size, reread = self._moved(kernel)
+        ends = start + end if kernel.serial else 0
+        return replace(self.launch(kernel, kernel.name, size + ends), reread_bytes=reread)
+
+    def _moved(self, *kernels: Kernel) -> tuple[int, int]:
+        """The bytes of the arrays that a launch of these kernels reads or writes, each once; and of those that
+        it writes and reads back.
+        """
+        stores, loads = (
+            {array.name: array for array in self.once([array for group in arrays for array in group])}
+            for arrays in ([k.stores for k in kernels], [self.loads(k) for k in kernels])
+        )
+        back = sum(self.bytes(array) for name, array in loads.items() if name in stores)
+        return sum(map(self.bytes, (loads | stores).values())), back
 
     def joined(
         self, launches: Iterable[KernelCost], kernels: Iterable[Kernel], joints: Iterable[Together]
@@ -140,17 +150,14 @@ class Count:
         """Two kernels as one launch, which reads what both read once: of walks, the first from a state, the
         second from one cotangent of it to another.
         """
-        size = 3 * self.ends if joint.beside else 0
-        for arrays in zip(*((self.loads(kernel), kernel.stores) for kernel in kernels), strict=True):
-            once = {array.name: array for array in self.once([a for group in arrays for a in group])}
-            size += sum(map(self.bytes, once.values()))
+        size, reread = self._moved(*kernels)
+        size += 3 * self.ends if joint.beside else 0
         choices = self.tiling.joined[joint.kernel]
         one, other = (self.launch(k, k.name, size, how) for k, how in zip(kernels, choices, strict=True))
         grid = (*one.grid, 2) if joint.beside else one.grid
         how = max(one.how, other.how, key=lambda how: how["registers"])
-        return replace(
-            one, name=joint.kernel, role="joined", flops=one.flops + other.flops, grid=grid, how=how
-        )
+        both = replace(one, name=joint.kernel, role="joined", flops=one.flops + other.flops, grid=grid, how=how)
+        return replace(both, reread_bytes=reread)
 
     def launch(self, kernel: Kernel, name: str, size: int, how: Choice | None = None) -> KernelCost:
         """A kernel that moves so many bytes, with the choice of that name if no other is given."""

@@ -16,7 +16,8 @@ STATES = "@states"  # among the arrays of a minimum: the states at both ends of 
 @dataclass(frozen=True, slots=True)
 class KernelCost:
     """One launch; the role `sum` sums gradients over chunks, or over the heads of a group. `how`: in what
-    configuration a kernel of the chunked form runs, and why.
+    configuration a kernel of the chunked form runs, and why; `reread_bytes`: of arrays that the launch writes and
+    its programs read back while they are in the cache, which are not in `bytes`.
     """
 
     name: str
@@ -25,6 +26,7 @@ class KernelCost:
     flops: int
     grid: tuple[int, ...]
     how: dict[str, Any] = field(default_factory=dict)
+    reread_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +113,11 @@ class Cost:
             for kernel in part.kernels:
                 grid = " x ".join(map(str, kernel.grid))
                 figures = _figures(kernel.bytes, kernel.flops, per)
+                back = kernel.reread_bytes / per
                 lines.append(
-                    f"  {kernel.role:<7}{figures}  {kernel.name}" + (f", grid {grid}" if grid else "")
+                    f"  {kernel.role:<7}{figures}  {kernel.name}"
+                    + (f", grid {grid}" if grid else "")
+                    + (f"; reads back {back:,.0f} of what it writes" if back else "")
                 )
                 if kernel.how:
                     lines.append(f"    {sentence(kernel.how)}")

@@ -82,7 +82,7 @@ class Stretches:
         flops = (
             0 if self.maps.scaling or self.transition is None else 2 * self.number * heads * key**2 * value
         )
-        moved = self.map_bytes + 3 * self.room + start + end + ENTRY * (batch + 1)
+        moved = self.map_bytes + 2 * self.room + start + end + ENTRY * (batch + 1)
         return (
             replace(summary, role="summary", grid=self._grid(summary)),
             KernelCost("combine", "combine", moved, flops, (tiles * batch * heads,)),

@@ -24,21 +24,17 @@ TABLES = ("cu_seqlens", "chunk_offsets", "chunk_table")  # read where sequences 
 
 @dataclass(frozen=True)
 class Recorded:
-    """One launch: the kernel's name, the grid and all arguments and options.
-
-    `again`: the arguments that the kernel writes and then reads, unless it does so chunk by chunk.
-    """
+    """One launch: the kernel's name, the grid and all arguments and options."""
 
     kernel: str
     grid: tuple[int, ...]
     options: Mapping[str, Any]
-    again: Collection[str] = ()
 
     @property
     def bytes(self) -> int:
-        """The size of the tensors that the kernel reads or writes, each counted once, or twice if both."""
+        """The size of the tensors that the kernel reads or writes, each counted once."""
         tensors = {
-            id(tensor): tensor.numel() * tensor.element_size() * (1 + (name in self.again))
+            id(tensor): tensor.numel() * tensor.element_size()
             for name, value in self.options.items()
             for tensor in (value if isinstance(value, tuple) else (value,))
             if isinstance(tensor, Tensor) and self.options.get(READ_IF.get(name.partition("_")[0], ""), True)
@@ -53,10 +49,9 @@ class _Kernel:
 
     name: str
     launches: list[Recorded]
-    again: Collection[str]
 
     def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
-        return lambda **options: self.launches.append(Recorded(self.name, grid, options, self.again))
+        return lambda **options: self.launches.append(Recorded(self.name, grid, options))
 
 
 @dataclass(frozen=True)
@@ -98,20 +93,8 @@ def record(
     cuts = tuple(module.CUTS.values())
     names = [launch.kernel for group in (*groups, module.TRANSITION, *cuts) for launch in group]
     names += ["sums", "combine", "chunk_tables", "add_earlier"]
-    touched = {
-        launch.kernel: [{argument for _, argument, *_ in group} for group in (launch.reads, launch.writes)]
-        for group in (*groups[:2], *cuts)
-        for launch in group
-    }
-    for pair in module.JOINED:
-        names.append(pair.kernel)
-        called = dict(pair.renamed)
-        second = [{called.get(name, name) for name in group} for group in touched[pair.second]]
-        touched[pair.kernel] = [one | other for one, other in zip(touched[pair.first], second, strict=True)]
-    again: dict[str, Collection[str]] = {name: reads & writes for name, (reads, writes) in touched.items()}
-    again |= {launch.kernel: () for group in cuts for launch in group if launch.inner}  # in the cache
-    again["combine"] = {"starts"}
-    kernels = {name: _Kernel(name, launches, again.get(name, ())) for name in names}
+    names += [pair.kernel for pair in module.JOINED]
+    kernels = {name: _Kernel(name, launches) for name in names}
     stand_in: Any = SimpleNamespace(**(vars(module) | kernels))
     device, sizes = torch.device("meta"), shapes.axes
     if form == "recurrent":
