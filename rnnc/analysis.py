@@ -127,9 +127,11 @@ def _all_facts(stages: Sequence[tuple[Normal, Spectrum]]) -> dict[str, str]:
 
 def _facts(normal: Normal, found: Spectrum) -> dict[str, str]:
     if normal.elementwise is not None:
-        axes = f"[{', '.join(normal.axes)}]" if normal.axes else ""
+        axes = ", ".join(normal.axes)
+        entries = f"the entries of the state {normal.state}[{axes}] do not mix"
+        number = f"the state {normal.state} is one number"
         return {
-            "class": f"the entries of the state {normal.state}{axes} do not mix: a decay and what is added",
+            "class": f"{entries if axes else number}: a decay and what is added",
             "decay": _decay(normal),
             "eigenvalues": _eigenvalues(found),
             "forms": "recurrent, chunked, parallel",
