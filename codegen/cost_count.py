@@ -156,7 +156,9 @@ class Count:
         one, other = (self.launch(k, k.name, size, how) for k, how in zip(kernels, choices, strict=True))
         grid = (*one.grid, 2) if joint.beside else one.grid
         how = max(one.how, other.how, key=lambda how: how["registers"])
-        both = replace(one, name=joint.kernel, role="joined", flops=one.flops + other.flops, grid=grid, how=how)
+        both = replace(
+            one, name=joint.kernel, role="joined", flops=one.flops + other.flops, grid=grid, how=how
+        )
         return replace(both, reread_bytes=reread)
 
     def launch(self, kernel: Kernel, name: str, size: int, how: Choice | None = None) -> KernelCost:
