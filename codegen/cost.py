@@ -1,8 +1,8 @@
 """The plan of the kernels -> bytes through device memory, floating point operations, launches.
 
-Bytes: every array that a launch reads or writes, once (no packing). What a program reads back of the rows that
-it has itself just written is in the cache: told beside them. Vectors, and what is kept of them, are in `dtype`;
-scalars per token, parameters, states and partial sums in float32.
+Bytes: every array that a launch reads or writes, once (no packing). What a program reads back of the rows
+that it has itself just written is in the cache: told beside them. Vectors, and what is kept of them, are in
+`dtype`; scalars per token, parameters, states and partial sums in float32.
 Operations: two per multiplication in matrix products and triangular inverses, as the kernels form them: where
 programs tile the value axis, what is formed without that axis, every one of them forms anew. Elementwise ones
 do not count.

@@ -123,8 +123,8 @@ class Count:
         return replace(self.launch(kernel, kernel.name, size + ends), reread_bytes=reread)
 
     def _moved(self, *kernels: Kernel) -> tuple[int, int]:
-        """The bytes of the arrays that a launch of these kernels reads or writes, each once; and of those that
-        it writes and reads back.
+        """The bytes of the arrays that a launch of these kernels reads or writes, each once; and of those
+        that it writes and reads back.
         """
         stores, loads = (
             {array.name: array for array in self.once([array for group in arrays for array in group])}

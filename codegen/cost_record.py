@@ -17,8 +17,8 @@ STATES = "@states"  # among the arrays of a minimum: the states at both ends of 
 class KernelCost:
     """One launch; the role `sum` sums gradients over chunks, or over the heads of a group.
 
-    `how`: in what configuration a kernel of the chunked form runs, and why; `reread_bytes`: of arrays that the
-    launch writes and its programs read back while they are in the cache, which are not in `bytes`.
+    `how`: in what configuration a kernel of the chunked form runs, and why; `reread_bytes`: of arrays that
+    the launch writes and its programs read back while they are in the cache, which are not in `bytes`.
     """
 
     name: str
