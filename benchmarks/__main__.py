@@ -70,9 +70,10 @@ def run(given: argparse.Namespace, console: Console) -> int:
     log = given.out / "workers.log"
     pools: dict[str, Pool] = {}
     try:
-        about = Worker(device, log, threads)
-        stamp = {"commit": commit(), **about.ask(None, 120)}
-        about.close()
+        first = Worker(device, log, threads)
+        pools[str({})] = Pool(device, 1, log)
+        pools[str({})].workers = [first]
+        stamp = {"commit": commit(), **first.ask(None, 120)}
         results = Results(given.out, stamp)
         if not given.afresh:
             results.read()

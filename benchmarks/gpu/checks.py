@@ -116,9 +116,10 @@ def demo(device: str, steps: int = 60) -> Answer:
     losses = {}
     text = torch.tensor([ord(letter) % 128 for letter in reference_text()], device=device)
     few: dict[str, int] = {} if device == "cuda" else {"B": 1, "T": 40}
+    small: dict[str, int] = {} if device == "cuda" else {"d_model": 16, "num_heads": 2}
     for backend in ("triton", "torch"):
         torch.manual_seed(0)
-        model = CharacterModel(rnnc.compile(SPEC.read_text(encoding="utf-8")), 128)
+        model = CharacterModel(rnnc.compile(SPEC.read_text(encoding="utf-8")), 128, **small)
         for block in model.modules():
             if hasattr(block, "recurrence"):
                 block.recurrence.forward = partial(block.recurrence.forward, backend=backend)  # type: ignore[union-attr]

@@ -18,12 +18,19 @@ from rnnc.codegen.triton_module import triton_source
 
 CostOf = Callable[..., Cost]
 Analysed = Callable[[Path], Spec]
+Printed = Callable[[Path], tuple[str, ...]]
 
 
 @pytest.fixture(scope="session")
 def analysed() -> Analysed:
     """The spec of a file; what is derived from it is derived once for all tests that only read it."""
     return cache(lambda path: analyse(path.read_text("utf-8"), path.name))
+
+
+@pytest.fixture(scope="session")
+def printed(analysed: Analysed) -> Printed:
+    """The texts of the kernels of a file's spec, stage by stage, printed once."""
+    return cache(lambda path: tuple(map(triton_source, analysed(path).stages)))
 
 
 @pytest.fixture(scope="module")

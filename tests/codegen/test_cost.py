@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from rnnc.codegen.cost_record import Cost
 from rnnc.codegen.hardware import SM_90
 from rnnc.codegen.kernels import UnsupportedOnGpu
 from rnnc.codegen.stretches import Load
+from rnnc.codegen.tiling import Tiling, choose
 from rnnc.codegen.triton_module import chunk_kernels
 
 SPECS = {path.stem: path for path in sorted(Path(rnnc.__file__).parents[1].glob("ops/*.rnn"))}
@@ -41,13 +43,32 @@ def compiled(request: pytest.FixtureRequest, analysed: Callable[[Path], Spec]) -
     return found
 
 
+@pytest.fixture(scope="module", autouse=True)
+def equal_choices_once() -> Iterator[None]:
+    """A choice depends on what it is given alone: it is made once for all costs that give the same."""
+    known: dict[Any, Tiling] = {}
+
+    def frozen(given: Any) -> Any:
+        pairs = given.items() if isinstance(given, Mapping) else ()
+        return tuple((key, frozen(value)) for key, value in pairs) if pairs else given or None
+
+    def remembered(*given: Any) -> Tiling:
+        key = tuple(map(frozen, given))
+        if key not in known:
+            known[key] = choose(*given)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rnnc.codegen.cost.choose", remembered)
+        yield
+
+
 @pytest.mark.parametrize(
     ("dtype", "states", "save"),
     [
         ("bf16", False, "states"),
-        ("fp16", True, "states"),
-        ("fp32", True, "inputs"),
-        ("bf16", False, "inputs"),
+        ("fp16", True, "inputs"),
+        ("fp32", True, "states"),
     ],
 )
 def test_bytes_and_grids_are_those_of_the_launches(

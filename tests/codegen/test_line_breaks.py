@@ -5,14 +5,13 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import rnnc
-from rnnc.codegen.compiler import compile_text
 from rnnc.codegen.line_breaks import WIDTH, bare, broken
-from rnnc.codegen.triton_module import triton_source
 
 ROOT = Path(rnnc.__file__).parents[1]
 LONG = "x" * 40
@@ -46,11 +45,9 @@ def test_off_and_bare() -> None:
     assert [bare(text) for text in ("(a + b)", "(a) + (b)", "a")] == ["a + b", "(a) + (b)", "a"]
 
 
-def test_kernels_are_stable(tmp_path: Path) -> None:
+def test_kernels_are_stable(tmp_path: Path, printed: Callable[[Path], tuple[str, ...]]) -> None:
     for path in [*ROOT.glob("ops/*.rnn"), ROOT / "examples" / "two_read_delta.rnn"]:
-        compiled = compile_text(path.read_text("utf-8"))
-        for number, stage in enumerate(getattr(compiled, "stages", [compiled])):
-            text = triton_source(stage)
+        for number, text in enumerate(printed(path)):
             (tmp_path / f"{path.stem}_{number}.py").write_text(text, encoding="utf-8")
     command = [
         sys.executable,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ OPS = Path(rnnc.__file__).parents[1] / "ops"
 NAMES = sorted(path.stem for path in OPS.glob("*.rnn"))
 
 
+@cache
 def kernels(name: str) -> dict[str, Kernel]:
     """The kernels of a built-in model, or of its last stage, by role."""
     compiled = compile_text((OPS / f"{name}.rnn").read_text("utf-8")).stages[-1]
@@ -134,7 +136,7 @@ def test_gradients_without_a_read(name: str) -> None:
 def test_plans_print() -> None:
     """The same text every time."""
     text = str(kernels("gated_delta_net")["grads"])
-    assert text == str(kernels("gated_delta_net")["grads"])
+    assert text == str(kernels.__wrapped__("gated_delta_net")["grads"])
     assert text.startswith("kernel gated_delta_net_chunked_grads (grads):\n  once:\n    ")
     assert "  for the tiles of V, sums " in text
 

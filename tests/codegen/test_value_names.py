@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import rnnc
-from rnnc.codegen.compiler import compile_text
+from rnnc.codegen.compiler import Spec, compile_text
 from rnnc.codegen.triton_module import triton_source
 
 SPECS = sorted((Path(rnnc.__file__).parents[1] / "ops").glob("*.rnn"))
@@ -32,11 +33,11 @@ def kernels(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
-def test_words_and_equations(path: Path) -> None:
+def test_words_and_equations(
+    path: Path, analysed: Callable[[Path], Spec], printed: Callable[[Path], tuple[str, ...]]
+) -> None:
     """No value is a number only, every kernel says what it is for, and equations stand above lines."""
-    compiled = compile_text(path.read_text("utf-8"))
-    sources = [triton_source(stage) for stage in compiled.stages]
-    for name, text in (found for source in sources for found in kernels(source).items()):
+    for name, text in (found for source in printed(path) for found in kernels(source).items()):
         assert not re.search(r"\bb_\d", text), name
         assert '"""' in text, name
         equations = re.findall(r"^ +# (\w+) ([-+]?|max)= (.+)$", text, flags=re.MULTILINE)
@@ -44,7 +45,7 @@ def test_words_and_equations(path: Path) -> None:
         assert all(len(right) < 110 and right.count("(") == right.count(")") for _, _, right in equations)
         made = set(re.findall(r"\bb_(\w+) (?:[-+]?=|= tl.maximum)", text))
         assert {left for left, _, _ in equations} <= made, name
-    assert not re.search(r"\bx\d+\b", compiled.source)
+    assert not re.search(r"\bx\d+\b", analysed(path).source)
 
 
 def calls_others(text: str) -> bool:
@@ -52,9 +53,9 @@ def calls_others(text: str) -> bool:
     return len(re.findall(r"^ +\w+_chunked_\w+\($", text, flags=re.MULTILINE)) == 2
 
 
-def test_names_of_the_field() -> None:
-    path = next(path for path in SPECS if path.stem == "gated_delta_net")
-    found = kernels(triton_source(compile_text(path.read_text("utf-8"))))
+def test_names_of_the_field(printed: Callable[[Path], tuple[str, ...]]) -> None:
+    (text,) = printed(next(path for path in SPECS if path.stem == "gated_delta_net"))
+    found = kernels(text)
     scan = found["gated_delta_net_chunked_scan"]
     for equation in ("G = 2^(sum(log2_D[t], t <= i))", "U = inv (v - rnorm_k * G * kS)"):
         assert f"# {equation}\n" in scan

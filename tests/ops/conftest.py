@@ -29,3 +29,13 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.
     folder = tmp_path_factory.getbasetemp()
     folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     monkeypatch.setenv("RNNC_CACHE_DIR", str(folder / "cache"))
+
+
+@pytest.fixture
+def folder(private_cache: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the modules of a cache of the test's own lie, which has warned of nothing yet."""
+    from rnnc.ops import cache
+
+    monkeypatch.setenv("RNNC_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(cache, "_warned", set())
+    return tmp_path / "cache" / "modules"

@@ -14,14 +14,8 @@ import pytest
 
 from rnnc.ops import cache
 
+pytestmark = pytest.mark.usefixtures("folder")
 TEXT = "VALUE = 42\n\n\ndef fail():\n    raise RuntimeError(VALUE)\n"
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RNNC_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "_warned", set())
-    return tmp_path / "cache" / "modules"
 
 
 def never() -> str:

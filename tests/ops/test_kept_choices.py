@@ -19,15 +19,9 @@ from rnnc.ops.arguments import Sizes
 from rnnc.ops.operator import Operator
 
 pytest.importorskip("triton")
+pytestmark = pytest.mark.usefixtures("folder")
 
 CHOOSING = ("tiling", "map_choices", "forward_alone")
-
-
-@pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RNNC_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(cache, "_warned", set())
-    return tmp_path / "cache" / "modules"
 
 
 def again() -> Operator:

@@ -27,13 +27,13 @@ pytestmark = pytest.mark.usefixtures("poisoned")
 BUILT_IN = {name: getattr(rnnc.ops, name) for name in rnnc.ops.builtin_names()}
 ALONE = {name: op for name, op in BUILT_IN.items() if not isinstance(op, Pipeline)}  # not in stages
 NAMES = tuple(name for name, op in ALONE.items() if not op.recurrence.loops)
-# Lengths, sizes of the key and the value axis, heads, groups.
+# Lengths, sizes of the key and the value axis, heads, groups; without groups, as many heads as one has.
 PLAIN = [
     ((1,), (5, 3), 2, 1),
     ((15, 15), (24, 20), 1, 1),
-    ((16,), (16, 16), 2, 1),
+    ((16,), (16, 16), 1, 1),
     ((21,), (5, 20), 4, 2),
-    ((53,), (8, 33), 1, 1),
+    ((37,), (8, 33), 1, 1),
 ]
 PACKED = [
     ((0, 33, 0, 5, 0), (5, 3), 1, 1),
@@ -53,6 +53,7 @@ def case(op: Operator, shape: tuple[Any, ...], *, packed: bool, initial: bool, r
     recurrence = op.recurrence
     axes = dict(zip(recurrence.states[0].axes, sizes, strict=True))
     grouped = {item.name: groups for item in recurrence.inputs if item.per_group}
+    heads = heads if grouped else heads // groups
     return Case(7, lengths, packed, heads, axes, grouped, initial, reverse, 16)
 
 

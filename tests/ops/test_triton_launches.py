@@ -154,6 +154,19 @@ def test_few_launches(name: str) -> None:
     assert max(len(kept[1]), len(anew[1])) <= 4 + more
 
 
+@pytest.mark.parametrize("name", BY_NAME)
+def test_two_launches_forward_and_four_backward(name: str) -> None:
+    """At the sizes of models, where nothing is kept; what the backward pass begins with counts as its own."""
+    part = BY_NAME[name]
+    axes = {axis: 2 if axis in part.recurrence.loops else 128 for axis in part.recurrence.axes}
+    shapes = Shapes(1, 8192, 96, 96, axes)
+    how = part.kernels.choices.tiled(axes, 2, torch.device("cpu"), shapes.length)
+    module = part.kernels.available[0]
+    forward, backward = record(module, part.recurrence, shapes, torch.bfloat16, keep=False, how=how)
+    assert len(forward) <= 2
+    assert len(backward) <= 4
+
+
 def test_a_longer_sequence_takes_no_more_launches() -> None:
     short, long = (
         [[each.kernel for each in group] for group in launches("momentum_delta", T)] for T in (40, 8192)
