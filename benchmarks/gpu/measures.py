@@ -60,7 +60,7 @@ def step(entry: Entry, device: str) -> Answer:
     axes = call.axes(operator(model).recurrence)
     own = {axis: axes[axis] for axis in parts(operator(model))[0].recurrence.axes}
     size = torch.bfloat16.itemsize if entry.dtype == "bf16" else 4
-    chunk = kernels[0].tiled(own, size, torch.device(device), call.T).chunk
+    chunk = kernels[0].choices.tiled(own, size, torch.device(device), call.T).chunk
     short, long = (taken[length] for length in (call.T, 2 * call.T))
     chunks = call.T / chunk
     return {"chunk": chunk} | {
