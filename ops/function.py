@@ -96,8 +96,14 @@ class Function:
     ) -> tuple[Outputs, State | None]:
         """(outputs, final state or None): one tensor, or a tuple where the spec declares several.
 
-        `chunk_size` counts rows: one for a token, or one for each of its micro-steps. `save="inputs"` keeps
-        nothing for the backward pass and recomputes; `check` also checks the ranges that inputs promise.
+        Outputs are [B, T, H, axes] in the dtype of the vector inputs; states [N, H, axes] in float32, in
+        float64 where the inputs are: one tensor, or a named tuple where several arrays are carried.
+        `initial_state` takes what a call returned; without it states start at zero, or at their parameter.
+        `cu_seqlens` [N + 1], int32 or int64, packs N sequences into B = 1; `reverse` runs each from its last
+        token to its first. `backend`: auto, triton, torch; `form`: auto, recurrent, chunked, parallel.
+        `chunk_size`, a power of two from 16 to 256, counts rows: one for a token, or one for each of its
+        micro-steps. `save="inputs"` keeps nothing for the backward pass and recomputes (auto, states: it
+        keeps states); `check` also checks the ranges that inputs promise.
         Raises ArgumentError and ArgumentTypeError, which name the argument; UnavailableError for a back end
         that does not have the form or the dtype.
         """
@@ -135,7 +141,7 @@ class Function:
         backend: str = "auto",
         **named: Tensor | None,
     ) -> tuple[Outputs, State]:
-        """(outputs, state) of one token, [B, H, axes]; forward only.
+        """(outputs, state) of one token, [B, H, axes]; forward only. Without `state` it is the first.
 
         With `out_state` (which may be `state` itself) the new state is written there and returned.
         """
