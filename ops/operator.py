@@ -110,8 +110,9 @@ class Operator(Function):
         """The `nn.Module` of the spec's layer block: `layer = Layer(d_model, num_heads, K=128, V=128)`.
 
         y = layer(x), both [B, T, d_model]; y, state = layer(x, state, return_state=True) continues what the
-        state has seen, at any length; `cu_seqlens` packs sequences. An axis that is left out
-        is d_model // num_heads, that of a loop 2; `num_groups` where inputs are `per group`. Raises SpecError where the spec has no layer block.
+        state has seen, at any length; `cu_seqlens` packs sequences. An axis that is left out is
+        d_model // num_heads, that of a loop 2; `num_groups` where inputs are `per group`. Raises
+        SpecError where the spec has no layer block.
         """
         from rnnc.ops.layer_class import layer_class
 
