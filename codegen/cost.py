@@ -22,8 +22,9 @@ from rnnc.codegen.cuts import keeping
 from rnnc.codegen.footprint import footprint
 from rnnc.codegen.hardware import KNOWN, Hardware
 from rnnc.codegen.joined import together
-from rnnc.codegen.kernels import Kernel
-from rnnc.codegen.tiling import Findings, choose
+from rnnc.codegen.kernel_record import Kernel
+from rnnc.codegen.tiling import choose
+from rnnc.codegen.tiling_record import Findings
 from rnnc.dsl.recurrence import Recurrence
 
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}

@@ -15,12 +15,12 @@ from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.cost_record import BYTES, STATES, KernelCost
 from rnnc.codegen.footprint import footprint
 from rnnc.codegen.joined import Together
-from rnnc.codegen.kernels import Kernel
+from rnnc.codegen.kernel_record import Kernel
 from rnnc.codegen.program import Node, reachable
 from rnnc.codegen.recurrent_kernels import base
 from rnnc.codegen.resources import cover, rows_for
 from rnnc.codegen.schedule import is_derivative
-from rnnc.codegen.tiling import Choice, Tiling
+from rnnc.codegen.tiling_record import Choice, Tiling
 from rnnc.codegen.tiling_text import described
 from rnnc.codegen.torch_sums import plain
 from rnnc.codegen.triton_rows import rows_per_token

@@ -15,9 +15,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from rnnc.codegen.hardware import Hardware
-from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, apart, undivided, whole
+from rnnc.codegen.kernel_record import Kernel, UnsupportedOnGpu
+from rnnc.codegen.kernels import apart, undivided, whole
 from rnnc.codegen.stretches import LAUNCH
-from rnnc.codegen.tiling import CHUNKS, Choice, Findings, TooLarge, best
+from rnnc.codegen.tiling import CHUNKS, best
+from rnnc.codegen.tiling_record import Choice, Findings, TooLarge
 from rnnc.codegen.times import LOADS, times
 from rnnc.codegen.torch_module import Form
 from rnnc.codegen.work import Work

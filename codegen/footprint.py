@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 from rnnc.codegen import operations as ir
-from rnnc.codegen.kernels import Kernel
+from rnnc.codegen.kernel_record import Kernel
 from rnnc.codegen.phases import Anew, Part, Phase, Read, Step, Store, is_free, uses
 from rnnc.codegen.program import Node
 from rnnc.codegen.schedule import DecayGradients, decay_gradients

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
-from rnnc.codegen.kernels import Kernel
+from rnnc.codegen.kernel_record import Kernel
 from rnnc.codegen.names import Names
 from rnnc.codegen.templating import literal, template
 from rnnc.codegen.triton_printer import RESERVED, KernelPrinter

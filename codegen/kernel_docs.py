@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
-from rnnc.codegen.kernels import Kernel, Role
+from rnnc.codegen.kernel_record import Kernel, Role
 from rnnc.codegen.recurrent_kernels import TokenKernel
 
 WIDTH = 106

@@ -7,70 +7,31 @@ what is elementwise first, then products of small matrices, then, in a loop, pro
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.accumulation import is_product
 from rnnc.codegen.arrays import Array
 from rnnc.codegen.operands import unscaled
-from rnnc.codegen.phases import (
-    Anew,
-    Part,
-    Phase,
-    Read,
-    Step,
-    Store,
-    in_order,
-    is_accumulated,
-    is_free,
-    is_heavy,
-    levels,
+from rnnc.codegen.phase_nodes import (
+    crosses,
+    is_alone,
+    is_large,
+    is_square,
+    lasting_values,
+    loop_sources,
+    matrix_count,
+    products_of_one_sum,
+    solved,
 )
-from rnnc.codegen.program import Node, dependents, reachable
-from rnnc.codegen.schedule import decay_gradients, needed
+from rnnc.codegen.phases import Anew, Part, Phase, Store, is_accumulated, levels
+from rnnc.codegen.program import Node, reachable
+from rnnc.codegen.schedule import needed
+from rnnc.codegen.serial_order import Order
 from rnnc.codegen.settling import Settling
 from rnnc.codegen.torch_sums import plain
 
 MANY = 32  # matrices between tokens that are formed of the sums of a loop in one go, at most
-
-
-def serial_phases(
-    body: Sequence[Node],
-    memory: Iterable[Array],
-    stores: Sequence[Array],
-    starts: Iterable[Node],
-    ends: Iterable[Node],
-) -> tuple[Phase, ...]:
-    """One chunk of a kernel that walks them: every store as soon as it can be."""
-    order = _Order(body, memory, None)
-    order.known |= set(starts)
-    waiting = list(stores)
-    heavy = _late_last(_terms_last(body, starts), needed(ends, order.memory, plain))
-    for root in (*heavy, *(array.node for array in stores), *ends):
-        waiting = order.store_ready(waiting)
-        order.need(root)
-    order.store_ready(waiting)
-    return (Phase(None, tuple(order.once)),)
-
-
-def _terms_last(body: Sequence[Node], starts: Iterable[Node]) -> list[Node]:
-    """The products of a chunk: first those that no state goes into, last those that no other is made of:
-    they are terms of sums, and wait in registers for the others.
-    """
-    heavy = [node for node in body if is_heavy(node)]
-    moving = dependents(body, starts)
-    inner = {n for root in heavy for n in reachable(map(plain, root.args))}
-    return sorted(heavy, key=lambda node: (node not in inner, node.number in moving))
-
-
-def _late_last(heavy: Sequence[Node], towards: Collection[Node]) -> list[Node]:
-    """Products in the order of work, last those between a token and others, and what is made of them: no
-    state waits for these, whose operands fill the registers meanwhile. `towards`: what states are made of.
-    """
-    late = {n for n in heavy if n not in towards and n.axes == (ir.ROW, ir.COLUMNS)}
-    late |= {n for n in heavy if n not in towards and any(plain(x) in late for x in reachable(n.args))}
-    return [*(n for n in heavy if n not in late), *(n for n in heavy if n in late)]
 
 
 def chunk_phases(
@@ -88,75 +49,7 @@ def chunk_phases(
     return _Chunk(body, memory, stores, axis, whole, inner).phases()
 
 
-class _Order:
-    """Steps as they are appended: `once`, or into the loop over tiles while one is open."""
-
-    def __init__(self, body: Sequence[Node], memory: Iterable[Array], axis: str | None) -> None:
-        self.body, self.axis = body, axis
-        self.memory = {array.node: array for array in memory}
-        self.groups = decay_gradients(body)
-        # Read in the loops that need them: matrices held from tile to tile fill the registers.
-        self.weights = {plain(node.args[0]) for node in self.groups}
-        # What every loop reads again, and what of it the one that is open has read.
-        self.read_again: set[Node] = set()
-        self.here: set[Node] = set()
-        # What is written as soon as it is formed, for loops that read it.
-        self.between: dict[Node, Array] = {}
-        # Matrices between tokens that the loop forms.
-        self.inner: Collection[Node] = ()
-        self.known: set[Node] = set()
-        self.once: list[Step] = []
-        self.tiled: list[Step] | None = None
-        self.sums: list[Node] = []
-
-    def need(self, node: Node, inside: bool = True) -> None:
-        """Appends what makes the node known, arguments first; `inside`: for what is formed in the loop that
-        is open, if one is.
-        """
-        node = plain(node)
-        inside = inside and self.tiled is not None
-        if node not in self.known and not is_free(node) and not (inside and node in self.read_again):
-            self._append(node, inside)
-        if inside and node in self.read_again and node not in self.here:
-            assert self.tiled is not None
-            self.tiled.append(Read(self.memory[node]))
-            self.here.add(node)
-
-    def _append(self, node: Node, inside: bool) -> None:
-        """Appends what reads or forms the node."""
-        inner = self.axis in node.axes or node in self.inner
-        tiled = inner or (node in self.memory and node in self.weights)
-        place = self.once if self.tiled is None or not tiled else self.tiled
-        if node in self.memory:
-            place.append(Read(self.memory[node]))
-            self.known.add(node)
-            return
-        group, summed = self.groups.get(node), self.axis is not None and is_accumulated(node, self.axis)
-        for argument in group.decay.args if group else node.args:
-            self.need(argument, inside and (inner or summed))
-        if self.tiled is not None and summed:
-            self.sums.append(node)
-            place = self.tiled
-        members = [member for member in group.members if member] if group else [node]
-        place += members
-        self.known |= set(members)
-        for array in (self.between[member] for member in members if member in self.between):
-            place.append(Store(array))
-            self.memory[array.node] = array
-            self.read_again.add(array.node)
-
-    def store_ready(self, waiting: Iterable[Array]) -> list[Array]:
-        """Appends the stores whose values are there; returns the others."""
-        left = []
-        for array in waiting:
-            if plain(array.node) in self.known or is_free(array.node):
-                (self.once if self.tiled is None else self.tiled).append(Store(array))
-            else:
-                left.append(array)
-        return left
-
-
-class _Chunk(_Order):
+class _Chunk(Order):
     """The phases of a kernel that is parallel over chunks.
 
     `later`: what one loop writes and a later one reads.
@@ -175,7 +68,7 @@ class _Chunk(_Order):
         self.later = {array.node for array in memory if array.name in written}
         super().__init__(body, [array for array in memory if array.name not in written], axis)
         if whole:
-            self.read_again = {node for node in self.memory if axis not in node.axes and _is_large(node)}
+            self.read_again = {node for node in self.memory if axis not in node.axes and is_large(node)}
         self.inner = inner
         self.between = {a.node: a for a in stores if a.node in self.later and axis not in a.node.axes}
         stores = [array for array in stores if array.node not in self.between]
@@ -183,11 +76,11 @@ class _Chunk(_Order):
         self.tile_axis = axis
         self.along = [array for array in stores if axis in array.node.axes]
         self.stores = [array for array in stores if axis not in array.node.axes]
-        self.inline = _products_of_one_sum(body, self.stores)
+        self.inline = products_of_one_sum(body, self.stores)
         rest = [node for node in body if node not in self.inline]
         self.levels = levels(rest, axis)
-        self.sources = _sources(rest, self.memory, axis)
-        self.lasting = _lasting(body, self.sources)
+        self.sources = loop_sources(rest, self.memory, axis)
+        self.lasting = lasting_values(body, self.sources)
         self.late = self._postponed() if inner else {}
         self.summed: set[Node] = set()
         # Large sums, and what is summed up in the same loop.
@@ -202,18 +95,18 @@ class _Chunk(_Order):
         for level in range(max(self.levels.values(), default=0) + 1):
             here = [node for node in totals if self._level(node) == level + 1]
             along = [array for array in self.along if self._level(plain(array.node)) == level]
-            sums = [node for node in here if _is_large(node)]
-            numbers = [node for node in here if not _is_large(node) and not _is_alone(node)]
+            sums = [node for node in here if is_large(node)]
+            numbers = [node for node in here if not is_large(node) and not is_alone(node)]
             self.beside |= self._beside(numbers, along, sums)
             apart = set().union(*self.beside.values())
             self._small([node for node in numbers if node not in apart], along)
             for node in sums:
                 if node in waited_for:
                     self._loop([node])
-        solved = _solved(self.body)  # after what else the operands are for, so that none waits meanwhile
-        ordered = sorted(self.stores, key=lambda array: plain(array.node) in solved)
-        small = [array for array in ordered if not _is_large(array.node)]
-        large = [array for array in self.stores if _is_large(array.node)]
+        inverted = solved(self.body)  # after what else the operands are for, so that none waits meanwhile
+        ordered = sorted(self.stores, key=lambda array: plain(array.node) in inverted)
+        small = [array for array in ordered if not is_large(array.node)]
+        large = [array for array in self.stores if is_large(array.node)]
         for core in self._operands(large):
             self.need(core)
         early = [array for array in small if not self._pending(array.node)]
@@ -336,7 +229,7 @@ class _Chunk(_Order):
         body = needed(roots, {*self.known, *self.memory}, plain)
         products = {n: self.groups[n].decay for n in body if n in self.groups}
         if self.inner:
-            products |= {n: n for n in body if _crosses(n, self.tile_axis)}
+            products |= {n: n for n in body if crosses(n, self.tile_axis)}
         work = Settling(body, products, self.tile_axis, 1 if self.inner else 2)
         if len(work.left) < 2:
             return along
@@ -404,21 +297,21 @@ class _Chunk(_Order):
         than registers have room for beside them.
         """
         formed = needed(roots, {*self.known, *self.memory}, plain)
-        sizes = {_matrices(node) for node in self.sums if _is_square(node)}
-        return len(sizes) > 1 and sum(map(_matrices, formed)) > MANY
+        sizes = {matrix_count(node) for node in self.sums if is_square(node)}
+        return len(sizes) > 1 and sum(map(matrix_count, formed)) > MANY
 
     def _in_parts(self, roots: Sequence[Node]) -> None:
         """Forms the roots sum by sum, the largest first: of each what is gathered to smaller matrices, which
         may wait for another sum, then what needs no other, that of several sums first.
         """
-        sums = sorted((n for n in self.sums if _is_square(n)), key=_matrices, reverse=True)
+        sums = sorted((n for n in self.sums if is_square(n)), key=matrix_count, reverse=True)
         formed = list(needed(roots, {*self.known, *self.memory}, plain))
         of = {node: self.sources.get(node, set()).intersection(sums) for node in formed}
         done: set[Node] = set()
         for total in sums:
             done.add(total)
             here = [node for node in formed if total in of[node] and of[node] <= done]
-            gathered = [node for node in here if isinstance(node.op, ir.OverSteps) and _is_square(node)]
+            gathered = [node for node in here if isinstance(node.op, ir.OverSteps) and is_square(node)]
             for node in gathered:
                 self.need(node)
             if gathered:
@@ -430,7 +323,7 @@ class _Chunk(_Order):
     def _part(self) -> None:
         """Ends a phase without a loop; what it read is read again, what it formed of that stays."""
         self._end()
-        self.known = {node for node in self.known if node not in self.memory and not _is_large(node)}
+        self.known = {node for node in self.known if node not in self.memory and not is_large(node)}
 
     def _build(self, array: Array) -> None:
         """Appends what forms a large array, term by term, and its store."""
@@ -471,79 +364,10 @@ class _Chunk(_Order):
         """The matrices between tokens that sums were made into and large results are made of."""
         reached = reachable(plain(array.node) for array in stores)
         operands = {unscaled(plain(n)) for x in reached if is_product(x) for n in x.args}
-        return [n for n in self.body if n in operands and _is_square(n) and self._is_ready(n)]
+        return [n for n in self.body if n in operands and is_square(n) and self._is_ready(n)]
 
     def _is_ready(self, node: Node) -> bool:
         return bool(self.sources.get(node)) and not self._pending(node)
 
     def _rank(self, term: Node) -> int:
         return 0 if term not in self.inline else 2 if self._is_sum(term) else 1
-
-
-def _products_of_one_sum(body: Sequence[Node], stores: Iterable[Array]) -> set[Node]:
-    """The matrix products that a stored sum is the only one to need."""
-    uses = Counter(plain(argument) for node in body for argument in node.args)
-    totals = [plain(array.node) for array in stores if _is_large(array.node)]
-    terms = [plain(arg) for total in totals if isinstance(total.op, ir.Add) for arg in _unit_terms(total)]
-    return {term for term in terms if is_product(term) and uses[term] == 1}
-
-
-def _unit_terms(total: Node) -> Iterator[Node]:
-    """The terms of a sum whose coefficient is 1."""
-    assert isinstance(total.op, ir.Add)
-    yield from (arg for c, arg in zip(total.op.coefficients, total.args, strict=True) if c == 1)
-
-
-def _lasting(body: Sequence[Node], sources: Mapping[Node, set[Node]]) -> set[Node]:
-    """What stays when a phase ends: sums over tiles and what is made of them, and what costs much."""
-    found: set[Node] = set()
-    for node in body:
-        if sources.get(node) or is_heavy(node) or any(plain(argument) in found for argument in node.args):
-            found.add(node)
-    return found
-
-
-def _is_square(node: Node) -> bool:
-    """Whether a value is a matrix between tokens."""
-    return len(node.axes) == 2 and all(axis in ir.TIME_AXES for axis in node.axes)
-
-
-def _matrices(node: Node) -> int:
-    """Of how many matrices between tokens a value has the size, where a token has two micro-steps."""
-    steps = sum(axis in (ir.ROWS, ir.COLUMNS) for axis in node.axes)
-    return 2**steps if _is_square(node) else 0
-
-
-def _is_large(node: Node) -> bool:
-    """Whether a value is over tokens, or channels, and channels."""
-    return len(node.axes) == 2 and not all(axis in ir.TIME_AXES for axis in node.axes)
-
-
-def _crosses(node: Node, axis: str) -> bool:
-    """Whether a tile over the axis is a sum over another one, of values or channels."""
-    summed = {name for argument in node.args for name in argument.axes} - {*node.axes, *ir.TIME_AXES}
-    return axis in node.axes and bool(summed)
-
-
-def _is_alone(node: Node) -> bool:
-    """Whether a sum over tiles has a loop of its own: products under decays fill the registers."""
-    return isinstance(node.op, ir.DecayDot)
-
-
-def _solved(body: Iterable[Node]) -> set[Node]:
-    """The triangular inverses and what depends on them."""
-    found: set[Node] = set()
-    for node in body:
-        if isinstance(node.op, ir.Inverse) or any(plain(argument) in found for argument in node.args):
-            found.add(node)
-    return found
-
-
-def _sources(body: Iterable[Node], memory: Mapping[Node, Array], axis: str) -> dict[Node, set[Node]]:
-    """The sums over tiles that each value is computed from."""
-    found: dict[Node, set[Node]] = {}
-    for node, args in in_order(node for node in body if node not in memory):
-        found[node] = set().union(*(found.get(a, set()) for a in args))
-        if is_accumulated(node, axis):
-            found[node].add(node)
-    return found

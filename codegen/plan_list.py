@@ -17,10 +17,12 @@ from rnnc.codegen.cost_record import BYTES
 from rnnc.codegen.cuts import DEFAULT, Works, chosen, passes, plan_cuts
 from rnnc.codegen.footprint import footprint
 from rnnc.codegen.hardware import KNOWN, Hardware
-from rnnc.codegen.kernels import Kernel, plan_transition
+from rnnc.codegen.kernel_record import Kernel
+from rnnc.codegen.kernels import plan_transition
 from rnnc.codegen.stretches import LAUNCH, Load, Maps, split
 from rnnc.codegen.summaries import NoSummary
-from rnnc.codegen.tiling import CHUNKS, Choice, Findings, Tiling, TooLarge, best, choose, spacings
+from rnnc.codegen.tiling import CHUNKS, best, choose, spacings
+from rnnc.codegen.tiling_record import Choice, Findings, Tiling, TooLarge
 from rnnc.codegen.times import times
 from rnnc.codegen.work import Work
 

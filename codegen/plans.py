@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 from rnnc.codegen.footprint import footprint
 from rnnc.codegen.hardware import SM_90, Hardware
-from rnnc.codegen.kernels import Kernel, plan_kernels
+from rnnc.codegen.kernel_record import Kernel
+from rnnc.codegen.kernels import plan_kernels
 from rnnc.codegen.program import Node
-from rnnc.codegen.tiling import NEAR, Tiling, TooLarge, choose, least_bytes
+from rnnc.codegen.tiling import NEAR, choose, least_bytes
+from rnnc.codegen.tiling_record import Tiling, TooLarge
 from rnnc.codegen.torch_module import Form
 from rnnc.dsl.normal import Normal
 

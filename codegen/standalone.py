@@ -15,7 +15,7 @@ from itertools import groupby
 from rnnc.codegen.compiler import Compiled, Spec
 from rnnc.codegen.formulas import formula
 from rnnc.codegen.inline import Import, Inlined, Source, inline, take_apart
-from rnnc.codegen.kernels import UnsupportedOnGpu
+from rnnc.codegen.kernel_record import UnsupportedOnGpu
 from rnnc.codegen.layer_lines import title
 from rnnc.codegen.layer_module import layer_names
 from rnnc.codegen.layer_printer import print_layer

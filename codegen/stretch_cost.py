@@ -13,7 +13,8 @@ from rnnc.codegen.cost_count import Count
 from rnnc.codegen.cost_record import KernelCost
 from rnnc.codegen.footprint import footprint
 from rnnc.codegen.hardware import Hardware
-from rnnc.codegen.kernels import Kernel, plan_transition
+from rnnc.codegen.kernel_record import Kernel
+from rnnc.codegen.kernels import plan_transition
 from rnnc.codegen.resources import cover
 from rnnc.codegen.stretches import Load, Maps, Splitting, forced, split
 from rnnc.codegen.summaries import NoSummary

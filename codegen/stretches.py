@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.resources import Configuration
-from rnnc.codegen.tiling import Choice, Findings, Tiling, TooLarge, best
+from rnnc.codegen.tiling import best
+from rnnc.codegen.tiling_record import Choice, Findings, Tiling, TooLarge
 from rnnc.codegen.times import times
 from rnnc.codegen.work import Work
 

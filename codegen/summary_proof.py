@@ -18,7 +18,8 @@ import numpy as np
 from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.evaluators import evaluate
 from rnnc.codegen.exact import Oracle, random_fraction, rationals
-from rnnc.codegen.kernels import UnsupportedOnGpu, check_stretches, kernel_programs
+from rnnc.codegen.kernel_record import UnsupportedOnGpu
+from rnnc.codegen.kernels import check_stretches, kernel_programs
 from rnnc.codegen.operations import ROW, ROWS
 from rnnc.codegen.points import Point, Values
 from rnnc.codegen.program import Program

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rnnc.codegen.tiling import Choice
+from rnnc.codegen.tiling_record import Choice
 
 BOUNDS = {
     "memory": "bytes through memory",

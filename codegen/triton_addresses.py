@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.arrays import Array
-from rnnc.codegen.kernels import Kernel
+from rnnc.codegen.kernel_record import Kernel
 from rnnc.codegen.names import Names
 from rnnc.codegen.recurrent_kernels import base
 from rnnc.codegen.value_names import ValueNames

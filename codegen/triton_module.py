@@ -11,7 +11,8 @@ from rnnc.codegen.cuts import Cut, plan_cuts
 from rnnc.codegen.explain import normal_equations
 from rnnc.codegen.footprint import footprint
 from rnnc.codegen.joined import JoinedPrinter, together
-from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_transition
+from rnnc.codegen.kernel_record import Kernel, UnsupportedOnGpu
+from rnnc.codegen.kernels import plan_transition
 from rnnc.codegen.line_breaks import broken
 from rnnc.codegen.operations import TIME_AXES
 from rnnc.codegen.recurrent_kernels import TokenArray, TokenKernel, base, plan_tokens

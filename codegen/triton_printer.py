@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 
 from rnnc.codegen.kernel_docs import after_doc, kernel_doc, walk_doc
-from rnnc.codegen.kernels import Kernel
+from rnnc.codegen.kernel_record import Kernel
 from rnnc.codegen.names import Names
 from rnnc.codegen.templating import template
 from rnnc.codegen.triton_addresses import Addresses

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar, cast
 
 from rnnc.codegen.hardware import Hardware
-from rnnc.codegen.tiling import TooLarge
+from rnnc.codegen.tiling_record import TooLarge
 from rnnc.ops import cache, tuned
 
 Chosen = TypeVar("Chosen")
@@ -21,7 +21,7 @@ from math import inf
 from types import MappingProxyType as mappingproxy
 
 from rnnc.codegen.resources import Configuration, Need
-from rnnc.codegen.tiling import Choice, Measured, Tiling, TooLarge
+from rnnc.codegen.tiling_record import Choice, Measured, Tiling, TooLarge
 from rnnc.codegen.times import Times
 from rnnc.ops.triton_call import Tiled
 

@@ -150,7 +150,7 @@ class Operator(Function):
         sm_80, sm_86, sm_90, sm_100, sm_120, gfx942. Raises UnavailableError where there are no kernels, and
         ArgumentError for other sizes. See `rnnc.codegen.cost`.
         """
-        from rnnc.codegen.kernels import UnsupportedOnGpu
+        from rnnc.codegen.kernel_record import UnsupportedOnGpu
 
         try:
             given = {"dtype": dtype, "chunk": chunk, "states": states, "save": save, "form": form}
@@ -225,7 +225,7 @@ class Operator(Function):
 
     def _generate(self, stage: int = 0) -> tuple[ModuleType, str] | str:
         """The module of the Triton kernels of a stage, and its text; or why there is none."""
-        from rnnc.codegen.kernels import UnsupportedOnGpu
+        from rnnc.codegen.kernel_record import UnsupportedOnGpu
 
         def produce() -> str:
             from rnnc.codegen.triton_module import triton_source
@@ -322,7 +322,7 @@ class DelayedOperator(Operator, WithDelays):
 
     def _generate_inside(self) -> tuple[ModuleType, str] | str:
         """As `_generate`."""
-        from rnnc.codegen.kernels import UnsupportedOnGpu
+        from rnnc.codegen.kernel_record import UnsupportedOnGpu
 
         def produce() -> str:
             from rnnc.codegen.triton_module import triton_source

@@ -11,7 +11,8 @@ import torch
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.resources import SHORTEST, rows_for
 from rnnc.codegen.stretches import Load
-from rnnc.codegen.tiling import Choice, Findings, Tiling, TooLarge, longest
+from rnnc.codegen.tiling import longest
+from rnnc.codegen.tiling_record import Choice, Findings, Tiling, TooLarge
 from rnnc.ops.arguments import REMEMBERED, Bound
 from rnnc.ops.errors import UnavailableError
 from rnnc.ops.triton_call import Tiled

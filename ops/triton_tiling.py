@@ -12,7 +12,8 @@ import torch
 from rnnc.codegen.cuts import DEFAULT, Forward, chosen, passes
 from rnnc.codegen.hardware import SM_90, Hardware, like
 from rnnc.codegen.stretches import Load, Maps, forced, split
-from rnnc.codegen.tiling import Choice, Findings, Tiling, choose
+from rnnc.codegen.tiling import choose
+from rnnc.codegen.tiling_record import Choice, Findings, Tiling
 from rnnc.codegen.work import Work
 from rnnc.ops.triton_call import Tiled
 from rnnc.ops.triton_stretches import WHOLE, Split

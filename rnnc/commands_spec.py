@@ -84,7 +84,7 @@ LOADS = ((96, 8192), (8, 8192), (8, 65536))  # heads, tokens of each; few heads 
 def _kernels(compiled: Spec, arch: str) -> str:
     """How the chunked kernels run for axes of 128 in bf16, and why."""
     from rnnc.codegen.cost import cost
-    from rnnc.codegen.kernels import UnsupportedOnGpu
+    from rnnc.codegen.kernel_record import UnsupportedOnGpu
     from rnnc.codegen.tiling_text import sentence
     from rnnc.ops.tuned import of_spec
 

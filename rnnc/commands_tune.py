@@ -111,7 +111,7 @@ def _targets(
     specs: Sequence[str], arch: str, sizes: Sequence[int], dtypes: Sequence[str], folder: Path
 ) -> list[Any]:
     """What is searched for, the first size and dtype of all specs first."""
-    from rnnc.codegen.kernels import UnsupportedOnGpu
+    from rnnc.codegen.kernel_record import UnsupportedOnGpu
     from rnnc.kernel_jobs import subjects
     from rnnc.tuning import Target
 

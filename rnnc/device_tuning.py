@@ -20,19 +20,8 @@ import torch
 
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.resources import Configuration
-from rnnc.codegen.tiling import (
-    CHUNKS,
-    Choice,
-    Findings,
-    Measured,
-    TooLarge,
-    as_one,
-    choose,
-    plausible,
-    ranked,
-    spacings,
-    together,
-)
+from rnnc.codegen.tiling import CHUNKS, as_one, choose, plausible, ranked, spacings, together
+from rnnc.codegen.tiling_record import Choice, Findings, Measured, TooLarge
 from rnnc.dsl.stages import handed
 from rnnc.files import read_spec, write_text
 from rnnc.kernel_jobs import MICRO_STEPS, itemsize

@@ -61,7 +61,7 @@ def reports(arch: str) -> dict[str, Report]:
 
 def all_jobs(names: Sequence[str], arch: str, dtypes: Sequence[str], folder: Path) -> list[Job]:
     """The kernels of all models that have kernels."""
-    from rnnc.codegen.kernels import UnsupportedOnGpu
+    from rnnc.codegen.kernel_record import UnsupportedOnGpu
 
     found = []
     for name in names:

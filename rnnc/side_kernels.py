@@ -12,7 +12,8 @@ from typing import Any
 
 from rnnc.codegen.resources import Configuration
 from rnnc.codegen.stretches import Maps
-from rnnc.codegen.tiling import NOTHING, Choice, Findings, TooLarge, ranked
+from rnnc.codegen.tiling import ranked
+from rnnc.codegen.tiling_record import NOTHING, Choice, Findings, TooLarge
 from rnnc.kernel_jobs import KINDS, LENGTH, Job, Subject, hardware_of, itemsize, job_of
 
 SHORT = (16, 32, 64)  # tokens of the calls that are looked at for another cut

@@ -27,12 +27,6 @@ from rnnc.codegen.tiling import (
     STACK,
     STACK_SERIAL,
     TILES,
-    Choice,
-    Findings,
-    Measured,
-    Pair,
-    Tiling,
-    TooLarge,
     as_one,
     compiled_for,
     excess,
@@ -41,6 +35,7 @@ from rnnc.codegen.tiling import (
     spacings,
     together,
 )
+from rnnc.codegen.tiling_record import Choice, Findings, Measured, Pair, Tiling, TooLarge
 from rnnc.codegen.work import Work
 from rnnc.compiler_processes import Compile, Report
 from rnnc.kernel_jobs import Job, Subject, hardware_of, itemsize, recorded

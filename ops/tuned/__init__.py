@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.resources import Configuration, cover
-from rnnc.codegen.tiling import Findings, Measured
+from rnnc.codegen.tiling_record import Findings, Measured
 from rnnc.ops.cache import directory
 from rnnc.ops.kernel_sources import fingerprint
 

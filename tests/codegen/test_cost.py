@@ -14,9 +14,10 @@ import rnnc
 from rnnc.codegen.compiler import Compiled, Spec, analyse
 from rnnc.codegen.cost_record import Cost
 from rnnc.codegen.hardware import SM_90
-from rnnc.codegen.kernels import UnsupportedOnGpu
+from rnnc.codegen.kernel_record import UnsupportedOnGpu
 from rnnc.codegen.stretches import Load
-from rnnc.codegen.tiling import Tiling, choose
+from rnnc.codegen.tiling import choose
+from rnnc.codegen.tiling_record import Tiling
 from rnnc.codegen.triton_module import chunk_kernels
 
 SPECS = {path.stem: path for path in sorted(Path(rnnc.__file__).parents[1].glob("ops/*.rnn"))}

@@ -13,7 +13,8 @@ from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
 from rnnc.codegen.compiler import compile_text
 from rnnc.codegen.evaluators import FLOAT64, evaluate
-from rnnc.codegen.kernels import Kernel, plan_kernels
+from rnnc.codegen.kernel_record import Kernel
+from rnnc.codegen.kernels import plan_kernels
 from rnnc.codegen.operands import crossing, with_plain_operands
 from rnnc.codegen.operations import ROW
 from rnnc.codegen.phases import Read, Store

@@ -11,7 +11,8 @@ import pytest
 import rnnc
 from rnnc.codegen import operations as ir
 from rnnc.codegen.compiler import compile_text
-from rnnc.codegen.kernels import Kernel, UnsupportedOnGpu, plan_kernels
+from rnnc.codegen.kernel_record import Kernel, UnsupportedOnGpu
+from rnnc.codegen.kernels import plan_kernels
 from rnnc.codegen.operations import COLUMN, ROW
 from rnnc.codegen.phases import Anew, Part, Read, Store, verify
 from rnnc.codegen.program import Node

@@ -9,7 +9,8 @@ import pytest
 import rnnc
 from rnnc.codegen import operations as ir
 from rnnc.codegen.compiler import analyse
-from rnnc.codegen.kernels import Kernel, plan_kernels
+from rnnc.codegen.kernel_record import Kernel
+from rnnc.codegen.kernels import plan_kernels
 from rnnc.codegen.operands import is_matrix
 from rnnc.codegen.plans import Kernels
 from rnnc.codegen.program import reachable

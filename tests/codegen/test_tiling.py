@@ -13,17 +13,8 @@ from rnnc.codegen.compiler import compile_text
 from rnnc.codegen.footprint import footprint
 from rnnc.codegen.hardware import KNOWN, SM_80, SM_90, like
 from rnnc.codegen.resources import Configuration, extents, need
-from rnnc.codegen.tiling import (
-    CLOSE,
-    SPACINGS,
-    Measured,
-    TooLarge,
-    candidates,
-    choose,
-    limit,
-    longest,
-    ranked,
-)
+from rnnc.codegen.tiling import CLOSE, SPACINGS, candidates, choose, limit, longest, ranked
+from rnnc.codegen.tiling_record import Measured, TooLarge
 from rnnc.codegen.triton_module import chunk_kernels
 from rnnc.codegen.work import Access, Moment, Product, Work, flops, moved, written
 

@@ -11,7 +11,7 @@ import torch
 import rnnc.ops
 from rnnc.codegen.cuts import DEFAULT, chosen, passes
 from rnnc.codegen.hardware import SM_90
-from rnnc.codegen.tiling import Measured
+from rnnc.codegen.tiling_record import Measured
 from rnnc.ops import triton_choices
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case, draw_arguments, draw_states

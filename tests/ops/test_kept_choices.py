@@ -12,7 +12,7 @@ import torch
 import rnnc
 import rnnc.ops
 from rnnc.codegen.hardware import SM_80, SM_90
-from rnnc.codegen.tiling import TooLarge
+from rnnc.codegen.tiling_record import TooLarge
 from rnnc.measurement import draw
 from rnnc.ops import cache, kept_choices, triton_choices, tuned
 from rnnc.ops.arguments import Sizes

@@ -18,7 +18,8 @@ import rnnc.ops
 from rnnc.cli import main
 from rnnc.codegen.hardware import SM_90
 from rnnc.codegen.resources import Configuration
-from rnnc.codegen.tiling import Measured, choose
+from rnnc.codegen.tiling import choose
+from rnnc.codegen.tiling_record import Measured
 from rnnc.device_tuning import DeviceSearch, tune_functions
 from rnnc.ops import tuned
 from rnnc.ops.triton_tiling import tiled, tiling

@@ -16,7 +16,7 @@ import rnnc.ops
 from rnnc.cli import main
 from rnnc.codegen.hardware import SM_90
 from rnnc.codegen.resources import Configuration
-from rnnc.codegen.tiling import Measured
+from rnnc.codegen.tiling_record import Measured
 from rnnc.kernel_jobs import Subject, subjects
 from rnnc.ops import tuned
 from rnnc.ops.triton_tiling import launched, tiling
