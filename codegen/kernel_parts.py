@@ -74,7 +74,7 @@ def kernel_of(
     """
     nodes = formed_for(roots, [array.node for array in given])
     starts = {carry.start for carry in carries}
-    loads = [*loads_of(nodes, normal, given, stores, starts), *again]
+    loads = [*_loads_of(nodes, normal, given, stores, starts), *again]
     body = tuple(node for node in nodes if not isinstance(node.op, ir.Load))
     serial = role in SERIAL
     axis = normal.value_axis
@@ -129,7 +129,7 @@ class Walk:
         return replace(walk, loads=(*states, *walk.loads))
 
 
-def loads_of(
+def _loads_of(
     nodes: Sequence[Node],
     normal: Normal,
     given: Iterable[Array],

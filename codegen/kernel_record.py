@@ -12,8 +12,6 @@ from rnnc.codegen.program import Carry, Node
 Role = Literal[
     "values", "pre", "scan", "transition", "post", "dpost", "reverse", "grads", "channels", "states"
 ]
-
-
 SERIAL: tuple[Role, ...] = ("scan", "transition", "reverse", "states")  # they walk the chunks
 
 

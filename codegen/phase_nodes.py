@@ -17,11 +17,11 @@ def products_of_one_sum(body: Sequence[Node], stores: Iterable[Array]) -> set[No
     """The matrix products that a stored sum is the only one to need."""
     uses = Counter(plain(argument) for node in body for argument in node.args)
     totals = [plain(array.node) for array in stores if is_large(array.node)]
-    terms = [plain(arg) for total in totals if isinstance(total.op, ir.Add) for arg in unit_terms(total)]
+    terms = [plain(arg) for total in totals if isinstance(total.op, ir.Add) for arg in _unit_terms(total)]
     return {term for term in terms if is_product(term) and uses[term] == 1}
 
 
-def unit_terms(total: Node) -> Iterator[Node]:
+def _unit_terms(total: Node) -> Iterator[Node]:
     """The terms of a sum whose coefficient is 1."""
     assert isinstance(total.op, ir.Add)
     yield from (arg for c, arg in zip(total.op.coefficients, total.args, strict=True) if c == 1)

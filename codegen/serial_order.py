@@ -23,7 +23,7 @@ def serial_phases(
     order = Order(body, memory, None)
     order.known |= set(starts)
     waiting = list(stores)
-    heavy = late_last(terms_last(body, starts), needed(ends, order.memory, plain))
+    heavy = _late_last(_terms_last(body, starts), needed(ends, order.memory, plain))
     for root in (*heavy, *(array.node for array in stores), *ends):
         waiting = order.store_ready(waiting)
         order.need(root)
@@ -31,7 +31,7 @@ def serial_phases(
     return (Phase(None, tuple(order.once)),)
 
 
-def terms_last(body: Sequence[Node], starts: Iterable[Node]) -> list[Node]:
+def _terms_last(body: Sequence[Node], starts: Iterable[Node]) -> list[Node]:
     """The products of a chunk: first those that no state goes into, last those that no other is made of:
     they are terms of sums, and wait in registers for the others.
     """
@@ -41,7 +41,7 @@ def terms_last(body: Sequence[Node], starts: Iterable[Node]) -> list[Node]:
     return sorted(heavy, key=lambda node: (node not in inner, node.number in moving))
 
 
-def late_last(heavy: Sequence[Node], towards: Collection[Node]) -> list[Node]:
+def _late_last(heavy: Sequence[Node], towards: Collection[Node]) -> list[Node]:
     """Products in the order of work, last those between a token and others, and what is made of them: no
     state waits for these, whose operands fill the registers meanwhile. `towards`: what states are made of.
     """

@@ -27,8 +27,6 @@ class Measured(NamedTuple):
 
 
 Findings = Mapping[Configuration, Measured]
-
-
 NOTHING: Findings = MappingProxyType({})
 
 

@@ -149,7 +149,7 @@ def vectors(draw: st.DrawFn, depth: int = 2) -> Expression:
             return matvec(draw(st.sampled_from([R, transposed(R), Identity("K")])), draw(vectors(depth - 1)))
 
 
-@settings(max_examples=60, derandomize=True, deadline=None, database=None)
+@settings(max_examples=40, derandomize=True, deadline=None, database=None)
 @given(st.one_of(scalars(), vectors()))
 def test_values_survive(expression: Expression) -> None:
     """There and back: the expression of the polynomial has the same value, and the same polynomial."""

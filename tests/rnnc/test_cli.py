@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 
-from rnnc import cli
+from rnnc import cli, commands_models
 from rnnc.codegen import regenerate
 from rnnc.commands_models import SKELETON
 from rnnc.files import builtin_specs, write_text
@@ -98,7 +99,10 @@ def test_compiled_file_needs_only_torch(spec: Path, capsys: pytest.CaptureFixtur
     subprocess.run([sys.executable, "-c", program], check=True, cwd=target.parent)
 
 
-def test_compile_leaves_no_half_written_file(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compile_leaves_no_half_written_file(
+    spec: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnnc.codegen.standalone.standalone", lambda compiled: f"# {compiled}\n")
     for target in (spec.parent, spec.parent / "absent" / "module.py", Path(os.devnull), spec / "module.py"):
         status, _, err = rnnc(capsys, "compile", str(spec), "-o", str(target))
         assert status == 2
@@ -276,7 +280,8 @@ def test_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     assert [path.name for path in tmp_path.iterdir()] == ["mine.rnn"]
 
 
-def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands_models, "analyse_file", cache(commands_models.analyse_file))
     status, out, _ = rnnc(capsys, "list")
     assert status == 0
     assert all(name in out for name in builtin_specs())
