@@ -7,6 +7,7 @@ number of sequences, float32 (float64 if the inputs are).
 from __future__ import annotations
 
 from collections import namedtuple
+from functools import cache
 from typing import Any
 
 import torch
@@ -24,9 +25,7 @@ class Carry:
 
     def __init__(self, arrays: tuple[Carried, ...]) -> None:
         self.arrays = arrays
-        # Names of a spec may be Python keywords or begin with an underscore, hence `rename`.
-        state = namedtuple("State", [array.name for array in arrays], rename=True)  # type: ignore[misc]
-        self.type: Any = state
+        self.type = _state_type(tuple(array.name for array in arrays))
 
     def pack(self, tensors: tuple[Tensor, ...]) -> State:
         """One tensor if there is exactly one array, else a `State`."""
@@ -53,6 +52,20 @@ class Carry:
             label = f"{what}.{array.name}" if many else what
             _validate(label, array, value, (count, *sizes.shape(array.axes)), dtype, device)
         return given
+
+
+@cache
+def _state_type(names: tuple[str, ...]) -> Any:
+    """The named tuple with these names; a pickle of one holds them, for their type stands in no module."""
+    # Names of a spec may be Python keywords or begin with an underscore, hence `rename`.
+    made: Any = namedtuple("State", names, rename=True)  # type: ignore[misc]
+    made.__reduce__ = lambda state: (_state_of, (state._fields, tuple(state)))
+    return made
+
+
+def _state_of(names: tuple[str, ...], tensors: tuple[Tensor, ...]) -> Any:
+    """What `pickle` and `copy` call to make a state again."""
+    return _state_type(names)._make(tensors)
 
 
 def _validate(

@@ -163,6 +163,17 @@ def test_what_is_doubtful_in_a_spec_is_warned_of_every_time() -> None:
             rnnc.compile(spec)
 
 
+def test_states_are_copied_and_pickled() -> None:
+    """A prefix's state can be kept in a file, and goes to other processes."""
+    op = rnnc.ops.titans_linear
+    given = [torch.randn(1, 5, 2, *(3 for _ in item.axes)) for item in op.recurrence.inputs]
+    _, state = op(*given, output_final_state=True)
+    for again in (pickle.loads(pickle.dumps(state)), copy.deepcopy(state)):
+        assert type(again) is type(state)
+        assert again.M is not state.M
+        assert torch.equal(op(*given, initial_state=again)[0], op(*given, initial_state=state)[0])
+
+
 def test_copies_and_pickles() -> None:
     """As a part of a user's own module it is copied with it, and goes to other processes."""
     op = rnnc.ops.gla
