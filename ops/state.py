@@ -58,9 +58,14 @@ class Carry:
 def _state_type(names: tuple[str, ...]) -> Any:
     """The named tuple with these names; a pickle of one holds them, for their type stands in no module."""
     # Names of a spec may be Python keywords or begin with an underscore, hence `rename`.
-    made: Any = namedtuple("State", names, rename=True)  # type: ignore[misc]
-    made.__reduce__ = lambda state: (_state_of, (state._fields, tuple(state)))
+    made = namedtuple("State", names, rename=True)  # type: ignore[misc]
+    setattr(made, "__reduce__", _parts)  # noqa: B010, a method of a class that mypy takes for fixed
     return made
+
+
+def _parts(state: Any) -> tuple[Any, ...]:
+    """How to make a state again."""
+    return _state_of, (state._fields, tuple(state))
 
 
 def _state_of(names: tuple[str, ...], tensors: tuple[Tensor, ...]) -> Any:
