@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from rnnc.codegen.compiler import Compiled, Spec, analyse
+from rnnc.codegen.compiler import Compiled, Spec, compile_text
 from rnnc.codegen.cost import cost
 from rnnc.codegen.cost_record import Cost
 from rnnc.codegen.triton_module import triton_source
@@ -23,8 +23,10 @@ Printed = Callable[[Path], tuple[str, ...]]
 
 @pytest.fixture(scope="session")
 def analysed() -> Analysed:
-    """The spec of a file; what is derived from it is derived once for all tests that only read it."""
-    return cache(lambda path: analyse(path.read_text("utf-8"), path.name))
+    """The spec of a file; what is derived from it is derived once for all tests that only read it: the module
+    first, as `rnnc.compile` does, because kernels add values to the forms.
+    """
+    return cache(lambda path: compile_text(path.read_text("utf-8"), path.name))
 
 
 @pytest.fixture(scope="session")
