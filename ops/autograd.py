@@ -18,14 +18,17 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from rnnc.ops.layout import Layout, Steps, ungroup
 
 Tensors = tuple[Tensor, ...]
 Pass = Callable[..., Any]
 
-# What the inputs and outputs of one segment may take, in bytes: a few chunks of every head.
+# What the inputs and outputs of one segment, and their gradients, may take, in bytes: a few chunks of every
+# head; and what inputs and outputs may take in a call without gradients, which holds less beside them.
 SEGMENT_BYTES = 16 << 20
+FORWARD_BYTES = 24 << 20
 
 # The largest block, less two pages, that glibc's allocator learns from.
 LARGEST_BLOCK = (32 << 20) - (2 << 12)
@@ -59,15 +62,16 @@ class Plan:
         return tuple(tensors[:first]), tuple(tensors[first:second]), tuple(tensors[second:])
 
 
-def spans(layout: Layout, row_bytes: int) -> Steps:
-    """Segments of about SEGMENT_BYTES each, as equal as the steps allow, for each has its own overhead;
-    `row_bytes` is what inputs, outputs and their gradients take per row.
+def spans(layout: Layout, row_bytes: int, gradients: bool = True) -> Steps:
+    """Segments of about SEGMENT_BYTES each (FORWARD_BYTES without gradients), as equal as the steps allow,
+    for each has its own overhead; `row_bytes` is what inputs, outputs and their gradients take per row.
     """
+    limit = SEGMENT_BYTES if gradients else FORWARD_BYTES
     steps = len(layout.steps)
     if layout.device.type != "cpu" or not steps:
         return ((0, steps),)
     ends = [end for _, end in layout.steps]
-    count = min(steps, -(-ends[-1] * row_bytes // SEGMENT_BYTES))
+    count = min(steps, -(-ends[-1] * row_bytes // limit))
     if count > 1:
         _keep_freed_memory()
     cuts = (bisect_left(ends, number * ends[-1] / count) + 1 for number in range(1, count))
@@ -134,7 +138,8 @@ def _forward(plan: Plan, tensors: Tensors, keep: bool) -> tuple[Tensors, list[Te
     )
     borders: list[Tensors] = []
     kept: list[Tensors] = []
-    with _exact(layout.device):
+    unseen = not keep and _unseen(plan, tensors)
+    with _exact(layout.device), torch.inference_mode() if unseen else contextlib.nullcontext():
         h = tuple(layout.sort(state) for state in states)
         for first, last in plan.spans:
             if first and keep:
@@ -146,7 +151,20 @@ def _forward(plan: Plan, tensors: Tensors, keep: bool) -> tuple[Tensors, list[Te
             if keep:
                 kept.append(stored)
         final = tuple(layout.unsort(state) for state in h)
+    if unseen:
+        final = tuple(state.clone() for state in final)  # tensors that later calls may record
     return outputs + final, borders, kept
+
+
+def _unseen(plan: Plan, tensors: Tensors) -> bool:
+    """Whether the operations of a pass that keeps nothing can pass autograd by, which takes a twentieth of
+    the time of many small ones: not where the tensors carry forward-mode derivatives.
+
+    (A single step is left as it is: to copy its final state would take longer.)
+    """
+    if len(plan.layout.steps) < 2 or torch.is_inference_mode_enabled():
+        return False
+    return all(forward_ad.unpack_dual(tensor).tangent is None for tensor in tensors)
 
 
 def _backward(

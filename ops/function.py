@@ -281,7 +281,7 @@ class Function:
             output_dtype=self._output_dtype(bound),
             dtype=bound.dtype,
             keep=keep,
-            spans=spans(layout, row_bytes),
+            spans=spans(layout, row_bytes, gradients),
         )
 
     def _output_dtype(self, bound: Bound) -> torch.dtype:

@@ -139,7 +139,8 @@ class Packed:
 
     @cached_property
     def _order(self) -> Tensor:
-        return torch.argsort(self._lengths, descending=True, stable=True)
+        with torch.inference_mode(False):  # it outlives the call
+            return torch.argsort(self._lengths, descending=True, stable=True)
 
     @cached_property
     def _counts(self) -> Tensor:

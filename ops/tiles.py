@@ -191,7 +191,8 @@ def _no_pairs(tokens: int, strict: bool, dtype: torch.dtype, device: torch.devic
 @lru_cache(maxsize=32)
 def _left_out(tokens: int, strict: bool, device: torch.device) -> Tensor:
     """The pairs (i, j) with j > i, or j >= i."""
-    return torch.ones(tokens, tokens, dtype=torch.bool, device=device).triu(0 if strict else 1)
+    with torch.inference_mode(False):  # it outlives the call
+        return torch.ones(tokens, tokens, dtype=torch.bool, device=device).triu(0 if strict else 1)
 
 
 def path(d: Tensor, exclusive: bool = False, strict: bool = False) -> Tensor:

@@ -175,12 +175,51 @@ def test_is_deterministic(stand_in):
     assert all(torch.equal(a, b) for a, b in zip(*runs, strict=True))
 
 
+@pytest.mark.parametrize("packing", OFFSETS)
+@pytest.mark.parametrize(("form", "chunk_size"), FORMS[:2])
+def test_states_of_unrecorded_calls_can_be_trained_on(stand_in, form, chunk_size, packing):
+    operator, offsets = stand_in.operator(), OFFSETS[packing]
+    tensors = stand_in.arguments(1, 38 if offsets is None else offsets[-1])
+    packed = None if offsets is None else torch.tensor(offsets)
+    options = {"cu_seqlens": packed, "form": form, "chunk_size": chunk_size}
+    with torch.inference_mode():  # what is kept of a layout serves all calls
+        operator(*tensors, **options)
+    with torch.no_grad():
+        (o, norm), state = operator(*tensors, output_final_state=True, **options)
+    assert not any(x.is_inference() for x in (o, norm, state))
+    expected, found = (gradients(call, tensors, state, **options) for call in (operator.reference, operator))
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+    leaves = [x.clone().requires_grad_() for x in tensors]
+    (o, _), _ = operator(*leaves, initial_state=state, **options)
+    first = torch.autograd.grad(o.sum(), leaves[:4], create_graph=True)
+    sum(x.square().sum() for x in first).backward()
+    assert all(x.grad is not None for x in leaves[:4])
+
+
+def test_forward_mode_derivatives_pass_through(stand_in):
+    operator = stand_in.operator()
+    tensors = stand_in.arguments(1, 20)
+    given = [torch.randn_like(x) for x in tensors]
+    _, found = torch.func.jvp(
+        lambda *x: operator(*x, form="chunked", chunk_size=16)[0][0], (*tensors,), (*given,)
+    )
+    leaves = [x.clone().requires_grad_() for x in tensors]
+    o = operator(*leaves)[0][0]
+    weights = torch.randn_like(o)
+    backward = torch.autograd.grad(o, leaves, weights)
+    expected = sum((x * y).sum() for x, y in zip(backward, given, strict=True))
+    torch.testing.assert_close((weights * found).sum(), expected)
+
+
+@pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("tokens", [1, 33, 320, 2048])
 @pytest.mark.parametrize("row_bytes", [1, 1 << 20, 5 << 20, 100 << 20])
-def test_segments_are_of_equal_length(tokens, row_bytes):
+def test_segments_are_of_equal_length(tokens, row_bytes, recorded):
     layout = arrange(1, tokens, None, 32, False, torch.device("cpu"))
-    found = autograd.spans(layout, row_bytes)
+    found = autograd.spans(layout, row_bytes, recorded)
     lengths = [last - first for first, last in found]
     assert [0, *(last for _, last in found)] == [*(first for first, _ in found), len(layout.steps)]
     assert max(lengths) - min(lengths) <= 1
-    assert max(lengths) * row_bytes < autograd.SEGMENT_BYTES + row_bytes or max(lengths) == 1
+    limit = autograd.SEGMENT_BYTES if recorded else autograd.FORWARD_BYTES
+    assert max(lengths) * row_bytes < limit + row_bytes or max(lengths) == 1
