@@ -101,7 +101,7 @@ def test_kernels_over_the_whole_range_of_gates(name: str, dtype: torch.dtype) ->
     pytest.importorskip("triton")
     rounded = {torch.float32: (OUTPUTS, GRADIENTS), torch.float16: (1e-3, 2e-3)}[dtype]
     chunk, _ = SWEPT[name]
-    trial = over_all_gates(name, dtype, chunk, 17 * (chunk + 16), WIDE.get(name, 4))
+    trial = over_all_gates(name, dtype, chunk, size=WIDE.get(name, 4))
     params = dtype == torch.float32
     compare(trial, "chunked", "chunked", *rounded, params, "triton")
 
