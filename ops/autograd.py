@@ -30,6 +30,9 @@ Pass = Callable[..., Any]
 SEGMENT_BYTES = 16 << 20
 FORWARD_BYTES = 24 << 20
 
+# Calls from this size on leave what they free in the process: page faults took up to a third of their time.
+LARGE_BYTES = 4 << 20
+
 # The largest block, less two pages, that glibc's allocator learns from.
 LARGEST_BLOCK = (32 << 20) - (2 << 12)
 
@@ -72,7 +75,7 @@ def spans(layout: Layout, row_bytes: int, gradients: bool = True) -> Steps:
         return ((0, steps),)
     ends = [end for _, end in layout.steps]
     count = min(steps, -(-ends[-1] * row_bytes // limit))
-    if count > 1:
+    if ends[-1] * row_bytes > LARGE_BYTES:
         _keep_freed_memory()
     cuts = (bisect_left(ends, number * ends[-1] / count) + 1 for number in range(1, count))
     return tuple(pairwise(sorted({0, *cuts, steps})))
@@ -80,7 +83,7 @@ def spans(layout: Layout, row_bytes: int, gradients: bool = True) -> Steps:
 
 @cache
 def _keep_freed_memory() -> None:
-    """Leaves what a segment frees in the process, up to 64 MB, for the next segment.
+    """Leaves what a segment frees in the process, up to 64 MB, for the next segment or call.
 
     glibc hands it back beyond twice the largest block that it ever mapped and freed, and pages that must be
     mapped again take a quarter of a call's time. A block that is never written to costs nothing.

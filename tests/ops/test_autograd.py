@@ -212,6 +212,15 @@ def test_forward_mode_derivatives_pass_through(stand_in):
     torch.testing.assert_close((weights * found).sum(), expected)
 
 
+@pytest.mark.parametrize(("row_bytes", "kept"), [(1 << 10, 0), (1 << 18, 1), (1 << 22, 1)])
+def test_freed_memory_is_kept_of_large_calls_alone(monkeypatch, row_bytes, kept):
+    calls = []
+    monkeypatch.setattr(autograd, "_keep_freed_memory", lambda: calls.append(1))
+    layout = arrange(1, 1024, None, 32, False, torch.device("cpu"))
+    autograd.spans(layout, row_bytes)
+    assert len(calls) == kept
+
+
 @pytest.mark.parametrize("recorded", [False, True])
 @pytest.mark.parametrize("tokens", [1, 33, 320, 2048])
 @pytest.mark.parametrize("row_bytes", [1, 1 << 20, 5 << 20, 100 << 20])
