@@ -6,7 +6,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,13 @@ import pytest
 
 # Read when triton is first imported: kernels run in its interpreter, unless a run for a GPU says 0.
 os.environ.setdefault("TRITON_INTERPRET", "1")
+
+with suppress(ImportError):  # a machine with a GPU may be without it
+    from hypothesis import HealthCheck, settings
+
+    # Whether examples are drawn quickly says how busy the machine is.
+    settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any machine")
 
 Golden = Callable[[Path, str], None]
 
