@@ -24,7 +24,6 @@ import numpy as np
 from sympy import integer_nthroot
 
 from rnnc.codegen.evaluators import Arithmetic
-from rnnc.codegen.ratios import Ratio
 from rnnc.dsl import interpreter
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.functions import FUNCTIONS, UNIT_EPSILON
@@ -163,12 +162,12 @@ def rationals(seed: int) -> Oracle:
     """An oracle whose unknowns are random fractions: an identity that fails shows at once."""
     draw = random.Random(seed)
     # Wide, so that no two unknowns are equal by chance: `exp` looks for the value of a logsigmoid.
-    return Oracle(lambda _: Ratio(draw.randint(1, 99991), draw.randint(1, 97)), Ratio, field=True)
+    return Oracle(lambda _: Fraction(draw.randint(1, 99991), draw.randint(1, 97)), Fraction, field=True)
 
 
 def random_fraction(draw: random.Random) -> Fraction:
     """A small non-zero fraction."""
-    return Ratio(draw.choice([-1, 1]) * draw.randint(1, 9), draw.randint(1, 7))
+    return Fraction(draw.choice([-1, 1]) * draw.randint(1, 9), draw.randint(1, 7))
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ from rnnc.codegen.serial_order import Order
 from rnnc.codegen.settling import Settling
 from rnnc.codegen.torch_sums import plain
 
-MANY = 32  # matrices between tokens that are formed of the sums of a loop in one go, at most
+# Matrices between tokens that are formed of the sums of a loop in one go, at most: for sm_90 there was room
+# for 30 in the registers, not for 64.
+MANY = 32
 
 
 def chunk_phases(

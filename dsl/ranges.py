@@ -1,25 +1,19 @@
 """Between which ends the values of a recurrence lie, and what is wrong with them.
 
-An input ranges over what is promised for it, a parameter likewise (how it is initialised promises nothing). A
-state of two axes ranges over all numbers; one of fewer over what its updates make of where it starts, by
-induction: a running mean stays where its entries are. (An initial state that a call is given is one that a
-call has ended with.) A let is looked through as long as it does not read the state.
+An input ranges over what is promised for it, a parameter likewise (how it is initialised promises nothing), a
+state over all numbers; a let is looked through as long as it does not read the state.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from rnnc.dsl.diagnostics import NOWHERE, Diagnostic, Span
 from rnnc.dsl.enclosures import domain
 from rnnc.dsl.expression import Call, Expression, Power, names, walk
 from rnnc.dsl.inference import Inference
-from rnnc.dsl.interval import REAL, Interval, point
-from rnnc.dsl.recurrence import Assign, Input, Let, Param, Recurrence, unrolled
-
-EXACT_ROUNDS = 2  # of the induction over updates, before ends that move are let go
-ROUNDS = EXACT_ROUNDS + 4
+from rnnc.dsl.interval import REAL, Interval
+from rnnc.dsl.recurrence import Input, Let, Param, Recurrence, unrolled
 
 
 def infer(expression: Expression, context: Mapping[str, Interval] | Recurrence) -> Interval:
@@ -35,59 +29,19 @@ def environment(recurrence: Recurrence) -> dict[str, Interval]:
 
 def inference(recurrence: Recurrence) -> Inference:
     """What is known about the names of a recurrence, ready to infer expressions over them."""
+    ranges: dict[str, Interval] = {}
     declarations: list[Input | Param] = [*recurrence.inputs, *recurrence.params]
-    promised = {declared.name: declared.range or REAL for declared in declarations}
-    ranges = {name: REAL if range_.empty else range_ for name, range_ in promised.items()}
-    starts = {
-        state.name: ranges[state.initial] if state.initial else point(0)
-        for state in recurrence.states
-        if len(state.axes) < 2
-    }
-    return _with_lets(recurrence, ranges | _reached(recurrence, ranges, starts))
-
-
-def _with_lets(recurrence: Recurrence, ranges: Mapping[str, Interval]) -> Inference:
-    """What follows from the ranges of inputs, parameters and states; of other states nothing is known."""
+    for declared in declarations:
+        promised = declared.range or REAL
+        ranges[declared.name] = REAL if promised.empty else promised
     states = {state.name for state in recurrence.states}
-    known = Inference(dict.fromkeys(sorted(states), REAL) | dict(ranges))
+    known = Inference(ranges | dict.fromkeys(sorted(states), REAL))
     for statement in unrolled(recurrence.statements):
         if isinstance(statement, Let):
             known.define(statement.name, statement.value, opaque=bool(names(statement.value) & states))
             if names(statement.value) & states:
                 states.add(statement.name)
     return known
-
-
-def _reached(
-    recurrence: Recurrence, ranges: Mapping[str, Interval], starts: Mapping[str, Interval]
-) -> dict[str, Interval]:
-    """The least ranges found that hold the starts of these states and what every update makes of them.
-
-    An end that still moves after some rounds is taken to be infinite, a state that then still moves to be any
-    number.
-    """
-    found = dict(starts)
-    for number in range(ROUNDS if starts else 0):
-        known = _with_lets(recurrence, {**ranges, **found})
-        grown = dict(found)
-        for statement in unrolled(recurrence.statements):
-            if isinstance(statement, Assign) and statement.target in found:
-                name = statement.target
-                grown[name] = grown[name].hull(known.expression(statement.value))
-        if grown == found:
-            return found
-        if number >= EXACT_ROUNDS:
-            grown = {name: _widened(found[name], range_) for name, range_ in grown.items()}
-        found = grown
-    return dict.fromkeys(starts, REAL)
-
-
-def _widened(before: Interval, after: Interval) -> Interval:
-    """The range without the ends that moved."""
-    low, high = after.low == before.low, after.high == before.high
-    return Interval(
-        after.low if low else -math.inf, after.high if high else math.inf, after.low_open, after.high_open
-    )
 
 
 def check_ranges(recurrence: Recurrence) -> list[Diagnostic]:

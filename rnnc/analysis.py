@@ -190,5 +190,4 @@ def _ranges(recurrence: Recurrence) -> dict[str, tuple[str, str]]:
     for statement in unrolled(recurrence.statements):
         if isinstance(statement, Let):
             found[statement.name] = (str(ranges[statement.name]), "inferred")
-    bounded = [state.name for state in recurrence.states if ranges[state.name] != REAL]
-    return found | {name: (str(ranges[name]), "inferred, by induction") for name in bounded}
+    return found

@@ -197,3 +197,15 @@ def test_it_is_explained() -> None:
     assert "u[i] = D[i] u[i-1] + v[i],  u[0] = 0, as a scan" in text
     assert "the entries of the state h[K] do not mix: a decay for every entry" in text
     assert "h[t] = sigmoid(f) * h[t-1]" in text
+
+
+def test_any_initial_state_is_taken() -> None:
+    """Also one that no call ends with: no logarithm is taken of a state because of where it starts."""
+    lines = ["input k[K], v[V], a, r", "param m0 in (0, 1)", "state m = m0", "state S[K, V]", "output o[V]"]
+    lines += ["let rho = sigmoid(r)", "m <- rho * m + (1 - rho) * sigmoid(a)", "S <- m * S + k @ v.T"]
+    operator = rnnc.compile("\n    ".join(["recurrence gate[K, V]:", *lines, "o <- S.T @ k"]))
+    given = [torch.randn(1, 21, 1, 4) for _ in range(2)] + [torch.randn(1, 21, 1) for _ in range(2)]
+    state = (torch.full((1, 1), -3.0), torch.randn(1, 1, 4, 4))
+    found, _ = operator(*given, torch.tensor([0.5]), initial_state=state, form="chunked")
+    expected, _ = operator.reference(*given, torch.tensor([0.5]), initial_state=state)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

@@ -15,7 +15,6 @@ from rnnc.dsl.checker import check
 from rnnc.dsl.diagnostics import SpecError
 from rnnc.dsl.parser import parse
 from rnnc.dsl.recurrence import Recurrence
-from rnnc.dsl.spectrum import spectrum
 from rnnc.dsl.stages import gates, hands_on, moved, split, splits
 from rnnc.ops import cache
 from rnnc.ops.errors import ArgumentError, UnavailableError
@@ -74,18 +73,6 @@ def test_what_is_handed_on() -> None:
     assert [output.name for output in second.outputs] == ["o"]
     assert first.axes == ("M", "K")
     assert second.axes == ("M", "V")
-
-
-def test_a_gate_that_is_a_running_mean_lies_where_its_entries_do() -> None:
-    """So that what is said of the stage that it decays is said of what can be."""
-    lines = ["input k[K], v[V], a, r", "let rho = sigmoid(r)", "state m", "state S[K, V]", "output o[V]"]
-    lines += ["m <- rho * m + (1 - rho) * sigmoid(a)", "S <- m * S + k @ v.T", "o <- S.T @ k"]
-    analysed = analyse("\n    ".join(["recurrence mean[K, V]:", *lines]))
-    (gate,) = (item for item in analysed.stages[1].recurrence.inputs if item.name == "m_read")
-    assert str(gate.range) == "[0, 1)"
-    found = spectrum(analysed.stages[1].normal)
-    assert found.real
-    assert str(found.interval) == "[0, 1)"
 
 
 def test_the_order_is_that_of_the_data() -> None:

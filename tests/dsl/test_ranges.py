@@ -106,30 +106,6 @@ def test_lets_are_looked_through() -> None:
     assert str(found["m"]) == "[0, 1)"
 
 
-@pytest.mark.parametrize(
-    ("update", "expected"),
-    [
-        ("f * m + (1 - f) * g", "[0, 1)"),  # a running mean
-        ("m + f * (c - m)", "(-1, 1)"),
-        ("f * m + (1 - f) * x * x", "[0, inf)"),
-        ("f * m + s", "[0, inf)"),  # a discounted sum: no bound is tried that is not an end of a range
-        ("f * m", "[0, 0]"),
-        ("f * m - s", "(-inf, 0]"),
-        ("f * m + x", "(-inf, inf)"),
-        ("c * m + g", "(-inf, inf)"),
-    ],
-)
-def test_states_of_no_axis_by_induction(update: str, expected: str) -> None:
-    text = DECLARED.format(body="    state m").replace("S <- S + k", f"m <- {update}\n    S <- S + m * k")
-    assert str(environment(check(parse(text)))["m"]) == expected
-
-
-def test_states_range_over_where_they_start() -> None:
-    body = "    param m0 in [2, 3]\n    state m = m0"
-    text = DECLARED.format(body=body).replace("S <- S", "m <- f * m + (1 - f) * g\n    S <- S")
-    assert str(environment(check(parse(text)))["m"]) == "(0, 3]"
-
-
 def test_an_initialiser_promises_nothing() -> None:
     assert environment(recurrence())["A_log"] == REAL
 
