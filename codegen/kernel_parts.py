@@ -88,9 +88,12 @@ def kernel_of(
         phases = chunk_phases(body, loads, stores, axis, whole=role == "channels", inner=inner)
     verify(phases, starts)
     name = f"{normal.recurrence.name}_{program.name.split('_')[0]}_{role}"
+    tiled = (axis,) if axis else ()
     reads_states = any(array.place == "kept" for array in loads)
     over = {a for node in (*body, *(array.node for array in (*loads, *stores))) for a in node.axes}
     micro = normal.micro if {ir.ROWS, ir.COLUMNS} & over else None
+    if walk is not None and not (reads_states and walk.tiled == tiled and walk.micro in (None, micro)):
+        walk = None  # the states that it would form have other tiles, or rows that this kernel lacks
     written = tuple({array.name: array for array in stores}.values())
     return Kernel(
         name,
@@ -99,10 +102,10 @@ def kernel_of(
         body,
         written,
         phases,
-        (axis,) if axis else (),
+        tiled,
         carries,
         micro,
-        walk=walk if reads_states else None,
+        walk=walk,
     )
 
 

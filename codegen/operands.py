@@ -108,8 +108,9 @@ def per_channel(program: Program) -> bool:
 
 def all_in_channels(program: Program, value_axis: str, micro: str | None) -> bool:
     """Whether one kernel in tiles of channels forms what is contracted over values as well: decays are per
-    channel, few products are under them, and a token has one row; `micro` is the axis of micro-steps, if
-    there are any. Of many products, none may be under decays of the values: those need all tokens' tiles.
+    channel of the key, few products are under them, and a token has one row; `micro` is the axis of
+    micro-steps, if there are any. Of many products, none may be under decays of the values: those need all
+    tokens' tiles.
 
     It has states in tiles of channels, so all of them are kept. Where tokens read nothing, the sums over
     values are few, and keeping fewer states saves more.
@@ -119,7 +120,8 @@ def all_in_channels(program: Program, value_axis: str, micro: str | None) -> boo
     solved = any(isinstance(node.op, ir.Inverse) for node in nodes)
     axes = {node.op.axis for node in nodes if isinstance(node.op, ir.DecayDot | ir.DecayDotRows)}
     most = TOGETHER if value_axis in axes else PRODUCTS
-    return solved and micro is None and not square and 0 < len(_products(nodes)) <= most
+    tiled = bool(axes - {value_axis})
+    return solved and tiled and micro is None and not square and 0 < len(_products(nodes)) <= most
 
 
 def one_by_one(nodes: Iterable[Node]) -> bool:

@@ -81,6 +81,7 @@ class _Parts:
             (self.build.node(node.op, [block, x, y, self.whole(decay)], node.axes))
             for row, x in zip(self.blocks(matrix), self.parts(left), strict=True)
             for block, y in zip(row, self.parts(right), strict=True)
+            if not _is_nothing(x) and not _is_nothing(y)
         )
         return self.build.add((1, pair) for pair in pairs)
 
@@ -141,6 +142,7 @@ class _Parts:
             self.build.add(
                 (1, self.build.node(node.op, [block, part, self.whole(decay)], axes))
                 for block, part in zip(row, parts, strict=True)
+                if not _is_nothing(part)
             )
             for row in blocks
         )
@@ -201,3 +203,8 @@ class _Parts:
     def _blocks_of(self, node: Node, count: int) -> Blocks:
         reads = range(count)
         return tuple(tuple(self.build.block(node, r, s, count) for s in reads) for r in reads)
+
+
+def _is_nothing(node: Node) -> bool:
+    """Whether a part is zero: a read without a value of its own writes nothing else."""
+    return isinstance(node.op, ir.Const) and not node.op.value

@@ -30,6 +30,10 @@ SPECS = {
         "input d[K], g[V]\nlet u = unit(k)",
         "S <- sigmoid(d) * sigmoid(g) * S\nS <- S + sigmoid(b) * u @ (v - S.T @ u).T\no <- S.T @ q",
     ),
+    "delta_under_decays_over_values": (
+        "input g[V]\nlet u = unit(k)\noutput z[K]",
+        "S <- sigmoid(g) * S\nS <- S + sigmoid(b) * u @ (v - S.T @ u).T\no <- S.T @ q\nz <- S @ v",
+    ),
     "read_from_the_right": (
         "let u = unit(v)\noutput z[K]",
         "S <- sigmoid(b) * S\nS <- S + sigmoid(b) * (k - S @ u) @ u.T\no <- S.T @ q\nz <- S @ v",
@@ -52,6 +56,7 @@ CASES = {
     "a_decay_over_values": [((21,), (3, 5), 2, False), ((0, 17, 0, 5, 0), (5, 3), 1, True)],
     "resets_over_both": [((15, 15), (4, 20), 1, False)],
     "delta_under_both": [((0, 18, 2), (5, 3), 1, True)],
+    "delta_under_decays_over_values": [((0, 17, 0, 20), (5, 3), 1, True)],
     "read_from_the_right": [((0, 17, 0, 5), (3, 5), 1, True)],
     "every_entry_its_own": [((0, 37, 0, 5), (20, 3), 2, True)],
     "resets": [((21, 21), (3, 3), 1, False)],
