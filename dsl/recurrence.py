@@ -16,7 +16,8 @@ from rnnc.dsl.syntax import LayerBlock
 class Input:
     """A per-token value of shape [B, T, H, axes] ([B, T, G, axes] if `per_group`); `range` is promised.
 
-    `default`, made of numbers and sizes, may have fewer axes and makes it optional in calls.
+    `default`, made of numbers and sizes, may have fewer axes and makes it optional in calls. `handed`: it
+    is what an earlier stage hands on, so that a token alone does not choose it.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Input:
     per_group: bool = False
     default: Expression | None = None
     span: Span = field(default=NOWHERE, compare=False)
+    handed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,9 @@ class Samples:
     def __init__(self, normal: Normal) -> None:
         self.normal = normal
         self.inputs = {declared.name for declared in normal.recurrence.inputs}
+        # Whether a transition depends on what an earlier stage hands on.
+        handed = {declared.name for declared in normal.recurrence.inputs if declared.handed}
+        self.handed = bool(handed & transition_names(normal).keys())
 
     @cached_property
     def values(self) -> list[Values]:

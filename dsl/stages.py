@@ -372,7 +372,7 @@ class _Stage:
 
     def _handed_in(self, value: _Value) -> Input:
         known = infer(value.expression, self.dependence.recurrence)
-        return Input(value.name, value.expression.axes, known)
+        return Input(value.name, value.expression.axes, known, handed=True)
 
 
 def _defines(statement: Statement, let: str) -> bool:

@@ -27,6 +27,8 @@ NORMS = "norms of products"
 
 LAYERS = "finite precision, any number of layers of this kind"
 SATURATED = "finite precision, gates that saturate"
+TABLE = "a table of the last tokens between the layers"
+UNKNOWN = "which values earlier stages hand on, and at which tokens, is not known"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +46,17 @@ class Statement:
 
 
 def tracking(normal: Normal, found: Spectrum) -> tuple[Statement, ...]:
-    """Stability, parity, counting, groups and regular languages, as far as something is proven."""
+    """Stability, parity, counting, groups and regular languages, as far as something is proven.
+
+    A construction chooses the transition of every token. Where an earlier stage hands on what transitions
+    are made of, none is claimed: what holds for all values still does.
+    """
     samples = Samples(normal)
     parity = _nonnegative(found) or _signed(found, samples)
     statements = [_stability(found, samples), parity, _counting(normal, found, samples)]
     if found.triangular and found.real:
-        statements += _diagonal(normal, found)
-    elif reflections(found):
+        statements += _diagonal(normal, found, samples.handed)
+    elif reflections(found) and not samples.handed:
         statements += _reflecting(normal, found)
     return tuple(statement for statement in statements if statement is not None)
 
@@ -61,8 +67,9 @@ def signs(normal: Normal, found: Spectrum) -> str:
     if found.real and found.interval.low >= 0:
         return f"{family}; eigenvalues real, none negative"
     samples = Samples(normal)
-    kind = "real" if found.real else "complex for some inputs" if samples.rotates() else "real or complex"
-    negative = ", negative for some inputs" if samples.negative() else ""
+    where = "values that are handed on" if samples.handed else "inputs"
+    kind = "real" if found.real else f"complex for some {where}" if samples.rotates() else "real or complex"
+    negative = f", negative for some {where}" if samples.negative() else ""
     return f"{family}; eigenvalues {kind}{negative}"
 
 
@@ -72,6 +79,8 @@ def _stability(found: Spectrum, samples: Samples) -> Statement:
         text = "stable: the norm of a transition is at most 1, no product of them amplifies the state"
         return Statement(topic, "yes", text, "every input, any length", NORMS)
     grows = samples.grows()
+    if grows is not None and samples.handed:
+        return Statement(topic, "open", f"not proven stable: {grows}", UNKNOWN, "its powers")
     if grows is not None:
         text = f"not stable for every input: {grows}"
         return Statement(
@@ -80,9 +89,8 @@ def _stability(found: Spectrum, samples: Samples) -> Statement:
     if norm == inf:
         text = "not proven stable: the norm of a transition has no bound"
     else:
-        text = (
-            f"not proven stable: the norm of a transition is at most {norm:.6g}, over T tokens {norm:.6g}**T"
-        )
+        most = f"{norm:.6g}" if f"{norm:.6g}" != "1" else f"{norm!r}"
+        text = f"not proven stable: the norm of a transition is at most {most}, over T tokens {most}**T"
     return Statement(topic, "open", text, "tokens that differ, whatever their eigenvalues are", NORMS)
 
 
@@ -95,7 +103,7 @@ def _nonnegative(found: Spectrum) -> Statement | None:
 
 
 def _signed(found: Spectrum, samples: Samples) -> Statement:
-    flips = samples.flips() if _reaches(found.interval, -1) else None
+    flips = samples.flips() if _reaches(found.interval, -1) and not samples.handed else None
     if flips is not None:
         turn, keep = flips
         text = f"parity in one layer: at {turn}; at {keep}"
@@ -106,6 +114,7 @@ def _signed(found: Spectrum, samples: Samples) -> Statement:
     if negative is not None:
         text = f"parity is not excluded: at {negative}"
     condition = "no token was found that turns a sign and leaves its size, beside one that keeps the state"
+    condition = UNKNOWN if samples.handed and negative is not None else condition
     return Statement("parity", "open", text, condition, GRAZZI)
 
 
@@ -114,7 +123,8 @@ def _counting(normal: Normal, found: Spectrum, samples: Samples) -> Statement | 
     if found.triangular and found.real:
         text = "no counting modulo 3 at every length: no product of transitions has complex eigenvalues"
         return Statement(topic, "no", text, LAYERS, GRAZZI)
-    if reflections(found) >= 2 or (reflections(found) and normal.micro):
+    count = 0 if samples.handed else reflections(found)
+    if count >= 2 or (count and normal.micro):
         text = "counting modulo every number in one layer: two reflections make a rotation by any angle"
         condition = f"{SATURATED}, {normal.micro} of at least 2" if normal.micro else SATURATED
         return Statement(topic, "yes", text, condition, GRAZZI)
@@ -126,10 +136,11 @@ def _counting(normal: Normal, found: Spectrum, samples: Samples) -> Statement | 
     if rotates is None:
         return None
     text = f"counting modulo 3 is not excluded: at {rotates}"
-    return Statement(topic, "open", text, "a rotation that fades or grows does not count", GRAZZI)
+    condition = UNKNOWN if samples.handed else "a rotation that fades or grows does not count"
+    return Statement(topic, "open", text, condition, GRAZZI)
 
 
-def _diagonal(normal: Normal, found: Spectrum) -> Iterator[Statement]:
+def _diagonal(normal: Normal, found: Spectrum, handed: bool) -> Iterator[Statement]:
     text = "no word problem of a group that is not solvable, such as A5 or S5"
     condition = "logarithmic precision, any fixed number of layers, unless TC0 = NC1"
     yield Statement("groups", "no", text, condition, MERRILL)
@@ -138,7 +149,7 @@ def _diagonal(normal: Normal, found: Spectrum) -> Iterator[Statement]:
     topic, text = "regular languages", "no regular language that is not star-free"
     yield Statement(topic, "no", text, LAYERS, SARROF)
     inputs = {declared.name for declared in normal.recurrence.inputs}
-    if normal.gates & inputs and _reaches(found.decay, 0, 1):
+    if normal.gates & inputs and not handed and _reaches(found.decay, 0, 1):
         text = "every star-free regular language"
         yield Statement(topic, "yes", text, f"{SATURATED}, as many layers as it takes", SARROF)
 
@@ -152,11 +163,11 @@ def _reflecting(normal: Normal, found: Spectrum) -> Iterator[Statement]:
         condition = f"{SATURATED}, keys of length one, at least {more} channels of the key"
         yield Statement("groups", "yes", text, condition, GRAZZI)
     text = "the word problem of every symmetric group in a few layers"
-    condition = f"{SATURATED}, keys of length one, a table of the last tokens between the layers"
+    condition = f"{SATURATED}, keys of length one, {TABLE}"
     yield Statement("groups", "yes", text, condition, SIEMS)
     if _reaches(found.decay, 0, 1):
         text, source = "every regular language", f"{GRAZZI}; {SIEMS}"
-        condition = f"{SATURATED}, as many layers as it takes"
+        condition = f"{SATURATED}, keys of length one, as many layers as it takes, {TABLE}"
         yield Statement("regular languages", "yes", text, condition, source)
         return
     text = "every regular language, with as many factors per token and layers as it takes"

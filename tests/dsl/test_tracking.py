@@ -12,6 +12,7 @@ from rnnc.dsl.normaliser import normalise
 from rnnc.dsl.parser import parse
 from rnnc.dsl.samples import Samples
 from rnnc.dsl.spectrum import spectrum
+from rnnc.dsl.stages import split
 from rnnc.dsl.tracking import reflections, signs, tracking
 
 OPS = Path(__file__).parents[2] / "ops"
@@ -125,6 +126,41 @@ def test_micro_steps(decay: str, regular: str) -> None:
     assert found["the word problem of the permutations of n + 1 in one layer"].verdict == "yes"
     (counting,) = (s for s in statements if s.topic == "counting modulo 3")
     assert "n of at least 2" in counting.conditions
+
+
+STAGED = """recurrence t[K, V]:
+    input q[K], k[K], v[V], a
+    input z in [-1, 1]
+    let u = unit(k)
+    state m, S[K, V]
+    m <- 0.9 * m + 0.1 * z
+    S <- {update} + k @ v.T
+    output o[V]
+    o <- S.T @ q
+"""
+
+
+@pytest.mark.parametrize(
+    ("update", "verdicts"),
+    [
+        ("sigmoid(m) * S", "yes no no no no"),  # it never reaches 0 or 1, so that nothing is reset
+        ("tanh(m) * S", "yes open no no -"),  # it never reaches -1 or 1
+        ("exp(m) * S", "open no no no no"),
+        ("(I - 2 * sigmoid(50 * m) * u @ u.T) @ S", "yes open no - -"),
+        ("sigmoid(a) * S + tanh(m) * u @ v.T", "yes no no no no+yes"),
+    ],
+)
+def test_what_an_earlier_stage_hands_on_is_chosen_by_no_token(update: str, verdicts: str) -> None:
+    form = normalise(split(check(parse(STAGED.format(update=update))))[-1])
+    statements = tracking(form, spectrum(form))
+    found = ["+".join(s.verdict for s in statements if s.topic == topic) or "-" for topic in TOPICS]
+    assert " ".join(found) == verdicts, "\n".join(map(str, statements))
+
+
+def test_a_norm_above_one_is_told_from_one() -> None:
+    form = normal("(0.2 + 0.8 * alpha) * S")
+    (stability,) = (s for s in tracking(form, spectrum(form)) if s.topic == "stability")
+    assert "at most 1," not in stability.text
 
 
 def test_nothing_is_found_where_nothing_is() -> None:
