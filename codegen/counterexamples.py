@@ -32,7 +32,7 @@ Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Counterexample:
-    """Values by name, and the two results that they give, exact or to six digits."""
+    """Values by name, and the two results that they give, exact or to as many digits as tell them apart."""
 
     sizes: tuple[tuple[str, int], ...]
     tokens: int
@@ -106,13 +106,9 @@ class _Point:
         one, two = (dict(self._results(recurrence)) for recurrence in self.pair)
         for where, value in one.items():
             if value.disjoint(two[where]):
+                shown = _told_apart(value, two[where])
                 return Counterexample(
-                    tuple(self.sizes.items()),
-                    self.tokens,
-                    tuple(self._shown()),
-                    where,
-                    _number(value),
-                    _number(two[where]),
+                    tuple(self.sizes.items()), self.tokens, tuple(self._shown()), where, *shown
                 )
         return None
 
@@ -162,10 +158,19 @@ def _inside(interval: Interval) -> Fraction:
     return Fraction(interval.low) + 1 if interval.low > -inf else Fraction(interval.high) - 1
 
 
-def _number(value: Interval) -> str:
+def _told_apart(one: Interval, two: Interval) -> tuple[str, str]:
+    """Two numbers, to six digits or as many as it takes."""
+    for digits in (6, 9, 12, 17):
+        shown = _number(one, digits), _number(two, digits)
+        if shown[0] != shown[1]:
+            break
+    return shown
+
+
+def _number(value: Interval, digits: int) -> str:
     if value.low == value.high:
         return str(Fraction(value.low))
-    return f"{(value.low + value.high) / 2:.6g}"
+    return f"{(value.low + value.high) / 2:.{digits}g}"
 
 
 def _text(values: Any) -> str:

@@ -3,10 +3,10 @@
 A function like sigmoid has no rational value, and a proof needs none: `Oracle` gives every (function,
 argument) pair one unknown of its own, the same whoever asks. Only what relates functions to each other is
 known to it: exp and log undo each other, exp of a logsigmoid is the sigmoid, sigmoid(-x) is 1 - sigmoid(x),
-tanh(x) is 2 sigmoid(2 x) - 1, softplus(x) is -logsigmoid(-x), silu(x) is x sigmoid(x), powers of a number are
-powers of one root, and logarithms of decays (`log2_exp`, `log2`) are kept as formal logarithms, whose sums
-exp2 turns back into products. ln 2 and log2 e stand for 1, which is consistent because they occur only
-where base 2 stands in for base e.
+tanh(x) is 2 sigmoid(2 x) - 1, softplus(x) is -logsigmoid(-x), silu(x) is x sigmoid(x), powers of a number,
+its square root among them, are powers of one root, and logarithms of decays (`log2_exp`, `log2`) are kept as
+formal logarithms, whose sums exp2 turns back into products. ln 2 and log2 e stand for 1, which is consistent
+because they occur only where base 2 stands in for base e.
 """
 
 from __future__ import annotations
@@ -103,6 +103,10 @@ class Oracle:
                 return self.power(x, -1)
             case "rsqrt", (x,):
                 return self.power(x, Fraction(-1, 2))
+            case "sqrt", (x,):
+                root = self.power(x, Fraction(1, 2))
+                self.known["from", "sqrt", root] = x
+                return root
             case _:
                 return self.unknown(function, args)
 
@@ -111,6 +115,8 @@ class Oracle:
         exponent = Fraction(str(exponent))
         if exponent.denominator == 1 and exponent >= 0:
             return x ** int(exponent)
+        if ("from", "sqrt", x) in self.known:
+            return self.power(self.known["from", "sqrt", x], exponent / 2)
         if self.field and exponent.denominator == 1 and x != 0 and ("root", x) not in self.known:
             return (1 / x) ** int(-exponent)
         whole = max(0, ceil(exponent))  # x**e = x**whole * (x**(-1/d))**n
@@ -162,7 +168,12 @@ def rationals(seed: int) -> Oracle:
     """An oracle whose unknowns are random fractions: an identity that fails shows at once."""
     draw = random.Random(seed)
     # Wide, so that no two unknowns are equal by chance: `exp` looks for the value of a logsigmoid.
-    return Oracle(lambda _: Fraction(draw.randint(1, 99991), draw.randint(1, 97)), Fraction, field=True)
+    return Oracle(lambda _: Fraction(draw.randint(1, 99991), draw.randint(1, 97)), exact, field=True)
+
+
+def exact(value: Any) -> Fraction:
+    """The number that is written: 1e-6 is a millionth, not the float next to it."""
+    return Fraction(repr(value)) if isinstance(value, float) else Fraction(value)
 
 
 def random_fraction(draw: random.Random) -> Fraction:
@@ -272,7 +283,7 @@ class TokenLoop(interpreter.Arithmetic):
         if function == "unit":
             square = np.add(
                 (x * x).sum(index, keepdims=True),
-                np.asarray(self.embed(Fraction(UNIT_EPSILON)), dtype=object),
+                np.asarray(self.embed(UNIT_EPSILON), dtype=object),
             )
             return x * self.map(lambda y: self.apply("power", y, Fraction(-1, 2)), square)
         raised = self.map(lambda y: self.apply("exp", y), x)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sympy import QQ, ring
 
-from rnnc.codegen.exact import Oracle
+from rnnc.codegen.exact import Oracle, exact
 from rnnc.dsl.functions import FUNCTIONS
 
 
@@ -31,7 +31,7 @@ class Polynomials:
         return self.generators[self.used - 1]
 
     def number(self, value: Any) -> Any:
-        fraction = Fraction(value)
+        fraction = exact(value)
         return self.domain(QQ(fraction.numerator, fraction.denominator))
 
     def gradients(self, loss: Any, values: Any) -> Any:

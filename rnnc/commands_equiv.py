@@ -36,20 +36,25 @@ def equiv(
 
     paths = [read_spec(file) for file in (first, second)]
     left, right = (bare(parse(*each)) for each in paths)
+    for each in (left, right):  # what is wrong after this comes from the options
+        check(each)
     try:
         left = renamed(left, dict(_pair("--rename", each) for each in rename or ()))
         for name, text in (_pair("--let", each) for each in let or ()):
-            if (name in arguments(left)) == (name in arguments(right)):
+            if name in arguments(left) and name in arguments(right):
+                raise Refusal(f"--let {name}: both specs have '{name}'; --rename it in the first")
+            if name not in arguments(left) and name not in arguments(right):
                 raise Refusal(f"--let {name}: expected an input or parameter of one of the two specs")
             if name in arguments(left):
                 left = with_gate(left, right, name, text)
             else:
                 right = with_gate(right, left, name, text)
+        pair = check(left), check(right)
     except SpecError as error:
         raise Refusal(f"equiv: {error.diagnostics[0].message}") from None
     with err.status("comparing"):
         try:
-            answer = compare(check(left), check(right))
+            answer = compare(*pair)
         except Incomparable as reason:
             raise Refusal(f"equiv: {reason}; name what belongs together by --rename or --let") from None
     if as_json:

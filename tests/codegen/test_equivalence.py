@@ -51,6 +51,8 @@ FUNCTIONS = [
     ("S <- (1 - sigmoid(-a)) * S + k @ v.T", "S <- sigmoid(a) * S + k @ v.T"),
     ("S <- softplus(a) * S + k @ v.T", "S <- -logsigmoid(-a) * S + k @ v.T"),
     ("S <- S + k @ silu(v).T", "S <- S + k @ (v * sigmoid(v)).T"),
+    ("S <- S + u @ v.T", "S <- S + (k * rsqrt(sum(k * k, K) + 1e-6)) @ v.T"),
+    ("S <- S + k @ v.T * K**-0.5", "S <- S + k @ v.T / sqrt(K)"),
 ]
 DIFFERENT = [
     ("S <- d * S + k @ v.T", "S <- d * S + 2 * k @ v.T"),
@@ -95,6 +97,12 @@ def test_a_counterexample_without_functions_is_exact() -> None:
     assert example.tokens == 1
     assert Fraction(example.left) == values["q"] * values["k"] * values["v"]
     assert Fraction(example.right) == 2 * Fraction(example.left)
+
+
+def test_what_differs_little_is_told_apart() -> None:
+    found = compared("S <- S + u @ v.T", "S <- S + (k / norm(k)) @ v.T").counterexample
+    assert found is not None
+    assert found.left != found.right
 
 
 def test_a_difference_in_the_state_needs_a_state() -> None:

@@ -57,7 +57,9 @@ def test_different(mine: str) -> None:
         (("--rename", "T=M"), "'T' cannot be renamed"),
         (("--let", "g="), "--let: expected NAME=EXPRESSION"),
         (("--let", "x=1"), "--let x: expected an input or parameter of one of the two specs"),
-        (("--let", "k=q"), "--let k: expected an input or parameter of one of the two specs"),
+        (("--let", "k=q"), "--let k: both specs have 'k'"),
+        (("--let", "g=nothing(gk)"), "equiv: there is no function 'nothing'"),
+        (("--let", "g=nothing"), "equiv: 'nothing' is not declared"),
     ],
 )
 def test_wrong_usage(mine: str, options: tuple[str, ...], said: str) -> None:
