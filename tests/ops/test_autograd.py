@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -219,6 +224,24 @@ def test_freed_memory_is_kept_of_large_calls_alone(monkeypatch, row_bytes, kept)
     layout = arrange(1, 1024, None, 32, False, torch.device("cpu"))
     autograd.spans(layout, row_bytes)
     assert len(calls) == kept
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_what_is_freed_stays_in_the_process():
+    program = """
+import resource
+from rnnc.ops import autograd
+autograd._keep_freed_memory()
+for _ in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    blocks = [b"x" * (28 << 20) for _ in range(3)]
+    del blocks
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 1000  # of 21504 pages
 
 
 @pytest.mark.parametrize("recorded", [False, True])
