@@ -16,6 +16,8 @@ Place = Literal[
     "start",
     "matrix",
     "pairs",
+    "triangle",
+    "triangles",
     "chunk",
     "kept",
     "total",
@@ -30,6 +32,7 @@ class Array:
 
     token: [B, T, H, axes]; param: [H, axes]; shared: [axes]; matrix: [B, T, H, C], the rows of [C, C]; pairs:
     the same with a column for each row of the tokens. What has rows has the axis of micro-steps in memory.
+    triangle, triangles: the same of a lower triangular matrix, [chunks, H, entries]; see `triangles`.
     start: [N, H, axes], what was carried into each sequence, or None: zeros.
     chunk: [chunks, H, axes]; kept: the same for one chunk in several, the first of each; state: [N, H, axes];
     partial: [chunks, H, axes] in float32, summed afterwards.

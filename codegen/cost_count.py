@@ -23,6 +23,7 @@ from rnnc.codegen.schedule import is_derivative
 from rnnc.codegen.tiling_record import Choice, Tiling
 from rnnc.codegen.tiling_text import described
 from rnnc.codegen.torch_sums import plain
+from rnnc.codegen.triangles import TRIANGLES, triangle_entries
 from rnnc.codegen.triton_rows import rows_per_token
 from rnnc.codegen.work import Work
 
@@ -82,6 +83,8 @@ class Count:
         if micro is not None and axes[:1] in ((ir.ROWS,), (ir.COLUMNS,)):
             features = (micro, *features)
         groups = {item.name for item in self.compiled.recurrence.inputs if item.per_group}
+        if array.place in TRIANGLES:
+            return self.chunks * heads * triangle_entries(*map(self.extent, axes)) * BYTES[self.dtype]
         lead = {
             "token": batch * time * (self.sizes["G"] if array.name in groups else heads),
             "value": batch * time * heads,

@@ -17,7 +17,18 @@ from importlib.resources import files
 from rnnc.codegen.renaming import rename
 
 # Where definitions are taken from: the runtime, how it chooses tiles, and what is said of delays.
-CHOICE = ("cuts", "hardware", "resources", "slices", "stretches", "tiling", "tiling_record", "times", "work")
+CHOICE = (
+    "cuts",
+    "hardware",
+    "resources",
+    "slices",
+    "stretches",
+    "tiling",
+    "tiling_record",
+    "times",
+    "triangles",
+    "work",
+)
 SAID = ("rnnc.dsl.delays", "rnnc.dsl.functions")
 FOLLOWED = ("rnnc.ops", *(f"rnnc.codegen.{name}" for name in CHOICE), *SAID)
 

@@ -17,6 +17,7 @@ from fractions import Fraction
 from rnnc.codegen import operations as ir
 from rnnc.codegen.arrays import Array, Place
 from rnnc.codegen.builder import Builder
+from rnnc.codegen.lower_triangles import is_lower
 from rnnc.codegen.operations import COLUMN, COLUMNS, ROW, ROWS, TIME_AXES
 from rnnc.codegen.phases import is_accumulated, is_heavy, levels
 from rnnc.codegen.program import Node, Program, dependents, reachable
@@ -204,6 +205,8 @@ def place_of(node: Node) -> Place:
     """Where a value lies between kernels."""
     match node.axes:
         case (first, second) if first in TIME_AXES and second in TIME_AXES:
+            if is_lower(node):
+                return "triangles" if second == COLUMNS else "triangle"
             return "pairs" if {COLUMNS} & {first, second} else "matrix"
         case (first,) if first in TIME_AXES:
             return "value" if is_plain_value(node) else "row"

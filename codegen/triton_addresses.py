@@ -9,6 +9,7 @@ from rnnc.codegen.arrays import Array
 from rnnc.codegen.kernel_record import Kernel
 from rnnc.codegen.names import Names
 from rnnc.codegen.recurrent_kernels import base
+from rnnc.codegen.triangles import TRIANGLES
 from rnnc.codegen.value_names import ValueNames
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.normal import Normal
@@ -19,6 +20,8 @@ SHAPES = {
     "row": "B, T, H",
     "matrix": "B, T, H",
     "pairs": "B, T, H",
+    "triangle": "chunks, H",
+    "triangles": "chunks, H",
     "chunk": "chunks, H",
     "kept": "kept, H",
     "total": "chunks, H",
@@ -28,6 +31,12 @@ SHAPES = {
     "state": "N, H",
     "start": "N, H",
 }
+# The rows of lower triangular matrices, in blocks of 8 of one length (see `triangles`): how long they are and
+# where they begin. Anew wherever rows are, or they would fill the registers.
+TRIANGLE = [
+    "w_{0} = (o_{0} // 8 + anew(tl.full([], 1, tl.int32))) * 8  # entries of rows of a lower triangle",
+    "l_{0} = w_{0} * (o_{0} + 4 - w_{0} // 2)  # where they begin",
+]
 
 
 def is_input(array: Array) -> bool:
@@ -97,6 +106,12 @@ class Addresses:
             f"i_rows, s_rows = o_rows // B{size}, tl.minimum(o_rows % B{size}, {size} - 1)",
         ]
 
+    def triangles(self) -> list[str]:
+        """How long the rows of lower triangular matrices are, and where they begin."""
+        held = (array for array in (*self.loads, *self.kernel.stores) if array.place in TRIANGLES)
+        rows = sorted({_index(array.node.axes[0]) for array in held})
+        return [text.format(each) for each in rows for text in TRIANGLE]
+
     def before(self) -> list[str]:
         """The positions of the tokens before those of the rows, the first where there is none."""
         read = {array.name for array in self.loads}
@@ -148,6 +163,8 @@ class Addresses:
                 return [f"{self._spread(row, time, tile)}{times}", *inner]
             case "matrix" | "pairs":
                 return [self._matrix_row(array, features)]
+            case "triangle" | "triangles":
+                return self._triangle(array)
             case "param":
                 return [f"i_h{times}", *inner]
             case "kept":
@@ -172,11 +189,44 @@ class Addresses:
             column, width = "o_rows", f"({self.extent(ir.COLUMNS)})"
         return f"{self._spread(row, time, tile)} * {width} + {self._spread(column, tile[1], tile)}"
 
+    def _triangle(self, array: Array) -> list[str]:
+        """Where the rows of a lower triangular matrix lie: those of a chunk together."""
+        tile, times = array.node.axes, self._columns_per_row(array.node.axes)
+        row, column = (_index(axis) for axis in tile)
+        start = f"{self._spread(f'l_{row}', tile[0], tile)}{times}"
+        return [f"i_chunk * ({self._triangle_size(tile)})", start, self._spread(f"o_{column}", tile[1], tile)]
+
+    def _triangle_size(self, tile: Axes) -> str:
+        """How many entries of such a matrix are kept: as `triangle_entries`."""
+        rows = self.extent(tile[0])
+        first = rows if rows == "C" else f"({rows})"
+        return f"{first} * ({rows} + 8) // 2{self._columns_per_row(tile)}"
+
+    def _columns_per_row(self, tile: Axes) -> str:
+        """The factor, if a token's row has several columns for every token."""
+        return f" * B{self.sizes[self.micro]}" if self.micro and tile == (ir.ROW, ir.COLUMNS) else ""
+
+    def _masks_of_triangle(self, tile: Axes) -> list[str]:
+        """The rows that exist, and which of their entries are kept.
+
+        Walks, and kernels of rows, compare with the lengths of the rows, which are anew: a mask that never
+        changes would be held in registers. Others spill less with such a mask (compiled for sm_90).
+        """
+        row, column = (_index(axis) for axis in tile)
+        columns, several = self._spread(f"o_{column}", tile[1], tile), self._columns_per_row(tile)
+        if self.kernel.serial or self.micro is not None:
+            kept = f"{columns} < {self._spread(f'w_{row}', tile[0], tile)}{several}"
+        else:
+            kept = f"{columns} // 8 <= {self._spread(f'o_{row}', tile[0], tile)} // 8"
+        return [self._spread(f"m_{row}", tile[0], tile), f"({kept})"]
+
     def _masks(self, array: Array, again: bool) -> list[str]:
         """The masks of a tile, to be joined."""
         features, tile, time = self._feature_axes(array), array.node.axes, _time(array)
         masks = [self._spread(f"m_{self.size(axis)}", axis, tile) for axis in features if axis in tile]
         held = ""
+        if array.place in TRIANGLES:
+            return self._masks_of_triangle(tile)
         if array.place == "start":
             return self._masks_of_start(array, features)
         if array.place == "kept":  # written if the state is kept, read if the chunk exists
@@ -234,6 +284,10 @@ class Addresses:
         for name, argument in self.arguments.items():
             array = arrays[name]
             features = [self.size(a) for a in self.memory_axes(array) if a not in ir.TIME_AXES]
+            if array.place in TRIANGLES:
+                size = self._triangle_size(array.node.axes)
+                lines.append(f"{argument},  # [{SHAPES[array.place]}, {size}], a lower triangle")
+                continue
             if array.place in ("matrix", "pairs"):
                 features.append(self.extent(ir.COLUMN if array.place == "matrix" else ir.COLUMNS))
             shape = ", ".join(part for part in (SHAPES[array.place], *features) if part)
@@ -244,6 +298,11 @@ class Addresses:
         """The sizes of axes and of their tiles, as lines of the head."""
         names = [*self.sizes.values(), *(f"B{size}" for size in self.sizes.values())]
         return [f"{name}: tl.constexpr," for name in names]
+
+
+def _index(axis: str) -> str:
+    """What the names of vectors along rows or tokens end in."""
+    return "rows" if axis in (ir.ROWS, ir.COLUMNS) else "c"
 
 
 def _time(array: Array) -> str:

@@ -31,7 +31,6 @@ MICRO = [
     "t_rows = bos + (length - 1 - i_t * C - i_rows if REVERSE else i_t * C + i_rows)",
     "r_rows = bos + tl.maximum(tl.minimum(t_rows - bos, length - 1), 0)",
 ]
-PAIRS = ("matrix", "pairs")  # places of matrices between tokens
 AGAIN = ["", "tl.debug_barrier()", "i_k, i_t, i_h = anew(i_k), anew(i_t), anew(i_h)"]
 
 
@@ -70,7 +69,7 @@ class Body:
         self.called: dict[Node, str] = {}
         steps = addresses.sizes[addresses.micro] if addresses.micro else ""
         self.micro = [text.format(steps) for text in MICRO] if steps else []
-        self.rows = [*ROWS, *self.micro, *addresses.before()]
+        self.rows = [*self.micro, *addresses.before(), *addresses.triangles()]
         self.again = [*AGAIN, *(["i_kept = anew(i_kept) if SPACING > 1 else i_k"] if walked else [])]
 
     # What `triton_operations.line` asks for
@@ -109,7 +108,7 @@ class Body:
         lines = []
         for before, phase in zip((None, *phases), phases, strict=False):
             if before is None or before.axis is not None or phase.axis is None:
-                lines += [*([] if before is None else self.again), *self.rows]
+                lines += [*([] if before is None else self.again), *ROWS, *self.rows]
             elif any(isinstance(step, Store) and step.array.node in self.own for step in before.body):
                 lines.append(self.again[1])
             lines += self.phase(phase)
@@ -121,7 +120,7 @@ class Body:
             return self.paragraphs.texts([self.step(step, phase.sums) for step in phase.body])
         size = self.size(phase.axis)
         tile = self.addresses.tile(phase.axis, f"anew(i_{size})")
-        again = Line((*self.again[1:], *ROWS, *self.addresses.before(), *tile))
+        again = Line((*self.again[1:], *ROWS, *self.addresses.before(), *self.addresses.triangles(), *tile))
         inside = self.paragraphs.texts(
             [
                 again if isinstance(step, Anew) else self.step(step, phase.sums)

@@ -19,7 +19,7 @@ from rnnc.dsl.normal import Normal
 RESERVED = """tl triton T H C N h0 ht cu_seqlens chunk_offsets chunk_table HAS_START HAS_END PACKED REVERSE
 SPACING i_kept i_at i_first keeps first_kept
 DOT PRECISION i_v i_nh i_n i_h i_t i_k i_step i_chunk exists bos length first chunks tiles o_c o_t o_r m_c
-WARPS dot o_rows i_rows s_rows m_rows t_rows r_rows repeat over_steps over_tokens
+WARPS dot o_rows i_rows s_rows w_c l_c w_rows l_rows m_rows t_rows r_rows repeat over_steps over_tokens
 segment_sum segment_sum_grad inverse decay_dot decay_dot_grads running_sum running_scalar path path_grad
 product_dot product_dot_grads running_product running_product_grad running_product_scalar_grad
 alternate_columns alternate_rows block anew expm1 tanh softplus
@@ -201,7 +201,7 @@ class KernelPrinter:
             offsets=_indent([*addresses.rows(), *offsets], 1),
             state_tile=_state_tile(axes),
             state_mask=_state_mask(axes),
-            rows=_indent([*self.body.micro, *addresses.before()], 2),
+            rows=_indent(self.body.rows, 2),
             step="chunks - 1 - i_step" if self.kernel.role == "reverse" else "i_step",
             value=value,
             keeps=self.kernel.spaced,
@@ -284,7 +284,7 @@ class KernelPrinter:
             sizes=_indent(addresses.constants(), 1),
             offsets=_indent([*addresses.rows(), *offsets], 1),
             loads=_indent(loads, 1),
-            rows=_indent([*self.body.micro, *addresses.before()], 3),
+            rows=_indent(self.body.rows, 3),
             body=_indent(body, 3),
         )
 

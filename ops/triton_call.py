@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rnnc.codegen.resources import Configuration, rows_for
+from rnnc.codegen.triangles import TRIANGLES, triangle_entries
 from rnnc.ops.options import CHUNK
 from rnnc.ops.triton_repeated import Repeated
 from rnnc.ops.triton_stretches import WHOLE, Split, Tables, split_tables
@@ -210,6 +211,11 @@ class Call:
         self, place: str, axes: tuple[str, ...], sizes: Mapping[str, int] | None = None
     ) -> tuple[int, ...]:
         """The shape of an array in memory; `sizes`: of axes, if not as in the call."""
+        rows = rows_for(self.sizes[self.micro]) if self.micro else 1
+        if place in TRIANGLES:
+            along = self.chunk * (rows if self.micro in axes else 1)
+            across = self.chunk * (rows if place == "triangles" else 1)
+            return self.chunks, self.heads, triangle_entries(along, across)
         own = tuple((sizes or self.sizes)[axis] for axis in axes)
         lead = {
             "token": (self.batch, self.length, self.heads),
@@ -224,6 +230,5 @@ class Call:
             "stretch": (self.walked, self.heads),
             "start": (self.sequences, self.heads),
         }[place]
-        rows = rows_for(self.sizes[self.micro]) if self.micro else 1
         columns = {"matrix": (self.chunk,), "pairs": (self.chunk * rows,)}
         return lead + own + columns.get(place, ())
