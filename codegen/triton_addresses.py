@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.arrays import Array
@@ -32,11 +32,12 @@ SHAPES = {
     "start": "N, H",
 }
 # The rows of lower triangular matrices, in blocks of 8 of one length (see `triangles`): how long they are and
-# where they begin. Anew wherever rows are, or they would fill the registers.
+# where they begin.
 TRIANGLE = [
-    "w_{0} = (o_{0} // 8 + anew(tl.full([], 1, tl.int32))) * 8  # entries of rows of a lower triangle",
+    "w_{0} = (o_{0} // 8 + {1}) * 8  # entries of rows of a lower triangle",
     "l_{0} = w_{0} * (o_{0} + 4 - w_{0} // 2)  # where they begin",
 ]
+ONE = "anew(tl.full([], 1, tl.int32))"
 
 
 def is_input(array: Array) -> bool:
@@ -106,11 +107,18 @@ class Addresses:
             f"i_rows, s_rows = o_rows // B{size}, tl.minimum(o_rows % B{size}, {size} - 1)",
         ]
 
-    def triangles(self) -> list[str]:
-        """How long the rows of lower triangular matrices are, and where they begin."""
-        held = (array for array in (*self.loads, *self.kernel.stores) if array.place in TRIANGLES)
-        rows = sorted({_index(array.node.axes[0]) for array in held})
-        return [text.format(each) for each in rows for text in TRIANGLE]
+    def triangles(self, arrays: Iterable[Array]) -> list[str]:
+        """Of the lower triangular matrices among the arrays: how long rows are, and where they begin."""
+        rows = sorted({_index(array.node.axes[0]) for array in arrays if array.place in TRIANGLES})
+        one = ONE if self.crowded else "1"
+        return [text.format(each, one) for each in rows for text in TRIANGLE]
+
+    @property
+    def crowded(self) -> bool:
+        """Whether lengths of rows, and masks made of them, are formed wherever they are read: held, they fill
+        the registers of walks and of kernels of rows. Others spill less where they are constant (sm_90).
+        """
+        return self.kernel.serial or self.micro is not None
 
     def before(self) -> list[str]:
         """The positions of the tokens before those of the rows, the first where there is none."""
@@ -207,14 +215,10 @@ class Addresses:
         return f" * B{self.sizes[self.micro]}" if self.micro and tile == (ir.ROW, ir.COLUMNS) else ""
 
     def _masks_of_triangle(self, tile: Axes) -> list[str]:
-        """The rows that exist, and which of their entries are kept.
-
-        Walks, and kernels of rows, compare with the lengths of the rows, which are anew: a mask that never
-        changes would be held in registers. Others spill less with such a mask (compiled for sm_90).
-        """
+        """The rows that exist, and which of their entries are kept."""
         row, column = (_index(axis) for axis in tile)
         columns, several = self._spread(f"o_{column}", tile[1], tile), self._columns_per_row(tile)
-        if self.kernel.serial or self.micro is not None:
+        if self.crowded:
             kept = f"{columns} < {self._spread(f'w_{row}', tile[0], tile)}{several}"
         else:
             kept = f"{columns} // 8 <= {self._spread(f'o_{row}', tile[0], tile)} // 8"

@@ -69,7 +69,7 @@ class Body:
         self.called: dict[Node, str] = {}
         steps = addresses.sizes[addresses.micro] if addresses.micro else ""
         self.micro = [text.format(steps) for text in MICRO] if steps else []
-        self.rows = [*self.micro, *addresses.before(), *addresses.triangles()]
+        self.rows = [*self.micro, *addresses.before()]
         self.again = [*AGAIN, *(["i_kept = anew(i_kept) if SPACING > 1 else i_k"] if walked else [])]
 
     # What `triton_operations.line` asks for
@@ -106,12 +106,14 @@ class Body:
     def phases(self, phases: Sequence[Phase]) -> list[str]:
         """All phases. Of what one reads and computes of it, nothing is held for the next."""
         lines = []
-        for before, phase in zip((None, *phases), phases, strict=False):
-            if before is None or before.axis is not None or phase.axis is None:
-                lines += [*([] if before is None else self.again), *ROWS, *self.rows]
-            elif any(isinstance(step, Store) and step.array.node in self.own for step in before.body):
-                lines.append(self.again[1])
-            lines += self.phase(phase)
+        parts = list(_parts(phases))
+        for part in parts:
+            lines += [] if part is parts[0] else self.again
+            lines += [*ROWS, *self.rows, *self.addresses.triangles(_arrays(part))]
+            for before, phase in zip((None, *part), part, strict=False):
+                if before and any(isinstance(s, Store) and s.array.node in self.own for s in before.body):
+                    lines.append(self.again[1])
+                lines += self.phase(phase)
         return lines
 
     def phase(self, phase: Phase) -> list[str]:
@@ -120,7 +122,8 @@ class Body:
             return self.paragraphs.texts([self.step(step, phase.sums) for step in phase.body])
         size = self.size(phase.axis)
         tile = self.addresses.tile(phase.axis, f"anew(i_{size})")
-        again = Line((*self.again[1:], *ROWS, *self.addresses.before(), *self.addresses.triangles(), *tile))
+        triangles = self.addresses.triangles(_arrays([phase]))
+        again = Line((*self.again[1:], *ROWS, *self.addresses.before(), *triangles, *tile))
         inside = self.paragraphs.texts(
             [
                 again if isinstance(step, Anew) else self.step(step, phase.sums)
@@ -256,6 +259,22 @@ class Body:
         equation = f"the gradients of the product under decays in {', '.join(inputs)}, weighted by {weight}"
         text = f"{', '.join(made)} = {grads}({', '.join(args)}, {flags})"
         return Line((text,), _values(decay.args), decay, equation=equation)
+
+
+def _parts(phases: Sequence[Phase]) -> Iterator[list[Phase]]:
+    """The phases; together those between which nothing is formed anew: one without a loop, and its loop."""
+    part: list[Phase] = []
+    for phase in phases:
+        if part and (part[-1].axis is not None or phase.axis is None):
+            yield part
+            part = []
+        part.append(phase)
+    yield from [part] if part else []
+
+
+def _arrays(phases: Iterable[Phase]) -> list[Array]:
+    """What the phases read and write."""
+    return [step.array for phase in phases for step in phase.body if isinstance(step, Read | Store)]
 
 
 def _values(nodes: Iterable[Node]) -> tuple[Node, ...]:

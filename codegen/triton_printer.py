@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 
+from rnnc.codegen.arrays import Array
 from rnnc.codegen.kernel_docs import after_doc, kernel_doc, walk_doc
 from rnnc.codegen.kernel_record import Kernel
 from rnnc.codegen.names import Names
@@ -201,7 +202,7 @@ class KernelPrinter:
             offsets=_indent([*addresses.rows(), *offsets], 1),
             state_tile=_state_tile(axes),
             state_mask=_state_mask(axes),
-            rows=_indent(self.body.rows, 2),
+            rows=_indent([*self.body.rows, *addresses.triangles(self._arrays())], 2),
             step="chunks - 1 - i_step" if self.kernel.role == "reverse" else "i_step",
             value=value,
             keeps=self.kernel.spaced,
@@ -212,6 +213,10 @@ class KernelPrinter:
                 for name in (self.after.optional if self.after else ())
             ),
         )
+
+    def _arrays(self) -> tuple[Array, ...]:
+        """What the kernel reads and writes."""
+        return *self.kernel.loads, *self.kernel.stores
 
     def _inner(self) -> list[str]:
         """The length of the tiles that what comes at the end of a chunk is done in."""
@@ -284,7 +289,7 @@ class KernelPrinter:
             sizes=_indent(addresses.constants(), 1),
             offsets=_indent([*addresses.rows(), *offsets], 1),
             loads=_indent(loads, 1),
-            rows=_indent(self.body.rows, 3),
+            rows=_indent([*self.body.rows, *addresses.triangles(self._arrays())], 3),
             body=_indent(body, 3),
         )
 

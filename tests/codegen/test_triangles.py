@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -75,9 +74,9 @@ def test_what_is_known_to_be_lower_triangular(matrix: Node, lower: bool) -> None
 @pytest.mark.parametrize("rows", [16, 32, 64, 128, 256])
 def test_the_rows_fill_the_memory(rows: int) -> None:
     """Every entry of the triangle has a place, no two the same, and all begin at a multiple of 8."""
-    names = {"o_c": np.arange(rows), "anew": int, "tl": Scalars}
+    names = {"o_c": np.arange(rows)}
     for text in TRIANGLE:
-        exec(text.format("c"), names)
+        exec(text.format("c", 1), names)
     lengths, starts = names["w_c"], names["l_c"]
     assert (lengths > np.arange(rows)).all()
     assert not (starts % 8).any()
@@ -86,13 +85,6 @@ def test_the_rows_fill_the_memory(rows: int) -> None:
         start + column for start, length in zip(starts, lengths, strict=True) for column in range(length)
     ]
     assert places == list(range(triangle_entries(rows, rows)))
-
-
-class Scalars:
-    """What the lines ask of `tl`."""
-
-    int32 = np.int32
-    full: Callable[..., int] = staticmethod(lambda shape, value, dtype: value)
 
 
 @pytest.mark.parametrize(
