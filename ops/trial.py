@@ -101,8 +101,18 @@ class Trial:
 
 
 def draw_trial(operator: Operator, case: Case) -> Trial:
-    """The float64 trial of a case, with arguments under which the results stay of moderate size."""
-    states = tuple(draw_states(operator.recurrence, case)) if case.initial else ()
+    """The float64 trial of a case, with arguments under which the results stay of moderate size.
+
+    Where states of any sign give no numbers (the root of a mean of squares), none is negative.
+    """
+    drawn = tuple(draw_states(operator.recurrence, case)) if case.initial else ()
+    trial = _moderate(operator, case, drawn)
+    if any(bool(x.isnan().any()) for x in trial.expected.values()):
+        trial = _moderate(operator, case, tuple(x.abs() for x in drawn))
+    return trial
+
+
+def _moderate(operator: Operator, case: Case, states: tuple[Tensor, ...]) -> Trial:
     scale = 1.0
     while True:
         arguments = tuple(draw_arguments(operator.recurrence, case, scale))

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+import rnnc
 from rnnc.dsl.interval import Interval
 from rnnc.ops import gated_delta_net, mamba2
-from rnnc.ops.random_cases import draw_arguments, draw_case, within
-from rnnc.ops.testing import Report, distance, property_test
+from rnnc.ops.random_cases import Case, draw_arguments, draw_case, within
+from rnnc.ops.testing import Report, check_case, distance, property_test
 
 
 @pytest.mark.smoke
@@ -39,6 +40,19 @@ def test_a_correct_operator_passes() -> None:
     assert report, str(report)
     assert report.as_dict()["passed"] is True
     assert {form for form, _ in report.worst} >= {"recurrent", "chunked", "parallel"}
+
+
+def test_states_lie_where_the_spec_gives_numbers() -> None:
+    """The root of a mean of squares: of one that starts below zero there is none."""
+    text = (
+        "recurrence r[K, V]:\n    input q[K], k[K], v[V]\n    state h[K], S[K, V]\n    output o[V]\n"
+        "    h <- 0.9 * h + 0.1 * k * k\n    S <- 0.5 * S + (k * rsqrt(h + 0.001)) @ v.T\n    o <- S.T @ q\n"
+    )
+    operator = rnnc.compile(text)
+    case = Case(1, (7, 7), False, 2, {"K": 3, "V": 2}, {}, True, False, None)
+    report = Report("r")
+    check_case(operator, case, report)
+    assert not report.failures, str(report)
 
 
 @pytest.mark.parametrize("wrong", ["chunked_forward", "chunked_backward"])
