@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rnnc.codegen.builder import Builder
-from rnnc.codegen.operations import COLUMN, ROW
+from rnnc.codegen.operations import COLUMN, ROW, Const
 from rnnc.codegen.program import Node
 
 
@@ -17,8 +17,8 @@ def solved(
     Several reads of a token are rows side by side; one read may have rows of its own, over `row`.
     """
     count = len(rights)
-    if not count:
-        return []
+    if all(isinstance(block.op, Const) and not block.op.value for block in blocks):
+        return list(rights)  # what is read nobody writes into: one state of several, say
     if count == 1:
         return [build.solve(blocks[0], build.rename(rights[0], row, column))]
     right = build.rename(build.interleave(rights), "@m", "@n")

@@ -39,6 +39,10 @@ SPECS = {
     "o <- S.T @ q",
     "a circle that reads": TWO
     + "M <- 0.5 * d * M - 0.3 * S + u @ (v - S.T @ u).T\nS <- 0.5 * S + 0.4 * M\no <- S.T @ q",
+    "a read without a value that does not come back": TWO
+    + "M <- d * M + k @ v.T\nS <- sigmoid(b) * S + M - 0.3 * u @ (u.T @ M)\no <- S.T @ q",
+    "a read that does not come back": TWO
+    + "M <- d * M + k @ v.T\nS <- sigmoid(b) * S + 0.5 * M + u @ (v - M.T @ k).T\no <- S.T @ q",
     "a chain of three": THREE
     + "L <- d * L + k @ v.T\nM <- 0.8 * M + sigmoid(a) * L\nS <- sigmoid(b) * S + M\no <- S.T @ q",
     "a chain of four": FOUR
