@@ -4,10 +4,9 @@
     python -m benchmarks --render          only the tables, plots and README, of the results that are there
 
 Medians after warm-up, forward and forward and backward, peak memory, errors against float64. One process does
-the project's own in turn and another the others', for a library may set how its process allocates memory (one
-more for what must be switched on before it is imported). An entry that takes longer than its share is ended
-and recorded as such. Results are kept as they come: another run with the same commit, device and versions
-does what is left.
+all of them in turn (one more for what must be switched on before it is imported). An entry that takes longer
+than its share is ended and recorded as such. Results are kept as they come: another run with the same commit,
+device and versions does what is left.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks import ROOT
-from benchmarks.candidates import OWN, environment
+from benchmarks.candidates import environment
 from benchmarks.comparisons import compared, entries
 from benchmarks.entries import Entry
 from benchmarks.pool import Pool, Worker
@@ -72,8 +71,8 @@ def run(given: argparse.Namespace, console: Console) -> int:
     pools: dict[str, Pool] = {}
     try:
         first = Worker(device, log, threads)
-        pools[_place(OWN)] = Pool(device, 1, log)
-        pools[_place(OWN)].workers = [first]
+        pools[str({})] = Pool(device, 1, log)
+        pools[str({})].workers = [first]
         stamp = {"commit": commit(), **first.ask(None, 120)}
         results = Results(given.out, stamp)
         if not given.afresh:
@@ -81,7 +80,7 @@ def run(given: argparse.Namespace, console: Console) -> int:
         for entry in todo:
             if results.done(entry):
                 continue
-            place = _place(entry.who)
+            place = str(environment(entry.who))
             if place not in pools:
                 pools[place] = Pool(device, 1, log)
                 pools[place].workers = [Worker(device, log, threads, environment(entry.who))]
@@ -97,13 +96,8 @@ def run(given: argparse.Namespace, console: Console) -> int:
     return sum(_is_wrong(entry, results) for entry in todo)
 
 
-def _place(who: str) -> str:
-    """What the process of a candidate is found by."""
-    return f"{who == OWN} {environment(who)}"
-
-
 def _is_wrong(entry: Entry, results: Results) -> bool:
-    return entry.who == OWN and results.answers[entry.key]["status"] in ("error", "failed")
+    return entry.who == "rnnc" and results.answers[entry.key]["status"] in ("error", "failed")
 
 
 def _device() -> str:
