@@ -135,15 +135,14 @@ def _run(targets: Sequence[Any], arch: str, workers: int, deadline: float, table
     """The search, until a time of the monotonic clock; the table is written as it goes."""
     import json
 
+    from rnnc.compiler_answers import Answers, answers_file
     from rnnc.compiler_processes import processes
-    from rnnc.ops.cache import directory
     from rnnc.progress import track
-    from rnnc.tuning import Answers, entries, merged, search, written
+    from rnnc.tuning import entries, merged, search, written
 
-    answers_file = directory().parent / "compiled" / f"{arch}.jsonl"
     done = []
     with processes(workers, SECONDS) as compile_one:
-        answers = Answers(answers_file, compile_one)
+        answers = Answers(answers_file(arch), compile_one)
         results = search(targets, answers, workers, deadline)
         for found in track(results, f"tuning for {arch}", len(targets)):
             done.append(found)

@@ -17,6 +17,7 @@ from typing import Annotated
 
 import typer
 
+from rnnc.compiler_answers import answers_file, answers_of
 from rnnc.compiler_processes import Report, processes
 from rnnc.console import say, say_table
 from rnnc.kernel_jobs import HEAD_SIZES, MICRO_STEPS, SIZE, TARGETS, Job, Subject, chosen, recorded, subjects
@@ -80,16 +81,23 @@ def builtin_names() -> list[str]:
     )
 
 
-def update(todo: Sequence[Job], arch: str, workers: int = 2, seconds: float = SECONDS) -> dict[str, Report]:
+def update(
+    todo: Sequence[Job],
+    arch: str,
+    workers: int = 2,
+    seconds: float = SECONDS,
+    answers: Mapping[str, Report] | None = None,
+) -> dict[str, Report]:
     """Compiles what has no report yet, writes the file, and returns the reports of the jobs by key.
 
     A kernel that takes longer than `seconds` has that for a report. Reports of other models and dtypes stay;
-    those of these that no job has are dropped.
+    those of these that no job has are dropped. What is in `answers` by its key is not compiled again.
     """
+    answers = answers or {}
     known = reports(arch)
     missing = [job for job in todo if job.key not in known]
     with processes(workers, seconds) as compile_one, ThreadPoolExecutor(workers) as threads:
-        done = threads.map(lambda job: (job, compile_one(job.task)), missing)
+        done = threads.map(lambda job: (job, answers.get(job.key) or compile_one(job.task)), missing)
         for job, result in track(done, f"compiling for {arch}", len(missing)):
             known[job.key] = job.record | result
             _write(arch, known)
@@ -151,7 +159,8 @@ def main(
         with tempfile.TemporaryDirectory() as folder:
             todo = all_jobs(names or builtin_names(), target, dtype or ["bf16"], Path(folder))
             say(f"{file_of(target).stem}:", "bold")
-            table(update(todo, target, workers, seconds))
+            answers = answers_of(answers_file(file_of(target).stem))  # of `rnnc tune --offline`
+            table(update(todo, target, workers, seconds, answers))
 
 
 if __name__ == "__main__":

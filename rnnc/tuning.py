@@ -9,13 +9,11 @@ run goes on where the last one stopped.
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import product
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from rnnc.codegen.cuts import DEFAULT, chosen, passes
@@ -37,39 +35,12 @@ from rnnc.codegen.tiling import (
 )
 from rnnc.codegen.tiling_record import Choice, Findings, Measured, Pair, Tiling, TooLarge
 from rnnc.codegen.work import Work
-from rnnc.compiler_processes import Compile, Report
-from rnnc.kernel_jobs import Job, Subject, hardware_of, itemsize, recorded
+from rnnc.compiler_answers import Answers
+from rnnc.compiler_processes import Report
+from rnnc.kernel_jobs import Subject, hardware_of, itemsize, recorded
 from rnnc.side_kernels import SHORT, cut_jobs, map_choices, stretch_jobs
 
 TRIES = 5  # candidates of a kernel, for one length of a chunk
-
-
-class Answers:
-    """What compilers said, by the key of a job, in a file of lines of JSON."""
-
-    def __init__(self, file: Path, compile_one: Compile) -> None:
-        self.file, self.compile_one = file, compile_one
-        self.lock = threading.Lock()
-        self.known: dict[str, Report] = {}
-        self.compiled = 0
-        if file.is_file():
-            for line in file.read_text("utf-8").splitlines():
-                key, report = json.loads(line)
-                self.known[key] = report
-
-    def of(self, job: Job) -> Report:
-        """The report on a kernel, compiled if it was not before."""
-        if job.key not in self.known:
-            report = self.compile_one(job.task)
-            with self.lock:
-                self.known[job.key] = report
-                self.compiled += 1
-                if "the compiler" in report.get("error", ""):  # was stopped: it may do better another time
-                    return report
-                self.file.parent.mkdir(parents=True, exist_ok=True)
-                with self.file.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps([job.key, report]) + "\n")
-        return self.known[job.key]
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,14 @@ def test_keys_follow_imports(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert kernel_sources._library(module, "x = y") == []
 
 
+def test_what_the_tuner_asked_is_not_compiled_again(folder: Path) -> None:
+    """Its answers are by the same keys."""
+    (job,) = (j for j in jobs("linear_attention", "90", "bf16", folder) if j.role == "reverse")
+    said = {"registers": 1, "stack": 2, "shared": 3, "matrix": {}, "seconds": 4.0}
+    found = update([job], "90", answers={job.key: said})
+    assert found[job.key].items() >= (said | job.record).items()
+
+
 def test_compiled_once(folder: Path) -> None:
     """The reverse kernel of linear attention: no spills, wgmma."""
     (job,) = (j for j in jobs("linear_attention", "90", "bf16", folder) if j.role == "reverse")

@@ -17,10 +17,11 @@ from rnnc.cli import main
 from rnnc.codegen.hardware import SM_90
 from rnnc.codegen.resources import Configuration
 from rnnc.codegen.tiling_record import Measured
+from rnnc.compiler_answers import Answers
 from rnnc.kernel_jobs import Subject, subjects
 from rnnc.ops import tuned
 from rnnc.ops.triton_tiling import launched, tiling
-from rnnc.tuning import Answers, Found, Target, entries, findings_of, merged, search, written
+from rnnc.tuning import Found, Target, entries, findings_of, merged, search, written
 
 SIZES = {"K": 128, "V": 128}
 
