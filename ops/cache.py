@@ -76,7 +76,7 @@ def digest(*packages: str) -> str:
     for package in packages:
         files = sorted(importlib.resources.files(package).iterdir(), key=lambda file: file.name)
         for file in files:
-            if file.name.endswith((".py", ".lark", ".jinja")):
+            if file.name.endswith((".py", ".lark", ".jinja", ".h")):
                 found.update(_entry(file))
     return found.hexdigest()
 

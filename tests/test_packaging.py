@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PACKAGES: dict[str, str] = PROJECT["tool"]["setuptools"]["package-dir"]
-RESOURCES = (".lark", ".jinja", ".rnn", ".json")
+RESOURCES = (".lark", ".jinja", ".h", ".rnn", ".json")
 
 
 def sources(suffixes: tuple[str, ...]) -> dict[str, str]:
