@@ -23,8 +23,8 @@ from rnnc.codegen.footprint import footprint
 from rnnc.codegen.hardware import KNOWN, Hardware
 from rnnc.codegen.joined import together
 from rnnc.codegen.kernel_record import Kernel
-from rnnc.codegen.tiling import choose
-from rnnc.codegen.tiling_record import Findings
+from rnnc.codegen.tiling import choose, suiting
+from rnnc.codegen.tiling_record import Findings, Tiling
 from rnnc.dsl.recurrence import Recurrence
 
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
@@ -50,7 +50,7 @@ def cost(
 
     With `states`, an initial state is given and the final state taken; chunks of `chunk` tokens, `spacing` of
     them to a state that is kept, or as many as cost least on the architecture, given `findings` on how
-    kernels compile for it.
+    kernels compile for it, but none longer than sequences need.
     `save="inputs"`: the forward pass keeps nothing, the backward pass begins with what of it it needs.
     `stretches`: so many of each sequence, or as many as pay, as for a call that asks for Triton by name.
     `form`: chunked or recurrent. Raises UnsupportedOnGpu where there are no kernels, and ValueError for
@@ -137,7 +137,11 @@ def _chunked_cost(
     names = (*every, *(joint.kernel for joint in joints))
     known_of = findings(compiled, names, axes, size, hardware) if findings else None
     chunk, spacing = lengths
-    tiling = choose(works, axes, size, hardware, chunk, known_of, joints, spacing, others)
+
+    def choice(tokens: int | None) -> Tiling:
+        return choose(works, axes, size, hardware, tokens, known_of, joints, spacing, others)
+
+    tiling = choice(chunk) if chunk else suiting(sizes["T"], choice)
     count = Count(compiled, dtype, tiling, sizes, states, works)
     whole = tiling  # stretches keep the state of every chunk, and walk as most calls do
     if tiling.spacing > 1 or tiling.cut:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rnnc.codegen.hardware import Hardware
 from rnnc.codegen.kernel_record import Kernel, UnsupportedOnGpu
 from rnnc.codegen.kernels import apart, undivided, whole
+from rnnc.codegen.resources import cover
 from rnnc.codegen.stretches import LAUNCH
 from rnnc.codegen.tiling import CHUNKS, best
 from rnnc.codegen.tiling_record import Choice, Findings, TooLarge
@@ -121,7 +122,7 @@ def passes(
     """
     known = findings or {}
     heads = LOADS[0][0]
-    longest = 1 << max(4, (length - 1).bit_length())
+    longest = cover(length)
     found = []
     for cut, kernels in works.items():
         for tokens in (chunk,) if chunk else CHUNKS:

@@ -19,9 +19,10 @@ from rnnc.codegen.footprint import footprint
 from rnnc.codegen.hardware import KNOWN, Hardware
 from rnnc.codegen.kernel_record import Kernel
 from rnnc.codegen.kernels import plan_transition
+from rnnc.codegen.resources import cover
 from rnnc.codegen.stretches import LAUNCH, Load, Maps, split
 from rnnc.codegen.summaries import NoSummary
-from rnnc.codegen.tiling import CHUNKS, best, choose, spacings
+from rnnc.codegen.tiling import CHUNKS, best, choose, spacings, suiting
 from rnnc.codegen.tiling_record import Choice, Findings, Tiling, TooLarge
 from rnnc.codegen.times import times
 from rnnc.codegen.work import Work
@@ -116,8 +117,7 @@ class _Plans:
 
     def found(self) -> PlanList:
         """All of them."""
-        given = self.axes, self.size, self.hardware, None, self.known
-        taken = choose(self.works, *given, others=self._kept_works())
+        taken = self._taken(self._kept_works())
         alone = self._alone(taken.chunk)
         return PlanList(
             self.compiled.recurrence.name,
@@ -126,6 +126,15 @@ class _Plans:
             {cut.name: cut.reason for cut in self.cuts if cut.reason},
             self._stretches(),
         )
+
+    def _taken(self, others: Works) -> Tiling:
+        """How the call runs, by the usual cut or one of the others."""
+        given = self.axes, self.size, self.hardware
+
+        def choice(chunk: int | None) -> Tiling:
+            return choose(self.works, *given, chunk, self.known, others=others)
+
+        return suiting(self.load.length, choice)
 
     def _kept_works(self) -> dict[str, dict[str, Work]]:
         """The other cuts that also go with the backward pass."""
@@ -150,7 +159,7 @@ class _Plans:
         """In the order of the estimate that decides, which is for more heads than a call may have."""
         works = self._cut_works()
         given = works, self.axes, self.size, self.hardware
-        longest = 1 << max(4, (self.load.length - 1).bit_length())
+        longest = cover(self.load.length)
         usual = min(usual, longest)
         first = chosen(passes(*given, longest, None, self.known), usual)
         taken = (first.cut, first.chunk) if first else (DEFAULT, usual)
@@ -203,8 +212,7 @@ class _Plans:
         works: dict[str, Work] = {} if kernel is None else {kernel.name: footprint(kernel)}
         scaling = kernel is not None and kernel.scaling
         maps = Maps(works, scaling, normal.key_axis, normal.value_axis)
-        tiling = choose(self.works, self.axes, self.size, self.hardware, None, self.known)
-        found = split(tiling, self.works, maps, self.axes, self.size, self.hardware, self.load)
+        found = split(self._taken({}), self.works, maps, self.axes, self.size, self.hardware, self.load)
         whole, seconds = f"{found.whole * 1e6:,.0f} us", f"{found.seconds * 1e6:,.0f} us"
         if found.parts == 1:
             return f"sequences are walked whole, in {whole}: a split is estimated to save too little"

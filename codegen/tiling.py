@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
+from typing import Protocol, TypeVar
 
 from rnnc.codegen.hardware import Hardware
-from rnnc.codegen.resources import Configuration, Need, extents, need
+from rnnc.codegen.resources import Configuration, Need, cover, extents, need
 from rnnc.codegen.tiling_record import (
     NOTHING,
     STEP,
@@ -44,6 +45,16 @@ NEAR = 48  # registers: an estimate that is not off by more may be wrong
 
 
 NO_OTHERS: Mapping[str, Mapping[str, Work]] = MappingProxyType({})
+
+
+class InChunks(Protocol):
+    """What says how many tokens a chunk has."""
+
+    @property
+    def chunk(self) -> int: ...
+
+
+Chunked = TypeVar("Chunked", bound=InChunks)
 
 
 def choose(
@@ -96,6 +107,15 @@ def choose(
         if pair:
             joined[joint.kernel] = pair
     return least._replace(joined=joined)
+
+
+def suiting(length: int, choice: Callable[[int | None], Chunked]) -> Chunked:
+    """The choice for sequences of that length: they need no longer chunk than what covers them.
+
+    `choice`: that for chunks of so many tokens, or of as many as cost least for long sequences.
+    """
+    found = choice(None)
+    return found if found.chunk <= cover(length) else choice(cover(length))
 
 
 def least_bytes(tilings: Sequence[Tiling]) -> Tiling:

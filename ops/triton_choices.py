@@ -9,9 +9,9 @@ from typing import TypeVar
 import torch
 
 from rnnc.codegen.hardware import Hardware
-from rnnc.codegen.resources import SHORTEST, rows_for
+from rnnc.codegen.resources import SHORTEST, cover, rows_for
 from rnnc.codegen.stretches import Load
-from rnnc.codegen.tiling import longest
+from rnnc.codegen.tiling import longest, suiting
 from rnnc.codegen.tiling_record import Choice, Findings, Tiling, TooLarge
 from rnnc.ops.arguments import REMEMBERED, Bound
 from rnnc.ops.errors import UnavailableError
@@ -82,7 +82,9 @@ class Choices:
         rows = self._rows(sizes)
         tokens = max(SHORTEST, chunk_size // rows) if chunk_size else None
         try:
-            found = self._tiled(sizes, size, device, tokens)
+            if tokens:
+                return self._tiled(sizes, size, device, tokens)
+            return suiting(length, lambda chunk: self._tiled(sizes, size, device, chunk))
         except TooLarge as reason:
             most = longest(self.module.WORK, sizes, size, hardware_of(device)) * rows
             if not most or not tokens:
@@ -94,8 +96,6 @@ class Choices:
                 f"chunk_size: triton takes at most {most} {what} for {self.name} with {given}, got"
                 f" {chunk_size}: leave it out, or use backend='torch'"
             ) from None
-        whole = 1 << max(4, (length - 1).bit_length())  # no sequence needs a longer chunk
-        return found if tokens or found.chunk <= whole else self._tiled(sizes, size, device, whole)
 
     def alone(
         self,
@@ -113,7 +113,7 @@ class Choices:
         if self.cut not in (None, *module.CUTS) or not module.CUTS:
             return how
         hardware = hardware_of(device)
-        length = 1 << max(4, (length - 1).bit_length())
+        length = cover(length)
         key = ("alone", *sizes.values(), size, hardware.name, length, how.chunk, bool(chunk_size), self.cut)
         if key not in self.tilings:
 

@@ -113,7 +113,7 @@ def _targets(
     """What is searched for, the first size and dtype of all specs first."""
     from rnnc.codegen.kernel_record import UnsupportedOnGpu
     from rnnc.kernel_jobs import subjects
-    from rnnc.tuning import Target
+    from rnnc.tuning_record import Target
 
     found = []
     for name in specs:
@@ -138,7 +138,8 @@ def _run(targets: Sequence[Any], arch: str, workers: int, deadline: float, table
     from rnnc.compiler_answers import Answers, answers_file
     from rnnc.compiler_processes import processes
     from rnnc.progress import track
-    from rnnc.tuning import entries, merged, search, written
+    from rnnc.tuning import search
+    from rnnc.tuning_table import entries, merged, written
 
     done = []
     with processes(workers, SECONDS) as compile_one:

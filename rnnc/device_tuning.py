@@ -33,7 +33,7 @@ from rnnc.ops.triton_backend import TritonKernels
 from rnnc.ops.triton_call import Tiled
 from rnnc.ops.triton_tiling import hardware_of, precision
 from rnnc.probing import Probe
-from rnnc.tuning import merged, written
+from rnnc.tuning_table import merged, written
 
 TRIES = 4  # configurations of a kernel, for one length of a chunk
 FAR = 2.0  # lengths of a chunk that are estimated to take so much longer are validated, and no more

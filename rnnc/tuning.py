@@ -2,17 +2,16 @@
 
 The length of a chunk and spacing of states that the estimate would choose goes first; of it, a kernel's
 candidates are compiled in the order of their estimated time until one keeps the limits. If none does, the
-next goes, else the search is over: what is left would not be chosen. What a compiler said is kept: another
+next goes, else the search is over: what is left would not be chosen, but for sequences that are shorter than
+such a chunk; for these every shorter one is searched in the same way. What a compiler said is kept: another
 run goes on where the last one stopped.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -33,44 +32,14 @@ from rnnc.codegen.tiling import (
     spacings,
     together,
 )
-from rnnc.codegen.tiling_record import Choice, Findings, Measured, Pair, Tiling, TooLarge
-from rnnc.codegen.work import Work
+from rnnc.codegen.tiling_record import Choice, Measured, Pair, Tiling, TooLarge
 from rnnc.compiler_answers import Answers
 from rnnc.compiler_processes import Report
-from rnnc.kernel_jobs import Subject, hardware_of, itemsize, recorded
+from rnnc.kernel_jobs import hardware_of, itemsize, recorded
 from rnnc.side_kernels import SHORT, cut_jobs, map_choices, stretch_jobs
+from rnnc.tuning_record import Found, Target, findings_of
 
 TRIES = 5  # candidates of a kernel, for one length of a chunk
-
-
-@dataclass(frozen=True)
-class Target:
-    """A recurrence at sizes of axes, in a dtype, for an architecture."""
-
-    subject: Subject
-    arch: str
-    dtype: str
-    axes: Mapping[str, int]
-
-    def __str__(self) -> str:
-        sizes = " ".join(f"{axis}={size}" for axis, size in self.axes.items())
-        return f"{self.subject.name} {self.dtype} {sizes}"
-
-
-@dataclass
-class Found:
-    """What was found for a target: by kernel and configuration; `done` if the search came to its end."""
-
-    target: Target
-    kernels: dict[str, dict[Configuration, Report]] = field(default_factory=dict)
-    done: bool = False
-
-    def rows(self) -> Iterator[dict[str, Any]]:
-        """One record per kernel and configuration."""
-        for kernel, reports in self.kernels.items():
-            for configuration, report in reports.items():
-                known = {"model": self.target.subject.name, "kernel": kernel, "dtype": self.target.dtype}
-                yield known | {"sizes": dict(self.target.axes)} | configuration._asdict() | report
 
 
 def search(targets: Sequence[Target], answers: Answers, workers: int, deadline: float) -> Iterator[Found]:
@@ -85,6 +54,7 @@ class _Plan(NamedTuple):
     first that are likely not to fit.
     """
 
+    chunk: int
     excess: float
     memory: float
     seconds: float
@@ -117,40 +87,61 @@ class _Search:
         own = self.target.subject.module.CUT_WORK
         return {kernel: cut for cut, works in self.cuts.items() for kernel in works if kernel in own}
 
-    def _chosen(self, known: Mapping[str, Findings]) -> Tiling:
-        """Raises TooLarge."""
+    @property
+    def _known(self) -> dict[str, dict[Configuration, Measured]]:
+        """What compilers have said."""
+        return {kernel: findings_of(reports) for kernel, reports in self.found.kernels.items()}
+
+    def _chosen(self, chunk: int | None = None) -> Tiling:
+        """What is chosen by what is known, for chunks of that many tokens if given. Raises TooLarge."""
         from rnnc.ops.triton_tiling import tiling
 
-        return tiling(
-            self.target.subject.module, self.target.axes, self.size, self.hardware, None, known, joined=False
-        )
+        given = self.target.axes, self.size, self.hardware, chunk
+        return tiling(self.target.subject.module, *given, self._known, joined=False)
 
     def run(self) -> Found:
         """Compiles the plan that would be chosen if it fits; if it does not, the one that then would be."""
         plans = sorted(self._plans(), key=lambda plan: plan.excess)
-        likely = [plan for plan in plans if plan.excess <= NEAR]
         try:
-            tried = self._best_first(list(likely))
-            if not self._fitting(tried):  # of those that are far from fitting, the nearest
-                tried += [self._compiled_plan(plan) for plan in plans[len(likely) :][:1]]
-            if tried and not self._fitting(tried):
-                self._complete(min(tried, key=lambda plan: (plan.excess, plan.seconds)))
-            self._joints()
+            self._among(plans)
+            self._joints(None)
+            for chunk in self._shorter():
+                self._among([plan for plan in plans if plan.chunk == chunk])
+                self._joints(chunk)
             self._side()
             self.found.done = True
         except OutOfTime:
             pass
         return self.found
 
-    def _joints(self) -> None:
+    def _among(self, plans: Sequence[_Plan]) -> None:
+        """Compiles what would be chosen of the plans; of those that are far from fitting, the nearest.
+
+        Raises OutOfTime.
+        """
+        likely = [plan for plan in plans if plan.excess <= NEAR]
+        tried = self._best_first(list(likely))
+        if not self._fitting(tried):
+            tried += [self._compiled_plan(plan) for plan in plans[len(likely) :][:1]]
+        if tried and not self._fitting(tried):
+            self._complete(min(tried, key=lambda plan: (plan.excess, plan.seconds)))
+
+    def _shorter(self) -> list[int]:
+        """The chunks that sequences run by which are shorter than those that are chosen."""
+        try:
+            usual = self._chosen().chunk
+        except TooLarge:
+            return []
+        return [chunk for chunk in CHUNKS if chunk < usual]
+
+    def _joints(self, chunk: int | None) -> None:
         """Compiles two kernels as one launch, for the chunks and the spacing that are chosen.
 
         Raises OutOfTime.
         """
-        axes, module = self.target.axes, self.target.subject.module
-        known = {kernel: findings_of(reports) for kernel, reports in self.found.kernels.items()}
+        axes, module, known = self.target.axes, self.target.subject.module, self._known
         try:
-            plan = self._chosen(known)
+            plan = self._chosen(chunk)
         except TooLarge:
             return
         for joint in module.JOINED:
@@ -165,10 +156,9 @@ class _Search:
         """Compiles what only some calls launch, as it would be chosen. Raises OutOfTime."""
         from rnnc.ops.triton_tiling import cut_works
 
-        target, module = self.target, self.target.subject.module
-        known = {kernel: findings_of(reports) for kernel, reports in self.found.kernels.items()}
+        target, module, known = self.target, self.target.subject.module, self._known
         try:
-            plan = self._chosen(known)
+            plan = self._chosen()
             maps = map_choices(target.subject, target.arch, target.dtype, target.axes, plan.chunk, {})
         except TooLarge:
             return
@@ -236,6 +226,7 @@ class _Search:
             first = {kernel: choices[0] for kernel, choices in each.items()}
             tight = sorted(first, key=lambda kernel: -first[kernel].excess)
             yield _Plan(
+                chunk,
                 least,
                 sum(choice.bytes for choice in first.values()),
                 sum(choice.times.seconds for choice in first.values()),
@@ -321,75 +312,3 @@ class _Search:
         report = self.answers.of(jobs[0]) if jobs else {"error": "never launched"}
         self.found.kernels.setdefault(kernel, {})[how] = report
         return report
-
-
-def findings_of(reports: Mapping[Configuration, Report]) -> dict[Configuration, Measured]:
-    """What the choice needs to know of reports; errors are left out."""
-    return {
-        how: Measured(said["registers"], said["stack"], said["shared"])
-        for how, said in reports.items()
-        if "error" not in said
-    }
-
-
-def entries(found: Found) -> dict[str, dict[str, Any]]:
-    """What was found as entries of the table that is shipped (`rnnc.ops.tuned`): per kernel, length of a
-    chunk and spacing, the best of what was compiled.
-    """
-    from rnnc.ops.tuned import class_of, key, row_of, triton_version
-
-    target = found.target
-    hardware, size = hardware_of(target.arch), itemsize(target.dtype)
-    from rnnc.ops.triton_tiling import keeping_works
-
-    works = dict(target.subject.module.WORK)
-    for each in keeping_works(target.subject.module).values():
-        works |= each
-    made = {}
-    for kernel, reports in found.kernels.items():
-        findings = findings_of(reports)
-        rows = []
-        for chunk, spacing in sorted({(how.chunk, how.spacing) for how in findings}):
-            best: Configuration | None
-            if kernel in works:
-                best = _best(works[kernel], target, findings, chunk, spacing)
-            else:  # those that were compiled first are estimated to be faster
-                here = [how for how in findings if (how.chunk, how.spacing) == (chunk, spacing)]
-                best = min(here, key=lambda how: findings[how].stack)
-            if best:
-                rows.append([*row_of(best), *findings[best][:3]])
-        made[key(target.subject.text, kernel, target.axes, size, hardware.name)] = {
-            "kernel": kernel,
-            "bytes": size,
-            "sizes": class_of(target.axes),
-            "triton": triton_version(),
-            "found": rows,
-        }
-    return made
-
-
-def _best(work: Work, target: Target, findings: Findings, chunk: int, spacing: int) -> Configuration | None:
-    """The best of what was compiled of a kernel, if any fits the shared memory."""
-    hardware, size = hardware_of(target.arch), itemsize(target.dtype)
-    try:
-        return ranked(work, target.axes, size, hardware, chunk, findings, spacing)[0].configuration
-    except TooLarge:
-        return None
-
-
-def merged(old: Mapping[str, dict[str, Any]], new: Mapping[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The entries of a table after a search: a kernel has one for its sizes, bytes and version of Triton."""
-
-    def same(entry: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(entry[name] for name in ("kernel", "sizes", "bytes", "triton"))
-
-    again = {same(entry) for entry in new.values()}
-    kept = {each: entry for each, entry in old.items() if same(entry) not in again}
-    together = kept | dict(new)
-    return dict(sorted(together.items(), key=lambda item: (*map(str, same(item[1])), item[0])))
-
-
-def written(table: Mapping[str, Any]) -> str:
-    """The text of a table: a line for each entry."""
-    lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(entry)}" for key, entry in table.items())
-    return f"{{\n{lines}\n}}\n"

@@ -10,6 +10,7 @@ pytest.importorskip("triton")
 
 from rnnc.cli import main
 from rnnc.codegen.compiler import compile_text
+from rnnc.codegen.cost import cost
 from rnnc.codegen.plan_list import PlanList, plan_lists
 from rnnc.files import read_spec
 
@@ -31,6 +32,17 @@ def test_cuts_are_candidates_and_one_of_each_kind_runs() -> None:
     assert {plan.spacing for plan in long.both} == {1, 2, 4}
     assert len(long.best(2).both) in (2, 3)
     assert any(plan.chosen for plan in long.best(1).both)
+
+
+@pytest.mark.parametrize("length", [1, 16, 20, 100])
+def test_chunks_are_no_longer_than_sequences_need(length: int) -> None:
+    """As calls run, and as `cost` counts."""
+    (found,) = lists("gated_delta_net", length, 96)
+    most = max(16, 1 << (length - 1).bit_length())
+    (taken,) = (plan for plan in found.both if plan.chosen)
+    assert taken.chunk == min(most, 64)
+    compiled = compile_text(read_spec("gated_delta_net")[0], "gated_delta_net")
+    assert cost(compiled, B=1, T=length, H=96, K=128, V=128).chunk == taken.chunk
 
 
 def test_reasons_are_said() -> None:

@@ -93,7 +93,7 @@ def test_values_and_gradients(
 def test_states_that_are_formed_anew_are_those_that_would_be_kept(
     every: Callable[[str, int], Operator], in_order: None
 ) -> None:
-    """In float32, bit for bit; with nothing kept too. (The scan forms them in other tiles than the gradients.)"""
+    """In float32, bit for bit; with nothing kept too. The scan forms them in smaller tiles."""
     results: list[Any] = []
     for spacing, save in ((1, "states"), (4, "states"), (2, "inputs")):
         op = every("gated_delta_net", spacing)

@@ -16,12 +16,15 @@ import rnnc.ops
 from rnnc.cli import main
 from rnnc.codegen.hardware import SM_90
 from rnnc.codegen.resources import Configuration
-from rnnc.codegen.tiling_record import Measured
+from rnnc.codegen.tiling import CHUNKS, suiting
+from rnnc.codegen.tiling_record import Measured, Tiling
 from rnnc.compiler_answers import Answers
 from rnnc.kernel_jobs import Subject, subjects
 from rnnc.ops import tuned
 from rnnc.ops.triton_tiling import launched, tiling
-from rnnc.tuning import Found, Target, entries, findings_of, merged, search, written
+from rnnc.tuning import search
+from rnnc.tuning_record import Found, Target, findings_of
+from rnnc.tuning_table import entries, merged, written
 
 SIZES = {"K": 128, "V": 128}
 
@@ -67,7 +70,9 @@ def test_what_spills_is_dropped_and_what_is_cheapest_is_kept(subject: Subject, t
 
 
 def test_the_search_ends_with_the_first_plan_that_fits(subject: Subject, tmp_path: Path) -> None:
-    """It has the chunks that the estimate chooses, and one configuration of each kernel."""
+    """It has the chunks that the estimate chooses; of these, and of each shorter one, one configuration of
+    each kernel.
+    """
 
     class Generous(Compiler):
         def __call__(self, task: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,11 +81,33 @@ def test_the_search_ends_with_the_first_plan_that_fits(subject: Subject, tmp_pat
     compiler = Generous()
     found = found_by(compiler, subject, tmp_path)
     assert found.done
-    assert sorted(task["kernel"] for task in compiler.asked) == sorted(launched(subject.module))
-    estimated = tiling(subject.module, SIZES, 2, SM_90)
+    longest = tiling(subject.module, SIZES, 2, SM_90).chunk
+    lengths = [chunk for chunk in CHUNKS if chunk <= longest]
+    assert set(found.kernels) == set(launched(subject.module))
     for reports in found.kernels.values():
-        (how,) = reports
-        assert how.chunk == estimated.chunk
+        assert sorted(how.chunk for how in reports) == lengths
+    assert len(compiler.asked) == len(found.kernels) * len(lengths)
+
+
+def test_short_sequences_run_by_what_compilers_have_seen(subject: Subject, tmp_path: Path) -> None:
+    """In chunks that are no longer than they need; what runs for long ones stays as it was."""
+    found = found_by(Compiler(), subject, tmp_path)
+    known = {kernel: findings_of(reports) for kernel, reports in found.kernels.items()}
+
+    def chosen(chunk: int | None) -> Tiling:
+        return tiling(subject.module, SIZES, 2, SM_90, chunk, known)
+
+    usual = chosen(None)
+    for length in (1, 16, 17, 40, 64, 10_000):
+        suited = suiting(length, chosen)
+        assert suited.chunk == min(usual.chunk, max(16, 1 << (length - 1).bit_length()))
+        assert suited.compiled
+        assert suited.fits
+    only = {
+        kernel: {how: what for how, what in each.items() if how.chunk == usual.chunk}
+        for kernel, each in known.items()
+    }
+    assert tiling(subject.module, SIZES, 2, SM_90, None, only) == usual
 
 
 def test_what_compilers_have_seen_goes_before_what_they_have_not(subject: Subject) -> None:
