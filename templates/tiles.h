@@ -65,4 +65,6 @@ typedef REAL real;
 
 #include "tiles_decays.h"
 
+#include "tiles_decay_grads.h"
+
 #endif
