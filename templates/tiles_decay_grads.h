@@ -32,7 +32,8 @@ INLINE void leaf_rows(real *out, long ldo, const real *a, long lda, const real *
                     if (!exclusive || j + 1 < i) sum *= load(d + (j + 1) * ldd + k);
                 }
                 for (long c = 0; c < m; c++)
-                    if (own_pair(r - i * n, c, n, m, exclusive, strict)) sum += row[i * m + c] * load(y + (i * m + c) * ldy + k);
+                    if (own_pair(r - i * n, c, n, m, exclusive, strict))
+                        sum += row[i * m + c] * load(y + (i * m + c) * ldy + k);
                 store(out + r * ldo + k, sum);
             }
 }
@@ -47,7 +48,8 @@ INLINE void leaf_columns(real *out, long ldo, const real *a, long lda, const rea
                 vec sum = {0};
 #pragma GCC unroll 8
                 for (long i = tokens - 1; i > j; i--) {
-                    vec read = read_token_turned(column, lda, x, ldx, i, n, k), factor = load(d + i * ldd + k);
+                    vec read = read_token_turned(column, lda, x, ldx, i, n, k),
+                    factor = load(d + i * ldd + k);
                     sum = exclusive ? sum * factor + read : (sum + read) * factor;
                 }
                 for (long r = 0; r < n; r++)
@@ -90,8 +92,8 @@ INLINE void leaf_decay(real *out, long ldo, const real *a, long lda, const real 
 
 /* The derivatives that have a place. Where sizes are constants, what tokens share stays in registers. */
 INLINE void leaf_grads(real *dx, long lddx, real *dy, long lddy, real *dd, long lddd, const real *a, long lda,
-                       const real *x, long ldx, const real *y, long ldy, const real *d, long ldd, long tokens, long n,
-                       long m, long channels, int exclusive, int strict) {
+                       const real *x, long ldx, const real *y, long ldy, const real *d, long ldd,
+                       long tokens, long n, long m, long channels, int exclusive, int strict) {
     if (dx) leaf_rows(dx, lddx, a, lda, y, ldy, d, ldd, tokens, n, m, channels, exclusive, strict);
     if (dy) leaf_columns(dy, lddy, a, lda, x, ldx, d, ldd, tokens, n, m, channels, exclusive, strict);
     if (dd) leaf_decay(dd, lddd, a, lda, x, ldx, y, ldy, d, ldd, tokens, n, m, channels, exclusive);
@@ -106,8 +108,9 @@ INLINE vec per_token(const real *x, long ldx, const real *grad, long ldg, long t
 
 /* dd[t] += row[t-1] sum_{i >= t} (prod_{t < s <= i} d[s]) v[i], over the upper half of a block: v[i] being
  * the derivative by row[i]. Exclusive: i > t, s < i. `sums` are h * vectors registers of scratch. */
-INLINE void upper_vectors(real *dd, long ldo, const real *x, long ldx, const real *grad, long ldg, const real *d,
-                          long ldd, long h, long n, int exclusive, real *sums, const int vectors) {
+INLINE void upper_vectors(real *dd, long ldo, const real *x, long ldx, const real *grad, long ldg,
+                          const real *d, long ldd, long h, long n, int exclusive, real *sums,
+                          const int vectors) {
     vec sum[4], product[4];
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) sum[v] = (vec){0}, product[v] = fill(1);
@@ -131,8 +134,8 @@ INLINE void upper_vectors(real *dd, long ldo, const real *x, long ldx, const rea
 
 /* dd[t] += column[t] sum_{j < t} (prod_{j < s < t} d[s]) w[j], over the lower half: w[j] being the derivative
  * by column[j]. */
-INLINE void lower_vectors(real *dd, long ldo, const real *y, long ldy, const real *grad, long ldg, const real *d,
-                          long ldd, long h, long m, real *sums, const int vectors) {
+INLINE void lower_vectors(real *dd, long ldo, const real *y, long ldy, const real *grad, long ldg,
+                          const real *d, long ldd, long h, long m, real *sums, const int vectors) {
     vec sum[4], product[4];
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) sum[v] = (vec){0}, product[v] = fill(1);
@@ -172,9 +175,10 @@ TILE void lower_decay(real *dd, long ldo, const real *y, long ldy, const real *g
 
 /* The derivatives by x, by y and by d (`log`: by log2 d), those of them that have a place: the others are
  * null. What a derivative does not need may be null too: x for dx, y for dy. */
-TILE void decay_dot_grads(real *dx, long lddx, real *dy, long lddy, real *dd, long lddd, const real *a, long lda,
-                          const real *x, long ldx, const real *y, long ldy, const real *d, long ldd, long tokens,
-                          long n, long m, long channels, int exclusive, int strict, int log, real *scratch) {
+TILE void decay_dot_grads(real *dx, long lddx, real *dy, long lddy, real *dd, long lddd, const real *a,
+                          long lda, const real *x, long ldx, const real *y, long ldy, const real *d,
+                          long ldd, long tokens, long n, long m, long channels, int exclusive, int strict,
+                          int log, real *scratch) {
     long leaf = tokens < GRAD_LEAF ? tokens : GRAD_LEAF, width = PADDED(channels), half = tokens / 2;
     real *upper = scratch, *lower = upper + half * n * width;
     real *dupper = lower + half * m * width, *dlower = dupper + half * n * width;
@@ -185,16 +189,17 @@ TILE void decay_dot_grads(real *dx, long lddx, real *dy, long lddy, real *dd, lo
         const real *pairs = a + t * n * lda + t * m, *d_leaf = d + t * ldd;
         const real *x_leaf = x ? x + t * n * ldx : 0, *y_leaf = y ? y + t * m * ldy : 0;
         if (leaf == GRAD_LEAF && n == 1 && m == 1 && !exclusive)
-            leaf_grads(dx_leaf, lddx, dy_leaf, lddy, dd_leaf, lddd, pairs, lda, x_leaf, ldx, y_leaf, ldy, d_leaf, ldd,
-                       GRAD_LEAF, 1, 1, channels, 0, strict);
+            leaf_grads(dx_leaf, lddx, dy_leaf, lddy, dd_leaf, lddd, pairs, lda, x_leaf, ldx, y_leaf, ldy,
+                       d_leaf, ldd, GRAD_LEAF, 1, 1, channels, 0, strict);
         else
-            leaf_grads(dx_leaf, lddx, dy_leaf, lddy, dd_leaf, lddd, pairs, lda, x_leaf, ldx, y_leaf, ldy, d_leaf, ldd,
-                       leaf, n, m, channels, exclusive, strict);
+            leaf_grads(dx_leaf, lddx, dy_leaf, lddy, dd_leaf, lddd, pairs, lda, x_leaf, ldx, y_leaf, ldy,
+                       d_leaf, ldd, leaf, n, m, channels, exclusive, strict);
     }
     for (long h = leaf; h <= half; h *= 2)
         for (long first = 0; first < tokens; first += 2 * h) {
             long cut = first + h;
-            const real *pairs = a + cut * n * lda + first * m, *d_cut = d + cut * ldd, *d_first = d + first * ldd;
+            const real *pairs = a + cut * n * lda + first * m, *d_cut = d + cut * ldd;
+            const real *d_first = d + first * ldd;
             const real *x_cut = x + cut * n * ldx, *y_first = y + first * m * ldy;
             if (dx || dd) {
                 scale_half(lower, width, y_first, ldy, d_first, ldd, h, m, channels, 0, 0, 0);
@@ -205,34 +210,39 @@ TILE void decay_dot_grads(real *dx, long lddx, real *dy, long lddy, real *dd, lo
                 gemm(dlower, width, pairs, 1, lda, upper, width, h * m, channels, h * n, 1, 0, 0, 0);
             }
             if (dx)
-                scale_half(dx + cut * n * lddx, lddx, dupper, width, d_cut, ldd, h, n, channels, 1, exclusive, 1);
-            if (dy) scale_half(dy + first * m * lddy, lddy, dlower, width, d_first, ldd, h, m, channels, 0, 0, 1);
+                scale_half(dx + cut * n * lddx, lddx, dupper, width, d_cut, ldd, h, n, channels, 1,
+                           exclusive, 1);
+            if (dy)
+                scale_half(dy + first * m * lddy, lddy, dlower, width, d_first, ldd, h, m, channels, 0, 0, 1);
             if (!dd) continue;
-            upper_decay(dd + cut * lddd, lddd, x_cut, ldx, dupper, width, d_cut, ldd, h, n, channels, exclusive, sums);
-            lower_decay(dd + first * lddd, lddd, y_first, ldy, dlower, width, d_first, ldd, h, m, channels, sums);
+            upper_decay(dd + cut * lddd, lddd, x_cut, ldx, dupper, width, d_cut, ldd, h, n, channels,
+                        exclusive, sums);
+            lower_decay(dd + first * lddd, lddd, y_first, ldy, dlower, width, d_first, ldd, h, m, channels,
+                        sums);
         }
     for (long t = 0; dd && log && t < tokens; t++) /* 2^g has the derivative ln 2 2^g */
         for (long k = 0; k < channels; k += LANES)
-            store(dd + t * lddd + k, (real)0.69314718055994530942 * load(d + t * ldd + k) * load(dd + t * lddd + k));
+            store(dd + t * lddd + k,
+                  (real)0.69314718055994530942 * load(d + t * ldd + k) * load(dd + t * lddd + k));
 }
 
 TILE void decay_dot_rows(real *out, long ldo, const real *a, long lda, const real *y, long ldy, const real *d,
                          long ldd, long tokens, long n, long m, long channels, int exclusive, int strict,
                          real *scratch) {
-    decay_dot_grads(out, ldo, 0, 0, 0, 0, a, lda, 0, 0, y, ldy, d, ldd, tokens, n, m, channels, exclusive, strict, 0,
-                    scratch);
+    decay_dot_grads(out, ldo, 0, 0, 0, 0, a, lda, 0, 0, y, ldy, d, ldd, tokens, n, m, channels, exclusive,
+                    strict, 0, scratch);
 }
 
-TILE void decay_dot_columns(real *out, long ldo, const real *a, long lda, const real *x, long ldx, const real *d,
-                            long ldd, long tokens, long n, long m, long channels, int exclusive, int strict,
-                            real *scratch) {
-    decay_dot_grads(0, 0, out, ldo, 0, 0, a, lda, x, ldx, 0, 0, d, ldd, tokens, n, m, channels, exclusive, strict, 0,
-                    scratch);
+TILE void decay_dot_columns(real *out, long ldo, const real *a, long lda, const real *x, long ldx,
+                            const real *d, long ldd, long tokens, long n, long m, long channels,
+                            int exclusive, int strict, real *scratch) {
+    decay_dot_grads(0, 0, out, ldo, 0, 0, a, lda, x, ldx, 0, 0, d, ldd, tokens, n, m, channels, exclusive,
+                    strict, 0, scratch);
 }
 
 TILE void decay_dot_decay(real *dd, long ldo, const real *a, long lda, const real *x, long ldx, const real *y,
                           long ldy, const real *d, long ldd, long tokens, long n, long m, long channels,
                           int exclusive, int strict, int log, real *scratch) {
-    decay_dot_grads(0, 0, 0, 0, dd, ldo, a, lda, x, ldx, y, ldy, d, ldd, tokens, n, m, channels, exclusive, strict,
-                    log, scratch);
+    decay_dot_grads(0, 0, 0, 0, dd, ldo, a, lda, x, ldx, y, ldy, d, ldd, tokens, n, m, channels, exclusive,
+                    strict, log, scratch);
 }

@@ -14,7 +14,7 @@
  * Here are the factors and decay_dot; the others are in tiles_decay_grads.h. */
 
 /* Reals of scratch that these functions need; ldk is the row stride of channels. */
-#define decay_scratch(tokens, n, m, ldk)                                                                       \
+#define decay_scratch(tokens, n, m, ldk) \
     (((tokens) / 2 * ((n) + (m)) * 2 + PADDED((tokens) / 2 * (m))) * (ldk) + ((tokens) / 2 * 4 + 1) * LANES)
 
 /* Whether pairs of the rows r and c of one token count: a triangle where both have as many. */
@@ -25,8 +25,9 @@ INLINE int own_pair(long r, long c, long n, long m, int exclusive, int strict) {
 /* Running products of d over tokens of half a block. `rows`: from the cut to each token of the upper half
  * (exclusive: before it). Otherwise: from after each token of the lower half to the cut. out = product * x,
  * for `count` rows of x per token; `add`: out += product * x. */
-INLINE void scale_vectors(real *restrict out, long ldo, const real *restrict x, long ldx, const real *restrict d,
-                          long ldd, long h, long count, int rows, int exclusive, int add, const int vectors) {
+INLINE void scale_vectors(real *restrict out, long ldo, const real *restrict x, long ldx,
+                          const real *restrict d, long ldd, long h, long count, int rows, int exclusive,
+                          int add, const int vectors) {
     vec product[4];
 #pragma GCC unroll 4
     for (int v = 0; v < vectors; v++) product[v] = fill(1);
@@ -61,7 +62,7 @@ TILE void scale_half(real *restrict out, long ldo, const real *restrict x, long 
 #define DOT_ROWS (LANES < 4 ? LANES : 4)
 #define DOT_COLUMNS (LANES / DOT_ROWS)
 
-/* DOT_ROWS rows and DOT_COLUMNS columns of x y^T, or fewer: of the last ones again, which are then the same. */
+/* DOT_ROWS rows and DOT_COLUMNS columns of x y^T, or fewer: then the last ones are computed again. */
 INLINE void dot_tile(real *out, long ldo, const real *x, long ldx, const real *y, long ldy, long rows,
                      long columns, long channels) {
     vec sums[LANES];
@@ -86,7 +87,8 @@ INLINE void dot_tile(real *out, long ldo, const real *x, long ldx, const real *y
         for (int r = 0; r < DOT_ROWS; r++)
 #pragma GCC unroll 4
             for (int c = 0; c < DOT_COLUMNS; c++)
-                sums[r * DOT_COLUMNS + c] += (vec)((lane_ints)(load(x_row[r] + k) * load(y_row[c] + k)) & kept);
+                sums[r * DOT_COLUMNS + c] +=
+                    (vec)((lane_ints)(load(x_row[r] + k) * load(y_row[c] + k)) & kept);
     }
     real found[LANES];
     store(found, sums_of_lanes(sums));
@@ -99,15 +101,17 @@ TILE void dot_rows(real *restrict out, long ldo, const real *restrict x, long ld
                    long ldy, long rows, long columns, long channels) {
     for (long r = 0; r < rows; r += DOT_ROWS)
         for (long c = 0; c < columns; c += DOT_COLUMNS)
-            dot_tile(out + r * ldo + c, ldo, x + r * ldx, ldx, y + c * ldy, ldy, rows - r, columns - c, channels);
+            dot_tile(out + r * ldo + c, ldo, x + r * ldx, ldx, y + c * ldy, ldy, rows - r, columns - c,
+                     channels);
 }
 
 #define DOT_LEAF 4
 
 /* One row of every token with one column of every token, of up to DOT_LEAF tokens: strides go from token to
  * token. Pairs after the token are 0, and those with itself unless `own`. */
-INLINE void leaf_dot(real *out, long out_row, long out_column, const real *x, long ldx, const real *y, long ldy,
-                     const real *d, long ldd, const int tokens, long channels, int exclusive, int own) {
+INLINE void leaf_dot(real *out, long out_row, long out_column, const real *x, long ldx, const real *y,
+                     long ldy, const real *d, long ldd, const int tokens, long channels, int exclusive,
+                     int own) {
     vec sums[DOT_LEAF][DOT_LEAF];
 #pragma GCC unroll 4
     for (int i = 0; i < tokens; i++)
@@ -131,11 +135,13 @@ INLINE void leaf_dot(real *out, long out_row, long out_column, const real *x, lo
     for (int i = 0; i < tokens; i++)
 #pragma GCC unroll 4
         for (int j = 0; j < tokens; j++)
-            out[i * out_row + j * out_column] = j < i || (j == i && own) ? sum_of_lanes(sums[i][j < i ? j : i]) : 0;
+            out[i * out_row + j * out_column] =
+                j < i || (j == i && own) ? sum_of_lanes(sums[i][j < i ? j : i]) : 0;
 }
 
-TILE void decay_dot(real *out, long ldo, const real *x, long ldx, const real *y, long ldy, const real *d, long ldd,
-                    long tokens, long n, long m, long channels, int exclusive, int strict, real *scratch) {
+TILE void decay_dot(real *out, long ldo, const real *x, long ldx, const real *y, long ldy, const real *d,
+                    long ldd, long tokens, long n, long m, long channels, int exclusive, int strict,
+                    real *scratch) {
     long leaf = tokens < DOT_LEAF ? tokens : DOT_LEAF, width = PADDED(channels), half = tokens / 2;
     real *upper = scratch, *lower = upper + half * n * width, *turned = lower + half * m * width;
     for (long r = 0; r < tokens * n; r++) memset(out + r * ldo, 0, sizeof(real) * PADDED(tokens * m));
@@ -143,7 +149,8 @@ TILE void decay_dot(real *out, long ldo, const real *x, long ldx, const real *y,
         for (long first = 0; first < tokens; first += 2 * h) {
             long cut = first + h, turned_width = PADDED(h * m);
             real *pairs = out + cut * n * ldo + first * m;
-            scale_half(upper, width, x + cut * n * ldx, ldx, d + cut * ldd, ldd, h, n, channels, 1, exclusive, 0);
+            scale_half(upper, width, x + cut * n * ldx, ldx, d + cut * ldd, ldd, h, n, channels, 1,
+                       exclusive, 0);
             scale_half(lower, width, y + first * m * ldy, ldy, d + first * ldd, ldd, h, m, channels, 0, 0, 0);
             if (h * m < LANES) {
                 dot_rows(pairs, ldo, upper, width, lower, width, h * n, h * m, channels);
@@ -156,13 +163,17 @@ TILE void decay_dot(real *out, long ldo, const real *x, long ldx, const real *y,
         for (long r = 0; r < n; r++)
             for (long c = 0; c < m; c++) {
                 real *pairs = out + (t * n + r) * ldo + t * m + c;
-                const real *x_row = x + (t * n + r) * ldx, *y_row = y + (t * m + c) * ldy, *d_row = d + t * ldd;
+                const real *x_row = x + (t * n + r) * ldx, *y_row = y + (t * m + c) * ldy,
+                *d_row = d + t * ldd;
                 int own = own_pair(r, c, n, m, exclusive, strict);
                 if (leaf == 4)
-                    leaf_dot(pairs, n * ldo, m, x_row, n * ldx, y_row, m * ldy, d_row, ldd, 4, channels, exclusive, own);
+                    leaf_dot(pairs, n * ldo, m, x_row, n * ldx, y_row, m * ldy, d_row, ldd, 4, channels,
+                             exclusive, own);
                 else if (leaf == 2)
-                    leaf_dot(pairs, n * ldo, m, x_row, n * ldx, y_row, m * ldy, d_row, ldd, 2, channels, exclusive, own);
+                    leaf_dot(pairs, n * ldo, m, x_row, n * ldx, y_row, m * ldy, d_row, ldd, 2, channels,
+                             exclusive, own);
                 else
-                    leaf_dot(pairs, n * ldo, m, x_row, n * ldx, y_row, m * ldy, d_row, ldd, 1, channels, exclusive, own);
+                    leaf_dot(pairs, n * ldo, m, x_row, n * ldx, y_row, m * ldy, d_row, ldd, 1, channels,
+                             exclusive, own);
             }
 }

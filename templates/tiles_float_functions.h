@@ -107,10 +107,13 @@ INLINE float fast_log2(float x) {
     return log_domain(x, log1p_near_zero(f) * 1.44269504f + e);
 }
 
-/* The logarithm of the rounded sum, and what rounding it lost. */
-INLINE float fast_log1p(float x) {
+/* log(1 + x) for x from 0 to 1: the logarithm of the rounded sum, and what rounding it lost. */
+INLINE float log1p_of_unit(float x) {
     float sum = 1 + x, lost = x - (sum - 1);
-    return sum < INFINITY ? fast_log(sum) + lost / sum : sum;
+    /* 1 beyond sqrt(2); by bits: of a comparison compilers make a branch with a polynomial each */
+    float half = (float)((uint32_t)(0x3fb504f3 - float_bits(sum)) >> 31);
+    float f = (sum - half * 0.5f * sum) - 1;
+    return half * 0.693145751953125f + (half * 1.428606820309417e-6f + log1p_near_zero(f)) + lost / sum;
 }
 
 INLINE float fast_tanh(float x) {
@@ -123,7 +126,7 @@ INLINE float fast_tanh(float x) {
     p = p * z - 3.333333319e-1f;
     float near = x + x * z * p;
     float far = 1 - 2 / (fast_exp(2 * size) + 1);
-    return size < 0.62f ? near : x < 0 ? -far : far;
+    return size < 0.62f ? near : copysignf(far, x);
 }
 
 /* A polynomial of x^2 up to 1, exp of one of |x| beyond: log(1 - erf). */
@@ -136,20 +139,24 @@ INLINE float fast_erf(float x) {
     p = p * z + 1.128359472e-1f;
     p = p * z - 3.761262667e-1f;
     p = p * z + 1.128379166f;
-    float y = size > 4 ? 4 : size; /* 1 - erf(4) is lost beside 1 */
-    float q = 1.637151415e-6f;
-    q = q * y - 4.605804269e-5f;
-    q = q * y + 5.968056257e-4f;
-    q = q * y - 4.759596293e-3f;
-    q = q * y + 2.642113601e-2f;
-    q = q * y - 1.100800829e-1f;
-    q = q * y - 6.318260516e-1f;
-    q = q * y - 1.130233435f;
-    q = q * y + 3.201380497e-4f;
-    float far = 1 - fast_exp(q);
-    return size < 1 ? x * p : x < 0 ? -far : far;
+    float q = -7.58268197e-8f; /* negative: beyond 4, where 1 - erf is lost beside 1, exp(q) is so too */
+    q = q * size + 3.321684591e-06f;
+    q = q * size - 6.229835325e-05f;
+    q = q * size + 0.000685836683f;
+    q = q * size - 0.00506494692f;
+    q = q * size + 0.02709952329f;
+    q = q * size - 0.1110550174f;
+    q = q * size - 0.6309530298f;
+    q = q * size - 1.130675144f;
+    q = q * size + 0.0004163292177f;
+    float far = copysignf(1 - fast_exp(q), x), near = x * p;
+    return size < 1 ? near : far;
 }
 
+/* max(x, 0) */
+INLINE float positive_part(float x) { return bits_float(float_bits(x) & ~(float_bits(x) >> 31)); }
+
+INLINE float apply_abs(float x) { return fabsf(x); }
 INLINE float apply_sqrt(float x) { return sqrtf(x); }
 INLINE float apply_sin(float x) { return sinf(x); }
 INLINE float apply_cos(float x) { return cosf(x); }

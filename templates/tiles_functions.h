@@ -1,6 +1,6 @@
 /* Elementwise functions of one real, which compilers make loops over registers of.
  *
- * The float ones are within about 2 units of the last place, keep NaN, and give 0 for what is below 2^-126. */
+ * The float ones are within about 2 units of the last place; NaN stays NaN, what is below 2^-126 is 0. */
 
 #if REAL_BITS == 32
 #include "tiles_float_functions.h"
@@ -10,20 +10,21 @@ INLINE real fast_exp(real x) { return exp(x); }
 INLINE real fast_expm1(real x) { return expm1(x); }
 INLINE real fast_log2(real x) { return log2(x); }
 INLINE real fast_log(real x) { return log(x); }
-INLINE real fast_log1p(real x) { return log1p(x); }
+INLINE real log1p_of_unit(real x) { return log1p(x); }
 INLINE real fast_tanh(real x) { return tanh(x); }
 INLINE real fast_erf(real x) { return erf(x); }
+INLINE real positive_part(real x) { return x < 0 ? 0 : x; }
+INLINE real apply_abs(real x) { return fabs(x); }
 INLINE real apply_sqrt(real x) { return sqrt(x); }
 INLINE real apply_sin(real x) { return sin(x); }
 INLINE real apply_cos(real x) { return cos(x); }
 INLINE real apply_power(real x, real e) { return pow(x, e); }
 #endif
 
-INLINE real apply_abs(real x) { return x < 0 ? -x : x + 0; }
 INLINE real rsqrt(real x) { return 1 / apply_sqrt(x); }
 INLINE real fast_sigmoid(real x) { return 1 / (1 + fast_exp(-x)); }
 /* log(1 + exp(x)), to full precision for every x. */
-INLINE real fast_softplus(real x) { return (x < 0 ? 0 : x) + fast_log1p(fast_exp(-apply_abs(x))); }
+INLINE real fast_softplus(real x) { return positive_part(x) + log1p_of_unit(fast_exp(-apply_abs(x))); }
 
 INLINE real apply_exp(real x) { return fast_exp(x); }
 INLINE real apply_exp2(real x) { return fast_exp2(x); }

@@ -7,7 +7,8 @@
  *
  * Differences of running sums, but in float64, of logarithms that end at LOG_FLOOR: what they lose is below
  * 1e-9. */
-TILE void segment_sum(real *restrict out, long ldo, const real *restrict x, long n, int exclusive, int strict) {
+TILE void segment_sum(real *restrict out, long ldo, const real *restrict x, long n, int exclusive,
+                      int strict) {
     long width = PADDED(n);
     double total[width];
     for (long t = 0; t < width; t++) {

@@ -41,14 +41,15 @@ INLINE void product_block(real *c, long ldc, const real *a, long ai, long ak, co
         }
 }
 
-typedef void block_product(real *c, long ldc, const real *a, long ai, long ak, const real *b, long ldb, long k,
-                           const real *edge, const real *edge_b, long edges, real alpha, int accumulate);
+typedef void block_product(real *c, long ldc, const real *a, long ai, long ak, const real *b, long ldb,
+                           long k, const real *edge, const real *edge_b, long edges, real alpha,
+                           int accumulate);
 
-#define BLOCK_PRODUCT(rows, vectors)                                                                          \
-    TILE void product_##rows##x##vectors(real *c, long ldc, const real *a, long ai, long ak, const real *b,   \
+#define BLOCK_PRODUCT(rows, vectors) \
+    TILE void product_##rows##x##vectors(real *c, long ldc, const real *a, long ai, long ak, const real *b, \
                                          long ldb, long k, const real *edge, const real *edge_b, long edges, \
-                                         real alpha, int accumulate) {                                       \
-        product_block(c, ldc, a, ai, ak, b, ldb, k, edge, edge_b, edges, alpha, accumulate, rows, vectors);   \
+                                         real alpha, int accumulate) { \
+        product_block(c, ldc, a, ai, ak, b, ldb, k, edge, edge_b, edges, alpha, accumulate, rows, vectors); \
     }
 #define BLOCK_PRODUCTS(rows) BLOCK_PRODUCT(rows, 1) BLOCK_PRODUCT(rows, 2) BLOCK_PRODUCT(rows, 3)
 BLOCK_PRODUCTS(1)
@@ -80,8 +81,8 @@ INLINE void triangle_edge(real *edge, const real *a, long ai, long ak, long colu
  *
  * a_shape: 0 for all of a; 1 where a is lower, 2 where it is upper triangular: the other entries count as 0
  * and are not read. c_shape 1: only j <= i is wanted; the rest may hold anything afterwards. */
-TILE void gemm(real *c, long ldc, const real *a, long ai, long ak, const real *b, long ldb, long m, long n, long k,
-               real alpha, int accumulate, int a_shape, int c_shape) {
+TILE void gemm(real *c, long ldc, const real *a, long ai, long ak, const real *b, long ldb, long m, long n,
+               long k, real alpha, int accumulate, int a_shape, int c_shape) {
     long all = (n + LANES - 1) / LANES, panels = (all + BLOCK_VECTORS - 1) / BLOCK_VECTORS;
     real edge[BLOCK_ROWS * BLOCK_ROWS];
     for (long panel = 0, v = 0; panel < panels; panel++) {

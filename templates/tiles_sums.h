@@ -32,8 +32,8 @@ TILE void running_sum(real *restrict out, long ldo, const real *restrict x, long
     }
 }
 
-TILE void running_product(real *restrict out, long ldo, const real *restrict d, long ldd, long rows, long cols,
-                          int suffix, int exclusive) {
+TILE void running_product(real *restrict out, long ldo, const real *restrict d, long ldd, long rows,
+                          long cols, int suffix, int exclusive) {
     long width = walked(cols);
     const real *before = 0;
     for (long t = 0; t < rows; t++) {

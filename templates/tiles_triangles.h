@@ -34,7 +34,10 @@ INLINE void inverse_block(real *out, long ldo, const real *p, long ldp, long i, 
 #pragma GCC unroll 8
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
-        for (int v = 0; v < vectors; v++) store(out + (i + r) * ldo + j + v * LANES, first_lanes(x[r][v], i + r + 1 - j - v * LANES));
+        for (int v = 0; v < vectors; v++) {
+            long column = j + v * LANES;
+            store(out + (i + r) * ldo + column, first_lanes(x[r][v], i + r + 1 - column));
+        }
 }
 
 /* `inverse_block` for every row from j on. */
@@ -69,7 +72,8 @@ TILE void inverse_grad(real *restrict dp, long ldo, const real *restrict x, long
     long width = PADDED(n);
     real *product = scratch, *turned = scratch + n * width;
     for (long i = 0; i < n; i++)
-        for (long j = 0; j < width; j += LANES) store(turned + i * width + j, load_part(dx + i * lddx + j, i + 1 - j));
+        for (long j = 0; j < width; j += LANES)
+            store(turned + i * width + j, load_part(dx + i * lddx + j, i + 1 - j));
     gemm(product, width, x, 1, ldx, turned, width, n, n, n, 1, 0, 2, 1);
     transpose(turned, width, x, ldx, n, n);
     for (long i = 1; i < n; i++)

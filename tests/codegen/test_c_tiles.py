@@ -301,6 +301,9 @@ def _check_decay_dots(
     library("decay_dot_rows", dx, given, *padded[1:], *flags, scratch)
     library("decay_dot_columns", dy, given, padded[0], padded[2], *flags, scratch)
     library("decay_dot_decay", dd, given, *padded, *flags, log, scratch)
+    shared = [library.empty(*each.shape) for each in (dx, dy, dd)]
+    library("decay_dot_grads", *shared, given, *padded, *flags, log, scratch)
+    assert all(map(torch.equal, shared, (dx, dy, dd)))
     grads = tiles.decay_dot_grads(a * kept, x, y, f, strict)
     sizes = tiles.decay_dot_grads(a.abs(), x.abs(), y.abs(), strong)
     for found, wanted, size in zip((dx, dy, dd), grads, sizes, strict=True):
