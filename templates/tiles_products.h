@@ -69,8 +69,14 @@ static block_product *const block_products[][BLOCK_VECTORS] = {
 #endif
 };
 
-/* The columns first to first + rows - 1 of a triangular a, for the rows of that number, with zeros beyond the
- * diagonal, as `product_block` reads them. */
+/* log2 of how many rows a block takes where so many are left. */
+INLINE int block_size(long left) {
+    int size = 0;
+    while (2L << size <= BLOCK_ROWS && 2L << size <= left) size++;
+    return size;
+}
+
+/* A diagonal block of a triangular a, with zeros beyond the diagonal, as `product_block` reads it. */
 INLINE void triangle_edge(real *edge, const real *a, long ai, long ak, long columns, long rows, int lower) {
     for (long l = 0; l < columns; l++)
         for (long i = 0; i < rows; i++)
@@ -84,25 +90,30 @@ INLINE void triangle_edge(real *edge, const real *a, long ai, long ak, long colu
 TILE void gemm(real *c, long ldc, const real *a, long ai, long ak, const real *b, long ldb, long m, long n,
                long k, real alpha, int accumulate, int a_shape, int c_shape) {
     long all = (n + LANES - 1) / LANES, panels = (all + BLOCK_VECTORS - 1) / BLOCK_VECTORS;
-    real edge[BLOCK_ROWS * BLOCK_ROWS];
+    real edge[a_shape ? m * BLOCK_ROWS : 1]; /* of all blocks */
+    for (long i = 0, rows; a_shape && i < m && i < k; i += rows) {
+        rows = 1L << block_size(m - i);
+        triangle_edge(edge + i * BLOCK_ROWS, a + i * (ai + ak), ai, ak, k - i < rows ? k - i : rows, rows,
+                      a_shape == 1);
+    }
     for (long panel = 0, v = 0; panel < panels; panel++) {
         long width = (all - v + panels - panel - 1) / (panels - panel);
-        long first = c_shape ? v * LANES / BLOCK_ROWS * BLOCK_ROWS : 0;
         const real *b_panel = b + v * LANES;
-        for (long i = first, size = 3; i < m; i += 1L << size) {
-            while ((1L << size) > (m - i < BLOCK_ROWS ? m - i : BLOCK_ROWS)) size--;
-            long rows = 1L << size, vectors = width, from = 0, to = k, edges = 0;
+        for (long i = c_shape ? v * LANES / BLOCK_ROWS * BLOCK_ROWS : 0, rows; i < m; i += rows) {
+            int size = block_size(m - i);
+            long vectors = width, from = 0, to = k, edges = 0;
+            rows = 1L << size;
             if (c_shape && (i + rows - 1) / LANES + 1 - v < vectors) vectors = (i + rows - 1) / LANES + 1 - v;
             if (vectors < 1) continue;
             if (a_shape) {
                 edges = k - i < rows ? (k > i ? k - i : 0) : rows;
                 from = a_shape == 1 ? 0 : i + edges;
                 to = a_shape == 1 && i < k ? i : k;
-                triangle_edge(edge, a + i * (ai + ak), ai, ak, edges, rows, a_shape == 1);
             }
             block_products[size][vectors - 1](c + i * ldc + v * LANES, ldc, a + i * ai + from * ak, ai, ak,
-                                              b_panel + from * ldb, ldb, to > from ? to - from : 0, edge,
-                                              b_panel + i * ldb, edges, alpha, accumulate);
+                                              b_panel + from * ldb, ldb, to > from ? to - from : 0,
+                                              edge + i * BLOCK_ROWS, b_panel + i * ldb, edges, alpha,
+                                              accumulate);
         }
         v += width;
     }

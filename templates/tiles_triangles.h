@@ -65,20 +65,22 @@ TILE void inverse(real *restrict out, long ldo, const real *restrict p, long ldp
 /* Reals of scratch that `inverse_grad` needs. */
 #define inverse_scratch(n) (2 * (n) * PADDED(n))
 
+/* A row with its columns from `first` on and before `end`, the others 0; in place too. */
+INLINE void copy_columns(real *to, const real *from, long width, long first, long end) {
+    for (long j = 0; j < width; j += LANES)
+        store(to + j, (vec)((lane_ints)load(from + j) & lanes_between(first - j, end - j)));
+}
+
 /* dp = the part of X^T dX X^T below the diagonal, 0 elsewhere: the gradient of P from that of X = (I - P)^-1.
  * Of x and dx only entries on and below the diagonal count. */
 TILE void inverse_grad(real *restrict dp, long ldo, const real *restrict x, long ldx, const real *restrict dx,
                        long lddx, long n, real *restrict scratch) {
     long width = PADDED(n);
     real *product = scratch, *turned = scratch + n * width;
-    for (long i = 0; i < n; i++)
-        for (long j = 0; j < width; j += LANES)
-            store(turned + i * width + j, load_part(dx + i * lddx + j, i + 1 - j));
+    for (long i = 0; i < n; i++) copy_columns(turned + i * width, dx + i * lddx, width, 0, i + 1);
     gemm(product, width, x, 1, ldx, turned, width, n, n, n, 1, 0, 2, 1);
     transpose(turned, width, x, ldx, n, n);
-    for (long i = 1; i < n; i++)
-        for (long j = 0; j < i; j++) turned[i * width + j] = 0;
+    for (long i = 0; i < n; i++) copy_columns(turned + i * width, turned + i * width, width, i, width);
     gemm(dp, ldo, product, width, 1, turned, width, n, n, n, 1, 0, 1, 1);
-    for (long i = 0; i < n; i++)
-        for (long j = i; j < width; j++) dp[i * ldo + j] = 0;
+    for (long i = 0; i < n; i++) copy_columns(dp + i * ldo, dp + i * ldo, width, 0, i);
 }
