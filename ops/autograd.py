@@ -179,6 +179,13 @@ def _unseen(plan: Plan, tensors: Tensors) -> bool:
     return all(forward_ad.unpack_dual(tensor).tangent is None for tensor in tensors)
 
 
+def differentiated(
+    plan: Callable[[], Plan], tensors: Tensors, gradients: Sequence[Tensor | None], wanted: Sequence[bool]
+) -> list[Tensor | None]:
+    """The gradients of the tensors by a plan, recorded so that they can be differentiated themselves."""
+    return _backward(plan(), tensors, [], [], gradients, wanted)
+
+
 def _backward(
     plan: Plan,
     tensors: Tensors,

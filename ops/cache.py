@@ -40,7 +40,7 @@ def load(name: str, spec: str, produce: Callable[[], str]) -> tuple[types.Module
     if text is None:
         text = produce()
         try:
-            _write(file, text)
+            _write(file, text.encode())
         except OSError as error:
             _warn(folder, error)
     return execute(f"rnnc_{name}_{key}", text, str(file)), text
@@ -86,6 +86,18 @@ def _entry(file: Traversable) -> bytes:
     return f"{file.name} {len(content)}\n".encode() + content
 
 
+def read_private(file: Path) -> bytes | None:
+    """What `write_private` wrote, if it is there, whole, and the user's own. Raises OSError."""
+    _prepare(file.parent)
+    return _content(file)
+
+
+def write_private(file: Path, content: bytes) -> None:
+    """Writes a file that only the user can write to, with its digest at the end. Raises OSError."""
+    _prepare(file.parent)
+    _write(file, content)
+
+
 def _prepare(folder: Path) -> None:
     """Makes the directory, or raises OSError if it is not private to the user."""
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +117,12 @@ def _own(found: os.stat_result) -> bool:
 
 def _read(file: Path) -> str | None:
     """The text of a file if it is there, whole, and the user's own."""
+    content = _content(file)
+    return None if content is None else content.decode()
+
+
+def _content(file: Path) -> bytes | None:
+    """The same, as bytes."""
     try:
         with file.open("rb") as stream:
             found = os.fstat(stream.fileno())
@@ -116,12 +134,11 @@ def _read(file: Path) -> str | None:
     body, mark, digest = content.rpartition(_DIGEST.encode())
     if not mark or hashlib.sha256(body).hexdigest().encode() != digest.strip():
         return None
-    return body.decode()
+    return body
 
 
-def _write(file: Path, text: str) -> None:
+def _write(file: Path, body: bytes) -> None:
     """Writes beside the file and moves into place, so that no reader sees a part."""
-    body = text.encode()
     content = body + f"{_DIGEST}{hashlib.sha256(body).hexdigest()}\n".encode()
     handle, beside = tempfile.mkstemp(prefix=file.stem, suffix=".tmp", dir=file.parent)  # mode 0600
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, cast
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 from rnnc.dsl.interpreter import Carried
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.ops.arguments import Bound, Signature, Sizes, check_bounds, offsets_of
-from rnnc.ops.autograd import Plan, Tensors, apply, recorded, spans
+from rnnc.ops.autograd import Plan, Tensors, apply, differentiated, recorded, spans
 from rnnc.ops.chunks import best_chunk
 from rnnc.ops.errors import UnavailableError
 from rnnc.ops.layout import Layout, arrange
@@ -55,6 +56,35 @@ class Kernels(Protocol):
         """The outputs of one token (in float32 if `precise`) and the new states, in `places` if given."""
 
 
+class Walks(Protocol):
+    """The chunked form as C for a CPU."""
+
+    def take(
+        self,
+        bound: Bound,
+        tensors: Tensors,
+        options: Options,
+        offsets: tuple[int, ...] | None,
+        output: torch.dtype,
+    ) -> Any:
+        """What a call is to them, or None where they do not take it.
+
+        Raises UnavailableError if they are asked to by name but cannot.
+        """
+
+    def run(
+        self,
+        kind: Any,
+        bound: Bound,
+        tensors: Tensors,
+        options: Options,
+        offsets: tuple[int, ...] | None,
+        output: torch.dtype,
+        again: Callable[[Tensors, Sequence[Tensor | None], Sequence[bool]], list[Tensor | None]],
+    ) -> tuple[Tensors, Tensors]:
+        """Outputs and final states; `again` is the backward pass where that is differentiated itself."""
+
+
 class Function:
     """A recurrence on tensors, by the passes of `module` or by `kernels`.
 
@@ -73,8 +103,9 @@ class Function:
         kernels: Kernels | None = None,
         precise: bool = False,
         feeds: bool = False,
+        walks: Walks | None = None,
     ) -> None:
-        self.precise, self.feeds = precise, feeds
+        self.precise, self.feeds, self.walks = precise, feeds, walks
         self.recurrence, self.module, self.default, self.kernels = recurrence, module, default, kernels
         self.signature = Signature(recurrence, gates)
         self.carry = Carry(arrays)
@@ -100,7 +131,7 @@ class Function:
         float64 where the inputs are: one tensor, or a named tuple where several arrays are carried.
         `initial_state` takes what a call returned; without it states start at zero, or at their parameter.
         `cu_seqlens` [N + 1], int32 or int64, packs N sequences into B = 1; `reverse` runs each from its last
-        token to its first. `backend`: auto, triton, torch; `form`: auto, recurrent, chunked, parallel.
+        token to its first. `backend`: auto, triton, torch, c; `form`: auto, recurrent, chunked, parallel.
         `chunk_size`, a power of two from 16 to 256, counts rows: one for a token, or one for each of its
         micro-steps. `save="inputs"` keeps nothing for the backward pass and recomputes (auto, states: it
         keeps states); `check` also checks the ranges that inputs promise.
@@ -177,9 +208,17 @@ class Function:
         most, default = longest(sizes.length, offsets), self._chunk(bound, count)
         name, width = passes(options.form, options.chunk_size, most, default, steps)
         reverse = bool(options.reverse)
-        layout = arrange(sizes.batch, sizes.length, offsets, width, reverse, bound.device)
         tensors, keep = (*bound.inputs, *params, *states), options.save != "inputs"
-        return apply(self._plan(bound, layout, name, keep, recorded(tensors)), *tensors)
+
+        def plan(gradients: bool) -> Plan:
+            layout = arrange(sizes.batch, sizes.length, offsets, width, reverse, bound.device)
+            return self._plan(bound, layout, name, keep, gradients)
+
+        output = self._output_dtype(bound)
+        if self.walks and (kind := self.walks.take(bound, tensors, options, offsets, output)):
+            again = partial(differentiated, lambda: plan(True))
+            return self.walks.run(kind, bound, tensors, options, offsets, output, again)
+        return apply(plan(recorded(tensors)), *tensors)
 
     def _step(self, bound: Bound, params: Tensors, states: Tensors) -> tuple[Tensors, Tensors]:
         """The outputs of one token and the new states, by the module's recurrent pass."""
@@ -209,6 +248,8 @@ class Function:
         """The form in which the kernels take the call, if they do. Raises UnavailableError."""
         if self.kernels is None and backend == "triton":
             raise UnavailableError("there are no triton kernels here: use backend='torch'")
+        if self.walks is None and backend == "c":
+            raise UnavailableError("there is no c here: use backend='torch'")
         return self.kernels.take(backend, form, bound) if self.kernels else None
 
     def _sequences(self, bound: Bound, cu_seqlens: Any, values: bool) -> tuple[int, tuple[int, ...] | None]:

@@ -21,6 +21,7 @@ from rnnc.dsl.interpreter import carried, evaluate
 from rnnc.dsl.recurrence import Recurrence
 from rnnc.dsl.stages import feeds, gates, hands_on, split, wide
 from rnnc.ops import cache, traced, tuned
+from rnnc.ops.c_backend import Kind, Walks
 from rnnc.ops.delays import WithDelays
 from rnnc.ops.errors import ArgumentError, SpecWarning, UnavailableError
 from rnnc.ops.function import Function, Outputs, single
@@ -29,7 +30,7 @@ from rnnc.ops.options import NAMES, Options, check_options
 from rnnc.ops.reference import default, token_loop
 from rnnc.ops.spec_file import read_spec
 from rnnc.ops.stages import Pipeline, stage_module
-from rnnc.ops.state import State
+from rnnc.ops.state import Carry, State
 from rnnc.ops.triton_backend import TritonKernels
 
 
@@ -52,6 +53,7 @@ class Operator(Function):
             lambda: self._gates,
             partial(default, recurrence),
             TritonKernels(recurrence, self._generate, tuned.findings, kept),
+            walks=Walks(recurrence, spec, Carry(carried(recurrence)), self._generate_c),
         )
         self.spec, self.source, self.name = spec, source, recurrence.name
         self.__doc__ = recurrence.doc
@@ -238,6 +240,13 @@ class Operator(Function):
         except (UnsupportedOnGpu, NotImplementedError) as reason:
             return str(reason)
 
+    def _generate_c(self, which: str, kind: Kind, stage: int = 0) -> str:
+        """A pass of a stage in C. Raises NotImplementedError."""
+        from rnnc.codegen.c_program import walk_source
+        from rnnc.codegen.c_target import Target
+
+        return walk_source(self._compiled.stages[stage], which, Target(*kind))  # type: ignore[arg-type]
+
     @cached_property
     def _compiled(self) -> Any:
         from rnnc.codegen.compiler import compile_text
@@ -270,6 +279,7 @@ class StagedOperator(Operator, Pipeline):
                 kernels,
                 precise=hands_on(recurrence, part),
                 feeds=feeds(recurrence, part),
+                walks=Walks(part, f"{spec}\0{n}", Carry(carried(part)), partial(self._generate_c, stage=n)),
             )
             for n, (part, kernels) in enumerate(zip(parts, self.kernels_of, strict=True))
         )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rnnc.ops.errors import ArgumentError
 
-BACKENDS = ("auto", "triton", "torch")
+BACKENDS = ("auto", "triton", "torch", "c")
 FORMS = ("auto", "recurrent", "chunked", "parallel")
 SAVES = ("auto", "states", "inputs")
 CHUNK_SIZES = (16, 32, 64, 128, 256)

@@ -71,7 +71,7 @@ class TritonKernels:
 
         Raises UnavailableError if they are asked to by name but cannot.
         """
-        if backend == "torch" or (backend == "auto" and bound.device.type != "cuda"):
+        if backend in ("torch", "c") or (backend == "auto" and bound.device.type != "cuda"):
             return None
         key = bound.key, backend, form
         known = self.taken.get(key)
@@ -102,7 +102,7 @@ class TritonKernels:
     def replaces(self, bound: Bound, options: Options) -> bool:
         """Whether they can take a call in the chunked form, where others can too."""
         backend, form = options.backend, options.form
-        if backend == "torch" or form not in ("auto", "chunked"):
+        if backend in ("torch", "c") or form not in ("auto", "chunked"):
             return False
         if backend == "auto" and bound.device.type != "cuda":
             return False
