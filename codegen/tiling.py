@@ -35,6 +35,7 @@ from rnnc.codegen.work import Work
 
 CHUNKS = (16, 32, 64, 128, 256)
 SPACINGS = (1, 2, 4)
+STANDS = 2  # a spacing: what compilers make of a kernel for it stands for larger ones
 TILES = (16, 32, 64, 128)
 WARPS = (4, 8, 16)
 STAGES = (1, 2, 3)
@@ -172,14 +173,7 @@ def ranked(
     """
     found: list[tuple[int, float, Choice]] = []
     dropped = {"registers": 0, "shared memory": 0}
-    own, like = spacing if work.spaced else 1, compiled_for(work, spacing)
-    here = {each: said for each, said in findings.items() if each.chunk == chunk}
-    known = {
-        each._replace(spacing=own): said
-        for each, said in here.items()
-        if each.spacing == like and said.seconds is None
-    }
-    known |= {each: said for each, said in here.items() if each.spacing == own}
+    known = _known(work, chunk, findings, spacing)
     wrong = {each for each, said in known.items() if said.wrong}
     known = {each: said for each, said in known.items() if each not in wrong}
     for configuration in known or candidates(work, sizes, chunk, spacing):
@@ -195,6 +189,19 @@ def ranked(
         raise TooLarge(f"chunks of {chunk} tokens do not fit the shared memory of {hardware.name}")
     counts = tuple(dropped.items())
     return [choice._replace(dropped=counts) for *_, choice in sorted(found)]
+
+
+def _known(work: Work, chunk: int, findings: Findings, spacing: int) -> dict[Configuration, Measured]:
+    """What is known of a kernel for chunks of that many tokens and so many chunks to a state: where compilers
+    have not seen that spacing, what they made of the one that stands for it.
+    """
+    own, like = spacing if work.spaced else 1, compiled_for(work, spacing)
+    here = {each: said for each, said in findings.items() if each.chunk == chunk}
+    known = {each: said for each, said in here.items() if each.spacing == own}
+    if any(said.seconds is None and not said.wrong for said in known.values()):
+        return known
+    alike = {each: said for each, said in here.items() if each.spacing == like and said.seconds is None}
+    return {each._replace(spacing=own): said for each, said in alike.items()} | known
 
 
 def judged(
@@ -264,9 +271,7 @@ def together(
     works = [work for work, *_ in kernels]
     each = [
         [
-            judged(
-                work, sizes, size, hardware, how, known.get(how._replace(spacing=compiled_for(work, spacing)))
-            )
+            judged(work, sizes, size, hardware, how, _seen(known, how))
             for how in candidates(work, sizes, chunk, spacing)
             if beside or how.tile <= apart.configuration.tile
         ]
@@ -274,7 +279,7 @@ def together(
     ]
     own = spacing if any(work.spaced for work in works) else 1
     here = any(
-        how.chunk == chunk and how.spacing in (own, min(own, 2)) and not what.wrong
+        how.chunk == chunk and how.spacing in (own, min(own, STANDS)) and not what.wrong
         for how, what in said.items()
     )
     for one, other in itertools.product(*each):
@@ -306,7 +311,7 @@ def as_one(pair: tuple[Configuration, Configuration], beside: bool) -> Configura
 
 def _seen(said: Findings, how: Configuration) -> Measured | None:
     """What is said of a configuration, or by compilers of what is the same to them."""
-    like = said.get(how._replace(spacing=min(how.spacing, 2)))
+    like = said.get(how._replace(spacing=min(how.spacing, STANDS)))
     return said.get(how) or (like if like and like.seconds is None else None)
 
 
@@ -316,12 +321,10 @@ def _misfit(choices: Iterable[Choice]) -> int:
 
 
 def compiled_for(work: Work, spacing: int) -> int:
-    """What stands for a spacing: compilers make nearly the same of a kernel for all powers of two above 1.
-
-    (For sm_90 no kernel that the built-ins run has more stack at 4 than at 2; for sm_80 some gradient kernels
-    have, up to 100 bytes.)
+    """What stands for a spacing until compilers have seen it: they make nearly the same of a kernel for all
+    powers of two above 1, but for the stack of some gradient kernels.
     """
-    return min(spacing, 2) if work.spaced else 1
+    return min(spacing, STANDS) if work.spaced else 1
 
 
 def best(

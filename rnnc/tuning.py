@@ -23,6 +23,7 @@ from rnnc.codegen.tiling import (
     NEAR,
     STACK,
     STACK_SERIAL,
+    STANDS,
     TILES,
     as_one,
     compiled_for,
@@ -92,12 +93,12 @@ class _Search:
         """What compilers have said."""
         return {kernel: findings_of(reports) for kernel, reports in self.found.kernels.items()}
 
-    def _chosen(self, chunk: int | None = None) -> Tiling:
+    def _chosen(self, chunk: int | None = None, joined: bool = False) -> Tiling:
         """What is chosen by what is known, for chunks of that many tokens if given. Raises TooLarge."""
         from rnnc.ops.triton_tiling import tiling
 
         given = self.target.axes, self.size, self.hardware, chunk
-        return tiling(self.target.subject.module, *given, self._known, joined=False)
+        return tiling(self.target.subject.module, *given, self._known, joined=joined)
 
     def run(self) -> Found:
         """Compiles the plan that would be chosen if it fits; if it does not, the one that then would be."""
@@ -105,9 +106,11 @@ class _Search:
         try:
             self._among(plans)
             self._joints(None)
+            self._as_it_runs(None)
             for chunk in self._shorter():
                 self._among([plan for plan in plans if plan.chunk == chunk])
                 self._joints(chunk)
+                self._as_it_runs(chunk)
             self._side()
             self.found.done = True
         except OutOfTime:
@@ -152,6 +155,41 @@ class _Search:
             pairs = together(two, joint.beside, axes, self.size, self.hardware, plan.chunk, plan.spacing)
             self._joint(joint, pairs[:TRIES], [apart for *_, apart in two])
 
+    def _as_it_runs(self, chunk: int | None) -> None:
+        """Compiles what is chosen with its own spacing where another stood for it, until what is chosen was
+        compiled so. Raises OutOfTime.
+        """
+        joints = {joint.kernel: joint.beside for joint in self.target.subject.module.JOINED}
+        new = True
+        while new:
+            new = False
+            try:
+                plan = self._chosen(chunk, joined=True)
+            except TooLarge:
+                return
+            for kernel, choice in plan.kernels.items():
+                how = choice.configuration
+                new |= self._own_spacing(kernel, how, how, {})
+            for kernel, (one, other) in plan.joined.items():
+                pair = one.configuration, other.configuration
+                new |= self._own_spacing(kernel, as_one(pair, joints[kernel]), pair[0], {kernel: pair})
+
+    def _own_spacing(
+        self,
+        kernel: str,
+        how: Configuration,
+        first: Configuration,
+        joined: Mapping[str, tuple[Configuration, Configuration]],
+    ) -> bool:
+        """Whether another spacing stood for that of a configuration, and it was compiled for the first time;
+        `first`: of two kernels as one launch, that of the first. Raises OutOfTime.
+        """
+        if how.spacing <= STANDS or how in self.found.kernels.get(kernel, {}):
+            return False
+        self._in_time()
+        self._compiled(kernel, how, self._tiled(first, joined))
+        return True
+
     def _side(self) -> None:
         """Compiles what only some calls launch, as it would be chosen. Raises OutOfTime."""
         from rnnc.ops.triton_tiling import cut_works
@@ -179,8 +217,7 @@ class _Search:
         spilled = [choice.measured.stack for choice in apart if choice.measured]
         most = max((STACK_SERIAL if joint.beside else STACK, *spilled))
         for pair in pairs:
-            if time.monotonic() > self.deadline:
-                raise OutOfTime
+            self._in_time()
             one, other = (
                 choice.configuration._replace(
                     spacing=compiled_for(self.every[kernel], choice.configuration.spacing)
@@ -191,6 +228,11 @@ class _Search:
             report = self._compiled(joint.kernel, both, self._tiled(one, {joint.kernel: (one, other)}))
             if "error" not in report and report["stack"] <= most:
                 break
+
+    def _in_time(self) -> None:
+        """Raises OutOfTime."""
+        if time.monotonic() > self.deadline:
+            raise OutOfTime
 
     @staticmethod
     def _fitting(plans: Iterable[_Plan]) -> bool:
@@ -262,8 +304,7 @@ class _Search:
             worst = self.room.get(shape, float("inf"))
             if registers > min(room.get(warps, worst), worst):
                 continue
-            if time.monotonic() > self.deadline:
-                raise OutOfTime
+            self._in_time()
             how = choice.configuration
             how = how._replace(spacing=compiled_for(self.every[kernel], how.spacing))
             report = self._compiled(kernel, how, self._tiled(how, {}))

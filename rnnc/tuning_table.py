@@ -34,7 +34,8 @@ def entries(found: Found) -> dict[str, dict[str, Any]]:
         for chunk, spacing in sorted({(how.chunk, how.spacing) for how in findings}):
             best: Configuration | None
             if kernel in works:
-                best = _best(works[kernel], target, findings, chunk, spacing)
+                own = {how: what for how, what in findings.items() if how.spacing == spacing}
+                best = _best(works[kernel], target, own, chunk, spacing)
             else:  # those that were compiled first are estimated to be faster
                 here = [how for how in findings if (how.chunk, how.spacing) == (chunk, spacing)]
                 best = min(here, key=lambda how: findings[how].stack)

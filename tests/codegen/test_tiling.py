@@ -139,6 +139,16 @@ def test_what_was_compiled_for_a_spacing_holds_for_larger_ones() -> None:
         assert found.kernels["grads"].configuration.spacing == spacing
 
 
+def test_what_was_compiled_for_a_spacing_goes_before_what_stands_for_it() -> None:
+    sizes, work = {"K": 128, "V": 128}, works("gated_delta_net")
+    how, other = Configuration(32, 16, 8, 1, 2), Configuration(32, 32, 8, 1, 4)
+    known = {how: Measured(200, 0, 1000), other: Measured(255, 160, 1000)}
+    for spacing, expected in ((2, how), (4, other)):
+        found = choose(work, sizes, 2, SM_90, 32, {"grads": known}, spacing=spacing)
+        assert found.kernels["grads"].configuration == expected
+        assert found.kernels["grads"].measured == known[expected]
+
+
 def test_what_does_not_fit_is_said() -> None:
     small = SM_90._replace(name="small", shared_program=4096)
     with pytest.raises(TooLarge, match="chunks of 16 tokens do not fit the shared memory of small"):

@@ -16,7 +16,7 @@ import rnnc.ops
 from rnnc.cli import main
 from rnnc.codegen.hardware import SM_90
 from rnnc.codegen.resources import Configuration
-from rnnc.codegen.tiling import CHUNKS, suiting
+from rnnc.codegen.tiling import CHUNKS, STANDS, suiting
 from rnnc.codegen.tiling_record import Measured, Tiling
 from rnnc.compiler_answers import Answers
 from rnnc.kernel_jobs import Subject, subjects
@@ -71,7 +71,7 @@ def test_what_spills_is_dropped_and_what_is_cheapest_is_kept(subject: Subject, t
 
 def test_the_search_ends_with_the_first_plan_that_fits(subject: Subject, tmp_path: Path) -> None:
     """It has the chunks that the estimate chooses; of these, and of each shorter one, one configuration of
-    each kernel.
+    each kernel, and this with the spacing that it runs with, if another stood for that.
     """
 
     class Generous(Compiler):
@@ -85,8 +85,10 @@ def test_the_search_ends_with_the_first_plan_that_fits(subject: Subject, tmp_pat
     lengths = [chunk for chunk in CHUNKS if chunk <= longest]
     assert set(found.kernels) == set(launched(subject.module))
     for reports in found.kernels.values():
-        assert sorted(how.chunk for how in reports) == lengths
-    assert len(compiler.asked) == len(found.kernels) * len(lengths)
+        assert sorted(how.chunk for how in reports if how.spacing <= STANDS) == lengths
+        apart = {how for how in reports if how.spacing > STANDS}
+        assert {how._replace(spacing=STANDS) for how in apart} <= set(reports)
+    assert len(compiler.asked) == sum(map(len, found.kernels.values()))
 
 
 def test_short_sequences_run_by_what_compilers_have_seen(subject: Subject, tmp_path: Path) -> None:
@@ -119,6 +121,32 @@ def test_what_compilers_have_seen_goes_before_what_they_have_not(subject: Subjec
     assert tiling(subject.module, SIZES, 2, SM_90, None, known).chunk == other
     del known[next(iter(known))]
     assert tiling(subject.module, SIZES, 2, SM_90, None, known).chunk == chosen.chunk
+
+
+class Crowded(Compiler):
+    """Says that gradients spill where a state is kept for four chunks, with fewer than 16 warps."""
+
+    def __call__(self, task: Mapping[str, Any]) -> dict[str, Any]:
+        self.asked.append(task)
+        four = task["constants"].get("SPACING") == 4 and task["options"]["num_warps"] < 16
+        stack = 200 if four and task["kernel"].endswith("grads") else 0
+        return {"registers": 200, "stack": stack, "shared": 40_000, "matrix": {}, "seconds": 0.1}
+
+
+def test_what_runs_is_compiled_with_its_own_spacing(
+    subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What compilers said of a smaller one goes for it no more."""
+    table = entries(found_by(Crowded(), subject, tmp_path))
+    monkeypatch.setattr(tuned, "table", lambda name: table)
+    known = tuned.findings(subject.text, launched(subject.module), SIZES, 2, SM_90)
+    seen = [how for how, said in known["linear_attention_chunked_grads"].items() if said.stack]
+    assert {how.spacing for how in seen} == {4}
+    for chunk in (None, *{how.chunk for how in seen}):
+        chosen = tiling(subject.module, SIZES, 2, SM_90, chunk, known)
+        assert chosen.compiled
+        assert chosen.fits
+        assert all(choice.configuration in known[kernel] for kernel, choice in chosen.kernels.items())
 
 
 class Apart(Compiler):
