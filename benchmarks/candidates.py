@@ -15,6 +15,7 @@ from rnnc.ops.layout import arrange
 from rnnc.peers import PEERS, Peer
 
 OWN, NAIVE, COMPILED = "rnnc", "naive loop", "torch.compile"
+IN_TORCH = "rnnc in torch"  # what a CPU without a C compiler has
 DISPATCHING = "fla-core, dispatching"  # to other packages' kernels, where it finds them
 UNCHECKED = "fla-core, unchecked"  # whatever it says of the version of Triton
 Function = Callable[..., Any]
@@ -23,9 +24,7 @@ Function = Callable[..., Any]
 def candidates(model: str, device: str) -> list[str]:
     """Who can be asked for a model on a kind of device, the project's own first; few are installed."""
     names = [OWN, *(peer.name for peer in PEERS.get(model, ()) if peer.device == device)]
-    if device == "cuda":
-        names += [DISPATCHING, UNCHECKED, COMPILED]
-    return names
+    return names + ([DISPATCHING, UNCHECKED, COMPILED] if device == "cuda" else [IN_TORCH])
 
 
 def environment(who: str) -> dict[str, str]:
@@ -50,6 +49,7 @@ def function(entry: Entry, backend: str) -> Function:
         return lambda *arguments: op.reference(*arguments)[0]
     if entry.who == COMPILED:
         return compiled(entry)
+    backend = "torch" if entry.who == IN_TORCH else backend
     options = {"form": form(entry.model, entry.call) if backend == "triton" else "chunked"}
     return lambda *arguments: op(*arguments, backend=backend, chunk_size=entry.call.chunk, **options)[0]
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.calls import Tensors, draw, operator
-from benchmarks.candidates import COMPILED, NAIVE, OWN, Function, function, peer
+from benchmarks.candidates import COMPILED, IN_TORCH, NAIVE, OWN, Function, function, peer
 from benchmarks.entries import Call, Entry
 from benchmarks.errors import compare, named, reference
 from rnnc.measurement import SECONDS, milliseconds
@@ -39,11 +39,11 @@ def time_entry(entry: Entry, mode: str) -> dict[str, Any]:
             result["version"] = found.version()
         except ImportError as error:
             return {"status": "not run", "reason": f"{entry.who}: {error}"}
-    elif entry.who not in (OWN, NAIVE, COMPILED):
+    elif entry.who not in (OWN, NAIVE, COMPILED, IN_TORCH):
         return {"status": "not run", "reason": f"{entry.who}: no adapter for {entry.model}"}
     seconds = SECONDS if entry.call.T > TINY else 0.05
     tensors = draw(entry.model, entry.call, entry.dtype, "cuda" if mode == "cuda" else "cpu")
-    call = function(entry, "torch" if mode == "cpu" else "triton")
+    call = function(entry, "auto" if mode == "cpu" else "triton")
     if mode == "dry":
         for run in _passes(call, tensors):
             run()

@@ -32,8 +32,8 @@ C_TYPES = {
 CHUNK = 64
 
 # What a call must have to do before `auto` takes C: entries of states times the tokens that update them. That
-# is some 10 ms of torch; the compiler takes some seconds, once for all calls with these sizes of axes.
-WORTH_COMPILING = 1 << 26
+# is some milliseconds of torch; the compiler takes some seconds, once for all calls with these sizes of axes.
+WORTH_COMPILING = 1 << 24
 
 
 class Kind(NamedTuple):

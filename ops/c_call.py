@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rnnc.ops.autograd import Tensors, recorded
+from rnnc.ops.pages import in_large_pages
 
 Backward = Callable[[Tensors, Sequence[Tensor | None], Sequence[bool]], list[Tensor | None]]
 
@@ -94,7 +95,7 @@ class Call:
     def forward(self, tensors: Tensors, keep: bool) -> tuple[Tensors, Tensors]:
         """Outputs and final states; the states at the start of all chunks, if they are kept."""
         given, params, states = self._split(tensors)
-        outputs = tuple(torch.empty(shape, dtype=self.output_dtype) for shape in self.outputs)
+        outputs = tuple(_empty(shape, self.output_dtype) for shape in self.outputs)
         final = tuple(torch.empty_like(state) for state in states)
         kept = self._room_for_states(states) if keep else ()
         arrays = [*given, *params, *states, *outputs, *final, *(kept or [None] * len(states))]
@@ -121,7 +122,7 @@ class Call:
         ]
         real = states[0].dtype
         written = [
-            torch.empty((*x.shape[:2], self.heads, *x.shape[3:]), dtype=x.dtype if own else real)
+            _empty((*x.shape[:2], self.heads, *x.shape[3:]), x.dtype if own else real)
             for x, own in zip(given, (groups == self.heads for groups in self.groups), strict=True)
         ]
         sums = [
@@ -151,7 +152,7 @@ class Call:
     def _room_for_states(self, states: Sequence[Tensor]) -> Tensors:
         """[chunks * H, entries], rows padded to cache lines."""
         chunks = int(self.sequences.firsts[-1]) * self.heads
-        return tuple(state.new_empty((chunks, _padded(state.shape[2:], state.itemsize))) for state in states)
+        return tuple(_empty((chunks, _padded(x.shape[2:], x.itemsize)), x.dtype) for x in states)
 
     def _run(self, which: str, arrays: Sequence[Tensor | None], keep: bool) -> frozenset[int]:
         """Calls a pass; the numbers of the arrays that it leaves as they are."""
@@ -181,6 +182,11 @@ class _Walked(torch.autograd.Function):
             return None, *call.again(tensors, gradients, wanted)
         found = call.backward(tensors, kept or call.states(tensors), gradients)
         return None, *(g if want else None for g, want in zip(found, wanted, strict=True))
+
+
+def _empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Room for a result."""
+    return in_large_pages(torch.empty(shape, dtype=dtype))
 
 
 def _grouped(gradient: Tensor, groups: int) -> Tensor:
