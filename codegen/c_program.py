@@ -28,6 +28,7 @@ from rnnc.codegen.c_statements import add
 from rnnc.codegen.c_target import Sizes, Target
 from rnnc.codegen.c_values import Values, viewed
 from rnnc.codegen.compiler import Compiled
+from rnnc.codegen.contractions import share_contractions
 from rnnc.codegen.explain import normal_equations
 from rnnc.codegen.kernel_form import without_softmax
 from rnnc.codegen.program import Node, Program
@@ -63,7 +64,7 @@ def walk_source(compiled: Compiled, which: str, target: Target) -> str:
     form = next(form for form in compiled.forms if form.name == "chunked")
     plans = {"forward": form.forward, "states": form.states, "backward": form.backward}
     builder = form.builder.copy()
-    program = without_softmax(plans[which].program, builder)
+    program = share_contractions(without_softmax(plans[which].program, builder), (), builder)
     walk = _Walk(program, compiled.normal, which == "backward", target, builder)
     context = walk.context(normal_equations(compiled.normal))
     holes = {entry.name: getattr(context, entry.name) for entry in fields(context)}
