@@ -5,6 +5,8 @@ from __future__ import annotations
 from rnnc.codegen import operations as ir
 from rnnc.codegen.c_body import Body
 from rnnc.codegen.program import Node
+from rnnc.codegen.schedule import DecayGradients
+from rnnc.dsl.expression import Axes
 
 PAIRS: dict[type[ir.Op], str] = {
     ir.DecayDot: "decay_dot",
@@ -57,12 +59,27 @@ def _call(body: Body, node: Node) -> str:
             raise NotImplementedError(f"no C for {type(node.op).__name__}")
 
 
+def add_decay_gradients(body: Body, group: DecayGradients) -> None:
+    """The derivatives of one product under decays: what they share is formed once."""
+    made = [node for node in group.members if node is not None]
+    places = [body.matrix(node) if node else "0, 0" for node in group.members]
+    pairs = group.decay.args[0].axes
+    body.formed_together(
+        made, [f"decay_dot_grads({', '.join(places)}, {_of_pairs(body, group.decay, pairs)});"]
+    )
+
+
 def _pairs(body: Body, node: Node) -> str:
     """Products of tokens under decays by channel, and their gradients."""
+    pairs = node.axes if isinstance(node.op, ir.DecayDot) else node.args[0].axes
+    return f"{PAIRS[type(node.op)]}({body.matrix(node)}, {_of_pairs(body, node, pairs)})"
+
+
+def _of_pairs(body: Body, node: Node, pairs: Axes) -> str:
+    """The arguments: matrices, decays, sizes, flags, scratch."""
     assert isinstance(node.op, ir.DecayDot | ir.DecayDotRows | ir.DecayDotColumns | ir.DecayDotDecay)
     *others, decay = node.args
     tokens, log = body.sizes.target.tokens, node.op.mode == "log"
-    pairs = node.axes if isinstance(node.op, ir.DecayDot) else others[0].axes
     rows, columns = (body.sizes.size(axis) // tokens for axis in pairs)
     leading = body.leading(decay.axes)
     given = [body.matrix(argument) for argument in others]
@@ -72,7 +89,7 @@ def _pairs(body: Body, node: Node) -> str:
     if isinstance(node.op, ir.DecayDotDecay):
         flags = f"{flags}, {int(log)}"
     scratch = body.scratch(f"decay_scratch({tokens}, {rows}, {columns}, {leading})")
-    return f"{PAIRS[type(node.op)]}({body.matrix(node)}, {', '.join(given)}, {sizes}, {flags}, {scratch})"
+    return f"{', '.join(given)}, {sizes}, {flags}, {scratch}"
 
 
 def _flags(node: Node) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rnnc.codegen import operations as ir
@@ -36,9 +36,15 @@ class Body:
 
     def formed(self, node: Node, lines: Sequence[str]) -> None:
         """Adds the lines that write a value."""
-        name = self.values.called[node]
-        made = ((name, self.sizes.room(node.axes)),) if node.axes and name not in self.given else ()
-        self.statements.append(Statement(block(lines) if node.axes else tuple(lines), made))
+        if node.axes:
+            self.formed_together([node], lines)
+        else:
+            self.statements.append(Statement(tuple(lines)))
+
+    def formed_together(self, nodes: Iterable[Node], lines: Sequence[str]) -> None:
+        """Adds the lines that write several values, none of them a number."""
+        made = ((self.values.called[node], self.sizes.room(node.axes)) for node in nodes)
+        self.statements.append(Statement(block(lines), tuple(m for m in made if m[0] not in self.given)))
 
     def plain(self, lines: Sequence[str]) -> None:
         """Adds lines that write no place of the workspace."""

@@ -20,6 +20,7 @@ from importlib.resources import files
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.builder import Builder
+from rnnc.codegen.c_along_time import add_decay_gradients
 from rnnc.codegen.c_arrays import Arrays
 from rnnc.codegen.c_body import Body
 from rnnc.codegen.c_carries import begin, end, hand_on, in_place, state_of
@@ -31,7 +32,9 @@ from rnnc.codegen.compiler import Compiled
 from rnnc.codegen.contractions import share_contractions
 from rnnc.codegen.explain import normal_equations
 from rnnc.codegen.kernel_form import without_softmax
+from rnnc.codegen.phases import in_order
 from rnnc.codegen.program import Node, Program
+from rnnc.codegen.schedule import decay_gradients
 from rnnc.codegen.templating import comment, template
 from rnnc.codegen.value_names import ValueNames
 from rnnc.dsl.normal import Normal
@@ -137,11 +140,17 @@ class _Walk:
             in_place(self.arrays, carry)
         for carry in carries:
             begin(self.arrays, carry)
-        results = self._results()
-        for node in self.program.nodes():
-            if node in self.values.stored and not isinstance(node.op, ir.Load):
-                self.arrays.need(node)
-                add(self.body, node)
+        results, groups, formed = self._results(), decay_gradients(self.program.nodes()), set[Node]()
+        for node, _ in in_order(self.program.nodes()):
+            if node in self.values.stored and not isinstance(node.op, ir.Load) and node not in formed:
+                members = [each for each in groups[node].members if each] if node in groups else [node]
+                formed.update(members)
+                for each in members:
+                    self.arrays.need(each)
+                if node in groups:
+                    add_decay_gradients(self.body, groups[node])
+                else:
+                    add(self.body, node)
             for name in results.pop(node, ()):
                 self.arrays.write(name, self.program.results[name])
         for carry in carries:
