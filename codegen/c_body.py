@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from rnnc.codegen import operations as ir
@@ -11,6 +11,8 @@ from rnnc.codegen.c_target import Sizes
 from rnnc.codegen.c_values import Index, Loop, Values
 from rnnc.codegen.program import Node
 from rnnc.dsl.expression import Axes
+
+LONGEST = 108  # letters of an equation that stands above its lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +38,18 @@ class Body:
 
     def formed(self, node: Node, lines: Sequence[str]) -> None:
         """Adds the lines that write a value."""
-        if node.axes:
-            self.formed_together([node], lines)
-        else:
-            self.statements.append(Statement(tuple(lines)))
+        self.formed_together([node], lines)
 
-    def formed_together(self, nodes: Iterable[Node], lines: Sequence[str]) -> None:
-        """Adds the lines that write several values, none of them a number."""
-        made = ((self.values.called[node], self.sizes.room(node.axes)) for node in nodes)
-        self.statements.append(Statement(block(lines), tuple(m for m in made if m[0] not in self.given)))
+    def formed_together(self, nodes: Sequence[Node], lines: Sequence[str]) -> None:
+        """Adds the lines that write several values; those of a number stay where all others see it."""
+        stored = [node for node in nodes if node.axes]
+        made = ((self.values.called[node], self.sizes.room(node.axes)) for node in stored)
+        equations = [f"// {self.values.equation(node)}" for node in nodes]
+        text = [
+            *(each for each in equations if len(each) <= LONGEST),
+            *(block(lines) if stored else lines),
+        ]
+        self.statements.append(Statement(tuple(text), tuple(m for m in made if m[0] not in self.given)))
 
     def plain(self, lines: Sequence[str]) -> None:
         """Adds lines that write no place of the workspace."""

@@ -16,6 +16,7 @@ from rnnc.codegen.c_target import Sizes
 from rnnc.codegen.float_functions import FLOAT_FUNCTIONS
 from rnnc.codegen.lower_triangles import is_lower
 from rnnc.codegen.names import Names
+from rnnc.codegen.notation import Notation
 from rnnc.codegen.program import Node, Program
 from rnnc.codegen.torch_sums import is_number
 from rnnc.codegen.value_names import ValueNames
@@ -101,6 +102,16 @@ class Values:
             if node in self.stored:
                 self.called[node] = names.fresh(f"b_{values.name(node)}")
         self.names = names
+        self.inside = {n for n in self.nodes if n not in self.stored and not isinstance(n.op, ir.Load)}
+
+    def equation(self, node: Node) -> str:
+        """What a stored value is, in the terms of the header."""
+        formula = Notation(self._word).formula(node, self.inside)
+        return f"{self._word(node)} = {formula}"
+
+    def _word(self, node: Node) -> str:
+        name = self.called.get(node)
+        return name.removeprefix("b_") if name else "valid"
 
     # What is stored
 
