@@ -34,6 +34,7 @@ CHUNK = 64
 # What a call must have to do before `auto` takes C: entries of states times the tokens that update them. That
 # is some milliseconds of torch; the compiler takes some seconds, once for all calls with these sizes of axes.
 WORTH_COMPILING = 1 << 24
+QUICKER = 3  # one thread in C does what these do in torch
 
 
 class Kind(NamedTuple):
@@ -122,7 +123,7 @@ class Walks:
             return False
         entries = sum(math.prod(sizes.shape(array.axes)) for array in self.carry.arrays)
         count = sizes.batch if offsets is None else len(offsets) - 1
-        busy = count * sizes.heads >= torch.get_num_threads()  # each walks one sequence and head
+        busy = QUICKER * count * sizes.heads >= torch.get_num_threads()  # each walks one sequence and head
         return busy and sizes.batch * sizes.length * entries >= WORTH_COMPILING
 
     def _obstacle(self, bound: Bound, tensors: Tensors, options: Options) -> str:

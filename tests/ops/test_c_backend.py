@@ -238,6 +238,18 @@ def test_auto_takes_large_calls() -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
+def test_auto_leaves_few_heads_to_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    op = compile(GROUPED.replace("per group", "").replace("shared_keys", "few_heads"))
+    arguments = large(op)
+    arguments[3] = -arguments[3].abs()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    op(*arguments)
+    assert not op.walks.libraries
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 24)
+    op(*arguments)
+    assert op.walks.libraries
+
+
 def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CC", "no-such-compiler")
     c_build.find_compiler.cache_clear()
