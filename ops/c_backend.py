@@ -33,7 +33,7 @@ CHUNK = 64
 
 # What a call must have to do before `auto` takes C: entries of states times the tokens that update them. That
 # is some milliseconds of torch; the compiler takes some seconds, once for all calls with these sizes of axes.
-WORTH_COMPILING = 1 << 24
+WORTH_COMPILING = 1 << 22
 QUICKER = 3  # one thread in C does what these do in torch
 
 
