@@ -31,6 +31,10 @@ C_TYPES = {
 }
 CHUNK = 64
 
+# Where no gradients are asked for: pairs of tokens cost half as much, and states of up to so many entries,
+# which are updated twice as often, are in the caches. The backward pass would keep twice as many.
+SHORT_CHUNK, SMALL_STATE = 32, 1 << 16
+
 # What a call must have to do before `auto` takes C: entries of states times the tokens that update them. That
 # is some milliseconds of torch; the compiler takes some seconds, once for all calls with these sizes of axes.
 WORTH_COMPILING = 1 << 22
@@ -77,7 +81,7 @@ class Walks:
         if options.backend == "auto" and not self._worthwhile(bound, options, offsets):
             return None
         obstacle = self._obstacle(bound, tensors, options)
-        kind = self._kind(bound, options, offsets, output)
+        kind = self._kind(bound, options, offsets, output, recorded(tensors))
         for which in ("forward", "backward") if recorded(tensors) else ("forward",):
             library = "" if obstacle else self._found(which, kind)
             obstacle = obstacle or (library if isinstance(library, str) else "")
@@ -121,10 +125,13 @@ class Walks:
             return False
         if longest(sizes.length, offsets) < SHORT:
             return False
-        entries = sum(math.prod(sizes.shape(array.axes)) for array in self.carry.arrays)
         count = sizes.batch if offsets is None else len(offsets) - 1
         busy = QUICKER * count * sizes.heads >= torch.get_num_threads()  # each walks one sequence and head
-        return busy and sizes.batch * sizes.length * entries >= WORTH_COMPILING
+        return busy and sizes.batch * sizes.length * self._entries(bound) >= WORTH_COMPILING
+
+    def _entries(self, bound: Bound) -> int:
+        """Those of all states."""
+        return sum(math.prod(bound.sizes.shape(array.axes)) for array in self.carry.arrays)
 
     def _obstacle(self, bound: Bound, tensors: Tensors, options: Options) -> str:
         """What keeps C from a call; empty: nothing."""
@@ -137,12 +144,19 @@ class Walks:
         return ""
 
     def _kind(
-        self, bound: Bound, options: Options, offsets: tuple[int, ...] | None, output: torch.dtype
+        self,
+        bound: Bound,
+        options: Options,
+        offsets: tuple[int, ...] | None,
+        output: torch.dtype,
+        gradients: bool,
     ) -> Kind:
         """What the library of a call is compiled for."""
         sizes, declared = bound.sizes, self.recurrence
         steps = math.prod(sizes.axes[axis] for axis in declared.loops)
-        tokens = passes("chunked", options.chunk_size, longest(sizes.length, offsets), CHUNK, steps)[1]
+        short = not gradients and self._entries(bound) <= SMALL_STATE
+        default, length = SHORT_CHUNK if short else CHUNK, longest(sizes.length, offsets)
+        tokens = passes("chunked", options.chunk_size, length, default, steps)[1]
         assert tokens is not None
         real = C_TYPES[bound.dtype]
         dtypes: dict[str, str] = {}

@@ -172,6 +172,24 @@ def test_chunk_sizes(chunk_size: int | None) -> None:
     check(op, case(op, lengths=(150,), chunk_size=chunk_size))
 
 
+@pytest.mark.parametrize(("size", "gradients", "tokens"), [(64, False, 32), (64, True, 64), (512, False, 64)])
+def test_short_chunks_where_no_gradients_are_asked_for(
+    size: int, gradients: bool, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: list[c_backend.Kind] = []
+
+    def found(_: c_backend.Walks, which: str, kind: c_backend.Kind) -> str:
+        kinds.append(kind)
+        return "not now"
+
+    monkeypatch.setattr(c_backend.Walks, "_found", found)
+    op = compile(GROUPED.replace("per group", "").replace("shared_keys", "short_chunks"))
+    shapes = [(1, 128, 1, *(size for _ in item.axes)) for item in op.recurrence.inputs]
+    with pytest.raises(UnavailableError, match="not now"):
+        op(*(torch.zeros(shape, requires_grad=gradients) for shape in shapes), backend="c")
+    assert {kind.tokens for kind in kinds} == {tokens}
+
+
 def test_threads_change_nothing() -> None:
     op = builtin("kda")
     arguments = [x.float() for x in draw_trial(op, case(op, H=3)).arguments]
