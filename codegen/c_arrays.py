@@ -9,6 +9,7 @@ from rnnc.codegen.c_body import Body, Statement
 from rnnc.codegen.c_loops import block, for_, indented, loops, offset
 from rnnc.codegen.c_target import CType, Target
 from rnnc.codegen.c_values import Index, Loop
+from rnnc.codegen.names import Names
 from rnnc.codegen.program import Node
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.recurrence import Input, Output, Recurrence
@@ -23,6 +24,9 @@ class Arrays:
         self.recurrence, self.back, self.body = recurrence, back, body
         self.target: Target = body.sizes.target
         self.order = {name: n for n, name in enumerate(order(recurrence, states, back))}
+        names = Names(())  # what "grad x" is called, an input may be called too
+        words = {name: name.replace(" ", "_").replace("'", "") for name in self.order}
+        self.called = {name: names.fresh(f"p_{word}") for name, word in words.items()}
         self.groups = {item.name: 3 + n for n, item in enumerate(recurrence.inputs)}
         self.pointers = [f"const long G_{name} = counts[{n}];" for name, n in self.groups.items()]
         self.before: list[str] = []
@@ -32,7 +36,7 @@ class Arrays:
 
     def pointer(self, array: str, dtype: CType | None = None, written: bool = False) -> str:
         """The name of an array, declared when it is asked for for the first time."""
-        name = f"p_{array.replace(' ', '_').replace(chr(39), '')}"
+        name = self.called[array]
         const = "" if written else "const "
         text = f"{const}{dtype or self.target.real} *{name} = arrays[{self.order[array]}];"
         if text not in self.pointers:

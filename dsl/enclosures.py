@@ -29,8 +29,7 @@ def image(function: str, *arguments: Interval) -> Interval:
         return x.minimum(y) if function == "min" else x.maximum(y)
     if function == "select":
         return arguments[1].hull(arguments[2])
-    (x,) = arguments
-    return IMAGES[function](x) if function in IMAGES else REAL
+    return IMAGES[function](*arguments) if function in IMAGES else REAL
 
 
 def domain(function: str) -> Interval:

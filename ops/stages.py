@@ -105,9 +105,9 @@ class Pipeline(Function):
 
 
 def _arguments(recurrence: Recurrence, known: Mapping[str, Tensor], heads: int) -> list[Tensor]:
-    """The arguments of a stage; where all it is given is per group, the first as one per head."""
+    """The arguments of a stage; where none shows the number of heads, the first as one per head."""
     values = [known[item.name] for item in recurrence.arguments]
-    if all(isinstance(item, Input) and item.per_group for item in recurrence.arguments):
+    if all(item.per_group if isinstance(item, Input) else item.shared for item in recurrence.arguments):
         axis = -1 - len(recurrence.arguments[0].axes)
         values[0] = values[0].repeat_interleave(heads // values[0].shape[axis], axis)
     return values

@@ -88,6 +88,8 @@ def measure(operator: Any, builtin: bool, sizes: Sizes, dtype: str, device: str)
         "rnnc, torch": lambda *x: operator(*x, backend="torch")[0],
         "naive loop": lambda *x: operator.reference(*x)[0],
     }
+    if device == "cpu":
+        candidates = {"rnnc, c": lambda *x: operator(*x, backend="c")[0]} | candidates
     if device == "cuda":
         candidates = {"rnnc, triton": lambda *x: operator(*x, backend="triton")[0]} | candidates
     for peer in PEERS.get(operator.name, ()) if builtin else ():

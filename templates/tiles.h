@@ -44,9 +44,10 @@ typedef REAL real;
 /* The number of reals, rounded up to whole registers: the shortest row stride for so many columns. */
 #define PADDED(n) (((n) + LANES - 1) / LANES * LANES)
 
-/* TILE: not every walk uses every function. INLINE: sizes are constants where it is called. */
+/* TILE: not every walk uses every function; each is compiled once, for compilers take their time. INLINE: sizes
+ * are constants where it is called. */
 #ifndef TILE
-#define TILE static __attribute__((unused))
+#define TILE static __attribute__((unused, noinline))
 #endif
 #define INLINE static inline __attribute__((always_inline, unused))
 #define ALIGNED __attribute__((aligned(64)))

@@ -1,7 +1,8 @@
 """Specs nobody wrote: hypothesis draws the text, and every stage has to agree about it.
 
 A drawn recurrence is parsed, checked, normalised, proven on fractions, and run in every form in float64
-against the token loop, values and all gradients; and, in Triton's interpreter, by its kernels in float32.
+against the token loop, values and all gradients, by the C back end too; and, in Triton's interpreter, by its
+kernels in float32.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 import rnnc
 from rnnc.codegen.compiler import analyse
 from rnnc.codegen.proof import rational_checks
+from rnnc.ops.c_build import BuildError, find_compiler
 from rnnc.ops.random_cases import Case
 from rnnc.ops.testing import FORMS, distance
 from rnnc.ops.trial import draw_trial
@@ -300,5 +302,25 @@ def test_kernels_agree(part: int) -> None:
                     assert error <= 10 * distance(single.expected[what], exact, scale), (
                         f"{form}: {what}: {error:.1e}\n{case}"
                     )
+
+    run()
+
+
+def test_c_agrees() -> None:
+    try:
+        find_compiler()
+    except BuildError as reason:
+        pytest.skip(str(reason))
+
+    @seed(200)
+    @settings(max_examples=4, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.data())
+    def run(data: st.DataObject) -> None:
+        text = Drawing(data).spec()
+        note(text)
+        trial = draw_trial(rnnc.compile(text), draw_call(data, text))
+        for what, value in trial.evaluate("chunked", backend="c").items():
+            error = distance(value, trial.expected[what], trial.scales[what])
+            assert error <= LIMIT, f"{what}: {error:.1e}\n{trial.case}"
 
     run()

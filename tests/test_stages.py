@@ -20,7 +20,7 @@ from rnnc.ops import cache
 from rnnc.ops.errors import ArgumentError, UnavailableError
 from rnnc.ops.operator import Operator
 from rnnc.ops.random_cases import Case, draw_case
-from rnnc.ops.testing import property_test
+from rnnc.ops.testing import distance, property_test
 from rnnc.ops.trial import draw_trial
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -195,6 +195,23 @@ def test_options_hold_for_every_stage() -> None:
     o, state = operator(*empty, output_final_state=True)
     assert o.shape == (1, 0, 1, 4)
     assert not any(x.any() for x in state)
+
+
+def test_a_stage_of_inputs_per_group_and_shared_parameters() -> None:
+    operator = rnnc.compile("""recurrence gated[K, V]:
+    input x[K] per group
+    param w[K] shared
+    input v[V], q[K]
+    state h[K], S[K, V]
+    h <- 0.9 * h + w * x
+    S <- S + sigmoid(h) @ v.T
+    output o[V]
+    o <- S.T @ q
+""")
+    case = Case(3, (9, 9), False, 4, {"K": 3, "V": 2}, {"x": 2}, True, False, 16)
+    trial = draw_trial(operator, case)
+    for what, value in trial.evaluate("chunked").items():
+        assert distance(value, trial.expected[what], trial.scales[what]) < 1e-9, what
 
 
 def test_gates_may_be_float32_through_stages() -> None:

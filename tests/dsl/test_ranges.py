@@ -54,6 +54,7 @@ def recurrence(*lines: str) -> Recurrence:
     ("text", "expected"),
     [
         ("1 - f", "(0, 1)"),
+        ("re(complex(x, y))", "(-inf, inf)"),
         ("f * (1 - f)", "(0, 0.25]"),
         ("f - f**2", "(0, 0.25]"),
         ("(1 - f) * f * g", "(0, 0.25)"),

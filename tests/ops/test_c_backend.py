@@ -151,9 +151,22 @@ recurrence trapezoid[K, V]:
     output o[V]
     o <- S.T @ q
 """
+NAMED = """
+recurrence gemm[C, H]:
+    input q[C], grad_q[C]
+    input do[H]
+    input start_S, kept_S
+    param out_o[C, H]
+    param first_S shared
+    state S[C, H] = out_o
+    S <- sigmoid(start_S + first_S) * S + kept_S * grad_q @ do.T
+    output o[H], dq[H]
+    o <- S.T @ q
+    dq <- do
+"""
 
 
-@pytest.mark.parametrize("text", [GROUPED, NUMBER, VECTOR, STAGES, DELAYED])
+@pytest.mark.parametrize("text", [GROUPED, NUMBER, VECTOR, STAGES, DELAYED, NAMED])
 def test_own_specs(text: str) -> None:
     op = compile(text)
     check(op, case(op))
