@@ -13,10 +13,10 @@ def arranged(
 ) -> tuple[list[str], int]:
     """The declarations of all places, and how many numbers they take; `lasting` are there all the way."""
     end = len(statements)
-    lives = {name: (-1, end, size) for name, size in lasting.items()}
+    lives = {name: (-1, end, _whole(size, lanes)) for name, size in lasting.items()}
     for number, statement in enumerate(statements):
         for name, size in statement.makes:
-            lives[name] = (number, number, size)
+            lives[name] = (number, number, _whole(size, lanes))
     for number, statement in enumerate(statements):
         for name in {word for line in statement.lines for word in re.findall(r"\w+", line)} & lives.keys():
             first, last, size = lives[name]
@@ -33,7 +33,12 @@ def arranged(
             if place + size <= low:
                 break
             place = max(place, high)
-        at[name] = -(-place // lanes) * lanes
+        at[name] = place
     room = max((at[name] + lives[name][2] for name in at), default=0)
     order = sorted(at, key=lambda name: lives[name][0])
-    return [f"real *const {name} = work + {at[name]};" for name in order], -(-room // lanes) * lanes
+    return [f"real *const {name} = work + {at[name]};" for name in order], room
+
+
+def _whole(size: int, lanes: int) -> int:
+    """The size in whole cache lines."""
+    return -(-size // lanes) * lanes
