@@ -130,7 +130,7 @@ class Walks:
         return busy and sizes.batch * sizes.length * self._entries(bound) >= WORTH_COMPILING
 
     def _entries(self, bound: Bound) -> int:
-        """Those of all states."""
+        """Those of the states of all heads."""
         return sum(math.prod(bound.sizes.shape(array.axes)) for array in self.carry.arrays)
 
     def _obstacle(self, bound: Bound, tensors: Tensors, options: Options) -> str:
@@ -154,7 +154,7 @@ class Walks:
         """What the library of a call is compiled for."""
         sizes, declared = bound.sizes, self.recurrence
         steps = math.prod(sizes.axes[axis] for axis in declared.loops)
-        short = not gradients and self._entries(bound) <= SMALL_STATE
+        short = not gradients and self._entries(bound) <= SMALL_STATE * sizes.heads
         default, length = SHORT_CHUNK if short else CHUNK, longest(sizes.length, offsets)
         tokens = passes("chunked", options.chunk_size, length, default, steps)[1]
         assert tokens is not None

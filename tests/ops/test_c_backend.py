@@ -197,7 +197,7 @@ def test_short_chunks_where_no_gradients_are_asked_for(
 
     monkeypatch.setattr(c_backend.Walks, "_found", found)
     op = compile(GROUPED.replace("per group", "").replace("shared_keys", "short_chunks"))
-    shapes = [(1, 128, 1, *(size for _ in item.axes)) for item in op.recurrence.inputs]
+    shapes = [(1, 128, 8, *(size for _ in item.axes)) for item in op.recurrence.inputs]
     with pytest.raises(UnavailableError, match="not now"):
         op(*(torch.zeros(shape, requires_grad=gradients) for shape in shapes), backend="c")
     assert {kind.tokens for kind in kinds} == {tokens}
