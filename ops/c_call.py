@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import itertools
 import math
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -158,7 +159,7 @@ class Call:
         """Calls a pass; the numbers of the arrays that it leaves as they are."""
         library = self.library(which)
         counts = [self.heads, int(self.reverse), int(keep), *self.groups]
-        library.run(arrays, counts, self.sequences, torch.get_num_threads())
+        library.run(arrays, counts, self.sequences, _threads())
         return library.unwritten
 
 
@@ -199,6 +200,16 @@ def _padded(shape: Sequence[int], itemsize: int) -> int:
     lanes = 64 // itemsize
     *rows, last = shape or (1,)
     return math.prod(rows) * (-(-last // lanes) * lanes)
+
+
+_forked: list[bool] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _forked.append(True))
+
+
+def _threads() -> int:
+    """How many threads walk: one in a forked process, which OpenMP's do not reach but are waited for."""
+    return 1 if _forked else torch.get_num_threads()
 
 
 _own = threading.local()

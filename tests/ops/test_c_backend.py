@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -215,6 +217,22 @@ def test_threads_change_nothing() -> None:
     finally:
         torch.set_num_threads(threads)
     assert torch.equal(*results)
+
+
+def test_a_forked_process_calls_it_too() -> None:
+    program = """
+import os, signal, torch
+from rnnc.ops.builtin import builtin
+torch.set_num_threads(2)
+x = [torch.rand(2, 40, 2, 4) for _ in range(3)]
+call = lambda: builtin("linear_attention")(*x, backend="c", chunk_size=16)[0]
+expected = call()
+if not os.fork():
+    signal.alarm(60)
+    os._exit(0 if torch.equal(call(), expected) else 1)
+raise SystemExit(os.wait()[1] != 0)
+"""
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_second_derivatives_are_those_of_torch() -> None:
