@@ -78,6 +78,7 @@ class LayerText:
     before: tuple[str, ...]
     inputs: str
     params: str
+    token: str
     call: str
     step: str
     outputs: str
@@ -137,7 +138,7 @@ class _Printer:
         first = self._first_after()
         before = self._bind(self.block.bindings[:first], {i.name: self._shape(i) for i in recurrence.inputs})
         known = self.lowering.known
-        inputs = [known[i.name].code for i in recurrence.inputs]
+        inputs = [known[i.name].code if i.name in known else "None" for i in recurrence.inputs]
         outputs = []
         for output in recurrence.outputs:
             name = self.locals.fresh(output.name)
@@ -157,6 +158,7 @@ class _Printer:
             before=before,
             inputs=f"({', '.join(inputs)}{',' if len(inputs) == 1 else ''})",
             params=f"({', '.join(params)}{',' if len(params) == 1 else ''})",
+            token="value if value is None else value[:, 0]" if "None" in inputs else "value[:, 0]",
             call=self.operator or "self.operator",
             step=f"{self.operator}_step" if self.operator else "self.operator.step",
             outputs=outputs[0] if len(outputs) == 1 else f"({', '.join(outputs)})",

@@ -136,7 +136,9 @@ def standalone(compiled: Spec) -> str:
             {each.number: each.namespace for each in sets},
             formulas,
         ),
-        defaults=tuple((param.name, scalar(param.default)) for param in recurrence.params if param.default),
+        defaults=tuple(
+            (item.name, scalar(item.default)) for item in recurrence.arguments if item.default is not None
+        ),
         function=function,
         arguments=argument_lines(recurrence, arguments),
         names=arguments,

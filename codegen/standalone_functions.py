@@ -49,7 +49,7 @@ def functions(
     the names of the functions that compute the lets that are delayed.
     """
     declared = compiled.declared
-    default = "_default" if any(param.default for param in declared.params) else "None"
+    default = "_default" if any(item.default for item in declared.arguments) else "None"
     delays = delayed(declared)
     outer = "_INNER" if delays else "_FUNCTION"
     own = "None" if delays else default
@@ -120,12 +120,11 @@ def _delayed(each: Delayed) -> str:
 def _declarations(recurrence: Recurrence) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """The lines of the declaration, by kind."""
     inputs = tuple(
-        _declared("Input", item, ", per_group=True" if item.per_group else "") for item in recurrence.inputs
+        _declared("Input", item, f"{', per_group=True' * item.per_group}{_default(item)}")
+        for item in recurrence.inputs
     )
     params = tuple(
-        _declared(
-            "Param", item, f"{', shared=True' * item.shared}{', default=True' * (item.default is not None)}"
-        )
+        _declared("Param", item, f"{', shared=True' * item.shared}{_default(item)}")
         for item in recurrence.params
     )
     states = tuple(f'Carried("{s.name}", {_tuple(s.axes)}{_initial(s)})' for s in recurrence.states)
@@ -142,6 +141,10 @@ def _declarations(recurrence: Recurrence) -> tuple[tuple[str, tuple[str, ...]], 
 def _declared(kind: str, item: Input | Param, flags: str) -> str:
     promised = "" if item.range is None else f", {_interval(item.range)}"
     return f'{kind}("{item.name}", {_tuple(item.axes)}{promised}{flags})'
+
+
+def _default(item: Input | Param) -> str:
+    return ", default=True" * (item.default is not None)
 
 
 def _initial(state: State) -> str:
@@ -166,7 +169,7 @@ def argument_lines(recurrence: Recurrence, names: Sequence[str]) -> tuple[str, .
             found = shape(("B", "T", "G" if item.per_group else "H", *item.axes))
         else:
             found = shape(item.axes if item.shared else ("H", *item.axes))
-            optional = optional or " | None = None" * (item.default is not None)
+        optional = optional or " | None = None" * (item.default is not None)
         lines.append(f"{name}: Tensor{optional},  # {found}")
     return tuple(lines)
 

@@ -47,18 +47,18 @@ def inference(recurrence: Recurrence) -> Inference:
 def check_ranges(recurrence: Recurrence) -> list[Diagnostic]:
     """What is wrong with the ranges: defaults that break a promise, arguments outside a function's domain."""
     found = []
-    for param in recurrence.params:
-        found += _default(param)
+    for item in recurrence.arguments:
+        found += _default(item)
     known = inference(recurrence)
     for statement in unrolled(recurrence.statements):
         found += _outside(statement.value, known)
-    for param in recurrence.params:
-        if param.default is not None:
-            found += _outside(param.default, known)
+    for item in recurrence.arguments:
+        if item.default is not None:
+            found += _outside(item.default, known)
     return list(dict.fromkeys(found))
 
 
-def _default(declared: Param) -> list[Diagnostic]:
+def _default(declared: Input | Param) -> list[Diagnostic]:
     promised = declared.range
     if promised is None or declared.default is None:
         return []

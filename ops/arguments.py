@@ -40,7 +40,7 @@ class Sizes:
 
 
 class Bound(NamedTuple):
-    """The checked tensors of a call; a parameter is None where its default applies.
+    """The checked tensors of a call, inputs that are left out at their default; a parameter is None there.
 
     `key`: the same object where all shapes, dtypes and devices are equal.
     """
@@ -54,16 +54,23 @@ class Bound(NamedTuple):
     key: Hashable = None
 
 
+Default = Callable[[str, Sizes, torch.dtype, torch.device], Tensor]
+
+
 class Signature:
     """The inputs and parameters of a recurrence, in the order of a call.
 
     `gates` gives the names of the inputs that the decay is made of; it is asked only where dtypes differ.
+    `default` gives the value [H, axes] of what is left out (None where nothing may be).
     """
 
-    def __init__(self, recurrence: Recurrence, gates: Callable[[], frozenset[str]]) -> None:
-        self.recurrence = recurrence
+    def __init__(
+        self, recurrence: Recurrence, gates: Callable[[], frozenset[str]], default: Default | None
+    ) -> None:
+        self.recurrence, self.default = recurrence, default
         self.declared: tuple[Input | Param, ...] = (*recurrence.inputs, *recurrence.params)
         self.names = tuple(item.name for item in self.declared)
+        self.optional = frozenset(item.name for item in self.declared if item.default is not None)
         self.gates = gates
         self._bound: dict[Hashable, tuple[Sizes, torch.dtype, object]] = {}
 
@@ -77,15 +84,34 @@ class Signature:
         """
         values = self._match(args, named, options)
         count = len(self.recurrence.inputs)
-        device = values[0].device.type
+        given = next(x for x in values if x is not None)
+        device = given.device.type
         if device != "meta" and torch.is_autocast_enabled(device):
             pairs = zip(values, self.recurrence.inputs, strict=False)
-            values[:count] = [_autocast(x, item) for x, item in pairs]
+            values[:count] = [x if x is None else _autocast(x, item) for x, item in pairs]
         kind = None if torch.compiler.is_compiling() else _kind(values, time)
         sizes, output_dtype, key = self._checked(values, time, kind)
         dtype = torch.float64 if output_dtype == torch.float64 else torch.float32
+        if self.optional:
+            lead = (sizes.batch, sizes.length) if time else (sizes.batch,)
+            for n, item in enumerate(self.recurrence.inputs):
+                if values[n] is None:
+                    own = output_dtype if item.axes else dtype
+                    values[n] = self._left_out(item, lead, sizes, own, given.device)
         inputs, params = tuple(values[:count]), tuple(values[count:])
-        return Bound(inputs, params, sizes, output_dtype, dtype, inputs[0].device, key)
+        return Bound(inputs, params, sizes, output_dtype, dtype, given.device, key)
+
+    def _left_out(
+        self,
+        item: Input,
+        lead: tuple[int, ...],
+        sizes: Sizes,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> Tensor:
+        """An input at its default, the same for every token and head."""
+        assert self.default is not None
+        return self.default(item.name, sizes, dtype, device).expand(*lead, *sizes.shape(item.axes))
 
     def _checked(
         self, values: Sequence[Any], time: bool, kind: Hashable
@@ -117,33 +143,45 @@ class Signature:
             if name in values:
                 raise ArgumentTypeError(f"{name}: given twice, by position and by name")
             values[name] = value
-        optional = {param.name for param in self.recurrence.params if param.default is not None}
-        missing = [name for name in self.names if name not in values and name not in optional]
+        missing = [name for name in self.names if name not in values and name not in self.optional]
         if missing:
             raise ArgumentTypeError("missing: " + ", ".join(f"'{name}'" for name in missing))
         for name, value in values.items():
-            if not isinstance(value, Tensor) and not (value is None and name in optional):
+            if not isinstance(value, Tensor) and not (value is None and name in self.optional):
                 raise ArgumentTypeError(f"{name}: expected a tensor, got {type(value).__name__}")
-        return [values.get(name) for name in self.names]
+        found = [values.get(name) for name in self.names]
+        inputs = self.names[: len(self.recurrence.inputs)]
+        if all(x is None for x in found[: len(inputs)]):
+            raise ArgumentTypeError(
+                f"missing: one of {', '.join(inputs)}, which shows how many tokens there are"
+            )
+        return found
 
     def _sizes(self, values: Sequence[Any], time: bool) -> Sizes:
         """The sizes that the tensors agree on; the first that shows a size decides it."""
         known: dict[str, int] = {}
-        device = values[0].device
+        first, device = next((n, x.device) for n, x in zip(self.names, values, strict=True) if x is not None)
         for item, value in zip(self.declared, values, strict=True):
             if value is None:
                 continue
             _fit(item, value, known, time)
             if value.device != device:
-                first = self.names[0]
                 raise ArgumentError(f"{item.name}: expected on {device} (as '{first}'), got {value.device}")
         groups = {
-            x.name: v.shape[1 + time] for x, v in zip(self.declared, values, strict=True) if _grouped(x)
+            x.name: v.shape[1 + time]
+            for x, v in zip(self.declared, values, strict=True)
+            if _grouped(x) and v is not None
         }
         heads = known["\0H"] if "\0H" in known else max([1, *groups.values()])
         for name, count in groups.items():
             if count == 0 or heads % count:
                 raise ArgumentError(f"{name}: expected groups G that divide H = {heads}, got G = {count}")
+        for item, value in zip(self.declared, values, strict=True):
+            unknown = [axis for axis in map(base, item.axes) if axis not in known]
+            if value is None and unknown:
+                raise ArgumentTypeError(
+                    f"missing: '{item.name}', as nothing else shows the size of {unknown[0]}"
+                )
         axes = {axis: known[axis] for axis in known if not axis.startswith("\0")}
         for axis, size in (("H", heads), *axes.items()):
             if size == 0:
@@ -157,9 +195,10 @@ class Signature:
         for item, value in zip(self.declared, values, strict=True):
             if value is not None and value.dtype not in FLOATS:
                 raise ArgumentError(f"{item.name}: expected {floats}, got {plain(value.dtype)}")
-            if isinstance(item, Input) and item.axes:
+            if isinstance(item, Input) and item.axes and value is not None:
                 vectors.append((item.name, value.dtype))
-        vectors = vectors or [(self.names[0], values[0].dtype)]
+        given = ((name, x.dtype) for name, x in zip(self.names, values, strict=True) if x is not None)
+        vectors = vectors or [next(given)]
         mixed = len({dtype for _, dtype in vectors}) > 1
         gates: frozenset[str] = self.gates() if mixed else frozenset()
         first, dtype = next((entry for entry in vectors if entry[0] not in gates), vectors[0])

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from rnnc.dsl.interpreter import Carried
 from rnnc.dsl.recurrence import Recurrence
-from rnnc.ops.arguments import Bound, Signature, Sizes, check_bounds, offsets_of
+from rnnc.ops.arguments import Bound, Default, Signature, check_bounds, offsets_of
 from rnnc.ops.autograd import Plan, Tensors, apply, differentiated, recorded, spans
 from rnnc.ops.chunks import best_chunk
 from rnnc.ops.errors import UnavailableError
@@ -24,7 +24,6 @@ from rnnc.ops.options import CHUNK, NAMES, Options, check_options, longest, pass
 from rnnc.ops.state import Carry, State
 
 Outputs = Tensor | tuple[Tensor, ...]
-Default = Callable[[str, Sizes, torch.dtype, torch.device], Tensor]
 
 
 class Kernels(Protocol):
@@ -89,7 +88,7 @@ class Function:
     """A recurrence on tensors, by the passes of `module` or by `kernels`.
 
     `arrays` is what it carries, `gates` gives the names that the decay is made of, and `default` the value
-    of a parameter that is left out (None where every parameter must be given). With `precise` the outputs of
+    of an argument that is left out (None where all must be given). With `precise` the outputs of
     vectors of low precision are float32; with `feeds`, as they go into another function, those of float16.
     """
 
@@ -107,7 +106,7 @@ class Function:
     ) -> None:
         self.precise, self.feeds, self.walks = precise, feeds, walks
         self.recurrence, self.module, self.default, self.kernels = recurrence, module, default, kernels
-        self.signature = Signature(recurrence, gates)
+        self.signature = Signature(recurrence, gates, default)
         self.carry = Carry(arrays)
         self.shared = tuple(param.shared for param in recurrence.params)
 
@@ -249,7 +248,7 @@ class Function:
         if self.kernels is None and backend == "triton":
             raise UnavailableError("there are no triton kernels here: use backend='torch'")
         if self.walks is None and backend == "c":
-            raise UnavailableError("there is no c here: use backend='torch'")
+            raise UnavailableError("c: a file that rnnc compile made has none: use backend='torch'")
         return self.kernels.take(backend, form, bound) if self.kernels else None
 
     def _sequences(self, bound: Bound, cu_seqlens: Any, values: bool) -> tuple[int, tuple[int, ...] | None]:

@@ -19,7 +19,7 @@ from torch.nn import functional
 from rnnc.dsl.expression import Axes
 from rnnc.dsl.functions import UNIT_EPSILON
 from rnnc.dsl.interpreter import carried, evaluate, run
-from rnnc.dsl.recurrence import Recurrence
+from rnnc.dsl.recurrence import Param, Recurrence
 from rnnc.ops.arguments import Sizes
 
 Tensors = tuple[Tensor, ...]
@@ -136,13 +136,14 @@ def _reorder(value: Tensor, axes: Axes, result: Axes) -> Tensor:
 def default(
     recurrence: Recurrence, name: str, sizes: Sizes, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    """The value of a parameter that is left to its default: [H, axes], or [axes] if shared."""
+    """The value of what is left to its default: [H, axes], of a shared parameter [axes]."""
     arithmetic = TorchArithmetic(sizes.axes, dtype, device)
-    param = next(param for param in recurrence.params if param.name == name)
-    assert param.default is not None
-    value = evaluate(param.default, arithmetic, {})
-    value = arithmetic.align(value, param.default.axes, param.axes)[0]
-    return value[0] if param.shared else value.expand(sizes.shape(param.axes))
+    item = next(item for item in recurrence.arguments if item.name == name)
+    assert item.default is not None
+    value = evaluate(item.default, arithmetic, {})
+    value = arithmetic.align(value, item.default.axes, item.axes)[0]
+    shared = isinstance(item, Param) and item.shared
+    return value[0] if shared else value.expand(sizes.shape(item.axes))
 
 
 def token_loop(

@@ -26,7 +26,7 @@ from rnnc.codegen.steps_holes import StepsBackContext, StepsContext
 from rnnc.codegen.templating import environment
 from rnnc.dsl.expression import Add, Call, Constant, Multiply, Power, Size
 from rnnc.ops import builtin_names, cache
-from rnnc.ops.random_cases import Case
+from rnnc.ops.random_cases import Case, draw_arguments
 from rnnc.ops.trial import cotangent, draw_trial
 
 FOLDER = Path(str(rnnc.ops.__file__)).parent
@@ -49,6 +49,19 @@ recurrence apply[K, V]:
         q, k, v, form = linear(x)
         y = linear(tiles)
 '''
+
+LEFT_OUT = """recurrence left_out[K, V]:
+    input q[K]
+    input scale = K**-0.5
+    input k[K], v[V]
+    state S[K, V]
+    S <- S + k @ v.T
+    output o[V]
+    o <- scale * S.T @ q
+    layer:
+        q, k, v = linear(x)
+        y = linear(o)
+"""
 
 # Delays, stages, a state of one axis, states that mix, micro-steps, a default, a learned start, a layer.
 EVERYTHING = """recurrence everything[n, K, V]:
@@ -257,6 +270,41 @@ def test_refuses_by_name(build: Callable[[str], ModuleType]) -> None:
         module.gla(q, torch.randn(1, 4, 2, 5), q, q)
     with pytest.raises(NotImplementedError, match="triton has no parallel form of gla"):
         module.gla(q, q, q, q, backend="triton", form="parallel")
+
+
+def test_has_no_c() -> None:
+    """Of one function, of stages, with delays; `auto` is torch where a call is worth compiling for."""
+    text = (FOLDER / "linear_attention.rnn").read_text("utf-8")
+    delayed = text.replace("phi_k @ v.T", "prev(phi_k) @ v.T")
+    for name, spec in (
+        ("plain", text),
+        ("delayed", delayed),
+        ("staged", (FOLDER / "gsa.rnn").read_text("utf-8")),
+    ):
+        compiled = compile_text(spec)
+        module, recurrence = execute(f"alone_{name}_torch", standalone(compiled)), compiled.declared
+        assert not hasattr(module, "C_TYPES")
+        sizes = dict.fromkeys(recurrence.axes, 64)
+        case = Case(0, (1024,), False, 2, sizes, {}, False, False, None)
+        call, given = getattr(module, recurrence.name), draw_arguments(recurrence, case)
+        with pytest.raises(NotImplementedError, match="c: a file that rnnc compile made has none: use"):
+            call(*given, backend="c")
+        assert torch.equal(call(*given)[0], call(*given, backend="torch")[0])
+        layer = next(value for key, value in vars(module).items() if key.endswith("Layer"))(8, 2)
+        with pytest.raises(NotImplementedError, match="c: a file that rnnc compile made"):
+            layer(torch.randn(1, 9, 8), backend="c")
+
+
+def test_inputs_that_are_left_out() -> None:
+    module = execute("alone_left_out", standalone(compile_text(LEFT_OUT)))
+    q, k, v = (torch.randn(2, 5, 2, 4) for _ in range(3))
+    expected, _ = rnnc.compile(LEFT_OUT)(q, torch.full((2, 5, 2), 0.5), k, v)
+    torch.testing.assert_close(module.left_out(q, None, k, v)[0], expected)
+    layer: Any = rnnc.compile(LEFT_OUT).Layer(8, 2)
+    other = module.LeftOutLayer(8, 2)
+    other.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 6, 8)
+    torch.testing.assert_close(other(x), layer(x))
 
 
 def test_awkward_names_docstrings_defaults_and_learned_states() -> None:

@@ -139,7 +139,7 @@ OPTION_ERRORS = [
     ({"chunk_size": 48}, "chunk_size: expected a power of two from 16 to 256, got 48"),
     ({"chunk_size": 8}, "chunk_size: expected a power of two from 16 to 256, got 8"),
     ({"form": "fast"}, "form: expected one of 'auto', 'recurrent', 'chunked', 'parallel', got 'fast'"),
-    ({"backend": "jax"}, "backend: expected one of 'auto', 'triton', 'torch', got 'jax'"),
+    ({"backend": "jax"}, "backend: expected one of 'auto', 'triton', 'torch', 'c', got 'jax'"),
     ({"save": 1}, "save: expected one of 'auto', 'states', 'inputs', got 1"),
     ({"initial_state": torch.zeros(2, 4, 2, 3)}, "initial_state: expected [N, H, K, V] = [2, 4, 3, 2], got"),
     ({"initial_state": torch.zeros(2, 4, 3, 2).half()}, "initial_state: expected float32, got float16"),
