@@ -26,7 +26,7 @@ from rnnc.ops.delays import WithDelays
 from rnnc.ops.errors import ArgumentError, SpecWarning, UnavailableError
 from rnnc.ops.function import Function, Outputs, single
 from rnnc.ops.kept_choices import kept
-from rnnc.ops.options import NAMES, Options, check_options
+from rnnc.ops.options import CHUNK, NAMES, Options, check_options
 from rnnc.ops.reference import default, token_loop
 from rnnc.ops.spec_file import read_spec
 from rnnc.ops.stages import Pipeline, stage_module
@@ -40,7 +40,7 @@ class Operator(Function):
     Inputs are [B, T, H, axes] ([B, T, G, axes] `per group`), parameters [H, axes] ([axes] `shared`), in the
     order of declaration or by name. Packed sequences: B = 1 and `cu_seqlens` [N + 1]. States are
     [N, H, axes], N the number of sequences. `spec` is the text it was compiled from, `source` the text of
-    the generated module, `triton_source` that of its kernels.
+    the generated module, `triton_source` that of its kernels, `c_source` that of a pass in C.
     """
 
     kernels: TritonKernels
@@ -124,6 +124,19 @@ class Operator(Function):
     def triton_source(self) -> str:
         """The text of the Triton kernels. Raises UnavailableError where the spec has none."""
         return self.kernels.available[1]
+
+    def c_source(self, which: str = "forward", chunk: int = CHUNK, dtype: str = "fp32", **sizes: int) -> str:
+        """The text in C of a pass of the chunked form, one stage after the other; nothing is compiled.
+
+        `which`: forward, backward, or states, what the backward pass starts from where nothing was kept.
+        `chunk` is a chunk size as calls take it; `dtype`, of all arrays: fp32, fp64. `sizes` gives every axis
+        by name: `op.c_source(K=64, V=64)`. With delays, it is given what is delayed as inputs. Raises
+        ArgumentError for other values and sizes, UnavailableError where there is no C.
+        """
+        from rnnc.ops.c_text import c_text
+
+        stages = [stage.recurrence for stage in self._compiled.stages]
+        return c_text(self.recurrence, stages, self._generate_c, which, chunk, dtype, sizes)
 
     def explain(self) -> str:
         """The normal form, the derived forms and the numerics, as equations."""

@@ -1,5 +1,7 @@
 """Property tests of an operator: every form against the naive token loop, values and all gradients.
 
+Where there is a C compiler, C is checked too, with one size of each axis: another is another library.
+
 The loop is written from the spec's statements alone, so what agrees with it computes the declared thing. A
 case is compared in float64, where the limits leave no room for a mistake, and in float32, where the limit is
 the numerics' promise or, on an ill-conditioned case, a small multiple of the loop's own error.
@@ -13,17 +15,23 @@ off, chunks 3e-5, one chunk of all tokens 6e-5; at size 2 and more it is 2e-6.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rnnc.ops.c_build import BuildError, find_compiler
+from rnnc.ops.errors import UnavailableError
 from rnnc.ops.operator import Operator
+from rnnc.ops.options import CHUNK
 from rnnc.ops.random_cases import Case, draw_case
 from rnnc.ops.trial import Tensors, Trial, draw_trial
 
 FORMS = ("recurrent", "chunked", "parallel")
+FEWEST = 10  # cases that are worth the compiler's seconds
+WALKED = 6  # of them in C, with the largest sizes of axes among these
 LIMITS = {torch.float64: 1e-9, torch.float32: 1e-4}  # of the relative error
 SLACK = 10.0  # in float32, times the error of the loop itself
 
@@ -48,7 +56,7 @@ class Failure:
 class Report:
     """What property tests found; true when nothing disagreed.
 
-    `worst` holds the largest relative error by form and dtype.
+    `worst` holds the largest relative error by form and dtype, `unchecked` why a form was left out.
     """
 
     name: str
@@ -56,6 +64,7 @@ class Report:
     comparisons: int = 0
     failures: list[Failure] = field(default_factory=list)
     worst: dict[tuple[str, str], float] = field(default_factory=dict)
+    unchecked: dict[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return self.cases > 0 and not self.failures
@@ -64,6 +73,7 @@ class Report:
         verdict = f"{len(self.failures)} disagree with" if self.failures else "all agree with"
         head = f"{self.name}: {self.cases} cases, {self.comparisons} comparisons, {verdict} the naive loop"
         rows = [f"  {form:<10} {dtype:<8} largest error {e:.1e}" for (form, dtype), e in self.worst.items()]
+        rows += [f"  {form:<10} not checked: {reason}" for form, reason in self.unchecked.items()]
         shown = [str(failure) for failure in self.failures[:10]]
         return "\n".join([head, *rows, *shown])
 
@@ -75,6 +85,7 @@ class Report:
             "cases": self.cases,
             "comparisons": self.comparisons,
             "worst": [{"form": form, "dtype": dtype, "error": e} for (form, dtype), e in self.worst.items()],
+            "unchecked": self.unchecked,
             "failures": [
                 {"case": f.case, "form": f.form, "what": f.what, "error": f.error, "limit": f.limit}
                 for f in self.failures
@@ -98,8 +109,15 @@ class Report:
 def property_test(operator: Operator, cases: int = 40, seed: int = 0, progress: Progress = iter) -> Report:
     """The report on random calls with seeds `seed`, `seed + 1`, ...; `progress` may wrap their iteration."""
     report = Report(operator.name)
-    for number in progress(range(seed, seed + cases)):
-        check_case(operator, draw_case(operator.recurrence, number), report)
+    drawn = [draw_case(operator.recurrence, number) for number in range(seed, seed + cases)]
+    filled = [case for case in drawn if max(case.lengths) > 1]
+    walked = filled[:WALKED] if cases >= FEWEST and has_compiler() else []
+    largest = max(walked, key=lambda case: prod(case.sizes.values()), default=None)
+    for number in progress(range(cases)):
+        check_case(operator, drawn[number], report)
+        if largest and drawn[number] in walked:
+            sizes, chunk_size = largest.sizes, largest.chunk_size or CHUNK
+            check_c(operator, replace(drawn[number], sizes=sizes, chunk_size=chunk_size), report)
         report.cases += 1
     return report
 
@@ -117,6 +135,25 @@ def check_case(operator: Operator, case: Case, report: Report) -> None:
         found = trial.continued(cut)
         expected = {what: trial.expected[what][:, cut:] for what in found}
         report.compare(trial, "step", torch.float64, found, expected)
+
+
+def check_c(operator: Operator, case: Case, report: Report) -> None:
+    """Adds a case in C, in both dtypes; where a spec has none, or a compiler makes none, the reason."""
+    trial = draw_trial(operator, case)
+    try:
+        for dtype in LIMITS:
+            report.compare(trial, "c", dtype, trial.to(dtype).evaluate("chunked", "c"), trial.expected)
+    except UnavailableError as reason:
+        report.unchecked["c"] = str(reason)
+
+
+def has_compiler() -> bool:
+    """Whether there is a C compiler."""
+    try:
+        find_compiler()
+    except BuildError:
+        return False
+    return True
 
 
 def distance(found: Tensor, expected: Tensor, scale: float) -> float:

@@ -166,9 +166,42 @@ recurrence gemm[C, H]:
     o <- S.T @ q
     dq <- do
 """
+# What the printed C calls its own, declared by the spec: places of states, copies, sums, turned matrices.
+OWN_NAMES = """
+recurrence walk[K, V]:
+    input S_turned[K], copy_3[K], b_S[V]
+    input decay_1[K] in (-inf, 0]
+    input sum_w, at_S, first_S, rows, r0
+    param w[K]
+    param next_S[K, V], S_out shared
+    state S[K, V] = next_S
+    state S_turned_2[K, V]
+    S <- exp(decay_1) * (S - 0.1 * unit(copy_3) @ (unit(copy_3).T @ S)) + at_S * copy_3 @ b_S.T
+    S_turned_2 <- sigmoid(sum_w) * S_turned_2 + first_S * (w * copy_3) @ b_S.T
+    output other_S[V], b_S_turned[V], S_next[V]
+    other_S <- rows * S.T @ S_turned + S_out
+    b_S_turned <- r0 * S_turned_2.T @ (w * S_turned)
+    S_next <- S.T @ copy_3
+"""
+# The same with names of states that others are made of.
+STATES = """
+recurrence work[C, step]:
+    input first[C], step_[step], chunks, length
+    param sum_first[C]
+    state first_S[C, step], S[C, step], turned[step, C], S_turned[C]
+    first_S <- sigmoid(chunks) * first_S + first @ step_.T
+    S <- sigmoid(length) * S + (sum_first * first) @ step_.T
+    turned <- sigmoid(length) * turned + step_ @ first.T
+    S_turned <- 0.5 * S_turned + first
+    output n[step], h[step], keeps[step], bos[C]
+    n <- first_S.T @ first
+    h <- S.T @ first
+    keeps <- turned @ first
+    bos <- S_turned
+"""
 
 
-@pytest.mark.parametrize("text", [GROUPED, NUMBER, VECTOR, STAGES, DELAYED, NAMED])
+@pytest.mark.parametrize("text", [GROUPED, NUMBER, VECTOR, STAGES, DELAYED, NAMED, OWN_NAMES, STATES])
 def test_own_specs(text: str) -> None:
     op = compile(text)
     check(op, case(op))

@@ -9,9 +9,10 @@ import torch
 
 import rnnc
 from rnnc.dsl.interval import Interval
-from rnnc.ops import gated_delta_net, mamba2
+from rnnc.ops import gated_delta_net, mamba2, testing
+from rnnc.ops.c_backend import Walks as CWalks
 from rnnc.ops.random_cases import Case, draw_arguments, draw_case, within
-from rnnc.ops.testing import Report, check_case, distance, property_test
+from rnnc.ops.testing import Report, check_c, check_case, distance, property_test
 
 
 @pytest.mark.smoke
@@ -68,6 +69,44 @@ def test_a_wrong_operator_fails(wrong: str, monkeypatch: pytest.MonkeyPatch) -> 
     assert not report
     assert {failure.form for failure in report.failures} == {"chunked", "parallel"}
     assert all("float64" in failure.what for failure in report.failures)
+
+
+@pytest.mark.skipif(not testing.has_compiler(), reason="there is no C compiler")
+def test_c_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(testing, "FEWEST", 4)
+    report = property_test(mamba2, cases=4)
+    assert report, str(report)
+    assert "c          float32  largest error" in str(report)
+    assert {dtype for form, dtype in report.worst if form == "c"} == {"float32", "float64"}
+
+
+@pytest.mark.skipif(not testing.has_compiler(), reason="there is no C compiler")
+def test_wrong_c_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = CWalks.run
+
+    def scaled(*arguments: Any) -> Any:
+        (first, *rest), final = right(*arguments)
+        return (first * 1.001, *rest), final
+
+    monkeypatch.setattr(CWalks, "run", scaled)
+    case, report = Case(1, (40,), False, 2, {"N": 3, "P": 2}, {}, True, False, 16), Report("mamba2")
+    check_c(mamba2, case, report)
+    assert {failure.form for failure in report.failures} == {"c"}
+
+
+def test_without_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> str:
+        raise NotImplementedError("no C for Something")
+
+    operator = rnnc.compile(mamba2.spec)
+    monkeypatch.setattr(operator.walks, "generate", refuse)
+    report = Report("mamba2")
+    check_c(operator, Case(1, (41,), False, 1, {"N": 2, "P": 7}, {}, True, False, 16), report)
+    assert "c          not checked: c: no C for Something" in str(report)
+    assert not report.comparisons
+    monkeypatch.setattr(testing, "has_compiler", lambda: False)
+    monkeypatch.setattr(testing, "FEWEST", 1)
+    assert not property_test(operator, cases=1).unchecked
 
 
 @pytest.mark.smoke
