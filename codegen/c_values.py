@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from rnnc.codegen import operations as ir
 from rnnc.codegen.c_target import Sizes
-from rnnc.codegen.float_functions import FLOAT_FUNCTIONS
+from rnnc.codegen.float_functions import NUMBERS, constant
 from rnnc.codegen.lower_triangles import is_lower
 from rnnc.codegen.names import Names
 from rnnc.codegen.notation import Notation
@@ -26,9 +26,7 @@ Index = Mapping[str, str]
 VIEWS = (ir.Rename, ir.Broadcast, ir.Deinterleave, ir.Block, ir.Unflatten, ir.First, ir.Within)
 POINTWISE = (ir.Add, ir.Multiply, ir.Apply, ir.Keep, ir.Mask, ir.AtFirst, ir.Flatten)
 REDUCTIONS = (ir.Sum, ir.Max)
-STACKED = (ir.Interleave, ir.Assemble)
 SQUARES = ((ir.ROW, ir.COLUMN), (ir.ROWS, ir.COLUMNS))
-NUMBERS = {"ln2": math.log(2), "log2e": 1 / math.log(2)}
 RESERVED = """auto break case char const continue default do double else enum extern float for goto if
 inline int long register restrict return short signed sizeof static struct switch typedef union unsigned void
 volatile while real""".split()
@@ -80,7 +78,7 @@ class Loop:
 
 
 class Values:
-    """The values of a program; `results` are read by statements of their own."""
+    """The values of a program: where each is stored, or how it is formed where it is used."""
 
     def __init__(self, program: Program, sizes: Sizes, values: ValueNames) -> None:
         self.program, self.sizes = program, sizes
@@ -180,27 +178,6 @@ class Values:
         text = repr(float(value))
         return f"{text}f" if self.sizes.target.real == "float" else text
 
-    def constant(self, node: Node) -> float:
-        """The value of a number."""
-        match node.op:
-            case ir.Const(value):
-                return float(value)
-            case ir.NamedConst(name):
-                return NUMBERS[name]
-            case ir.AxisSize(axis):
-                return float(self.sizes.size(axis))
-            case ir.Multiply(coefficient):
-                return math.prod(map(self.constant, node.args), start=float(coefficient))
-            case ir.Add(coefficients):
-                return sum(float(c) * self.constant(a) for c, a in zip(coefficients, node.args, strict=True))
-            case ir.Apply("power", exponent):
-                assert exponent is not None
-                return float(self.constant(node.args[0]) ** float(exponent))
-            case ir.Apply(function):
-                return float(FLOAT_FUNCTIONS[function](*map(self.constant, node.args)))
-            case _:
-                raise AssertionError(node.op)
-
     def entry(self, node: Node, index: Index, loop: Loop) -> str:
         """The entry of a stored value."""
         name = self.called[node]
@@ -218,7 +195,7 @@ class Values:
     def text(self, node: Node, index: Index, loop: Loop) -> str:
         """The entry of a value at an index, as an expression."""
         if is_number(node):
-            return self.number(self.constant(node))
+            return self.number(constant(node, self.sizes.size))
         if node in self.stored:
             return self.entry(node, index, loop)
         if isinstance(node.op, VIEWS):

@@ -1,9 +1,12 @@
-"""The elementwise functions of `rnnc.dsl.functions`, and `power`, on Python floats."""
+"""The elementwise functions of `rnnc.dsl.functions`, and `power`, on Python floats; constants."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+
+from rnnc.codegen import operations as ir
+from rnnc.codegen.program import Node
 
 
 def _softplus(x: float) -> float:
@@ -42,3 +45,27 @@ FLOAT_FUNCTIONS: dict[str, Callable[..., float]] = {
     "log2_exp": lambda x: x / math.log(2),
     "power": lambda x, e: float(x) ** float(e),
 }
+NUMBERS = {"ln2": math.log(2), "log2e": 1 / math.log(2)}
+
+
+def constant(node: Node, size: Callable[[str], int]) -> float:
+    """The value of what is formed of numbers and the sizes of axes alone."""
+    args = [constant(argument, size) for argument in node.args]
+    match node.op:
+        case ir.Const(value):
+            return float(value)
+        case ir.NamedConst(name):
+            return NUMBERS[name]
+        case ir.AxisSize(axis):
+            return float(size(axis))
+        case ir.Multiply(coefficient):
+            return math.prod(args, start=float(coefficient))
+        case ir.Add(coefficients):
+            return sum(float(c) * value for c, value in zip(coefficients, args, strict=True))
+        case ir.Apply("power", exponent):
+            assert exponent is not None
+            return FLOAT_FUNCTIONS["power"](*args, exponent)
+        case ir.Apply(function):
+            return float(FLOAT_FUNCTIONS[function](*args))
+        case _:
+            raise AssertionError(node.op)

@@ -7,13 +7,12 @@ dtype of the inputs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Protocol
 
 from rnnc.codegen import operations as ir
-from rnnc.codegen.float_functions import FLOAT_FUNCTIONS
+from rnnc.codegen.float_functions import constant
 from rnnc.codegen.program import Node
 from rnnc.codegen.torch_sums import is_number, number, plain
 from rnnc.codegen.triton_rows import assembled, block, rows_per_token
@@ -160,27 +159,14 @@ def _number(node: Node, names: Namer) -> str:
             return f"({names.name(node.args[0])}**{number(exponent or Fraction(1))})"
         case ir.Apply("reciprocal"):
             return f"(1 / {names.name(node.args[0])})"
-        case ir.Apply(function):
-            return repr(FLOAT_FUNCTIONS[function](*map(_constant, node.args)))
+        case ir.Apply():
+            return repr(constant(node, _unknown))
         case _:
             raise AssertionError(node.op)
 
 
-def _constant(node: Node) -> float:
-    """The value of a number that no axis size is part of."""
-    match node.op:
-        case ir.Const(value):
-            return float(value)
-        case ir.NamedConst(name):
-            return float(NUMBERS[name])
-        case ir.Multiply(coefficient):
-            return math.prod(map(_constant, node.args), start=float(coefficient))
-        case ir.Add(coefficients):
-            return sum(float(c) * _constant(a) for c, a in zip(coefficients, node.args, strict=True))
-        case ir.Apply(function) if function != "power":
-            return FLOAT_FUNCTIONS[function](*map(_constant, node.args))
-        case _:
-            raise NotImplementedError(f"a function of an axis size: {node.op}")
+def _unknown(axis: str) -> int:
+    raise NotImplementedError(f"a function of the size of '{axis}'")
 
 
 def term(node: Node, index: int, names: Namer) -> str:
